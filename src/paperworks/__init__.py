@@ -1,0 +1,29 @@
+"""Paperworks: machine-learning papers on which every paper works.
+
+``import paperworks as pw`` is cheap: a paper (``pw.slicegpt``, ``pw.fold_se``) is imported when it is first named.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # "from paperworks import runs" asks here before the import system looks for the subpackage.
+    if not name.startswith("_") and importlib.util.find_spec(f"paperworks.{name}") is None:
+        from paperworks.catalog import find_module
+
+        module = find_module(name)
+        if module is not None:
+            return importlib.import_module(module)
+    raise AttributeError(f"module 'paperworks' has no attribute or paper {name!r}")
+
+
+def __dir__() -> list[str]:
+    from paperworks.catalog import paper_modules
+
+    return sorted([*globals(), *paper_modules()])

@@ -1,0 +1,5 @@
+"""``python -m paperworks``."""
+
+from paperworks.cli import main
+
+main()

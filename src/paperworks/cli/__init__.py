@@ -1,0 +1,58 @@
+"""The command line. ``main`` is the entry point; errors that a user can act on are one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from paperworks.errors import PaperworksError
+
+FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 cancelled."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    sys.exit(run_command([a for a in given if a != "--debug"], debug))
+
+
+def run_command(arguments: list[str], debug: bool = False) -> int:
+    """Run one command and return its exit code; ``debug`` lets errors through with their traceback."""
+    from cyclopts import CycloptsError
+
+    from paperworks.cli.app import build_app
+    from paperworks.runs.run import Cancelled
+
+    try:
+        code = build_app(arguments)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except Cancelled as error:
+        if debug:
+            raise
+        return _complain(f"cancelled: {error}", CANCELLED)
+    except CycloptsError as error:
+        if debug:
+            raise
+        return _complain(" ".join(str(error).split()), BAD_INPUT)
+    except PaperworksError as error:
+        if debug:
+            raise
+        return _complain(str(error), BAD_INPUT if isinstance(error, ValueError) else FAILED)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        return _complain("interrupted; 'paperworks runs' shows what can be resumed", CANCELLED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Nothing is wrong; keep the interpreter from complaining at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _complain(f"{type(error).__name__}: {error or 'no message'} (--debug shows where)", FAILED)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"paperworks: {' '.join(message.split())}", file=sys.stderr)
+    return code

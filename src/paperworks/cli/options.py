@@ -1,0 +1,121 @@
+"""From a recipe's Config to a command with flags: names, help with units and bounds, defaults."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic_core import PydanticUndefined
+
+from paperworks.errors import InputError
+from paperworks.runs.config import Config, describe_bounds, is_sequence, strip_optional
+
+RESERVED = ("out", "config", "engine", "time-limit", "memory-limit", "json", "quiet", "debug", "help")
+"""Flags of ``paperworks run`` itself; a recipe's options must have other names."""
+
+
+def config_command(kind: type[Config], call: Callable[[dict[str, Any]], Any], extra: list[inspect.Parameter]) -> Callable[..., Any]:
+    """A function whose keyword parameters are the fields of ``kind`` and ``extra``; it calls ``call`` with those that were given.
+
+    Values stay the text that was typed: the Config converts and checks them, so that every error comes from one place.
+    """
+    parameters = [_parameter(name, field) for name, field in kind.model_fields.items()]
+
+    def command(**given: Any) -> Any:
+        return call(given)
+
+    command.__signature__ = inspect.Signature([*parameters, *extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*parameters, *extra]}
+    return command
+
+
+def _parameter(name: str, field: Any) -> inspect.Parameter:
+    annotation, optional = strip_optional(field.annotation)
+    words = [field.description or ""]
+    bounds = describe_bounds(field)
+    if bounds:
+        words.append(f"({bounds})")
+    if is_sequence(annotation):
+        words.append("(separated by commas)")
+    default = None if field.default is PydanticUndefined else field.default
+    shown = _show(default) if default is not None else ""
+    options: dict[str, Any] = {"help": " ".join(w for w in words if w), "show_default": (lambda _value, shown=shown: shown) if shown else False}
+    if annotation is bool:
+        kind: Any = bool
+    else:
+        kind = str if is_sequence(annotation) else annotation
+        options["converter"] = lambda _type, tokens: tokens[0].value
+        options["n_tokens"] = 1
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, Parameter(**options)]
+    )
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(v) for v in value)
+    return str(value)
+
+
+def merge_options(kind: type[Config], config_file: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the file overridden by the flags that were given; comma-separated text becomes lists."""
+    values = read_config_file(config_file) if config_file is not None else {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        field = kind.model_fields[name]
+        if isinstance(value, str) and is_sequence(field.annotation):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        elif isinstance(value, str) and value.lower() == "none" and strip_optional(field.annotation)[1]:
+            value = None
+        values[name] = value
+    return values
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Options from a TOML or JSON file (a run's ``config.json`` is one)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError("config", f"{path}, which does not exist", "a .toml or .json file of options") from None
+    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
+        raise InputError("config", f"{path}: {error}", "a readable .toml or .json file of options") from None
+    try:
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise InputError("config", f"{path}: {error}", "valid JSON" if path.suffix == ".json" else "valid TOML") from None
+    if not isinstance(values, dict):
+        raise InputError("config", f"{path}: {type(values).__name__}", "names with values")
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+BYTES = {"b": 1, "k": 2**10, "kb": 2**10, "kib": 2**10, "m": 2**20, "mb": 2**20, "mib": 2**20, "g": 2**30, "gb": 2**30, "gib": 2**30}
+
+
+def parse_seconds(text: str) -> float:
+    """``90``, ``90s``, ``10m`` or ``2h`` as seconds."""
+    return _parse(text, UNITS, "s", "time-limit", "a duration such as 90s, 10m or 2h")
+
+
+def parse_bytes(text: str) -> int:
+    """``8GiB``, ``500MiB`` or a number of bytes."""
+    return int(_parse(text, BYTES, "b", "memory-limit", "an amount such as 500MiB or 8GiB"))
+
+
+def _parse(text: str, units: Mapping[str, int], default: str, field: str, expected: str) -> float:
+    stripped = text.strip().lower()
+    number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = stripped[len(number):].strip() or default
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise InputError(field, repr(text), expected) from None
+    if not 0 < value < float("inf"):
+        raise InputError(field, repr(text), expected)
+    return value

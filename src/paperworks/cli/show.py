@@ -1,0 +1,169 @@
+"""How the commands print what they found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paperworks.catalog import Paper
+from paperworks.errors import InputError
+from paperworks.runs.render import format_cell, format_seconds, terminal_table, to_terminal
+from paperworks.runs.report import Report, Table
+
+if TYPE_CHECKING:
+    from paperworks.reproduction import Measured
+    from paperworks.runs.store import RunRecord
+
+
+def _print(*parts: Any) -> None:
+    import os
+    import sys
+
+    from rich.console import Console
+
+    # In a pipe or a file there is no width to fit: lines stay whole for grep.
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
+    console = Console(width=width, highlight=False)
+    for part in parts:
+        console.print(part)
+
+
+def _status(paper: Paper) -> str:
+    if not paper.has_recipe:
+        return "not here yet"
+    return "works" if paper.works else "does not work"
+
+
+def print_papers(papers: Sequence[Paper], note: str = "") -> None:
+    """A row per paper, and a count of those that work."""
+    rows: list[list[Any]] = []
+    for paper in papers:
+        row = paper.to_dict()
+        rows.append([paper.slug, _status(paper), f"{row['claims_held']} of {row['claims_total']}", paper.purpose])
+    total = f"{sum(p.works for p in papers)} of {len(papers)} papers work. 'paperworks show SLUG' tells more."
+    _print(terminal_table(Table("", ["paper", "status", "claims held", "what you get"], rows, " ".join(t for t in (note, total) if t))))
+
+
+def paper_dict(paper: Paper) -> dict[str, Any]:
+    """``paperworks show --json``."""
+    from dataclasses import asdict
+
+    verdicts = paper.verdicts()
+    return paper.to_dict() | {
+        "summary": paper.summary, "repository": paper.repository, "obstacles": paper.obstacles(),
+        "claims": [asdict(c) | {"verdict": verdicts[c.id]} for c in paper.claims], "findings": paper.findings,
+        "measured": paper.results.get("measured"),
+    }
+
+
+def print_paper(paper: Paper) -> None:
+    """Title, summary, claims beside what was measured, and how to use it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from paperworks.reproduction import relation_text
+
+    by = f"{paper.authors} authors" if paper.authors else (paper.organisation or "")
+    meta = [f"arXiv {paper.arxiv}", paper.date, by, ", ".join(paper.tags), paper.repository]
+    _print(Text(paper.title, style="bold"), Text(" · ".join(m for m in meta if m), style="dim"), "", Text(paper.summary), "")
+    verdicts = paper.verdicts()
+    rows: list[list[Any]] = []
+    for claim in paper.claims:
+        figure = claim.value + (f" (against {claim.baseline})" if claim.baseline else "")
+        measured = [
+            f"{'✓' if f['holds'] else '✗'} {f['statement']}: {relation_text(f)}" for f in paper.findings if f["claim"] == claim.id
+        ]
+        here = "\n".join(measured) or (claim.reason or "–")
+        rows.append([claim.statement, figure, verdicts[claim.id], here])
+    _print(terminal_table(Table("What the paper claims, and what was measured here", ["claim", "in the paper", "here", "measured"], rows)))
+    obstacles = paper.obstacles()
+    if obstacles:
+        _print(Text(f"{_status(paper)}: " + "; ".join(obstacles)))
+        return
+    readme = paper.folder / "README.md"
+    use = f"paperworks run {paper.slug}\npaperworks run {paper.slug} --help\npaperworks reproduce {paper.slug}\n\nimport paperworks as pw\nhelp(pw.{paper.folder.name})"
+    _print(Text("How to use it", style="bold"), Padding(Text(use), (0, 0, 0, 4)))
+    if readme.is_file():
+        _print(Text(f"\nMore in {readme}", style="dim"))
+
+
+def print_report(folder: Path, out: Path | None = None) -> None:
+    """A finished run's report, with the path of its HTML page."""
+    where = out if out is not None else folder
+    _print(to_terminal(Report.load(folder), str(where / "files" if out is None else where)))
+    print(f"report: {where / 'report.html'}")
+    print(f"run: {folder.name}")
+
+
+def print_runs(records: Sequence[RunRecord]) -> None:
+    """A row per run."""
+    rows: list[list[Any]] = [
+        [r.id, r.status, r.started[:16].replace("T", " "), "–" if r.seconds is None else format_seconds(r.seconds), r.headline] for r in records
+    ]
+    _print(terminal_table(Table("", ["run", "status", "started (UTC)", "time", "result"], rows, "" if rows else "No runs yet.")))
+
+
+def compare_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:
+    """The options that differ and the metrics of both runs. Both must be finished."""
+    for record in (first, second):
+        if record.status != "finished":
+            raise InputError("run", f"{record.id}, which is {record.status}", "a finished run")
+    options = [json.loads((r.folder / "config.json").read_text(encoding="utf-8")) for r in (first, second)]
+    names = list(dict.fromkeys([*options[0], *options[1]]))
+    reports = [Report.load(r.folder) for r in (first, second)]
+    figures = {
+        **{name: [r.metrics.get(name) for r in reports] for name in dict.fromkeys([*reports[0].metrics, *reports[1].metrics])},
+        **{name: [r.usage.get(name) for r in reports] for name in ("seconds", "peak memory, bytes", "files, bytes")},
+    }
+    return {
+        "runs": [first.id, second.id],
+        "headlines": [r.headline for r in reports],
+        "options": {n: [o.get(n) for o in options] for n in names if options[0].get(n) != options[1].get(n)},
+        "figures": figures,
+    }
+
+
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """Two tables: options that differ, figures with the ratio of the second to the first."""
+    runs = comparison["runs"]
+    options: list[list[Any]] = [[name, *(json.dumps(v) for v in values)] for name, values in comparison["options"].items()]
+    note = "" if options else "The same options."
+    figures: list[list[Any]] = []
+    for name, (a, b) in comparison["figures"].items():
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (a, b))
+        figures.append([name, format_cell(a, name), format_cell(b, name), f"{b / a:.3g}" if numbers and a else "–"])
+    _print(
+        terminal_table(Table("Options that differ", ["option", *runs], options, note)),
+        terminal_table(Table("Figures", ["figure", *runs, "ratio"], figures)),
+    )
+
+
+def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: bool) -> None:
+    """What ``reproduce`` found, a row per finding."""
+    from paperworks.reproduction import relation_text
+
+    for one in measured:
+        rows: list[list[Any]] = []
+        for finding in (f.to_dict() for f in one.findings):
+            detail = f"\n{finding['detail']}" if finding["detail"] else ""
+            rows.append([finding["claim"], finding["statement"] + detail, relation_text(finding), finding["kind"], "holds" if finding["holds"] else "DOES NOT HOLD"])
+        rows += [[c.id, c.reason, "–", "–", "not tested here"] for c in one.paper.claims if c.reason and c.id not in {r[0] for r in rows}]
+        rows += [["–", f"study {name} ended without findings: {why}", "–", "–", "FAILED"] for name, why in one.errors.items()]
+        held = sum(f.holds for f in one.findings)
+        kind = "in the small, fast version" if fast else "at full size"
+        seconds = sum(s["seconds"] for s in one.studies)
+        note = f"{held} of {len(one.findings)} findings hold, measured {kind} in {format_seconds(seconds)}."
+        _print(terminal_table(Table(one.paper.slug, ["claim", "finding", "measured and bound", "kind", "verdict"], rows, note)))
+    for path in written:
+        print(f"written: {path}")
+
+
+def print_sources(sources: Sequence[Any]) -> None:
+    """A row per input."""
+    rows: list[list[Any]] = []
+    for source in sources:
+        data = source.to_dict()
+        rows.append([data["name"], "here" if data["available"] else f"paperworks data get {data['name']}", data["licence"], data["description"]])
+    _print(terminal_table(Table("", ["input", "where", "licence", "what it is"], rows)))

@@ -1,0 +1,23 @@
+"""``python -m paperworks.runs.child ROOT RUN``: execute one run of a store. ``ChildEngine`` starts this."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from paperworks.errors import PaperworksError
+from paperworks.runs.engine import LocalEngine
+from paperworks.runs.store import Store
+
+
+def main(root: str, run_id: str) -> int:
+    try:
+        LocalEngine().execute(Store(Path(root)), run_id)
+    except PaperworksError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

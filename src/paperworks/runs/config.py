@@ -1,0 +1,109 @@
+"""What a recipe can be asked: a frozen, typed model whose fields become flags, forms and schemas."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from paperworks.errors import InputError, nearest
+
+
+class Config(BaseModel):
+    """Base of every recipe's options. Subclasses are named ``Config`` and live in the paper's ``recipe.py``.
+
+    Every field has a default that runs offline on bundled real input, bounds, and a one-line description with its unit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
+    device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, mps")
+
+
+def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Validate ``values`` (strings are converted) into a ``kind``.
+
+    Raises InputError naming the first bad field, what was found and what would be right.
+    """
+    unknown = [name for name in values if name not in kind.model_fields]
+    if unknown:
+        raise InputError(
+            unknown[0], "an option that this recipe does not have",
+            f"one of {', '.join(kind.model_fields)}{nearest(unknown[0], kind.model_fields)}",
+        )
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise _as_input_error(kind, error) from None
+
+
+def _as_input_error(kind: type[Config], error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return cause
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if not name:
+        return InputError("options", "a combination that does not go together", first["msg"].removeprefix("Value error, "))
+    found = first["input"]
+    expected = describe_type(kind.model_fields[name])
+    if first["type"] == "value_error":
+        expected = first["msg"].removeprefix("Value error, ")
+    bounds = describe_bounds(kind.model_fields[name])
+    return InputError(name, repr(found), expected + (f", {bounds}" if bounds and bounds not in expected else ""))
+
+
+def strip_optional(annotation: Any) -> tuple[Any, bool]:
+    """``X | None`` as ``(X, True)``; anything else as ``(annotation, False)``."""
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        args = [a for a in typing.get_args(annotation) if a is not type(None)]
+        optional = len(args) < len(typing.get_args(annotation))
+        return (args[0] if len(args) == 1 else Union[tuple(args)]), optional  # noqa: UP007 - built at run time
+    return annotation, False
+
+
+def is_sequence(annotation: Any) -> bool:
+    """Whether the option takes several values (a list or tuple)."""
+    return typing.get_origin(strip_optional(annotation)[0]) in (list, tuple, set, frozenset)
+
+
+def describe_type(field: FieldInfo) -> str:
+    """The option's type in words: ``a number``, ``one of a, b``, ``whole numbers separated by commas``."""
+    return _describe(strip_optional(field.annotation)[0])
+
+
+def _describe(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(str(a) for a in typing.get_args(annotation))
+    if origin in (list, tuple, set, frozenset):
+        inner = next((a for a in typing.get_args(annotation) if a is not Ellipsis), str)
+        plural = {int: "whole numbers", float: "numbers", str: "names", Path: "paths"}
+        return plural.get(inner, "values") + " separated by commas"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(a) for a in typing.get_args(annotation))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def describe_bounds(field: FieldInfo) -> str:
+    """The option's bounds as in ``at least 0, less than 1``; empty when there are none."""
+    words = []
+    for item in field.metadata:
+        for kind, attribute, word in (
+            (annotated_types.Ge, "ge", "at least"), (annotated_types.Gt, "gt", "more than"),
+            (annotated_types.Le, "le", "at most"), (annotated_types.Lt, "lt", "less than"),
+            (annotated_types.MultipleOf, "multiple_of", "a multiple of"),
+            (annotated_types.MinLen, "min_length", "length at least"), (annotated_types.MaxLen, "max_length", "length at most"),
+        ):
+            if isinstance(item, kind):
+                words.append(f"{word} {getattr(item, attribute)}")
+    # The default upper bound of the seed is the generator's limit, not something to read about.
+    return ", ".join(w for w in words if str(2**63 - 1) not in w)

@@ -1,0 +1,159 @@
+"""Reports for the eye: in the terminal (rich) and as one self-contained HTML file (Jinja2)."""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from paperworks.runs.report import Cell, Report, Table
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from rich.console import RenderableType
+
+
+def format_number(value: float) -> str:
+    """A number as a reader wants it: whole numbers with thousands separators, others with four significant digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (abs(value) < 1e15 and float(value).is_integer() and abs(value) >= 1000):
+        return f"{int(value):,}"
+    size = abs(value)
+    if size != size or size == float("inf"):
+        return str(value)
+    if size == 0:
+        return "0"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:.4g}"
+
+
+def format_bytes(value: float) -> str:
+    """Bytes in the largest binary unit that keeps the figure above 1: ``12.3 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def format_seconds(value: float) -> str:
+    """A duration: ``0.35 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes, seconds = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_cell(value: Cell, column: str = "") -> str:
+    """A table cell as text; a column whose name ends in ``bytes`` or ``seconds`` is shown in readable units."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, bool):
+        if column.endswith("bytes"):
+            return format_bytes(value)
+        if column.endswith("seconds"):
+            return format_seconds(value)
+    return format_number(value)
+
+
+def format_row(table: Table, row: list[Cell]) -> list[str]:
+    """A row's cells as text. A first cell that names a unit (``size, bytes``) gives it to the row's numbers."""
+    label = row[0] if row and isinstance(row[0], str) else ""
+    unit = label if label.endswith((", bytes", ", seconds")) else ""
+    return [format_cell(cell, unit or column) for cell, column in zip(row, table.columns, strict=True)]
+
+
+def usage_lines(report: Report) -> list[tuple[str, str]]:
+    """What the run used, as pairs of name and text."""
+    lines = []
+    for name, value in report.usage.items():
+        column = "seconds" if name == "seconds" else name
+        label = {"seconds": "time"}.get(name, name.removesuffix(", bytes"))
+        exact = isinstance(value, str) or name in ("cores", "python")
+        lines.append((label, str(value) if exact else format_cell(value, column)))
+    return lines
+
+
+def to_html(report: Report, title: str = "") -> str:
+    """The report as one HTML document: no script, no outside resource, figures inside."""
+    figures = [
+        {
+            "title": f.title, "caption": f.caption,
+            "data": "data:image/svg+xml;base64," + base64.b64encode(f.to_svg().encode()).decode(),
+        }
+        for f in report.figures
+    ]
+    tables = [
+        {
+            "title": t.title, "columns": t.columns, "note": t.note,
+            "numeric": [all(not isinstance(r[i], str) for r in t.rows) for i in range(len(t.columns))],
+            "rows": [format_row(t, r) for r in t.rows],
+        }
+        for t in report.tables
+    ]
+    headline_figures = [(name, format_cell(_number(value), name)) for name, value in report.metrics.items()]
+    return _template().render(
+        title=title or report.headline, report=report, tables=tables, figures=figures, metrics=headline_figures,
+        usage=usage_lines(report),
+    )
+
+
+def _number(value: Any) -> Cell:
+    return value.item() if hasattr(value, "item") else value
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment
+
+    text = resources.files("paperworks.runs").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+
+
+def to_terminal(report: Report, folder: str = "") -> RenderableType:
+    """The report for rich's console. ``folder`` is where the files are, printed before their names."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(report.headline, style="bold"), Text("")]
+    for table in report.tables:
+        parts += [terminal_table(table), Text("")]
+    if report.notes:
+        parts += [Padding(Text("• " + note), (0, 0, 0, 1)) for note in report.notes] + [Text("")]
+    if report.files:
+        files = Table("Files", ["file", "what it is"], [[f.path, f.description] for f in report.files])
+        parts += [terminal_table(files), Text("")]
+    parts.append(Text(", ".join(f"{name} {text}" for name, text in usage_lines(report)), style="dim"))
+    if folder:
+        parts.append(Text(f"in {folder}", style="dim", no_wrap=True, overflow="fold"))
+    return Group(*parts)
+
+
+def terminal_table(table: Table) -> RenderableType:
+    """One table for rich's console: numbers to the right, the note below."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    out = RichTable(
+        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption=Text(table.note) if table.note else None,
+        caption_justify="left", pad_edge=False,
+    )
+    for index, column in enumerate(table.columns):
+        numeric = bool(table.rows) and all(not isinstance(row[index], str) for row in table.rows)
+        out.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        out.add_row(*(Text(cell) for cell in format_row(table, row)))
+    return out

@@ -1,0 +1,163 @@
+"""What a recipe is handed besides its options: folders, progress, seeded generators, and the wish to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sized
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from paperworks.errors import PaperworksError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+T = TypeVar("T")
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+PROGRESS_SECONDS = 0.25
+"""A progress event is written at most this often (and at the first and last item)."""
+
+
+class Cancelled(PaperworksError):
+    """The user asked the run to stop. Its folder stays, and ``paperworks resume`` goes on from its last checkpoint."""
+
+    def __init__(self, message: str = "the run was asked to stop") -> None:
+        super().__init__(message)
+
+
+class Progress(Protocol):
+    """The signature of ``Run.progress``, which library functions take as an optional argument."""
+
+    def __call__(self, iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+        """Iterate over ``iterable`` and report each item as one step of ``description``."""
+        ...
+
+
+def no_progress(iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """A ``Progress`` that reports nothing."""
+    return iterable
+
+
+class Run:
+    """One execution of a recipe or of a study.
+
+    Attributes
+    ----------
+    files : folder for what the user takes away. It is moved into place when the run finishes.
+    state : folder for checkpoints. It outlives a kill, comes back on resume, and goes when the run finishes.
+    seed : the run's seed.
+    log : a ``logging.Logger`` whose records become events.
+    resumed : whether an earlier attempt left state behind.
+    """
+
+    def __init__(
+        self, folder: Path, *, seed: int = 0, state: Path | None = None, listener: Listener | None = None, resumed: bool = False
+    ) -> None:
+        self.folder = folder
+        self.files = folder / "files"
+        self.state = state if state is not None else folder / "state"
+        self.seed = seed
+        self.resumed = resumed
+        for needed in (self.files, self.state):
+            needed.mkdir(parents=True, exist_ok=True)
+        self._listener = listener
+        self._stop = threading.Event()
+        self._last_look = 0.0
+        self._write_lock = threading.Lock()
+        self._events = folder / "events.jsonl"
+        self.log = logging.getLogger(f"paperworks.run.{folder.name}")
+        self.log.setLevel(logging.INFO)
+        self.log.propagate = False
+        self.log.handlers[:] = [_EventHandler(self)]
+
+    # -- what happens, as events ---------------------------------------------------------------------------------
+
+    def emit(self, kind: str, **content: Any) -> None:
+        """Append one event to ``events.jsonl`` and hand it to the listener."""
+        event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **content}
+        with self._write_lock, self._events.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(event, default=str) + "\n")
+        if self._listener is not None:
+            self._listener(event)
+
+    def step(self, text: str) -> None:
+        """Say in one line what the run does now."""
+        self.check()
+        self.emit("step", text=text)
+
+    def progress(self, iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Iterate, reporting each finished item; raises ``Cancelled`` before the next item once a stop is asked for."""
+        if total is None and isinstance(iterable, Sized):
+            total = len(iterable)
+        last = 0.0
+        done = 0
+        self.emit("progress", description=description, done=0, total=total)
+        for item in iterable:
+            self.check()
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - last >= PROGRESS_SECONDS:
+                last = now
+                self.emit("progress", description=description, done=done, total=total)
+        self.emit("progress", description=description, done=done, total=done)
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ask this run, in this process, to stop at its next check."""
+        self._stop.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a stop was asked for, here or through a ``cancel`` file that another process put into the folder."""
+        if not self._stop.is_set():
+            now = time.monotonic()
+            if now - self._last_look > PROGRESS_SECONDS:
+                self._last_look = now
+                if (self.folder / "cancel").exists():
+                    self._stop.set()
+        return self._stop.is_set()
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` if a stop was asked for."""
+        if self.cancelled:
+            raise Cancelled()
+
+    # -- randomness ----------------------------------------------------------------------------------------------
+
+    def _stream(self, name: str) -> list[int]:
+        return [self.seed, zlib.crc32(name.encode())]
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The numpy generator of the named stream: the same name and seed give the same numbers, whatever else was drawn."""
+        import numpy as np
+
+        return np.random.default_rng(self._stream(name))
+
+    def torch_rng(self, name: str) -> torch.Generator:
+        """The torch generator (CPU) of the named stream."""
+        import numpy as np
+        import torch
+
+        state = np.random.SeedSequence(self._stream(name)).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+class _EventHandler(logging.Handler):
+    """Log records of the run's logger become events of kind ``log``."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(logging.INFO)
+        self._run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._run.emit("log", level=record.levelname.lower(), text=record.getMessage())

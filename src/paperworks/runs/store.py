@@ -1,0 +1,319 @@
+"""The store of runs.
+
+    <root>/working/<id>/   a run that is not finished: run.json, config.json, events.jsonl, lock, files/
+    <root>/state/<id>/     its checkpoints
+    <root>/runs/<id>/      a finished run, moved here in one step: the same, with report.json, report.html, figures/
+    <root>/index.sqlite    an index of the finished runs, made again from the folders whenever it is missing or differs
+
+A run in ``working`` is *running* while a process holds its lock, which the system releases even when the process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from paperworks.errors import InputError, PaperworksError, nearest
+from paperworks.runs.config import Config
+from paperworks.runs.files import new_folder, require_free, write_text
+from paperworks.runs.report import Report
+
+Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed"]
+
+
+class RunBusy(PaperworksError):
+    """Another process is executing this run."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run without opening its report. ``started`` is ISO 8601 in UTC; ``seconds`` is working time."""
+
+    id: str
+    slug: str
+    status: Status
+    started: str
+    seconds: float | None
+    headline: str
+    metrics: Mapping[str, float]
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready content."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def home() -> Path:
+    """Where Paperworks keeps runs and inputs: ``$PAPERWORKS_HOME``, or the platform's folder for user data."""
+    chosen = os.environ.get("PAPERWORKS_HOME")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("paperworks"))
+
+
+class Store:
+    """Creates, finishes, lists and finds runs below ``root``. Any number of processes may use one store at once."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root if root is not None else home()).absolute()
+        self.runs = self.root / "runs"
+        self.working = self.root / "working"
+        self.states = self.root / "state"
+
+    # -- the life of a run ---------------------------------------------------------------------------------------
+
+    def create(self, slug: str, module: str, config: Config, out: Path | None = None) -> str:
+        """Make a run that waits to be executed, to be published to ``out`` if given; returns its id."""
+        for folder in (self.runs, self.working, self.states):
+            folder.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC)
+        run_id = f"{slug}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        if (self.runs / run_id).exists() or (self.working / run_id).exists():
+            return self.create(slug, module, config, out)
+        about = {
+            "id": run_id, "slug": slug, "module": module, "started": now.isoformat(timespec="seconds"), "seconds": 0.0,
+            "out": None if out is None else str(out.absolute()),
+        }
+        with new_folder(self.working / run_id, "run") as folder:
+            (folder / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+            (folder / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
+            (folder / "files").mkdir()
+        return run_id
+
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[Path]:
+        """Hold an unfinished run, so that no other process executes it; yields its folder. Raises RunBusy."""
+        import filelock
+
+        folder = self.working / run_id
+        if not folder.is_dir():
+            raise InputError("run", run_id, "an unfinished run" + nearest(run_id, self._ids(self.working)))
+        lock = filelock.FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=2)  # longer than the moment for which a listing holds it
+        except filelock.Timeout:
+            raise RunBusy(f"run {run_id} is being executed by another process") from None
+        try:
+            (folder / "error.json").unlink(missing_ok=True)
+            (folder / "cancel").unlink(missing_ok=True)
+            yield folder
+        finally:
+            lock.release()
+
+    def state(self, run_id: str) -> Path:
+        """The folder of a run's checkpoints."""
+        return self.states / run_id
+
+    def about(self, folder: Path) -> dict[str, Any]:
+        """What ``run.json`` in a run's folder says."""
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+    def finish(self, run_id: str, report: Report, seconds: float) -> RunRecord:
+        """Write the report and move the run into place. The caller holds the claim."""
+        folder = self.working / run_id
+        report.save(folder)
+        about = self.about(folder)
+        about["seconds"] = round(about["seconds"] + seconds, 3)
+        write_text(folder / "run.json", json.dumps(about, indent=1))
+        _sync(folder)
+        os.rename(folder, self.runs / run_id)
+        shutil.rmtree(self.state(run_id), ignore_errors=True)
+        (self.runs / run_id / "lock").unlink(missing_ok=True)
+        record = self._finished(run_id)
+        with self._index() as index:
+            _insert(index, record)
+        return record
+
+    def stop(self, run_id: str, status: Literal["cancelled", "failed"], message: str, seconds: float, detail: str = "") -> None:
+        """Note why an execution ended without a report. The run stays, and can be resumed."""
+        folder = self.working / run_id
+        about = self.about(folder)
+        about["seconds"] = round(about["seconds"] + seconds, 3)
+        write_text(folder / "run.json", json.dumps(about, indent=1))
+        write_text(folder / "error.json", json.dumps({"status": status, "message": message, "detail": detail}, indent=1))
+
+    def request_cancel(self, run_id: str) -> None:
+        """Ask the process that executes a run, whichever it is, to stop at its next check."""
+        (self.working / run_id / "cancel").touch()
+
+    def publish(self, run_id: str, out: Path) -> None:
+        """Copy what the user takes away (files, report.html, report.json) to ``out``, in one step."""
+        folder = self.runs / run_id
+        with new_folder(out, "out") as target:
+            shutil.copytree(folder / "files", target, dirs_exist_ok=True)
+            for name in ("report.html", "report.json"):
+                shutil.copy2(folder / name, target / name)
+
+    @staticmethod
+    def require_free(out: Path) -> None:
+        """Raise InputError if a run could not be published to ``out``."""
+        require_free(out, "out")
+
+    # -- finding runs --------------------------------------------------------------------------------------------
+
+    def records(self, slug: str | None = None) -> list[RunRecord]:
+        """All runs, newest first."""
+        self._sweep()
+        found = [*self._finished_records(), *self._unfinished_records()]
+        chosen = [r for r in found if slug is None or r.slug == slug]
+        return sorted(chosen, key=lambda r: (r.started, r.id), reverse=True)
+
+    def find(self, reference: str) -> RunRecord:
+        """The run with this id, with an id that starts or ends with it, or the newest (``last``)."""
+        records = self.records()
+        if reference == "last" and records:
+            return records[0]
+        exact = [r for r in records if r.id == reference]
+        matches = exact or [r for r in records if reference and (r.id.startswith(reference) or r.id.endswith(reference))]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise InputError("run", f"{reference!r}, which fits {len(matches)} runs", f"one of {', '.join(r.id for r in matches[:5])}")
+        hint = nearest(reference, [r.id for r in records])
+        raise InputError("run", repr(reference), f"the id of a run{hint}; see 'paperworks runs'" if records else "a run; there are none yet")
+
+    def rebuild_index(self) -> int:
+        """Make the index again from the folders; returns how many runs it holds."""
+        with self._index() as index:
+            index.execute("DELETE FROM runs")
+            records = [self._finished(run_id) for run_id in self._ids(self.runs)]
+            for record in records:
+                _insert(index, record)
+        return len(records)
+
+    def _finished_records(self) -> list[RunRecord]:
+        if not self.runs.is_dir():
+            return []
+        present = set(self._ids(self.runs))
+        with self._index() as index:
+            rows = list(index.execute("SELECT id, slug, started, seconds, headline, metrics FROM runs"))
+            for run_id in {row[0] for row in rows} - present:
+                index.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+            missing = [self._finished(run_id) for run_id in sorted(present - {row[0] for row in rows})]
+            for record in missing:
+                _insert(index, record)
+        known = [
+            RunRecord(i, slug, "finished", started, seconds, headline, json.loads(metrics), self.runs / i)
+            for i, slug, started, seconds, headline, metrics in rows
+            if i in present
+        ]
+        return known + missing
+
+    def _sweep(self) -> None:
+        """Remove the checkpoints of finished runs, which a kill between the two steps of ``finish`` leaves behind."""
+        for run_id in self._ids(self.states):
+            if (self.runs / run_id).is_dir():
+                shutil.rmtree(self.state(run_id), ignore_errors=True)
+
+    def _unfinished_records(self) -> list[RunRecord]:
+        records = []
+        for run_id in self._ids(self.working):
+            folder = self.working / run_id
+            try:
+                about = self.about(folder)
+                status, message = self._status(folder)
+            except FileNotFoundError:
+                continue  # it finished between the listing and the look
+            records.append(RunRecord(run_id, about["slug"], status, about["started"], about["seconds"] or None, message, {}, folder))
+        return records
+
+    def _status(self, folder: Path) -> tuple[Status, str]:
+        import filelock
+
+        lock = filelock.FileLock(folder / "lock")
+        try:
+            with lock.acquire(timeout=0):
+                pass
+        except filelock.Timeout:
+            return "running", _last_event(folder)
+        if (folder / "error.json").exists():
+            error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+            return error["status"], error["message"]
+        return ("interrupted" if (folder / "events.jsonl").exists() else "waiting"), _last_event(folder)
+
+    def _finished(self, run_id: str) -> RunRecord:
+        folder = self.runs / run_id
+        about = self.about(folder)
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return RunRecord(run_id, about["slug"], "finished", about["started"], about["seconds"], report["headline"], report["metrics"], folder)
+
+    @staticmethod
+    def _ids(folder: Path) -> list[str]:
+        if not folder.is_dir():
+            return []
+        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / "index.sqlite"
+        try:
+            connection = _open_index(path)
+        except sqlite3.DatabaseError:
+            # An index that cannot be read holds nothing that the folders do not: put it aside and start again.
+            os.replace(path, path.with_name(f"index.broken-{int(time.time())}.sqlite"))
+            connection = _open_index(path)
+        try:
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+
+def _open_index(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, slug TEXT NOT NULL, started TEXT NOT NULL, "
+            "seconds REAL, headline TEXT NOT NULL, metrics TEXT NOT NULL)"
+        )
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _insert(index: sqlite3.Connection, record: RunRecord) -> None:
+    index.execute(
+        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+        (record.id, record.slug, record.started, record.seconds, record.headline, json.dumps(dict(record.metrics))),
+    )
+
+
+def _last_event(folder: Path) -> str:
+    """The text of the last event that says what the run does or did."""
+    try:
+        lines = (folder / "events.jsonl").read_bytes().splitlines()[-50:]
+    except FileNotFoundError:
+        return "waiting"
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the last line of a killed process may be cut off
+        if event["kind"] == "progress":
+            return f"{event['description']} {event['done']}/{event['total'] or '?'}"
+        if event["kind"] == "step":
+            return str(event["text"])
+    return "started"
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's files to the disk before the rename that says they are complete."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
