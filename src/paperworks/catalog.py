@@ -1,7 +1,7 @@
 """The catalogue: every paper that has a folder, ours and those of installed packages.
 
-A paper is a folder with a ``paper.toml``. Ours are ``paperworks/papers/<slug with _ for ->/``; another package adds its own by an
-entry point of the group ``paperworks.papers`` whose value is the package that holds the ``paper.toml``.
+A paper is a folder with a ``paper.toml``. Ours are ``paperworks/papers/<slug with _ for ->/``; another package adds its
+own by an entry point of the group ``paperworks.papers`` whose value is the package that holds the ``paper.toml``.
 
 Whether a paper works is computed here from what the folder holds, never written down.
 """
@@ -31,7 +31,8 @@ Verdict = Literal["holds", "does not hold", "not tested here", "not measured"]
 class Claim:
     """One thing that the paper says, in our words, with the paper's figure.
 
-    ``reason`` says why this machine's size cannot test it and what was checked in its place; empty for what can be tested.
+    ``reason`` says why a machine of this size cannot test it and what was checked in its place; empty for what can be
+    tested.
     """
 
     id: str
@@ -81,7 +82,9 @@ class Paper:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(str(path), f"text that is not JSON ({error})", "what 'paperworks reproduce' writes") from None
+            raise InputError(
+                str(path), f"text that is not JSON ({error})", "what 'paperworks reproduce' writes"
+            ) from None
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -113,7 +116,9 @@ class Paper:
         if missing:
             found.append(f"claims with neither a finding nor a reason: {', '.join(missing)}")
         found += [
-            f"an exact finding does not hold: {f['statement']}" for f in self.findings if f["kind"] == "exact" and not f["holds"]
+            f"an exact finding does not hold: {f['statement']}"
+            for f in self.findings
+            if f["kind"] == "exact" and not f["holds"]
         ]
         return found
 
@@ -131,10 +136,19 @@ class Paper:
         """One row of ``paperworks list --json``."""
         verdicts = list(self.verdicts().values())
         return {
-            "slug": self.slug, "title": self.title, "arxiv": self.arxiv, "date": self.date, "authors": self.authors,
-            "organisation": self.organisation, "tags": list(self.tags), "purpose": self.purpose,
-            "here": self.has_recipe, "works": self.works, "claims_held": verdicts.count("holds"),
-            "claims_not_held": verdicts.count("does not hold"), "claims_not_tested": verdicts.count("not tested here"),
+            "slug": self.slug,
+            "title": self.title,
+            "arxiv": self.arxiv,
+            "date": self.date,
+            "authors": self.authors,
+            "organisation": self.organisation,
+            "tags": list(self.tags),
+            "purpose": self.purpose,
+            "here": self.has_recipe,
+            "works": self.works,
+            "claims_held": verdicts.count("holds"),
+            "claims_not_held": verdicts.count("does not hold"),
+            "claims_not_tested": verdicts.count("not tested here"),
             "claims_total": len(self.claims),
         }
 
@@ -158,7 +172,11 @@ def read_paper(folder: Path, module: str) -> Paper:
             if not claim.get(name):
                 raise InputError(f"{path}, claims[{number}].{name}", "nothing", "a value")
         if set(claim) - known:
-            raise InputError(f"{path}, claims[{number}]", ", ".join(sorted(set(claim) - known)), f"fields among {', '.join(sorted(known))}")
+            raise InputError(
+                f"{path}, claims[{number}]",
+                ", ".join(sorted(set(claim) - known)),
+                f"fields among {', '.join(sorted(known))}",
+            )
     ids = [claim["id"] for claim in claims]
     if len(set(ids)) < len(ids):
         raise InputError(f"{path}, claims", f"an id twice in {', '.join(ids)}", "one claim per id")
@@ -170,9 +188,7 @@ def read_paper(folder: Path, module: str) -> Paper:
 
 
 def _folders() -> list[tuple[Path, str]]:
-    ours = [
-        (path.parent, f"paperworks.papers.{path.parent.name}") for path in sorted(OURS.glob("*/paper.toml"))
-    ]
+    ours = [(path.parent, f"paperworks.papers.{path.parent.name}") for path in sorted(OURS.glob("*/paper.toml"))]
     return ours + [(folder, module) for folder, module in _other_folders()]
 
 
@@ -197,7 +213,9 @@ def papers(*, tag: str | None = None, works: bool | None = None) -> list[Paper]:
     by_slug: dict[str, Paper] = {}
     for paper in found:
         if paper.slug in by_slug:
-            raise InputError(f"slug {paper.slug}", f"{by_slug[paper.slug].folder} and {paper.folder}", "one folder per slug")
+            raise InputError(
+                f"slug {paper.slug}", f"{by_slug[paper.slug].folder} and {paper.folder}", "one folder per slug"
+            )
         by_slug[paper.slug] = paper
     chosen = sorted(by_slug.values(), key=lambda p: p.slug)
     if tag is not None:
@@ -216,7 +234,9 @@ def find(slug: str) -> Paper:
     for paper in found:
         if slug in (paper.slug, paper.arxiv, paper.slug.replace("-", "_")):
             return paper
-    raise InputError("slug", repr(slug), f"the slug of a paper{nearest(slug, [p.slug for p in found])}; see 'paperworks list'")
+    raise InputError(
+        "slug", repr(slug), f"the slug of a paper{nearest(slug, [p.slug for p in found])}; see 'paperworks list'"
+    )
 
 
 def paper_modules() -> dict[str, str]:
@@ -237,13 +257,15 @@ def find_module(name: str) -> str | None:
 def search(query: str, *, limit: int = 10, hybrid: bool | None = None) -> tuple[list[tuple[Paper, float]], str]:
     """The papers that fit a query, best first, with their scores; and which method ranked them.
 
-    Words are matched by BM25 over title, purpose, tags and summary. Where the sentence encoder is installed (extra ``page``), its
-    ranking is fused in by reciprocal rank. ``hybrid`` True or False forces the choice.
+    Words are matched by BM25 over title, purpose, tags and summary. Where the sentence encoder is installed (extra
+    ``page``), its ranking is fused in by reciprocal rank. ``hybrid`` True or False forces the choice.
     """
     from paperworks.embedding import HybridIndex, sentence_encoder
 
     if not query.strip():
-        raise InputError("query", "nothing to look for", "a few words, as in: paperworks search \"make a language model smaller\"")
+        raise InputError(
+            "query", "nothing to look for", 'a few words, as in: paperworks search "make a language model smaller"'
+        )
     if limit < 1:
         raise InputError("limit", limit, "1 or more")
     found = papers()
@@ -252,4 +274,6 @@ def search(query: str, *, limit: int = 10, hybrid: bool | None = None) -> tuple[
         encode = sentence_encoder(required=bool(hybrid))
     texts = [". ".join([p.title, p.purpose, ", ".join(p.tags), p.summary]) for p in found]
     index = HybridIndex(texts, encode)
-    return [(found[i], score) for i, score in index.search(query, limit)], ("BM25 and sentence embeddings" if encode else "BM25")
+    return [(found[i], score) for i, score in index.search(query, limit)], (
+        "BM25 and sentence embeddings" if encode else "BM25"
+    )

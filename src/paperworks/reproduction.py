@@ -1,7 +1,7 @@
 """Measure the claims of papers again, and write down what came out.
 
-One study after the other, each in a run of its own below ``<home>/reproduce``; a study that finished is not measured again when
-a reproduction is taken up after a stop, unless the source has changed since.
+One study after the other, each in a run of its own below ``<home>/reproduce``; a study that finished is not measured
+again when a reproduction is taken up after a stop, unless the source has changed since.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from paperworks.catalog import Paper, read_paper
 from paperworks.errors import InputError
 from paperworks.runs.engine import _stop_on_signal
 from paperworks.runs.files import write_text
+from paperworks.runs.findings import Finding, Study, studies_of
 from paperworks.runs.render import format_cell, format_number, format_seconds
 from paperworks.runs.run import Cancelled, Listener, Run
 from paperworks.runs.store import RunBusy, home
-from paperworks.runs.findings import Finding, Study, studies_of
 from paperworks.runs.usage import UsageMeter, versions
 
 PACKAGE = Path(__file__).parent
@@ -42,25 +42,35 @@ class Measured:
     def results(self, fast: bool) -> dict[str, Any]:
         """The content of ``results.json``."""
         return {
-            "paper": self.paper.slug, "measured": date.today().isoformat(), "fast": fast, "versions": versions(),
-            "studies": self.studies, "findings": [f.to_dict() for f in self.findings],
+            "paper": self.paper.slug,
+            "measured": date.today().isoformat(),
+            "fast": fast,
+            "versions": versions(),
+            "studies": self.studies,
+            "findings": [f.to_dict() for f in self.findings],
         }
 
 
 def load_studies(paper: Paper) -> list[Study]:
     """The paper's studies; every claim that they name must be in ``paper.toml``."""
     if not paper.has_study:
-        raise InputError("slug", f"{paper.slug}, which has no study", "a paper that is here; see 'paperworks list --works'")
+        raise InputError(
+            "slug", f"{paper.slug}, which has no study", "a paper that is here; see 'paperworks list --works'"
+        )
     studies = studies_of(importlib.import_module(f"{paper.module}.study"))
     known = {claim.id for claim in paper.claims}
     for study in studies:
         strangers = set(study.claims) - known
         if strangers:
-            raise InputError(f"{paper.slug}, study {study.name}", f"claims {', '.join(sorted(strangers))}", "claims of paper.toml")
+            raise InputError(
+                f"{paper.slug}, study {study.name}", f"claims {', '.join(sorted(strangers))}", "claims of paper.toml"
+            )
     return studies
 
 
-def measure(paper: Paper, *, fast: bool = False, listener: Listener | None = None, root: Path | None = None) -> Measured:
+def measure(
+    paper: Paper, *, fast: bool = False, listener: Listener | None = None, root: Path | None = None
+) -> Measured:
     """Run a paper's studies. A study that fails is noted in ``errors`` and the others still run.
 
     Raises Cancelled when asked to stop; what finished by then is kept for the next call.
@@ -105,7 +115,9 @@ def _measure_study(study: Study, folder: Path, fast: bool, listener: Listener | 
         raise
     except Exception as error:
         measured.errors[study.name] = f"{type(error).__name__}: {error}"
-        run.emit("log", level="error", text=f"{study.name}: {measured.errors[study.name]}", detail=traceback.format_exc())
+        run.emit(
+            "log", level="error", text=f"{study.name}: {measured.errors[study.name]}", detail=traceback.format_exc()
+        )
         return
     about = {"name": study.name, "title": study.title, "claims": list(study.claims), "seconds": round(meter.seconds, 1)}
     write_text(done, json.dumps({"study": about, "findings": [f.to_dict() for f in findings]}))
@@ -133,7 +145,9 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() and PACKAGE.parent.name == "src" else None
 
 
-def write_results(measured: Sequence[Measured], papers: Callable[[], list[Paper]], into: Path | None = None) -> list[Path]:
+def write_results(
+    measured: Sequence[Measured], papers: Callable[[], list[Paper]], into: Path | None = None
+) -> list[Path]:
     """Write ``results.json`` of each paper and the table of all papers; returns the files written.
 
     In a checkout: the paper's folder and ``docs/reproductions.md``. Elsewhere, or with ``into``: that folder (default
@@ -179,7 +193,8 @@ def reproductions_markdown(papers: Sequence[Paper]) -> str:
     lines = [
         "# What was measured here",
         "",
-        "Written by `paperworks reproduce`; do not edit. *Exact* findings must hold on any machine, *empirical* ones may fail here.",
+        "Written by `paperworks reproduce`; do not edit. *Exact* findings must hold on any machine, *empirical* ones "
+        "may fail here.",
         "",
         "| paper | works | claims held | not held | not tested here |",
         "| --- | --- | --- | --- | --- |",
@@ -188,11 +203,17 @@ def reproductions_markdown(papers: Sequence[Paper]) -> str:
     for paper in here:
         row = paper.to_dict()
         lines.append(
-            f"| [{paper.slug}](#{paper.slug}) | {'yes' if row['works'] else 'no'} | {row['claims_held']} of {row['claims_total']} "
+            f"| [{paper.slug}](#{paper.slug}) | {'yes' if row['works'] else 'no'} "
+            f"| {row['claims_held']} of {row['claims_total']} "
             f"| {row['claims_not_held']} | {row['claims_not_tested']} |"
         )
     for paper in here:
-        lines += ["", f"## {paper.slug}", "", f"{paper.title} (arXiv {paper.arxiv}). Measured {paper.results['measured']}."]
+        lines += [
+            "",
+            f"## {paper.slug}",
+            "",
+            f"{paper.title} (arXiv {paper.arxiv}). Measured {paper.results['measured']}.",
+        ]
         environment = ", ".join(f"{name} {format_cell(value)}" for name, value in paper.results["versions"].items())
         lines += ["", f"With {environment}. Run it again: `paperworks reproduce {paper.slug}`.", ""]
         lines += ["| claim | what was measured | figure and bound | kind | holds |", "| --- | --- | --- | --- | --- |"]
@@ -201,12 +222,17 @@ def reproductions_markdown(papers: Sequence[Paper]) -> str:
             for finding in own:
                 detail = f"<br>{_cell(finding['detail'])}" if finding["detail"] else ""
                 lines.append(
-                    f"| {claim.id} | {_cell(finding['statement'])}{detail} | {_cell(relation_text(finding))} | {finding['kind']} "
-                    f"| {'yes' if finding['holds'] else '**no**'} |"
+                    f"| {claim.id} | {_cell(finding['statement'])}{detail} | {_cell(relation_text(finding))} "
+                    f"| {finding['kind']} | {'yes' if finding['holds'] else '**no**'} |"
                 )
             if not own:
                 lines.append(f"| {claim.id} | {_cell(claim.reason or 'not measured')} | | | not tested here |")
-        lines += ["", "Time of the studies: " + ", ".join(f"{s['title']} {format_seconds(s['seconds'])}" for s in paper.results["studies"]) + "."]
+        lines += [
+            "",
+            "Time of the studies: "
+            + ", ".join(f"{s['title']} {format_seconds(s['seconds'])}" for s in paper.results["studies"])
+            + ".",
+        ]
     return "\n".join(lines) + "\n"
 
 

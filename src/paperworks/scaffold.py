@@ -10,7 +10,7 @@ from paperworks.errors import InputError
 from paperworks.reproduction import checkout
 from paperworks.runs.files import new_folder
 
-PAPER_TOML = '''slug = "{slug}"
+PAPER_TOML = """slug = "{slug}"
 title = "WRITE the paper's title"
 arxiv = "0000.00000"
 date = "{date}"
@@ -28,7 +28,7 @@ value = "WRITE the paper's figure"
 baseline = "WRITE what it is compared with"
 source = "WRITE Table 1, Theorem 2, ..."
 reason = ""
-'''
+"""
 
 INIT = '''"""{slug}: WRITE one line on what this paper's method does.
 
@@ -53,7 +53,7 @@ class Config(runs.Config):
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """WRITE what the recipe does, in one line."""
-    raise NotImplementedError("WRITE {slug}: run the method on the input, save what the user takes away in run.files, return a Report")
+    raise NotImplementedError("WRITE {slug}: run the method, save what it makes in run.files, return a Report")
 '''
 
 STUDY = '''"""The paper's claims, measured again at a scale that two cores can bear."""
@@ -69,14 +69,14 @@ def first_study(run: runs.Run, fast: bool) -> list[runs.Finding]:
     raise NotImplementedError("WRITE {slug}: measure, and return a Finding per statement")
 '''
 
-README = '''# {slug}
+README = """# {slug}
 
 WRITE how it works here, how to use it (command line and Python), where it departs from the paper and why.
 
     paperworks run {slug}
-'''
+"""
 
-TEST = '''"""{slug}: WRITE its exact properties as tests (an invariance, an identity, a bound, a brute-force optimum)."""
+TEST = '''"""{slug}: WRITE its exact properties as tests: an invariance, an identity, a bound, a brute-force optimum."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_exact_property() -> None:
 def new_paper(slug: str, into: Path | None = None) -> list[Path]:
     """Create the folder of a new paper and, in a checkout, its test; returns the files.
 
-    ``into`` is the folder that gets the paper's folder: by default the checkout's ``papers`` folder, or the current folder.
+    ``into`` is the folder that gets the paper's folder: by default the checkout's ``papers`` folder, or this one.
     Raises InputError for a slug that is malformed, known already, or whose folder exists.
     """
     from datetime import date
@@ -101,7 +101,13 @@ def new_paper(slug: str, into: Path | None = None) -> list[Path]:
     root = checkout() if into is None else None
     name = slug.replace("-", "_")
     folder = (into or (OURS if root else Path())) / name
-    contents = {"paper.toml": PAPER_TOML, "__init__.py": INIT, "recipe.py": RECIPE, "study.py": STUDY, "README.md": README}
+    contents = {
+        "paper.toml": PAPER_TOML,
+        "__init__.py": INIT,
+        "recipe.py": RECIPE,
+        "study.py": STUDY,
+        "README.md": README,
+    }
     with new_folder(folder, "slug") as aside:
         for file, text in contents.items():
             (aside / file).write_text(text.format(slug=slug, date=date.today().isoformat()), encoding="utf-8")

@@ -20,12 +20,22 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON in
 def build_app(arguments: list[str]) -> App:
     """The command line. A paper's own flags are generated only when ``run`` names the paper."""
     app = App(
-        name="paperworks", version=paperworks.__version__, help_format="plaintext",
-        help="Machine-learning papers that work, on your own model or data. Errors: one line, exit code 2; --debug shows the traceback.",
+        name="paperworks",
+        version=paperworks.__version__,
+        help_format="plaintext",
+        help="Machine-learning papers that work, on your own model or data. "
+        "Errors are one line, with exit code 2; --debug shows the traceback.",
     )
     for name, function in (
-        ("list", list_papers), ("search", search), ("show", show_paper), ("runs", list_runs), ("open", open_run), ("resume", resume),
-        ("compare", compare), ("reproduce", reproduce), ("new", new),
+        ("list", list_papers),
+        ("search", search),
+        ("show", show_paper),
+        ("runs", list_runs),
+        ("open", open_run),
+        ("resume", resume),
+        ("compare", compare),
+        ("reproduce", reproduce),
+        ("new", new),
     ):
         app.command(function, name=name)
     app.command(_run_app(arguments), name="run")
@@ -66,7 +76,9 @@ def search(*words: str, limit: int = 10, hybrid: bool | None = None, json: Json 
     if json:
         print(jsonlib.dumps([p.to_dict() | {"score": round(s, 6), "ranked_by": method} for p, s in found], indent=1))
     else:
-        show.print_papers([p for p, _ in found], note=f"Ranked by {method}." if found else "No paper has one of these words.")
+        show.print_papers(
+            [p for p, _ in found], note=f"Ranked by {method}." if found else "No paper has one of these words."
+        )
 
 
 def show_paper(slug: str, *, json: Json = False) -> None:
@@ -117,7 +129,11 @@ def open_run(run: str, *, browser: bool = True, json: Json = False) -> None:
 
     record = Store().find(run)
     if record.status != "finished":
-        raise InputError("run", f"{record.id}, which is {record.status} ({record.headline})", f"a finished run; to go on: paperworks resume {record.id}")
+        raise InputError(
+            "run",
+            f"{record.id}, which is {record.status} ({record.headline})",
+            f"a finished run; to go on: paperworks resume {record.id}",
+        )
     if json:
         print((record.folder / "report.json").read_text(encoding="utf-8"))
         return
@@ -172,7 +188,12 @@ def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json
 
 
 def reproduce(
-    *slugs: str, all: bool = False, fast: bool = False, out: Path | None = None, quiet: bool = False, json: Json = False  # noqa: A002
+    *slugs: str,
+    all: bool = False,
+    fast: bool = False,
+    out: Path | None = None,
+    quiet: bool = False,
+    json: Json = False,
 ) -> int:
     """Measure the claims of papers again; write the results that the package ships and docs/reproductions.md.
 
@@ -228,7 +249,11 @@ def new(slug: str, *, into: Path | None = None) -> None:
 
 
 def _run_app(arguments: list[str]) -> App:
-    app = App(name="run", help="Run a paper's method. 'paperworks run SLUG --help' lists its options.", help_format="plaintext")
+    app = App(
+        name="run",
+        help="Run a paper's method. 'paperworks run SLUG --help' lists its options.",
+        help_format="plaintext",
+    )
     if arguments[:1] != ["run"]:
         return app
     here = [p for p in catalog.papers() if p.has_recipe]
@@ -253,7 +278,12 @@ def _recipe_command(paper: catalog.Paper) -> Any:
     recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
 
     def option(name: str, kind: Any, text: str, default: Any = None, **more: Any) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, Parameter(help=text, **more)])
+        return inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, Parameter(help=text, **more)],
+        )
 
     extra = [
         option("out", Path | None, "a new folder for what the run makes; nothing existing is overwritten"),
@@ -351,5 +381,3 @@ def _data_app() -> App:
     app.command(get, name="get")
     app.command(path, name="path")
     return app
-
-

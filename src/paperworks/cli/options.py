@@ -19,8 +19,10 @@ RESERVED = ("out", "config", "engine", "time-limit", "memory-limit", "json", "qu
 """Flags of ``paperworks run`` itself; a recipe's options must have other names."""
 
 
-def config_command(kind: type[Config], call: Callable[[dict[str, Any]], Any], extra: list[inspect.Parameter]) -> Callable[..., Any]:
-    """A function whose keyword parameters are the fields of ``kind`` and ``extra``; it calls ``call`` with those that were given.
+def config_command(
+    kind: type[Config], call: Callable[[dict[str, Any]], Any], extra: list[inspect.Parameter]
+) -> Callable[..., Any]:
+    """A function whose keyword parameters are the fields of ``kind`` and ``extra``; it calls ``call`` with those given.
 
     Values stay the text that was typed: the Config converts and checks them, so that every error comes from one place.
     """
@@ -35,7 +37,7 @@ def config_command(kind: type[Config], call: Callable[[dict[str, Any]], Any], ex
 
 
 def _parameter(name: str, field: Any) -> inspect.Parameter:
-    annotation, optional = strip_optional(field.annotation)
+    annotation, _optional = strip_optional(field.annotation)
     words = [field.description or ""]
     bounds = describe_bounds(field)
     if bounds:
@@ -44,7 +46,10 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
         words.append("(separated by commas)")
     default = None if field.default is PydanticUndefined else field.default
     shown = _show(default) if default is not None else ""
-    options: dict[str, Any] = {"help": " ".join(w for w in words if w), "show_default": (lambda _value, shown=shown: shown) if shown else False}
+    options: dict[str, Any] = {
+        "help": " ".join(w for w in words if w),
+        "show_default": (lambda _value, shown=shown: shown) if shown else False,
+    }
     if annotation is bool:
         kind: Any = bool
     else:
@@ -88,14 +93,27 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise InputError("config", f"{path}: {error}", "valid JSON" if path.suffix == ".json" else "valid TOML") from None
+        raise InputError(
+            "config", f"{path}: {error}", "valid JSON" if path.suffix == ".json" else "valid TOML"
+        ) from None
     if not isinstance(values, dict):
         raise InputError("config", f"{path}: {type(values).__name__}", "names with values")
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
-BYTES = {"b": 1, "k": 2**10, "kb": 2**10, "kib": 2**10, "m": 2**20, "mb": 2**20, "mib": 2**20, "g": 2**30, "gb": 2**30, "gib": 2**30}
+BYTES = {
+    "b": 1,
+    "k": 2**10,
+    "kb": 2**10,
+    "kib": 2**10,
+    "m": 2**20,
+    "mb": 2**20,
+    "mib": 2**20,
+    "g": 2**30,
+    "gb": 2**30,
+    "gib": 2**30,
+}
 
 
 def parse_seconds(text: str) -> float:
@@ -111,7 +129,7 @@ def parse_bytes(text: str) -> int:
 def _parse(text: str, units: Mapping[str, int], default: str, field: str, expected: str) -> float:
     stripped = text.strip().lower()
     number = stripped.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = stripped[len(number):].strip() or default
+    unit = stripped[len(number) :].strip() or default
     try:
         value = float(number) * units[unit]
     except (ValueError, KeyError):

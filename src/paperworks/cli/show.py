@@ -43,7 +43,11 @@ def print_papers(papers: Sequence[Paper], note: str = "") -> None:
         row = paper.to_dict()
         rows.append([paper.slug, _status(paper), f"{row['claims_held']} of {row['claims_total']}", paper.purpose])
     total = f"{sum(p.works for p in papers)} of {len(papers)} papers work. 'paperworks show SLUG' tells more."
-    _print(terminal_table(Table("", ["paper", "status", "claims held", "what you get"], rows, " ".join(t for t in (note, total) if t))))
+    _print(
+        terminal_table(
+            Table("", ["paper", "status", "claims held", "what you get"], rows, " ".join(t for t in (note, total) if t))
+        )
+    )
 
 
 def paper_dict(paper: Paper) -> dict[str, Any]:
@@ -52,8 +56,11 @@ def paper_dict(paper: Paper) -> dict[str, Any]:
 
     verdicts = paper.verdicts()
     return paper.to_dict() | {
-        "summary": paper.summary, "repository": paper.repository, "obstacles": paper.obstacles(),
-        "claims": [asdict(c) | {"verdict": verdicts[c.id]} for c in paper.claims], "findings": paper.findings,
+        "summary": paper.summary,
+        "repository": paper.repository,
+        "obstacles": paper.obstacles(),
+        "claims": [asdict(c) | {"verdict": verdicts[c.id]} for c in paper.claims],
+        "findings": paper.findings,
         "measured": paper.results.get("measured"),
     }
 
@@ -67,23 +74,43 @@ def print_paper(paper: Paper) -> None:
 
     by = f"{paper.authors} authors" if paper.authors else (paper.organisation or "")
     meta = [f"arXiv {paper.arxiv}", paper.date, by, ", ".join(paper.tags), paper.repository]
-    _print(Text(paper.title, style="bold"), Text(" · ".join(m for m in meta if m), style="dim"), "", Text(paper.summary), "")
+    _print(
+        Text(paper.title, style="bold"),
+        Text(" · ".join(m for m in meta if m), style="dim"),
+        "",
+        Text(paper.summary),
+        "",
+    )
     verdicts = paper.verdicts()
     rows: list[list[Any]] = []
     for claim in paper.claims:
-        figure = claim.value + (f" (against {claim.baseline})" if claim.baseline else "")
+        figure = claim.value + (f"\nagainst {claim.baseline}" if claim.baseline else "")
+        figure += "".join(f"\n[{part}]" for part in ("; ".join(t for t in (claim.setting, claim.source) if t),) if part)
         measured = [
-            f"{'✓' if f['holds'] else '✗'} {f['statement']}: {relation_text(f)}" for f in paper.findings if f["claim"] == claim.id
+            f"{'✓' if f['holds'] else '✗'} {f['statement']}: {relation_text(f)}"
+            for f in paper.findings
+            if f["claim"] == claim.id
         ]
         here = "\n".join(measured) or (claim.reason or "–")
         rows.append([claim.statement, figure, verdicts[claim.id], here])
-    _print(terminal_table(Table("What the paper claims, and what was measured here", ["claim", "in the paper", "here", "measured"], rows)))
+    _print(
+        terminal_table(
+            Table(
+                "What the paper claims, and what was measured here", ["claim", "in the paper", "here", "measured"], rows
+            )
+        )
+    )
     obstacles = paper.obstacles()
     if obstacles:
         _print(Text(f"{_status(paper)}: " + "; ".join(obstacles)))
         return
     readme = paper.folder / "README.md"
-    use = f"paperworks run {paper.slug}\npaperworks run {paper.slug} --help\npaperworks reproduce {paper.slug}\n\nimport paperworks as pw\nhelp(pw.{paper.folder.name})"
+    commands = [
+        f"paperworks run {paper.slug}",
+        f"paperworks run {paper.slug} --help",
+        f"paperworks reproduce {paper.slug}",
+    ]
+    use = "\n".join([*commands, "", "import paperworks as pw", f"help(pw.{paper.folder.name})"])
     _print(Text("How to use it", style="bold"), Padding(Text(use), (0, 0, 0, 4)))
     if readme.is_file():
         _print(Text(f"\nMore in {readme}", style="dim"))
@@ -100,9 +127,20 @@ def print_report(folder: Path, out: Path | None = None) -> None:
 def print_runs(records: Sequence[RunRecord]) -> None:
     """A row per run."""
     rows: list[list[Any]] = [
-        [r.id, r.status, r.started[:16].replace("T", " "), "–" if r.seconds is None else format_seconds(r.seconds), r.headline] for r in records
+        [
+            r.id,
+            r.status,
+            r.started[:16].replace("T", " "),
+            "–" if r.seconds is None else format_seconds(r.seconds),
+            r.headline,
+        ]
+        for r in records
     ]
-    _print(terminal_table(Table("", ["run", "status", "started (UTC)", "time", "result"], rows, "" if rows else "No runs yet.")))
+    _print(
+        terminal_table(
+            Table("", ["run", "status", "started (UTC)", "time", "result"], rows, "" if rows else "No runs yet.")
+        )
+    )
 
 
 def compare_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:
@@ -114,7 +152,10 @@ def compare_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:
     names = list(dict.fromkeys([*options[0], *options[1]]))
     reports = [Report.load(r.folder) for r in (first, second)]
     figures = {
-        **{name: [r.metrics.get(name) for r in reports] for name in dict.fromkeys([*reports[0].metrics, *reports[1].metrics])},
+        **{
+            name: [r.metrics.get(name) for r in reports]
+            for name in dict.fromkeys([*reports[0].metrics, *reports[1].metrics])
+        },
         **{name: [r.usage.get(name) for r in reports] for name in ("seconds", "peak memory, bytes", "files, bytes")},
     }
     return {
@@ -128,7 +169,9 @@ def compare_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:
 def print_comparison(comparison: dict[str, Any]) -> None:
     """Two tables: options that differ, figures with the ratio of the second to the first."""
     runs = comparison["runs"]
-    options: list[list[Any]] = [[name, *(json.dumps(v) for v in values)] for name, values in comparison["options"].items()]
+    options: list[list[Any]] = [
+        [name, *(json.dumps(v) for v in values)] for name, values in comparison["options"].items()
+    ]
     note = "" if options else "The same options."
     figures: list[list[Any]] = []
     for name, (a, b) in comparison["figures"].items():
@@ -148,14 +191,32 @@ def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: 
         rows: list[list[Any]] = []
         for finding in (f.to_dict() for f in one.findings):
             detail = f"\n{finding['detail']}" if finding["detail"] else ""
-            rows.append([finding["claim"], finding["statement"] + detail, relation_text(finding), finding["kind"], "holds" if finding["holds"] else "DOES NOT HOLD"])
-        rows += [[c.id, c.reason, "–", "–", "not tested here"] for c in one.paper.claims if c.reason and c.id not in {r[0] for r in rows}]
-        rows += [["–", f"study {name} ended without findings: {why}", "–", "–", "FAILED"] for name, why in one.errors.items()]
+            rows.append(
+                [
+                    finding["claim"],
+                    finding["statement"] + detail,
+                    relation_text(finding),
+                    finding["kind"],
+                    "holds" if finding["holds"] else "DOES NOT HOLD",
+                ]
+            )
+        rows += [
+            [c.id, c.reason, "–", "–", "not tested here"]
+            for c in one.paper.claims
+            if c.reason and c.id not in {r[0] for r in rows}
+        ]
+        rows += [
+            ["–", f"study {name} ended without findings: {why}", "–", "–", "FAILED"] for name, why in one.errors.items()
+        ]
         held = sum(f.holds for f in one.findings)
         kind = "in the small, fast version" if fast else "at full size"
         seconds = sum(s["seconds"] for s in one.studies)
         note = f"{held} of {len(one.findings)} findings hold, measured {kind} in {format_seconds(seconds)}."
-        _print(terminal_table(Table(one.paper.slug, ["claim", "finding", "measured and bound", "kind", "verdict"], rows, note)))
+        _print(
+            terminal_table(
+                Table(one.paper.slug, ["claim", "finding", "measured and bound", "kind", "verdict"], rows, note)
+            )
+        )
     for path in written:
         print(f"written: {path}")
 
@@ -165,5 +226,12 @@ def print_sources(sources: Sequence[Any]) -> None:
     rows: list[list[Any]] = []
     for source in sources:
         data = source.to_dict()
-        rows.append([data["name"], "here" if data["available"] else f"paperworks data get {data['name']}", data["licence"], data["description"]])
+        rows.append(
+            [
+                data["name"],
+                "here" if data["available"] else f"paperworks data get {data['name']}",
+                data["licence"],
+                data["description"],
+            ]
+        )
     _print(terminal_table(Table("", ["input", "where", "licence", "what it is"], rows)))

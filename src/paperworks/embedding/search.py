@@ -45,7 +45,9 @@ class HybridIndex:
         stemmer = Stemmer.Stemmer("english")
         if self._bm25 is None:
             self._bm25 = bm25s.BM25()
-            self._bm25.index(bm25s.tokenize(self._texts, stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False)
+            self._bm25.index(
+                bm25s.tokenize(self._texts, stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False
+            )
         tokens = bm25s.tokenize([query], stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
         known = [[t for t in tokens[0] if t in self._bm25.vocab_dict]]
         if not known[0]:

@@ -1,9 +1,10 @@
 """The contract between a paper and everything that runs it.
 
-A paper's ``recipe.py`` has a ``Config`` (its options) and ``run(config, run) -> Report``; its ``study.py`` has functions
-marked ``@study`` that return ``Finding`` objects. The rest of the package stores runs and executes them:
+A paper's ``recipe.py`` has a ``Config`` (its options) and ``run(config, run) -> Report``; its ``study.py`` has
+functions marked ``@study`` that return ``Finding`` objects. The rest of the package stores runs and executes them:
 
-    recipe + options ──Engine──> Run ──> Report ──Store──> a folder: config.json, events.jsonl, report.json, report.html, files/
+    recipe + options ──Engine──> Run ──> Report ──Store──> a folder: config.json, events.jsonl,
+                                                           report.json, report.html, figures/, files/
 """
 
 from __future__ import annotations
@@ -14,16 +15,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paperworks.runs.config import Config, build_config
     from paperworks.runs.engine import ChildEngine, Engine, LocalEngine, RunFailed
+    from paperworks.runs.findings import Finding, Study, studies_of, study
     from paperworks.runs.recipe import Recipe, load_recipe
     from paperworks.runs.report import Figure, Report, ReportFile, Table
     from paperworks.runs.run import Cancelled, Progress, Run, no_progress
     from paperworks.runs.store import RunBusy, RunRecord, Store
-    from paperworks.runs.findings import Finding, Study, studies_of, study
 
 __all__ = [
-    "Cancelled", "ChildEngine", "Config", "Engine", "Figure", "Finding", "LocalEngine", "Progress", "Recipe", "Report",
-    "ReportFile", "Run", "RunBusy", "RunFailed", "RunRecord", "Store", "Study", "Table", "build_config", "load_recipe",
-    "no_progress", "studies_of", "study",
+    "Cancelled",
+    "ChildEngine",
+    "Config",
+    "Engine",
+    "Figure",
+    "Finding",
+    "LocalEngine",
+    "Progress",
+    "Recipe",
+    "Report",
+    "ReportFile",
+    "Run",
+    "RunBusy",
+    "RunFailed",
+    "RunRecord",
+    "Store",
+    "Study",
+    "Table",
+    "build_config",
+    "load_recipe",
+    "no_progress",
+    "studies_of",
+    "study",
 ]
 
 # Names are imported when first used: listing papers must not wait for pydantic and the engines.

@@ -35,7 +35,8 @@ def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
     unknown = [name for name in values if name not in kind.model_fields]
     if unknown:
         raise InputError(
-            unknown[0], "an option that this recipe does not have",
+            unknown[0],
+            "an option that this recipe does not have",
             f"one of {', '.join(kind.model_fields)}{nearest(unknown[0], kind.model_fields)}",
         )
     try:
@@ -51,7 +52,9 @@ def _as_input_error(kind: type[Config], error: ValidationError) -> InputError:
         return cause
     name = str(first["loc"][0]) if first["loc"] else ""
     if not name:
-        return InputError("options", "a combination that does not go together", first["msg"].removeprefix("Value error, "))
+        return InputError(
+            "options", "a combination that does not go together", first["msg"].removeprefix("Value error, ")
+        )
     found = first["input"]
     expected = describe_type(kind.model_fields[name])
     if first["type"] == "value_error":
@@ -98,10 +101,13 @@ def describe_bounds(field: FieldInfo) -> str:
     words = []
     for item in field.metadata:
         for kind, attribute, word in (
-            (annotated_types.Ge, "ge", "at least"), (annotated_types.Gt, "gt", "more than"),
-            (annotated_types.Le, "le", "at most"), (annotated_types.Lt, "lt", "less than"),
+            (annotated_types.Ge, "ge", "at least"),
+            (annotated_types.Gt, "gt", "more than"),
+            (annotated_types.Le, "le", "at most"),
+            (annotated_types.Lt, "lt", "less than"),
             (annotated_types.MultipleOf, "multiple_of", "a multiple of"),
-            (annotated_types.MinLen, "min_length", "length at least"), (annotated_types.MaxLen, "max_length", "length at most"),
+            (annotated_types.MinLen, "min_length", "length at least"),
+            (annotated_types.MaxLen, "max_length", "length at most"),
         ):
             if isinstance(item, kind):
                 words.append(f"{word} {getattr(item, attribute)}")

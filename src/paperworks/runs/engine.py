@@ -1,4 +1,4 @@
-"""Engines: where a run is executed. This process, a child process with limits; others (Ray) fit behind the same protocol."""
+"""Engines: where a run is executed. This process, or a child process with limits; Ray fits behind the same protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -36,8 +36,8 @@ class Engine(Protocol):
     def execute(self, store: Store, run_id: str, listener: Listener | None = None) -> RunRecord:
         """Execute to the end; returns the finished run.
 
-        Raises InputError for input that cannot be used, Cancelled, or RunFailed. In each case the run stays unfinished and
-        can be executed again from its checkpoints.
+        Raises InputError for input that cannot be used, Cancelled, or RunFailed. In each case the run stays unfinished
+        and can be executed again from its checkpoints.
         """
         ...
 
@@ -53,7 +53,10 @@ class LocalEngine:
             config = build_config(recipe.config, json.loads((folder / "config.json").read_text(encoding="utf-8")))
             state = store.state(run_id)
             run = Run(
-                folder, seed=config.seed, state=state, listener=listener,
+                folder,
+                seed=config.seed,
+                state=state,
+                listener=listener,
                 resumed=(folder / "events.jsonl").exists(),
             )
             meter = UsageMeter()
@@ -73,8 +76,11 @@ class LocalEngine:
                 run.emit("failed", text=message, error=kind)
                 raise
             usage = {
-                "seconds": round(about["seconds"] + meter.seconds, 2), "peak memory, bytes": meter.peak_bytes,
-                "files, bytes": bytes_below(run.files), **dict(report.usage), **versions(),
+                "seconds": round(about["seconds"] + meter.seconds, 2),
+                "peak memory, bytes": meter.peak_bytes,
+                "files, bytes": bytes_below(run.files),
+                **dict(report.usage),
+                **versions(),
             }
             run.emit("finished", text=report.headline)
             return store.finish(run_id, replace(report, usage=usage), meter.seconds)
@@ -105,7 +111,9 @@ class ChildEngine:
             pass  # raises early if the run is unknown or busy
         events = _Tail(folder / "events.jsonl", store.runs / run_id / "events.jsonl", listener)
         command = [sys.executable, "-m", "paperworks.runs.child", str(store.root), run_id]
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
         errors: list[bytes] = []
         assert child.stderr is not None
         reader = threading.Thread(target=lambda stream: errors.append(stream.read()), args=(child.stderr,), daemon=True)
@@ -139,12 +147,15 @@ class ChildEngine:
 
     def _over(self, pid: int, elapsed: float) -> str:
         if self.seconds is not None and elapsed > self.seconds:
-            return f"time limit: found more than {self.seconds:g} seconds; expected the run to end before (--time-limit)"
+            return (
+                f"time limit: found more than {self.seconds:g} seconds; expected the run to end before (--time-limit)"
+            )
         if self.memory_bytes is not None:
             used = _tree_bytes(pid)
             if used > self.memory_bytes:
                 return (
-                    f"memory limit: found {used / 2**20:.0f} MiB in use; expected at most {self.memory_bytes / 2**20:.0f} MiB (--memory-limit)"
+                    f"memory limit: found {used / 2**20:.0f} MiB in use; "
+                    f"expected at most {self.memory_bytes / 2**20:.0f} MiB (--memory-limit)"
                 )
         return ""
 
@@ -257,8 +268,6 @@ def _tree_bytes(pid: int) -> int:
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started (it leads its own session)."""
     if child.poll() is None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     child.wait()

@@ -21,7 +21,8 @@ class Finding:
     """One measured statement.
 
     It holds when ``measured relation bound`` is true, with ``tolerance`` (absolute) added in the statement's favour.
-    ``exact`` findings (an invariance, an identity, a bound, an optimum) must hold on any machine; ``empirical`` ones may fail.
+    ``exact`` findings (an invariance, an identity, a bound, an optimum) must hold on any machine; ``empirical`` ones
+    may fail.
     ``baseline`` is what the figure was compared with in the same run; ``bound`` is usually computed from it.
     """
 
@@ -72,8 +73,19 @@ class Finding:
         """JSON-ready content, with the verdict."""
         from paperworks.runs.report import _plain
 
-        names = ("claim", "statement", "kind", "measured", "relation", "bound", "baseline", "baseline_name", "unit",
-                 "tolerance", "detail")
+        names = (
+            "claim",
+            "statement",
+            "kind",
+            "measured",
+            "relation",
+            "bound",
+            "baseline",
+            "baseline_name",
+            "unit",
+            "tolerance",
+            "detail",
+        )
         return {name: _plain(getattr(self, name)) for name in names} | {"holds": self.holds}
 
     @classmethod
@@ -97,11 +109,15 @@ class Study:
         findings = list(self.function(run, fast))
         for finding in findings:
             if finding.claim not in self.claims:
-                raise InputError(f"study {self.name}", f"a finding for claim {finding.claim!r}", f"one of {', '.join(self.claims)}")
+                raise InputError(
+                    f"study {self.name}", f"a finding for claim {finding.claim!r}", f"one of {', '.join(self.claims)}"
+                )
         return findings
 
 
-def study(*, claims: Iterable[str], title: str, minutes: float = 1.0) -> Callable[[Callable[[Run, bool], Iterable[Finding]]], Study]:
+def study(
+    *, claims: Iterable[str], title: str, minutes: float = 1.0
+) -> Callable[[Callable[[Run, bool], Iterable[Finding]]], Study]:
     """Mark a function of a paper's ``study.py`` as a study of the named claims.
 
     ``minutes`` is the usual duration on two cores, shown before a long reproduction starts.

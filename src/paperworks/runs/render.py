@@ -89,14 +89,17 @@ def to_html(report: Report, title: str = "") -> str:
     """The report as one HTML document: no script, no outside resource, figures inside."""
     figures = [
         {
-            "title": f.title, "caption": f.caption,
+            "title": f.title,
+            "caption": f.caption,
             "data": "data:image/svg+xml;base64," + base64.b64encode(f.to_svg().encode()).decode(),
         }
         for f in report.figures
     ]
     tables = [
         {
-            "title": t.title, "columns": t.columns, "note": t.note,
+            "title": t.title,
+            "columns": t.columns,
+            "note": t.note,
             "numeric": [all(not isinstance(r[i], str) for r in t.rows) for i in range(len(t.columns))],
             "rows": [format_row(t, r) for r in t.rows],
         }
@@ -104,7 +107,11 @@ def to_html(report: Report, title: str = "") -> str:
     ]
     headline_figures = [(name, format_cell(_number(value), name)) for name, value in report.metrics.items()]
     return _template().render(
-        title=title or report.headline, report=report, tables=tables, figures=figures, metrics=headline_figures,
+        title=title or report.headline,
+        report=report,
+        tables=tables,
+        figures=figures,
+        metrics=headline_figures,
         usage=usage_lines(report),
     )
 
@@ -148,8 +155,13 @@ def terminal_table(table: Table) -> RenderableType:
     from rich.text import Text
 
     out = RichTable(
-        title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, caption=Text(table.note) if table.note else None,
-        caption_justify="left", pad_edge=False,
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        caption=Text(table.note) if table.note else None,
+        caption_justify="left",
+        pad_edge=False,
     )
     for index, column in enumerate(table.columns):
         numeric = bool(table.rows) and all(not isinstance(row[index], str) for row in table.rows)

@@ -31,7 +31,9 @@ class Table:
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
             if len(row) != len(self.columns):
-                raise InputError(f"table {self.title!r}, row {number}", f"{len(row)} cells", f"{len(self.columns)} cells")
+                raise InputError(
+                    f"table {self.title!r}, row {number}", f"{len(row)} cells", f"{len(self.columns)} cells"
+                )
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class ReportFile:
 class Report:
     """What a run found.
 
-    ``headline`` is one sentence with the figure that matters. ``metrics`` are named scalars, which ``paperworks compare`` sets
-    side by side. ``usage`` (seconds, peak memory, bytes written, versions) is filled in by the run's engine.
+    ``headline`` is one sentence with the figure that matters. ``metrics`` are named scalars; ``paperworks compare``
+    sets them side by side. ``usage`` (seconds, peak memory, bytes written, versions) is filled in by the run's engine.
     """
 
     headline: str
@@ -86,7 +88,12 @@ class Report:
             "headline": self.headline,
             "metrics": {name: _plain(value) for name, value in self.metrics.items()},
             "tables": [
-                {"title": t.title, "columns": list(t.columns), "rows": [[_plain(c) for c in r] for r in t.rows], "note": t.note}
+                {
+                    "title": t.title,
+                    "columns": list(t.columns),
+                    "rows": [[_plain(c) for c in r] for r in t.rows],
+                    "note": t.note,
+                }
                 for t in self.tables
             ],
             "figures": [
@@ -107,7 +114,7 @@ class Report:
         return names
 
     def save(self, folder: Path) -> None:
-        """Write ``report.json``, ``figures/*.svg`` and ``report.html`` into ``folder`` (a run that is not yet in place)."""
+        """Write ``report.json``, ``figures/*.svg`` and ``report.html`` into ``folder``, which is not yet in place."""
         from paperworks.runs.render import to_html
 
         if self.figures:

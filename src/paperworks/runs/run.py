@@ -59,7 +59,13 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, *, seed: int = 0, state: Path | None = None, listener: Listener | None = None, resumed: bool = False
+        self,
+        folder: Path,
+        *,
+        seed: int = 0,
+        state: Path | None = None,
+        listener: Listener | None = None,
+        resumed: bool = False,
     ) -> None:
         self.folder = folder
         self.files = folder / "files"
@@ -138,7 +144,7 @@ class Run:
         return [self.seed, zlib.crc32(name.encode())]
 
     def rng(self, name: str) -> np.random.Generator:
-        """The numpy generator of the named stream: the same name and seed give the same numbers, whatever else was drawn."""
+        """The numpy generator of the named stream: name and seed decide its numbers, whatever else was drawn."""
         import numpy as np
 
         return np.random.default_rng(self._stream(name))

@@ -3,9 +3,10 @@
     <root>/working/<id>/   a run that is not finished: run.json, config.json, events.jsonl, lock, files/
     <root>/state/<id>/     its checkpoints
     <root>/runs/<id>/      a finished run, moved here in one step: the same, with report.json, report.html, figures/
-    <root>/index.sqlite    an index of the finished runs, made again from the folders whenever it is missing or differs
+    <root>/index.sqlite    an index of the finished runs, made again from the folders when it is missing or differs
 
-A run in ``working`` is *running* while a process holds its lock, which the system releases even when the process is killed.
+A run in ``working`` is *running* while a process holds its lock, which the system releases even when the process is
+killed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RunBusy(PaperworksError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of a run without opening its report. ``started`` is ISO 8601 in UTC; ``seconds`` is working time."""
+    """What is known of a run without opening its report. ``started`` is ISO 8601, UTC; ``seconds`` is working time."""
 
     id: str
     slug: str
@@ -83,7 +84,11 @@ class Store:
         if (self.runs / run_id).exists() or (self.working / run_id).exists():
             return self.create(slug, module, config, out)
         about = {
-            "id": run_id, "slug": slug, "module": module, "started": now.isoformat(timespec="seconds"), "seconds": 0.0,
+            "id": run_id,
+            "slug": slug,
+            "module": module,
+            "started": now.isoformat(timespec="seconds"),
+            "seconds": 0.0,
             "out": None if out is None else str(out.absolute()),
         }
         with new_folder(self.working / run_id, "run") as folder:
@@ -136,13 +141,17 @@ class Store:
             _insert(index, record)
         return record
 
-    def stop(self, run_id: str, status: Literal["cancelled", "failed"], message: str, seconds: float, detail: str = "") -> None:
+    def stop(
+        self, run_id: str, status: Literal["cancelled", "failed"], message: str, seconds: float, detail: str = ""
+    ) -> None:
         """Note why an execution ended without a report. The run stays, and can be resumed."""
         folder = self.working / run_id
         about = self.about(folder)
         about["seconds"] = round(about["seconds"] + seconds, 3)
         write_text(folder / "run.json", json.dumps(about, indent=1))
-        write_text(folder / "error.json", json.dumps({"status": status, "message": message, "detail": detail}, indent=1))
+        write_text(
+            folder / "error.json", json.dumps({"status": status, "message": message, "detail": detail}, indent=1)
+        )
 
     def request_cancel(self, run_id: str) -> None:
         """Ask the process that executes a run, whichever it is, to stop at its next check."""
@@ -176,13 +185,23 @@ class Store:
         if reference == "last" and records:
             return records[0]
         exact = [r for r in records if r.id == reference]
-        matches = exact or [r for r in records if reference and (r.id.startswith(reference) or r.id.endswith(reference))]
+        matches = exact or [
+            r for r in records if reference and (r.id.startswith(reference) or r.id.endswith(reference))
+        ]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise InputError("run", f"{reference!r}, which fits {len(matches)} runs", f"one of {', '.join(r.id for r in matches[:5])}")
+            raise InputError(
+                "run",
+                f"{reference!r}, which fits {len(matches)} runs",
+                f"one of {', '.join(r.id for r in matches[:5])}",
+            )
         hint = nearest(reference, [r.id for r in records])
-        raise InputError("run", repr(reference), f"the id of a run{hint}; see 'paperworks runs'" if records else "a run; there are none yet")
+        raise InputError(
+            "run",
+            repr(reference),
+            f"the id of a run{hint}; see 'paperworks runs'" if records else "a run; there are none yet",
+        )
 
     def rebuild_index(self) -> int:
         """Make the index again from the folders; returns how many runs it holds."""
@@ -226,7 +245,11 @@ class Store:
                 status, message = self._status(folder)
             except FileNotFoundError:
                 continue  # it finished between the listing and the look
-            records.append(RunRecord(run_id, about["slug"], status, about["started"], about["seconds"] or None, message, {}, folder))
+            records.append(
+                RunRecord(
+                    run_id, about["slug"], status, about["started"], about["seconds"] or None, message, {}, folder
+                )
+            )
         return records
 
     def _status(self, folder: Path) -> tuple[Status, str]:
@@ -247,7 +270,16 @@ class Store:
         folder = self.runs / run_id
         about = self.about(folder)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return RunRecord(run_id, about["slug"], "finished", about["started"], about["seconds"], report["headline"], report["metrics"], folder)
+        return RunRecord(
+            run_id,
+            about["slug"],
+            "finished",
+            about["started"],
+            about["seconds"],
+            report["headline"],
+            report["metrics"],
+            folder,
+        )
 
     @staticmethod
     def _ids(folder: Path) -> list[str]:

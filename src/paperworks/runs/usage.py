@@ -7,6 +7,7 @@ import platform
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,8 @@ def _fold_peak() -> None:
 
 
 def _reset_peak() -> None:
-    try:
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole process
         _CLEAR.write_text("5")
-    except OSError:
-        pass  # not Linux, or not allowed: the peak is then that of the whole process
 
 
 def _process_peak() -> int:
@@ -93,7 +92,11 @@ def versions() -> dict[str, Any]:
     """The versions that matter for a measured figure, and the machine's cores."""
     import paperworks
 
-    found: dict[str, Any] = {"paperworks": paperworks.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
+    found: dict[str, Any] = {
+        "paperworks": paperworks.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
     for package in ("torch", "transformers", "numpy", "scikit-learn"):
         if package.replace("scikit-learn", "sklearn") in sys.modules:
             found[package] = metadata.version(package)
