@@ -1,0 +1,284 @@
+"""The command line as its user meets it: output, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from paperworks.cli import run_command
+from paperworks.cli.options import RESERVED, parse_bytes, parse_seconds
+from paperworks.errors import InputError
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object, code: int = 0) -> str:
+        found = run_command([str(a) for a in arguments])
+        streams = capsys.readouterr()
+        assert found == code, streams.err
+        if code:
+            error = [line for line in streams.err.splitlines() if line.startswith("paperworks:")]
+            assert len(error) == 1
+            return error[0]
+        return streams.out
+
+    return call
+
+
+def test_list(cli) -> None:
+    rows = json.loads(cli("list", "--json"))
+    assert len(rows) == 33
+    assert {"slug", "title", "works", "claims_held", "claims_total"} <= set(rows[0])
+    assert {r["slug"] for r in json.loads(cli("list", "--works", "--json"))} == {r["slug"] for r in rows if r["works"]}
+    text = cli("list", "--tag", "rules")
+    assert "fold-se" in text
+    assert "slicegpt" not in text
+
+
+def test_list_starts_in_half_a_second() -> None:
+    command = [sys.executable, "-m", "paperworks", "list", "--json"]
+    subprocess.run(command, check=True, capture_output=True)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+
+
+def test_show_and_search(cli) -> None:
+    text = cli("show", "pointer-networks")
+    assert "1506.03134" in text
+    assert "What the paper claims" in text
+    shown = json.loads(cli("show", "paging", "--json"))
+    assert {"summary", "claims", "findings", "obstacles"} <= set(shown)
+    found = json.loads(cli("search", "exact", "unlearning", "--no-hybrid", "--json"))
+    assert found[0]["slug"] == "s3t"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "slicegtp"], "did you mean 'slicegpt'"),
+        (["run", "slicegtp"], "did you mean 'slicegpt'"),
+        (["run", "spar"], "not here yet"),
+        (["list", "--tag", "nonsense"], "expected one of"),
+        (["lits"], "Unknown command"),
+        (["list", "--bogus"], "Unknown option"),
+        (["open", "nothing"], "run: found"),
+        (["reproduce"], "slugs, or --all"),
+        (["reproduce", "spar"], "has no study"),
+        (["search"], "a few words"),
+        (["new", "Bad Slug"], "lower-case words"),
+        (["new", "paging"], "in the catalogue"),
+        (["data", "path", "mnits"], "did you mean 'mnist'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(cli, arguments: list[str], message: str) -> None:
+    assert message in cli(*arguments, code=2)
+
+
+def test_run_open_compare(cli, tiny_paper: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = cli("run", "tiny-paper", "--n", 4, "--out", out)
+    assert "Counted 4 things" in text
+    assert str(out / "report.html") in text
+    assert (out / "count.txt").read_text() == "4"
+    report = json.loads(cli("run", "tiny_paper", "--n", 8, "--json"))
+    assert report["metrics"]["things"] == 8
+    assert "Counted" in cli("open", "last")
+    runs = json.loads(cli("runs", "--json"))
+    assert [r["status"] for r in runs] == ["finished"] * 2
+    comparison = json.loads(cli("compare", runs[1]["id"], runs[0]["id"], "--json"))
+    assert comparison["options"] == {"n": [4, 8]} or comparison["options"] == {"n": [8, 4]}
+    assert sorted(comparison["figures"]["things"]) == [4, 8]
+    assert "things" in cli("compare", runs[1]["id"], runs[0]["id"])
+    assert "nothing is overwritten" in cli("run", "tiny-paper", "--out", out, code=2)
+    assert len(json.loads(cli("runs", "--json", "--paper", "tiny-paper"))) == 2
+    assert "which is finished" in cli("resume", runs[0]["id"], code=2)
+
+
+def test_options_from_flags_and_file(cli, tiny_paper: Path, tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('n = 3\nnames = ["x", "y"]\n')
+    cli("run", "tiny-paper", "--config", file, "--names", "p,q,r", "--sizes", "1, 2", "--loud", "--seed", 9)
+    config = json.loads(next((home / "runs").glob("*/config.json")).read_text())
+    assert (config["n"], config["names"], config["sizes"], config["loud"], config["seed"]) == (
+        3,
+        ["p", "q", "r"],
+        [1, 2],
+        True,
+        9,
+    )
+    assert (
+        json.loads(cli("run", "tiny-paper", "--config", next((home / "runs").glob("*/config.json")), "--json"))[
+            "metrics"
+        ]["things"]
+        == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--n", "0"], "n: found '0'; expected a whole number, at least 1, at most 1000"),
+        (["--n", "1001"], "at most 1000"),
+        (["--n", "x"], "n: found 'x'"),
+        (["--n", "13"], "expected n other than 13 when counting"),
+        (["--pause", "nan"], "pause: found 'nan'"),
+        (["--pause", "inf"], "pause: found 'inf'"),
+        (["--mode", "dance"], "mode"),
+        (["--sizes", "1,x"], "sizes: found 'x'; expected whole numbers separated by commas"),
+        (["--seed", "-1"], "seed: found '-1'; expected a whole number, at least 0"),
+        (["--colour", "red"], "Unknown option"),
+        (["--config", "missing.toml"], "which does not exist"),
+        (["--mode", "bad"], "where: found nothing; expected something"),
+        (["--time-limit", "soon"], "a duration such as"),
+        (["--memory-limit", "much"], "an amount such as"),
+        (["--engine", "steam"], "engine"),
+    ],
+)
+def test_bad_options(cli, tiny_paper: Path, options: list[str], message: str) -> None:
+    assert message in cli("run", "tiny-paper", *options, code=2)
+
+
+def test_help_tells_units_bounds_and_defaults(cli, tiny_paper: Path) -> None:
+    text = " ".join(cli("run", "tiny-paper", "--help").split())
+    assert "items to count (at least 1, at most 1000) [default: 5]" in text
+    assert "names of the items (separated by commas) [default: a,b]" in text
+    for flag in RESERVED:
+        if flag not in ("debug", "help"):
+            assert f"--{flag}" in text
+    assert "Counts things" in cli("run", "--help")
+
+
+def test_failures_are_one_line_with_code_1(cli, tiny_paper: Path) -> None:
+    assert "RuntimeError: it broke (--debug shows where)" in cli("run", "tiny-paper", "--mode", "fail", code=1)
+    assert "time limit" in cli("run", "tiny-paper", "--n", 1000, "--pause", 0.1, "--time-limit", "1s", code=1)
+    with pytest.raises(RuntimeError, match="it broke"):
+        run_command(["run", "tiny-paper", "--mode", "fail"], debug=True)
+
+
+def test_config_files_that_cannot_be_read(cli, tiny_paper: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert "valid JSON" in cli("run", "tiny-paper", "--config", bad, code=2)
+    bad.write_text("[1]")
+    assert "names with values" in cli("run", "tiny-paper", "--config", bad, code=2)
+    assert "a readable" in cli("run", "tiny-paper", "--config", tmp_path, code=2)
+    bad.write_text('{"m": 1}')
+    assert "m: found an option that this recipe does not have" in cli("run", "tiny-paper", "--config", bad, code=2)
+
+
+def test_ctrl_c_then_resume(tiny_paper: Path, home: Path, tmp_path: Path, cli) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "paperworks",
+        "run",
+        "tiny-paper",
+        "--n",
+        "40",
+        "--pause",
+        "0.1",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, text=True)
+    while not list((home / "state").glob("*/2.done")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "paperworks resume tiny-paper-" in errors
+    assert not out.exists()
+    (record,) = json.loads(cli("runs", "--json"))
+    assert record["status"] == "cancelled"
+    assert "to go on: paperworks resume" in cli("open", record["id"], code=2)
+    cli("resume", record["id"], "--quiet")
+    assert (out / "count.txt").read_text() == "40"
+
+
+def test_kill_9_leaves_nothing_in_out(tiny_paper: Path, home: Path, tmp_path: Path, cli) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "paperworks",
+        "run",
+        "tiny-paper",
+        "--n",
+        "40",
+        "--pause",
+        "0.1",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+    while not list((home / "state").glob("*/2.done")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    (record,) = json.loads(cli("runs", "--json"))
+    assert record["status"] == "interrupted"
+
+
+def test_reproduce(cli, tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = cli("reproduce", "tiny-paper", "--fast", "--quiet")
+    assert "1 of 2 findings hold" in text
+    assert "DOES NOT HOLD" in text
+    assert "a trillion does not fit here" in text
+    cli("reproduce", "tiny-paper", "--out", tmp_path / "measured", "--quiet")
+    assert (tmp_path / "measured" / "tiny-paper" / "results.json").exists()
+    assert (tmp_path / "measured" / "reproductions.md").exists()
+    assert json.loads(cli("reproduce", "tiny-paper", "--fast", "--json", "--quiet"))[0]["findings"][0]["holds"] is True
+
+
+def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("TINY_BREAK", "1")
+    assert run_command(["reproduce", "tiny-paper", "--fast", "--quiet"]) == 1
+    assert "RuntimeError: no clock" in capsys.readouterr().out
+
+
+def test_new(cli, tmp_path: Path) -> None:
+    cli("new", "third-paper", "--into", tmp_path)
+    folder = tmp_path / "third_paper"
+    assert {p.name for p in folder.iterdir()} == {"paper.toml", "__init__.py", "recipe.py", "study.py", "README.md"}
+    assert "nothing is overwritten" in cli("new", "third-paper", "--into", tmp_path, code=2)
+
+
+def test_data(cli) -> None:
+    rows = json.loads(cli("data", "list", "--json"))
+    assert {"digits", "mnist", "adult"} <= {r["name"] for r in rows}
+    assert "mnist" in cli("data", "list")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("1024", 1024), ("500MiB", 500 * 2**20), ("8 GB", 8 * 2**30), ("1k", 1024)]
+)
+def test_amounts(text: str, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "0", "nan", "inf", "1x", "1e"])
+def test_bad_durations(text: str) -> None:
+    with pytest.raises(InputError, match="time-limit"):
+        parse_seconds(text)

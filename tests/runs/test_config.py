@@ -1,0 +1,54 @@
+"""Options: conversion, bounds, and errors that name the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from paperworks.errors import InputError
+from paperworks.runs import Config, build_config
+from paperworks.runs.config import describe_bounds, describe_type
+
+
+class Options(Config):
+    slicing: float = Field(0.25, ge=0, lt=1, description="share")
+    mode: Literal["pca", "axis"] = Field("pca", description="basis")
+    dims: tuple[int, ...] | None = Field(None, description="widths")
+    model: Path | None = Field(None, description="folder")
+
+
+def test_values_are_converted_and_frozen() -> None:
+    config = build_config(Options, {"slicing": "0.5", "dims": ["8", "16"], "model": "x/y"})
+    assert (config.slicing, config.dims, config.model, config.seed) == (0.5, (8, 16), Path("x/y"), 0)
+    with pytest.raises(ValidationError):
+        config.slicing = 0.1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "found", "expected"),
+    [
+        ({"slicing": "1"}, "slicing", "'1'", "less than 1"),
+        ({"slicing": -0.1}, "slicing", "-0.1", "at least 0"),
+        ({"slicing": "much"}, "slicing", "'much'", "a number"),
+        ({"mode": "svd"}, "mode", "'svd'", "one of pca, axis"),
+        ({"dims": ["8", "x"]}, "dims", "'x'", "whole numbers"),
+        ({"seed": -1}, "seed", "-1", "at least 0"),
+        ({"slicin": 0.1}, "slicin", "an option that this recipe does not have", "did you mean 'slicing'"),
+    ],
+)
+def test_a_bad_value_names_its_field(values: dict, field: str, found: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_config(Options, values)
+    assert caught.value.field == field
+    assert caught.value.found == found
+    assert expected in caught.value.expected
+
+
+def test_descriptions() -> None:
+    fields = Options.model_fields
+    assert describe_bounds(fields["slicing"]) == "at least 0, less than 1"
+    assert describe_type(fields["dims"]) == "whole numbers separated by commas"
+    assert describe_bounds(fields["seed"]) == "at least 0"

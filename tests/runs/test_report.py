@@ -1,0 +1,118 @@
+"""Reports survive the disk, hold everything in one HTML file, and format numbers for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from paperworks.errors import InputError
+from paperworks.runs import Figure, Report, ReportFile, Table
+from paperworks.runs.render import format_bytes, format_number, format_seconds, to_html
+
+
+def make_report() -> Report:
+    figure = MatplotlibFigure()
+    figure.subplots().plot([1, 3, 2])
+    return Report(
+        "A <headline> & more",
+        {"ratio": np.float32(0.5), "lost": math.nan, "count": np.int64(7)},
+        [Table("T", ["name", "size, bytes"], [["<b>x</b>", 2048], ["y", None]], "note")],
+        [Figure("A line!", figure, "it rises")],
+        [ReportFile("a.txt", "text")],
+        ["remember"],
+        {"seconds": 3.2},
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    report = make_report()
+    report.save(tmp_path)
+    again = Report.load(tmp_path)
+    assert again.to_dict() == report.to_dict()
+    assert math.isnan(again.metrics["lost"])
+    assert again.metrics["count"] == 7
+    assert again.figures[0].svg.startswith("<?xml")
+    assert to_html(again) == (tmp_path / "report.html").read_text()
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    make_report().save(tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+
+
+def test_html_is_self_contained_and_escaped(tmp_path: Path) -> None:
+    make_report().save(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    assert "<b>x" not in text
+
+    class References(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: list[str] = []
+
+        def handle_starttag(self, tag: str, attributes: list) -> None:
+            assert tag not in ("script", "link", "iframe")
+            self.found += [v for k, v in attributes if k in ("src", "href")]
+
+    parser = References()
+    parser.feed(text)
+    assert len(parser.found) == 1
+    assert parser.found[0].startswith("data:image/svg+xml;base64,")
+    assert not re.search(r"url\(", text)
+
+
+def test_figures_are_deterministic() -> None:
+    assert make_report().figures[0].to_svg() == make_report().figures[0].to_svg()
+
+
+def test_ragged_tables_are_refused() -> None:
+    with pytest.raises(InputError, match="row 1"):
+        Table("T", ["a", "b"], [["x", 1], ["y"]])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.0, "0"),
+        (True, "yes"),
+        (1234567, "1,234,567"),
+        (1234.5678, "1,235"),
+        (0.123456, "0.1235"),
+        (1.5e-7, "1.50e-07"),
+        (147250880.0, "147,250,880"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (12.0, "12"),
+    ],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert format_number(value) == text
+
+
+@given(st.floats(1e-3, 1e12))
+def test_numbers_keep_four_digits(value: float) -> None:
+    assert float(format_number(value).replace(",", "")) == pytest.approx(value, rel=6e-4)
+
+
+def test_units() -> None:
+    assert format_bytes(512) == "512 B"
+    assert format_bytes(3 * 2**20) == "3.0 MiB"
+    assert format_seconds(0.351) == "0.35 s"
+    assert format_seconds(42) == "42 s"
+    assert format_seconds(185) == "3 min 05 s"
+    assert format_seconds(7800) == "2 h 10 min"

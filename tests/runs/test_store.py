@@ -1,0 +1,268 @@
+"""The store: runs appear whole or not at all, survive kill -9, and do not disturb each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paperworks.errors import InputError
+from paperworks.runs import Cancelled, ChildEngine, LocalEngine, Run, RunBusy, RunFailed, Store, load_recipe
+from paperworks.runs.files import new_folder, write_text
+from paperworks.runs.usage import UsageMeter
+
+
+@pytest.fixture
+def store(home: Path, tiny_paper: Path) -> Store:
+    return Store(home)
+
+
+def create(store: Store, out: Path | None = None, **options: object) -> str:
+    recipe = load_recipe("tiny-paper", "tiny_paper.recipe")
+    return store.create("tiny-paper", recipe.module, recipe.config(**options), out)
+
+
+def test_a_finished_run(store: Store) -> None:
+    events: list[dict] = []
+    record = LocalEngine().execute(store, create(store, n=7), events.append)
+    assert record.status == "finished"
+    assert record.headline == "Counted 7 things"
+    assert record.metrics["things"] == 7
+    names = {p.name for p in record.folder.iterdir()}
+    assert names == {"run.json", "config.json", "events.jsonl", "report.json", "report.html", "figures", "files"}
+    assert [e["done"] for e in events if e["kind"] == "progress"][-1] == 7
+    logged = [json.loads(line)["kind"] for line in (record.folder / "events.jsonl").read_text().splitlines()]
+    assert logged == [e["kind"] for e in events]
+    assert logged[0] == "started"
+    assert logged[-1] == "finished"
+    assert not store.state(record.id).exists()
+    usage = json.loads((record.folder / "report.json").read_text())["usage"]
+    assert usage["files, bytes"] == 200_001
+    assert usage["peak memory, bytes"] > 10**7
+
+
+def test_the_index_is_rebuilt(store: Store) -> None:
+    ids = [LocalEngine().execute(store, create(store, n=n)).id for n in (1, 2, 3)]
+    before = store.records()
+    (store.root / "index.sqlite").unlink()
+    assert store.records() == before
+    (store.root / "index.sqlite").write_bytes(b"this is no database" * 100)
+    assert store.records() == before
+    shutil.rmtree(store.runs / ids[0])
+    assert {r.id for r in store.records()} == set(ids[1:])
+    assert store.rebuild_index() == 2
+
+
+def test_find(store: Store) -> None:
+    first, second = (LocalEngine().execute(store, create(store)).id for _ in range(2))
+    assert store.find(first).id == first
+    assert store.find(second[-4:]).id == second
+    assert store.find("last").status == "finished"
+    with pytest.raises(InputError, match="fits 2 runs"):
+        store.find("tiny")
+    with pytest.raises(InputError, match="expected the id of a run"):
+        store.find("nothing-like-it")
+
+
+def test_a_failure_is_kept_and_can_be_resumed(store: Store) -> None:
+    run_id = create(store, mode="fail")
+    with pytest.raises(RuntimeError, match="it broke"):
+        LocalEngine().execute(store, run_id)
+    record = store.find(run_id)
+    assert (record.status, record.headline) == ("failed", "it broke")
+    config = store.working / run_id / "config.json"
+    config.write_text(config.read_text().replace('"fail"', '"count"'))
+    assert LocalEngine().execute(store, run_id).status == "finished"
+
+
+def test_a_recipe_must_return_a_report(store: Store) -> None:
+    with pytest.raises(TypeError, match="must return a Report"):
+        LocalEngine().execute(store, create(store, mode="wrong"))
+    assert not any(r.status == "finished" for r in store.records())
+
+
+def test_cancel_and_resume_keep_what_was_done(store: Store) -> None:
+    run_id = create(store, n=20, pause=0.05)
+
+    def stop_at_five(event: dict) -> None:
+        if event["kind"] == "progress" and event["done"] >= 5:
+            store.request_cancel(run_id)
+
+    with pytest.raises(Cancelled):
+        LocalEngine().execute(store, run_id, stop_at_five)
+    assert store.find(run_id).status == "cancelled"
+    done = len(list(store.state(run_id).iterdir()))
+    assert 5 <= done < 20
+    record = LocalEngine().execute(store, run_id)
+    assert record.metrics["fresh"] == 20 - done
+
+
+def test_a_run_is_executed_once_at_a_time(store: Store) -> None:
+    run_id = create(store)
+    with store.claim(run_id):
+        assert store.find(run_id).status == "running"
+        with pytest.raises(RunBusy):
+            LocalEngine().execute(store, run_id)
+    assert store.find(run_id).status == "waiting"
+
+
+def test_many_runs_at_once(store: Store) -> None:
+    ids = [create(store, n=3, seed=i) for i in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        records = list(pool.map(lambda i: LocalEngine().execute(store, i), ids))
+    assert sorted(r.id for r in records) == sorted(ids)
+    assert {r.id for r in store.records()} == set(ids)
+    for number, record in zip(range(12), sorted(records, key=lambda r: ids.index(r.id)), strict=True):
+        assert json.loads((record.folder / "config.json").read_text())["seed"] == number
+
+
+def start(run_id: str, store: Store) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "paperworks.runs.child", str(store.root), run_id], env=os.environ)
+
+
+def wait_for(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.01)
+
+
+def test_kill_9_leaves_a_run_that_resumes(store: Store) -> None:
+    run_id = create(store, n=40, pause=0.05)
+    process = start(run_id, store)
+    wait_for(lambda: len(list(store.state(run_id).glob("*.done"))) >= 3)
+    assert store.find(run_id).status == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert store.find(run_id).status == "interrupted"
+    assert not (store.runs / run_id).exists()
+    done = len(list(store.state(run_id).glob("*.done")))
+    record = LocalEngine().execute(store, run_id)
+    assert record.metrics["fresh"] <= 40 - done + 1
+
+
+@pytest.mark.parametrize("delay", np.linspace(0.0, 0.25, 8))
+def test_killed_at_any_moment_no_run_looks_finished_that_is_not(store: Store, delay: float) -> None:
+    run_id = create(store, n=5, pause=0.01)
+    process = start(run_id, store)
+    wait_for(lambda: (store.working / run_id / "events.jsonl").exists() or (store.runs / run_id).exists())
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    record = store.find(run_id)
+    if record.status == "finished":
+        assert (record.folder / "files" / "count.txt").read_text() == "5"
+        assert (record.folder / "report.html").read_text().rstrip().endswith("</html>")
+    else:
+        assert record.status == "interrupted"
+        assert LocalEngine().execute(store, run_id).status == "finished"
+
+
+def test_child_engine_reports_like_the_local_one(store: Store) -> None:
+    events: list[dict] = []
+    record = ChildEngine().execute(store, create(store, n=4), events.append)
+    assert record.metrics["things"] == 4
+    assert events[-1]["kind"] == "finished"
+
+
+def test_child_engine_passes_errors_on(store: Store) -> None:
+    with pytest.raises(RunFailed, match="it broke") as caught:
+        ChildEngine().execute(store, create(store, mode="fail"))
+    assert "RuntimeError" in caught.value.__notes__[0]
+
+
+def test_child_engine_time_limit(store: Store) -> None:
+    run_id = create(store, n=1000, pause=0.1)
+    with pytest.raises(RunFailed, match="time limit"):
+        ChildEngine(seconds=2).execute(store, run_id)
+    assert store.find(run_id).status == "failed"
+
+
+def test_child_engine_memory_limit(store: Store) -> None:
+    run_id = create(store, mode="hog")
+    with pytest.raises(RunFailed, match="expected at most 400 MiB"):
+        ChildEngine(seconds=60, memory_bytes=400 * 2**20).execute(store, run_id)
+    assert "memory limit" in store.find(run_id).headline
+
+
+@pytest.mark.parametrize("limits", [{"seconds": 0}, {"seconds": -1}, {"memory_bytes": 0}])
+def test_child_engine_refuses_empty_limits(limits: dict) -> None:
+    with pytest.raises(InputError, match="limit"):
+        ChildEngine(**limits)
+
+
+def test_publish_overwrites_nothing(store: Store, tmp_path: Path) -> None:
+    record = LocalEngine().execute(store, create(store))
+    out = tmp_path / "out"
+    out.mkdir()
+    store.publish(record.id, out)  # an empty folder may be used
+    assert {p.name for p in out.iterdir()} == {"big.bin", "count.txt", "report.html", "report.json"}
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        store.publish(record.id, out)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_new_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b"
+    with pytest.raises(RuntimeError), new_folder(target) as aside:
+        (aside / "x").write_text("x")
+        raise RuntimeError
+    assert not target.exists()
+    assert list(target.parent.iterdir()) == []
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = target.parent / f".b.{dead.pid}-abcd.partial"
+    left.mkdir()
+    with new_folder(target) as aside:
+        (aside / "x").write_text("x")
+        assert not target.exists()
+    assert (target / "x").exists()
+    assert not left.exists()
+
+
+def test_new_folder_yields_to_one_that_came_first(tmp_path: Path) -> None:
+    target = tmp_path / "b"
+    with pytest.raises(InputError, match="nothing is overwritten"), new_folder(target) as aside:
+        (aside / "x").write_text("mine")
+        target.mkdir()
+        (target / "x").write_text("theirs")
+    assert (target / "x").read_text() == "theirs"
+
+
+def test_write_text_replaces_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_named_streams_do_not_depend_on_order(tmp_path: Path) -> None:
+    one, two = Run(tmp_path / "1", seed=3), Run(tmp_path / "2", seed=3)
+    one.rng("other").normal(size=5)
+    assert one.rng("a").integers(1 << 30) == two.rng("a").integers(1 << 30)
+    assert one.rng("a").integers(1 << 30) != one.rng("b").integers(1 << 30)
+    assert Run(tmp_path / "3", seed=4).rng("a").integers(1 << 30) != one.rng("a").integers(1 << 30)
+    assert one.torch_rng("a").initial_seed() == two.torch_rng("a").initial_seed() != one.torch_rng("b").initial_seed()
+
+
+def test_usage_meters_nest() -> None:
+    with UsageMeter() as outer:
+        block = bytearray(120_000_000)
+        for i in range(0, len(block), 4096):
+            block[i] = 1
+        del block
+        with UsageMeter() as inner:
+            time.sleep(0.01)
+        assert inner.peak_bytes < outer.start_bytes + 60_000_000
+    assert outer.peak_bytes >= outer.start_bytes + 100_000_000
+    assert outer.seconds >= inner.seconds >= 0.01

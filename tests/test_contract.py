@@ -1,0 +1,65 @@
+"""What every paper that is here must keep: the tests that walk the catalogue."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+from paperworks import catalog, reproduction
+from paperworks.cli.options import RESERVED
+from paperworks.runs import load_recipe
+
+HERE = [p for p in catalog.papers() if p.has_recipe]
+IDS = [p.slug for p in HERE]
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_folder(paper: catalog.Paper) -> None:
+    for name in ("README.md", "__init__.py", "recipe.py", "study.py", "results.json"):
+        assert (paper.folder / name).is_file(), name
+    readme = (paper.folder / "README.md").read_text()
+    assert f"paperworks run {paper.slug}" in readme
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_options(paper: catalog.Paper) -> None:
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    recipe.config()
+    for name, field in recipe.config.model_fields.items():
+        assert field.description, f"{name} has no description"
+        assert name.replace("_", "-") not in RESERVED
+        assert field.default is not None or "None" in str(field.annotation), f"{name} has no default"
+    assert recipe.config.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_every_claim_has_a_study_or_a_reason(paper: catalog.Paper) -> None:
+    studied = {c for s in reproduction.load_studies(paper) for c in s.claims}
+    assert {c.id for c in paper.claims if not c.reason} <= studied
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_public_names_are_documented(paper: catalog.Paper) -> None:
+    module = importlib.import_module(paper.module)
+    assert module.__doc__
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_no_paper_names_another(paper: catalog.Paper) -> None:
+    """The import contract in words: what two papers share moves down (import-linter holds it for static imports)."""
+    for path in sorted(Path(paper.folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = getattr(node, "module", None) or ""
+            if module.startswith("paperworks.papers."):
+                assert module.startswith(paper.module)
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_shipped_results_make_it_work(paper: catalog.Paper) -> None:
+    assert paper.obstacles() == []
+    assert paper.results["fast"] is False

@@ -1,0 +1,69 @@
+"""Reproductions: measured once, resumed after a stop, written where they belong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paperworks import catalog, reproduction
+from paperworks.errors import InputError
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "log"
+    monkeypatch.setenv("TINY_LOG", str(path))
+    return path
+
+
+def test_measure_and_write(tiny_paper: Path, home: Path, tmp_path: Path) -> None:
+    measured = reproduction.measure(catalog.find("tiny-paper"))
+    assert [f.holds for f in measured.findings] == [True, False]
+    out = tmp_path / "out"
+    written = reproduction.write_results([measured], catalog.papers, out)
+    assert written == [out / "tiny-paper" / "results.json", out / "reproductions.md"]
+    results = json.loads(written[0].read_text())
+    assert [s["name"] for s in results["studies"]] == ["counting", "speed"]
+    text = written[1].read_text()
+    assert "| [tiny-paper](#tiny-paper) | yes | 1 of 3 | 1 | 1 |" in text
+    assert "| fast | It beats the snail | 3 < 2 (snail 2) | empirical | **no** |" in text
+    assert "a trillion does not fit here" in text
+    assert not (tiny_paper / "results.json").exists()
+    assert not (home / "reproduce" / "tiny-paper").exists()
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    tiny_paper: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = catalog.find("tiny-paper")
+    monkeypatch.setenv("TINY_BREAK", "1")
+    assert reproduction.measure(paper).errors == {"speed": "RuntimeError: no clock"}
+    monkeypatch.delenv("TINY_BREAK")
+    assert len(reproduction.measure(paper).findings) == 2
+    assert log.read_text().splitlines() == ["counting"]
+    reproduction.measure(paper)
+    assert log.read_text().splitlines() == ["counting"] * 2
+
+
+def test_changed_source_is_measured_again(tiny_paper: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = catalog.find("tiny-paper")
+    monkeypatch.setenv("TINY_BREAK", "1")
+    reproduction.measure(paper)
+    (tiny_paper / "more.py").write_text("x = 1\n")
+    reproduction.measure(paper)
+    assert log.read_text().splitlines() == ["counting"] * 2
+
+
+def test_studies_may_only_name_known_claims(tiny_paper: Path) -> None:
+    path = tiny_paper / "paper.toml"
+    path.write_text(path.read_text().replace('id = "fast"', 'id = "slow"'))
+    with pytest.raises(InputError, match="claims of paper.toml"):
+        reproduction.load_studies(catalog.find("tiny-paper"))
+
+
+def test_a_paper_without_a_study(tiny_paper: Path) -> None:
+    (tiny_paper / "study.py").unlink()
+    with pytest.raises(InputError, match="has no study"):
+        reproduction.measure(catalog.find("tiny-paper"))
