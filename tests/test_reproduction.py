@@ -59,7 +59,7 @@ def test_changed_source_is_measured_again(tiny_paper: Path, log: Path, monkeypat
 def test_studies_may_only_name_known_claims(tiny_paper: Path) -> None:
     path = tiny_paper / "paper.toml"
     path.write_text(path.read_text().replace('id = "fast"', 'id = "slow"'))
-    with pytest.raises(InputError, match="claims of paper.toml"):
+    with pytest.raises(InputError, match=r"claims of paper\.toml"):
         reproduction.load_studies(catalog.find("tiny-paper"))
 
 

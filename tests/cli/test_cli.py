@@ -75,7 +75,7 @@ def test_show_and_search(cli) -> None:
         (["lits"], "Unknown command"),
         (["list", "--bogus"], "Unknown option"),
         (["open", "nothing"], "run: found"),
-        (["reproduce"], "slugs, or --all"),
+        (["reproduce"], "the slugs of papers, or --all"),
         (["reproduce", "spar"], "has no study"),
         (["search"], "a few words"),
         (["new", "Bad Slug"], "lower-case words"),

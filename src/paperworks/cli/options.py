@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,15 +51,25 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
         "help": " ".join(w for w in words if w),
         "show_default": (lambda _value, shown=shown: shown) if shown else False,
     }
-    if annotation is bool:
-        kind: Any = bool
-    else:
-        kind = str if is_sequence(annotation) else annotation
-        options["converter"] = lambda _type, tokens: tokens[0].value
-        options["n_tokens"] = 1
+    kind: Any = bool
+    if annotation is not bool:
+        kind = str
+        options["metavar"] = _metavar(annotation)
+        options["allow_leading_hyphen"] = True  # so that --seed -1 is told what is wrong with -1
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, Parameter(**options)]
     )
+
+
+def _metavar(annotation: Any) -> str:
+    """What stands for the value in the help: the choices, or the type."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(str(choice) for choice in typing.get_args(annotation))
+    names = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+    if is_sequence(annotation):
+        inner = next((a for a in typing.get_args(annotation) if a is not Ellipsis), str)
+        return f"{names.get(inner, 'TEXT')},..."
+    return names.get(annotation, "TEXT")
 
 
 def _show(value: Any) -> str:
