@@ -13,9 +13,15 @@ import paperworks
 from paperworks import catalog
 from paperworks.errors import InputError
 
-ALL = set(
-    ["ladder", "active-learn", "slicegpt", "kd-data-pruning", "hires-llava", "music-word2vec", "petct-slices", "quilt1m", "icl-discrete", "pointer-networks", "s3t", "sret", "paging", "atp", "diversify-conquer", "sieve-swap", "modhifi", "embedding-limits", "unlearnable", "contrastive-loss", "pruning-survey", "compresso", "fold-se", "optembed", "loki", "tas", "adapt-pruner", "pc-compression", "meta-pruning", "permutations-ntk", "gkc", "codegen2", "spar"]
-)
+# fmt: off
+ALL = {
+    "ladder", "active-learn", "slicegpt", "kd-data-pruning", "hires-llava", "music-word2vec", "petct-slices",
+    "quilt1m", "icl-discrete", "pointer-networks", "s3t", "sret", "paging", "atp", "diversify-conquer",
+    "sieve-swap", "modhifi", "embedding-limits", "unlearnable", "contrastive-loss", "pruning-survey", "compresso",
+    "fold-se", "optembed", "loki", "tas", "adapt-pruner", "pc-compression", "meta-pruning", "permutations-ntk",
+    "gkc", "codegen2", "spar",
+}
+# fmt: on
 
 
 def test_all_33_papers_are_here() -> None:

@@ -1,0 +1,67 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) through peft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from paperworks.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def add_lora(
+    model: torch.nn.Module,
+    targets: Sequence[str],
+    *,
+    r: int = 32,
+    alpha: float = 10.0,
+    dropout: float = 0.05,
+    seed: int = 0,
+) -> PeftModel:
+    """Freeze a model and put an adapter ``W x + (alpha / r) B A x`` on its target modules.
+
+    ``A`` (r x in) is drawn from the seed, ``B`` (out x r) is zero, so that the model's outputs are unchanged at first.
+
+    Parameters
+    ----------
+    model : a model of transformers; its modules are replaced in place.
+    targets : last part of the names of the linear modules to adapt, such as ``["q_proj", "v_proj"]``.
+    r : rank, at least 1.
+    alpha : the adapter's scale times ``r``.
+    dropout : share of the adapter's inputs that is dropped in training, in [0, 1).
+
+    Raises
+    ------
+    InputError : no module has one of the names, or a value is out of bounds.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if r < 1:
+        raise InputError("r", r, "a rank of 1 or more")
+    if not 0 <= dropout < 1:
+        raise InputError("dropout", dropout, "a share from 0 to below 1")
+    leaves = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)}
+    missing = sorted(set(targets) - leaves)
+    if missing or not targets:
+        raise InputError("targets", missing or "no names", f"names of linear modules of the model: {', '.join(sorted(leaves))}")
+    # peft types alpha as an integer, but only ever divides it by r
+    config = LoraConfig(r=r, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets), bias="none")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # peft draws A from the global generator
+        return cast("PeftModel", get_peft_model(cast(Any, model), config))
+
+
+def merge_lora(model: PeftModel) -> torch.nn.Module:
+    """Add the adapters into the weights (``W + (alpha / r) B A``) and return the plain model without them."""
+    merged = cast(torch.nn.Module, model.merge_and_unload(safe_merge=True))
+    for parameter in merged.parameters():
+        parameter.requires_grad_(True)
+    return merged
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"

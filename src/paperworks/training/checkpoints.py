@@ -1,0 +1,59 @@
+"""Checkpoints of the training loop: what is needed to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paperworks.errors import InputError
+
+State = dict[str, torch.Tensor]
+
+
+def trainable_state(model: torch.nn.Module) -> State:
+    """A copy on the CPU of the parameters that are trained. Frozen ones do not change, and are not stored."""
+    return {
+        name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+
+
+def load_trainable(model: torch.nn.Module, state: State, source: str) -> None:
+    """Copy ``state`` into the trained parameters. Raises InputError where names or shapes are not the model's own."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if parameters.keys() != state.keys():
+        odd = sorted(parameters.keys() ^ state.keys())
+        raise InputError(source, f"weights that differ from the model's in {odd[0]!r}", "a checkpoint of this very model")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != state[name].shape:
+                raise InputError(
+                    source, f"{name} of shape {tuple(state[name].shape)}", f"shape {tuple(parameter.shape)}, as in the model"
+                )
+            parameter.copy_(state[name])
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write beside the final name and move into place: a reader sees the old checkpoint or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with aside.open("wb") as out:
+            torch.save(content, out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; tensors and plain values only, no code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("checkpoint_dir", f"{path}, which cannot be read ({reason})", "a checkpoint of train()") from error

@@ -1,0 +1,107 @@
+"""The options of the training loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from paperworks.errors import InputError
+from paperworks.training.schedules import ScheduleName, learning_rate_factor
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Options of ``train``.
+
+    Attributes
+    ----------
+    steps : optimiser steps; None means as many as ``epochs`` asks for.
+    epochs : passes over the data, where ``steps`` is None. A fraction is allowed.
+    batch_size : examples in one forward pass, on each device.
+    accumulation : forward passes in one optimiser step.
+    learning_rate, betas, eps, weight_decay : AdamW (Loshchilov and Hutter 2019). Decay applies to matrices only, not to
+        gains and biases.
+    clip_norm : the gradient's norm is cut to this; 0 turns it off.
+    schedule, warmup_steps, decay_fraction, final_factor : see ``learning_rate_factor``.
+    eval_every : evaluate after every so many steps and after the last; 0 means after the last only.
+    patience : stop when so many evaluations in a row brought no better loss; 0 means never.
+    restore_best : leave the model with the weights of its best evaluation, not of its last step.
+    checkpoint_every : write a checkpoint after every so many steps; 0 means at the end, and when stopped, only.
+    precision : "no" computes in the weights' own dtype; "bf16" and "fp16" are autocast.
+    compile : pass the model through ``torch.compile``.
+    device : "auto", or a device of PyTorch.
+    seed : the order of the examples and the dropout masks.
+    """
+
+    steps: int | None = None
+    epochs: float = 1.0
+    batch_size: int = 8
+    accumulation: int = 1
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    schedule: ScheduleName = "linear"
+    warmup_steps: int = 0
+    decay_fraction: float = 0.2
+    final_factor: float = 0.0
+    eval_every: int = 0
+    patience: int = 0
+    restore_best: bool = True
+    checkpoint_every: int = 0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        for name in ("eval_every", "patience", "checkpoint_every", "warmup_steps"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("learning_rate", "epochs", "eps"):
+            value = getattr(self, name)
+            _require(name, value, math.isfinite(value) and value > 0, "a positive number")
+        for name in ("weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            _require(name, value, math.isfinite(value) and value >= 0, "0 or a positive number")
+        for name in ("decay_fraction", "final_factor"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
+        _require("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more, or None")
+        _require("betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
+        _require("schedule", self.schedule, self.schedule in ("constant", "linear", "cosine", "wsd"),
+                 "constant, linear, cosine or wsd")  # fmt: skip
+        _require("precision", self.precision, self.precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")
+
+    def examples_per_step(self, processes: int = 1) -> int:
+        """Examples that one optimiser step uses."""
+        return self.batch_size * self.accumulation * processes
+
+    def total_steps(self, examples: int, processes: int = 1) -> int:
+        """Optimiser steps of the whole training on a set of so many examples."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, math.ceil(self.epochs * examples / self.examples_per_step(processes)))
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.learning_rate * learning_rate_factor(
+            step,
+            schedule=self.schedule,
+            total_steps=total_steps,
+            warmup_steps=self.warmup_steps,
+            decay_fraction=self.decay_fraction,
+            final_factor=self.final_factor,
+        )
+
+    def what_decides_the_weights(self) -> dict[str, Any]:
+        """The options that a resumed training must share with the one it goes on from."""
+        free = {"checkpoint_every", "device", "compile"}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items() if name not in free}
+
+
+def _require(field: str, found: object, right: bool, expected: str) -> None:
+    if not right:
+        raise InputError(field, found, expected)
