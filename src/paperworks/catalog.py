@@ -11,12 +11,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import tomli
 
 from paperworks.errors import InputError, nearest
 
@@ -157,10 +158,10 @@ def read_paper(folder: Path, module: str) -> Paper:
     """Read and check a folder's ``paper.toml``. Raises InputError naming the file and the field."""
     path = folder / "paper.toml"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomli.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(str(folder), "no paper.toml", "a paper's folder") from None
-    except tomllib.TOMLDecodeError as error:
+    except tomli.TOMLDecodeError as error:
         raise InputError(str(path), str(error), "valid TOML") from None
     for name in REQUIRED:
         if name not in data:

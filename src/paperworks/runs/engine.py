@@ -82,8 +82,9 @@ class LocalEngine:
                 **dict(report.usage),
                 **versions(),
             }
+            origin = {"paper": about["slug"], "run": run_id, "options": config.model_dump(mode="json")}
             run.emit("finished", text=report.headline)
-            return store.finish(run_id, replace(report, usage=usage), meter.seconds)
+            return store.finish(run_id, replace(report, usage=usage, origin=origin), meter.seconds)
 
 
 class ChildEngine:

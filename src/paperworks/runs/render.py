@@ -71,7 +71,10 @@ def format_row(table: Table, row: list[Cell]) -> list[str]:
     """A row's cells as text. A first cell that names a unit (``size, bytes``) gives it to the row's numbers."""
     label = row[0] if row and isinstance(row[0], str) else ""
     unit = label if label.endswith((", bytes", ", seconds")) else ""
-    return [format_cell(cell, unit or column) for cell, column in zip(row, table.columns, strict=True)]
+    return [
+        format_cell(cell, column if "ratio" in column else unit or column)
+        for cell, column in zip(row, table.columns, strict=True)
+    ]
 
 
 def usage_lines(report: Report) -> list[tuple[str, str]]:
@@ -83,6 +86,12 @@ def usage_lines(report: Report) -> list[tuple[str, str]]:
         exact = isinstance(value, str) or name in ("cores", "python")
         lines.append((label, str(value) if exact else format_cell(value, column)))
     return lines
+
+
+def option_lines(report: Report) -> list[tuple[str, str]]:
+    """The options that the run was given, as pairs of name and text."""
+    options = report.origin.get("options") or {}
+    return [(name.replace("_", "-"), "none" if value is None else str(value)) for name, value in options.items()]
 
 
 def to_html(report: Report, title: str = "") -> str:
@@ -113,6 +122,7 @@ def to_html(report: Report, title: str = "") -> str:
         figures=figures,
         metrics=headline_figures,
         usage=usage_lines(report),
+        options=option_lines(report),
     )
 
 

@@ -71,7 +71,8 @@ class Report:
     """What a run found.
 
     ``headline`` is one sentence with the figure that matters. ``metrics`` are named scalars; ``paperworks compare``
-    sets them side by side. ``usage`` (seconds, peak memory, bytes written, versions) is filled in by the run's engine.
+    sets them side by side. ``usage`` (seconds, peak memory, bytes written, versions) and ``origin`` (paper, run,
+    options) are filled in by the run's engine.
     """
 
     headline: str
@@ -81,6 +82,7 @@ class Report:
     files: list[ReportFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     usage: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content; figures by the name of their SVG file in the run's ``figures`` folder."""
@@ -102,7 +104,8 @@ class Report:
             ],
             "files": [{"path": f.path, "description": f.description} for f in self.files],
             "notes": list(self.notes),
-            "usage": {name: _plain(value) for name, value in self.usage.items()},
+            "usage": _plain(self.usage),
+            "origin": _plain(self.origin),
         }
 
     def figure_names(self) -> list[str]:
@@ -139,6 +142,7 @@ class Report:
             files=[ReportFile(f["path"], f["description"]) for f in data["files"]],
             notes=data["notes"],
             usage=data["usage"],
+            origin=data["origin"],
         )
 
 
@@ -150,6 +154,8 @@ def _plain(value: Any) -> Any:
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)
