@@ -67,3 +67,16 @@ def test_a_paper_without_a_study(tiny_paper: Path) -> None:
     (tiny_paper / "study.py").unlink()
     with pytest.raises(InputError, match="has no study"):
         reproduction.measure(catalog.find("tiny-paper"))
+
+
+def test_the_readme_has_the_present_table() -> None:
+    root = reproduction.checkout()
+    assert root is not None
+    text = (root / "README.md").read_text()
+    assert text == reproduction.with_papers_table(text, catalog.papers()), "run: paperworks reproduce, or see its docs"
+    assert text.count("not here yet") == sum(not p.works for p in catalog.papers())
+
+
+def test_a_readme_without_marks_is_refused() -> None:
+    with pytest.raises(InputError, match="no place for the table"):
+        reproduction.with_papers_table("nothing", [])

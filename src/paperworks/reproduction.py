@@ -28,6 +28,8 @@ from paperworks.runs.store import RunBusy, home
 from paperworks.runs.usage import UsageMeter, versions
 
 PACKAGE = Path(__file__).parent
+OURS = "paperworks.papers."
+TABLE_START, TABLE_END = "<!-- papers -->", "<!-- end of papers -->"
 
 
 @dataclass
@@ -166,7 +168,31 @@ def write_results(
         fresh = {one.paper.slug: one.results(fast=False) for one in measured}
         shown = [_with_results(p, fresh[p.slug]) if p.slug in fresh else p for p in shown]
     write_text(table, reproductions_markdown(shown))
-    return [*written, table]
+    written.append(table)
+    if root is not None:
+        readme = root / "README.md"
+        write_text(
+            readme,
+            with_papers_table(readme.read_text(encoding="utf-8"), [p for p in shown if p.module.startswith(OURS)]),
+        )
+        written.append(readme)
+    return written
+
+
+def with_papers_table(text: str, papers: Sequence[Paper]) -> str:
+    """A README with the table between its ``papers`` marks replaced by the present state of the catalogue."""
+    if text.count(TABLE_START) != 1 or text.count(TABLE_END) != 1:
+        raise InputError(
+            "README.md", "no place for the table of papers", f"{TABLE_START} and {TABLE_END} on lines of their own"
+        )
+    before, _, rest = text.partition(TABLE_START)
+    after = rest.partition(TABLE_END)[2]
+    rows = ["| paper | what you get | claims that hold here |", "| --- | --- | --- |"]
+    for paper in papers:
+        state = f"{paper.claims_held} of {len(paper.claims)}" if paper.works else "not here yet"
+        name = f"[{paper.slug}](src/paperworks/papers/{paper.folder.name}/README.md)" if paper.works else paper.slug
+        rows.append(f"| {name} | {paper.purpose} | {state} |")
+    return before + TABLE_START + "\n" + "\n".join(rows) + "\n" + TABLE_END + after
 
 
 def _with_results(paper: Paper, results: dict[str, Any]) -> Paper:
