@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +145,7 @@ def _dictd(folder: Path, name: str) -> Iterator[tuple[str, list[str]]]:
         if not word.startswith(("00-database", "00database")):
             places.add((_base64(offset), _base64(length)))
     for offset, length in sorted(places):
-        lines = data[offset : offset + length].decode("utf-8").strip("\n").split("\n")
+        lines = data[offset : offset + length].decode("utf-8", "replace").strip("\n").split("\n")
         yield f"{name}-{offset}", lines
 
 
@@ -161,8 +161,3 @@ def _file(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise InputError("folder", f"{folder}, without {name}", "the folder that `paperworks data get` made")
     return path
-
-
-def words_of(texts: Iterable[str]) -> int:
-    """Number of words (runs of anything but white space) in the texts."""
-    return sum(len(text.split()) for text in texts)

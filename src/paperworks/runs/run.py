@@ -84,8 +84,6 @@ class Run:
         self.log.propagate = False
         self.log.handlers[:] = [_EventHandler(self)]
 
-    # -- what happens, as events ---------------------------------------------------------------------------------
-
     def emit(self, kind: str, **content: Any) -> None:
         """Append one event to ``events.jsonl`` and hand it to the listener."""
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **content}
@@ -116,8 +114,6 @@ class Run:
                 self.emit("progress", description=description, done=done, total=total)
         self.emit("progress", description=description, done=done, total=done)
 
-    # -- stopping ------------------------------------------------------------------------------------------------
-
     def cancel(self) -> None:
         """Ask this run, in this process, to stop at its next check."""
         self._stop.set()
@@ -137,8 +133,6 @@ class Run:
         """Raise ``Cancelled`` if a stop was asked for."""
         if self.cancelled:
             raise Cancelled()
-
-    # -- randomness ----------------------------------------------------------------------------------------------
 
     def _stream(self, name: str) -> list[int]:
         return [self.seed, zlib.crc32(name.encode())]

@@ -73,8 +73,6 @@ class Store:
         self.working = self.root / "working"
         self.states = self.root / "state"
 
-    # -- the life of a run ---------------------------------------------------------------------------------------
-
     def create(self, slug: str, module: str, config: Config, out: Path | None = None) -> str:
         """Make a run that waits to be executed, to be published to ``out`` if given; returns its id."""
         for folder in (self.runs, self.working, self.states):
@@ -169,8 +167,6 @@ class Store:
     def require_free(out: Path) -> None:
         """Raise InputError if a run could not be published to ``out``."""
         require_free(out, "out")
-
-    # -- finding runs --------------------------------------------------------------------------------------------
 
     def records(self, slug: str | None = None) -> list[RunRecord]:
         """All runs, newest first."""
