@@ -1,6 +1,7 @@
 """Paperworks: machine-learning papers on which every paper works.
 
 ``import paperworks as pw`` is cheap: a paper (``pw.slicegpt``, ``pw.fold_se``) is imported when it is first named.
+Transformers' Auto classes then load the checkpoints that papers save (see ``structure.auto``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ import importlib
 import importlib.util
 from typing import Any
 
+from paperworks.structure import auto as _auto
+
 __version__ = "0.1.0"
+
+_auto.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -362,8 +362,10 @@ def _data_app() -> App:
             no progress
         """
         from paperworks import inputs
+        from paperworks.cli.live import show_progress
+        from paperworks.runs import no_progress
 
-        print(inputs.get(name))
+        print(inputs.get(name, no_progress if quiet else show_progress))
 
     def path(name: str) -> None:
         """Print where an input is; an error says the command that brings it.

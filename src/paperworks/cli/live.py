@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from paperworks.runs.run import Event
+
+T = TypeVar("T")
 
 LOG_SECONDS = 10.0
 """How often a loop's progress is printed when standard error is not a terminal."""
@@ -83,3 +86,11 @@ class LiveEvents:
         if now - self._printed.setdefault(description, now) >= LOG_SECONDS:
             self._printed[description] = now
             self._line(f"{description}: {done} of {total or '?'}")
+
+
+def show_progress(iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """A ``Progress`` outside of a run: a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(iterable, description, total, console=Console(stderr=True), transient=True)

@@ -10,6 +10,7 @@ import gzip
 import re
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,15 +38,15 @@ def read_corpus(name: str, folder: Path) -> list[Document]:
 def king_james(folder: Path) -> Iterator[Document]:
     """One document per chapter (key ``Ge1``), one verse per line, without the numbers."""
     chapters: dict[str, list[str]] = {}
-    for line in _bible_text(_file(folder, "bible.data").read_bytes()).splitlines()[1:]:
+    for line in bible_text(_file(folder, "bible.data").read_bytes()).splitlines()[1:]:
         reference, _, verse = line.partition(" ")
         chapters.setdefault(reference.partition(":")[0], []).append(verse.strip())
     for key, verses in chapters.items():
         yield Document(key, "\n".join(verses))
 
 
-def _bible_text(data: bytes) -> str:
-    """The text inside ``bible.data``: a header, offsets of blocks, and blocks of 64 KiB packed as by Unix ``compress``.
+def bible_text(data: bytes) -> str:
+    """The text inside the file ``bible.data``: a header, and blocks of 64 KiB packed as by Unix ``compress``.
 
     Header: 20 bytes of name, padding to byte 84; then big-endian 32-bit words: (unused), number of blocks, and the
     offsets of the blocks and of the end. Blocks lack compress's own three-byte header, which stands before the first.
@@ -55,12 +56,10 @@ def _bible_text(data: bytes) -> str:
     (blocks,) = struct.unpack_from(">I", data, 88)
     offsets = struct.unpack_from(f">{blocks + 1}I", data, 92)
     flags = data[offsets[0] - 1]
-    return b"".join(
-        _unpack_lzw(data[start:end], flags & 0x1F) for start, end in zip(offsets, offsets[1:], strict=False)
-    ).decode("ascii")
+    return b"".join(unpack_lzw(data[a:b], flags & 0x1F) for a, b in pairwise(offsets)).decode("ascii")
 
 
-def _unpack_lzw(data: bytes, most_bits: int) -> bytes:
+def unpack_lzw(data: bytes, most_bits: int) -> bytes:
     """Undo Unix ``compress`` (LZW; codes of 9 bits and up, low bits first; 256 clears the table)."""
     table = [bytes([i]) for i in range(256)] + [b""]
     out = bytearray()
@@ -144,9 +143,9 @@ def _dictd(folder: Path, name: str) -> Iterator[tuple[str, list[str]]]:
         word, offset, length = line.split("\t")[:3]
         if not word.startswith(("00-database", "00database")):
             places.add((_base64(offset), _base64(length)))
-    for offset, length in sorted(places):
-        lines = data[offset : offset + length].decode("utf-8", "replace").strip("\n").split("\n")
-        yield f"{name}-{offset}", lines
+    for start, size in sorted(places):
+        lines = data[start : start + size].decode("utf-8", "replace").strip("\n").split("\n")
+        yield f"{name}-{start}", lines
 
 
 def _base64(text: str) -> int:

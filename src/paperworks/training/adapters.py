@@ -47,9 +47,13 @@ def add_lora(
     leaves = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)}
     missing = sorted(set(targets) - leaves)
     if missing or not targets:
-        raise InputError("targets", missing or "no names", f"names of linear modules of the model: {', '.join(sorted(leaves))}")
+        raise InputError(
+            "targets", missing or "no names", f"names of linear modules of the model: {', '.join(sorted(leaves))}"
+        )
     # peft types alpha as an integer, but only ever divides it by r
-    config = LoraConfig(r=r, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets), bias="none")
+    config = LoraConfig(
+        r=r, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets), bias="none"
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # peft draws A from the global generator
         return cast("PeftModel", get_peft_model(cast(Any, model), config))

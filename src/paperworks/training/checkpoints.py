@@ -17,7 +17,9 @@ State = dict[str, torch.Tensor]
 def trainable_state(model: torch.nn.Module) -> State:
     """A copy on the CPU of the parameters that are trained. Frozen ones do not change, and are not stored."""
     return {
-        name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters() if parameter.requires_grad
+        name: parameter.detach().to("cpu", copy=True)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -26,12 +28,16 @@ def load_trainable(model: torch.nn.Module, state: State, source: str) -> None:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if parameters.keys() != state.keys():
         odd = sorted(parameters.keys() ^ state.keys())
-        raise InputError(source, f"weights that differ from the model's in {odd[0]!r}", "a checkpoint of this very model")
+        raise InputError(
+            source, f"weights that differ from the model's in {odd[0]!r}", "a checkpoint of this very model"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.shape != state[name].shape:
                 raise InputError(
-                    source, f"{name} of shape {tuple(state[name].shape)}", f"shape {tuple(parameter.shape)}, as in the model"
+                    source,
+                    f"{name} of shape {tuple(state[name].shape)}",
+                    f"shape {tuple(parameter.shape)}, as in the model",
                 )
             parameter.copy_(state[name])
 
@@ -56,4 +62,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise InputError("checkpoint_dir", f"{path}, which cannot be read ({reason})", "a checkpoint of train()") from error
+        raise InputError(
+            "checkpoint_dir", f"{path}, which cannot be read ({reason})", "a checkpoint of train()"
+        ) from error

@@ -114,6 +114,7 @@ class _Training:
 
     def run(self, progress: Progress, on_step: Callable[[int, float, float], None] | None) -> TrainResult:
         device, mode = next(self.model.parameters()).device, self.model.training
+        attributes = set(vars(self.model))
         try:
             with _own_randomness(self.accelerator.device, self.seed):
                 self._prepare()
@@ -121,6 +122,8 @@ class _Training:
                 self._loop(progress, on_step)
         finally:
             self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
+            for name in set(vars(self.model)) - attributes:  # accelerate's marks, and its bound copy of forward
+                delattr(self.model, name)
             self.model.to(device).train(mode)
             self.optimizer.zero_grad(set_to_none=True)
         return self.result
@@ -156,7 +159,9 @@ class _Training:
                 if on_step is not None:
                     on_step(result.steps, value, rate)
                 last = result.steps == self.total_steps
-                if self.evaluate is not None and (last or (settings.eval_every and result.steps % settings.eval_every == 0)):
+                if self.evaluate is not None and (
+                    last or (settings.eval_every and result.steps % settings.eval_every == 0)
+                ):
                     self._evaluate()
                     result.seconds = time.monotonic() - started
                 if settings.checkpoint_every and result.steps % settings.checkpoint_every == 0:
@@ -191,11 +196,15 @@ class _Training:
             nominal = size
         total, count = (cast(torch.Tensor, accelerator.reduce(t, "sum")) for t in (total, count))
         if count == 0:
-            raise InputError("data", f"no target in the examples of step {step + 1}", "at least one target in every step")
+            raise InputError(
+                "data", f"no target in the examples of step {step + 1}", "at least one target in every step"
+            )
         value = float(total / count)
         if not math.isfinite(value):
             raise InputError(
-                "learning_rate", f"{settings.learning_rate:g}, with a loss of {value} at step {step + 1}", "a rate that keeps it finite"
+                "learning_rate",
+                f"{settings.learning_rate:g}, with a loss of {value} at step {step + 1}",
+                "a rate that keeps it finite",
             )
         share = nominal * accelerator.num_processes / float(count)
         for group in self.optimizer.param_groups:
@@ -291,7 +300,7 @@ class _Training:
 
 
 class _Sampler:
-    """The examples of every step: the set is shuffled anew in each epoch, and steps take from the endless row of epochs."""
+    """The examples of every step: the set is shuffled anew in each epoch, and epochs follow each other without gaps."""
 
     def __init__(self, data: Any, per_step: int, seed: int) -> None:
         self.data, self.per_step, self.seed = data, per_step, seed
@@ -338,7 +347,7 @@ def _as_examples(data: Examples) -> Any:
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
-    # accelerate keeps one state per process and refuses a second precision or device: start from none, as its own Trainer does
+    # accelerate keeps one state per process and refuses a second precision or device: start from none, as Trainer does
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = settings.device.startswith("cpu")
     precision = settings.precision
@@ -366,7 +375,7 @@ def _set_random_state(device: torch.device, state: dict[str, torch.Tensor]) -> N
 
 @contextmanager
 def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Dropout draws from PyTorch's global generators and nothing else will do: seed them, and put them back afterwards."""
+    """Dropout draws from PyTorch's global generators and no others: seed them, and put them back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""What a step minimises: a sum over targets and the number of targets, so that batches of any make-up add up rightly."""
+"""What a step minimises: a sum over targets and their number, so that batches of any make-up add up rightly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def next_token_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor,
     Parameters
     ----------
     model : a causal language model of transformers.
-    batch : ``input_ids`` int64 ``[n, T]``; optional ``attention_mask`` (0 is padding) and ``labels`` (-100 is no target).
+    batch : ``input_ids`` int64 ``[n, T]``; optional ``attention_mask`` (0 is padding) and ``labels`` (-100: no target).
 
     Returns
     -------

@@ -70,7 +70,9 @@ class TrainSettings:
         for name in ("decay_fraction", "final_factor"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _require("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more, or None")
-        _require("betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)")
+        _require(
+            "betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"
+        )
         _require("schedule", self.schedule, self.schedule in ("constant", "linear", "cosine", "wsd"),
                  "constant, linear, cosine or wsd")  # fmt: skip
         _require("precision", self.precision, self.precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")

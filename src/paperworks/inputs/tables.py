@@ -1,0 +1,377 @@
+"""Tables of the user: CSV and its kin, Parquet, and frames and arrays, read into one form with declared column types.
+
+A ``Table`` has numeric columns as float64 and categorical ones as text, missing cells as NaN, and the label apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paperworks.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+MISSING_MARKERS = ("", "?", "NA", "N/A", "NaN", "nan", "NULL", "null")
+"""Text that stands for a missing cell, unless other markers are given."""
+
+DELIMITERS = (",", "\t", ";", "|")
+"""Column separators that are looked for in a text file's first line."""
+
+MOSTLY_NUMBERS = 0.9
+"""From this share of numbers on, the text among them is worth a note."""
+
+DATA_VARIABLE = "PAPERWORKS_DATA"
+"""Environment variable with a folder of tables, ``NAME.csv``, which is looked at before all other places."""
+
+BUNDLED = {"breast-cancer": "load_breast_cancer", "wine": "load_wine", "digits": "load_digits"}
+"""Tables that scikit-learn carries along: they need neither a file nor the network."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready for a learner.
+
+    Attributes
+    ----------
+    features : n rows; float64 for numeric columns (NaN missing), text or mixed objects for the others (NaN missing).
+    label : the label per row, None if no label column was named. Text where it came from a text file.
+    numeric, categorical : the features' names by type. A numeric column that was declared so but holds text beside
+        numbers stays a column of objects: floats and strings.
+    name : where it came from, for messages.
+    notes : what a user should know about how it was read.
+    """
+
+    features: pd.DataFrame
+    label: pd.Series | None
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    name: str
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def read_table(
+    source: Any,
+    label: str | None = None,
+    *,
+    numeric: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    missing: Iterable[str] = MISSING_MARKERS,
+    delimiter: str | None = None,
+) -> Table:
+    """Read a table.
+
+    Parameters
+    ----------
+    source : a path (.csv, .tsv, .txt, each also .gz; .parquet), a pandas, polars or Arrow table, a 2-d array (columns
+        ``x0``, ``x1``, ...), or the name of a bundled table (see ``BUNDLED``).
+    label : the label's column.
+    numeric, categorical : declared types. Other columns of a text file are numeric if all their present cells are
+        numbers; in a frame the column's own type decides, and text that is all numbers stays text.
+    drop : columns to leave out, such as row numbers.
+    missing : text that stands for a missing cell.
+    delimiter : of a text file; found in its first line if not given.
+
+    Raises InputError that names the file, and the line or column.
+    """
+    import pandas as pd
+
+    markers = tuple(missing)
+    if isinstance(source, (str, os.PathLike)):
+        name = str(source)
+        if name in BUNDLED and not Path(name).exists():
+            frame, label = _bundled(name, label)
+            from_text = False
+        else:
+            frame, from_text = _read_file(Path(name), delimiter)
+    else:
+        name = type(source).__name__
+        frame, from_text = _as_frame(source), False
+    _check_columns(frame, name)
+    names = [str(column) for column in frame.columns]
+    frame = frame.set_axis(names, axis=1)
+    for option, wanted in (("numeric", numeric), ("categorical", categorical), ("drop", drop)):
+        if isinstance(wanted, str):
+            raise InputError(option, repr(wanted), "a list of column names")
+        for column in wanted:
+            if column not in names:
+                raise InputError(option, f"column {column!r}", f"a column of {name}{nearest(column, names)}")
+    both = [column for column in numeric if column in categorical]
+    if both:
+        raise InputError("numeric", f"column {both[0]!r}, which is in categorical too", "each column in one list")
+    target = None
+    if label is not None:
+        if label not in names:
+            known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            raise InputError("label", repr(label), f"a column of {name}{nearest(label, names)}; it has {known}")
+        if label in drop:
+            raise InputError("drop", f"the label column {label!r}", "columns other than the label")
+        target = _label(frame[label], markers, name, from_text)
+    features: dict[str, pd.Series] = {}
+    kinds: dict[str, bool] = {}
+    notes: list[str] = []
+    for column in names:
+        if column == label or column in drop:
+            continue
+        declared = True if column in numeric else False if column in categorical else None
+        features[column], kinds[column] = _column(frame[column], declared, markers, from_text, notes)
+    if not features:
+        raise InputError(name, "no column besides the label and those dropped", "at least one")
+    return Table(
+        features=pd.DataFrame(features),
+        label=target,
+        numeric=tuple(c for c, is_numeric in kinds.items() if is_numeric),
+        categorical=tuple(c for c, is_numeric in kinds.items() if not is_numeric),
+        name=name,
+        notes=tuple(notes),
+    )
+
+
+def find_table(name: str, folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """The file of a known table (``adult``, ``mushroom``, ...), or None if it is not on this machine.
+
+    Looked for in ``folder``, in the folder that the environment variable PAPERWORKS_DATA names, and among the fetched
+    inputs.
+    """
+    for place in (folder, os.environ.get(DATA_VARIABLE)):
+        if place:
+            for suffix in (".csv", ".csv.gz", ".parquet"):
+                path = Path(place) / f"{name}{suffix}"
+                if path.is_file():
+                    return path
+    import paperworks.inputs as inputs
+
+    locate = getattr(inputs, "path", None)
+    if locate is None:
+        return None
+    try:
+        found = Path(locate(name))
+    except InputError:
+        return None
+    if found.is_dir():
+        files = [p for p in sorted(found.iterdir()) if p.suffix in (".csv", ".gz", ".parquet")]
+        return files[0] if len(files) == 1 else None
+    return found
+
+
+# -- sources ---------------------------------------------------------------------------------------------------------
+
+
+def _bundled(name: str, label: str | None) -> tuple[pd.DataFrame, str | None]:
+    from sklearn import datasets
+
+    loaded = getattr(datasets, BUNDLED[name])(as_frame=True)
+    frame = loaded.frame.copy()
+    names = [str(n) for n in loaded.target_names]
+    frame["target"] = [names[i] for i in loaded.target]
+    return frame, "target" if label is None else label
+
+
+def _as_frame(source: Any) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return source
+    if hasattr(source, "to_pandas"):
+        return source.to_pandas()
+    array = np.asarray(source)
+    if array.ndim != 2:
+        raise InputError("table", f"an array of {array.ndim} dimensions", "two: rows and columns")
+    return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
+
+
+def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool]:
+    if not path.exists():
+        beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+        bundled = ", ".join(BUNDLED)
+        raise InputError(
+            "data",
+            f"{path}, which does not exist",
+            f"a file, or one of {bundled}{nearest(path.name, [*beside, *BUNDLED])}",
+        )
+    if path.is_dir():
+        raise InputError("data", f"{path}, a folder", "a .csv, .tsv, .txt (or .gz of these) or .parquet file")
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(path).to_pandas(), False
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(str(path), _first_line(error), "a Parquet file") from None
+    return _read_text(path, delimiter), True
+
+
+def _read_text(path: Path, delimiter: str | None) -> pd.DataFrame:
+    import gzip
+
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv
+
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
+            header = lines.readline()
+            start = lines.read(1)
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)") from None
+    except (OSError, EOFError) as error:
+        raise InputError(str(path), _first_line(error), "a readable text file") from None
+    if not header.strip():
+        raise InputError(str(path), "an empty file" if not start else "an empty first line", "a header line, then rows")
+    if delimiter is None:
+        counts = {d: header.count(d) for d in DELIMITERS}
+        delimiter = max(DELIMITERS, key=lambda d: counts[d])
+    elif len(delimiter) != 1:
+        raise InputError("delimiter", repr(delimiter), "one character")
+    names = next(_csv_rows([header], delimiter))
+    names = [n.strip() for n in names]
+    twice = [n for i, n in enumerate(names) if n in names[:i]]
+    if twice:
+        raise InputError(f"{path}, line 1", f"two columns named {twice[0]!r}", "one column per name")
+    options = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+
+    def read(threads: bool) -> pa.Table:
+        reading = csv.ReadOptions(use_threads=threads, column_names=names, skip_rows_after_names=1)
+        return csv.read_csv(path, read_options=reading, parse_options=parse, convert_options=options)
+
+    try:
+        table = read(True)
+    except pa.ArrowInvalid:
+        try:
+            table = read(False)  # only a single reader counts rows
+        except pa.ArrowInvalid as error:
+            raise _ragged(path, _first_line(error), len(names)) from None
+    if table.num_rows == 0:
+        raise InputError(str(path), "a header and no rows", "at least one row")
+    # Object columns of plain strings: what every later step expects, whatever pandas' own string type is.
+    return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in names})
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.utf8_trim_whitespace(column)
+
+
+def _csv_rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+    import csv
+
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def _ragged(path: Path, message: str, n_columns: int) -> InputError:
+    import re
+
+    row = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
+    if row:
+        return InputError(f"{path}, line {row[1]}", f"{row[3]} cells", f"{n_columns}, one per column of the header")
+    return InputError(str(path), message, "one row per line, as many cells as the header, in UTF-8")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# -- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _check_columns(frame: pd.DataFrame, name: str) -> None:
+    if frame.shape[0] == 0 or frame.shape[1] == 0:
+        raise InputError(name, f"{frame.shape[0]} rows and {frame.shape[1]} columns", "at least one of each")
+    frame_names = [str(column) for column in frame.columns]
+    twice = [n for i, n in enumerate(frame_names) if n in frame_names[:i]]
+    if twice:
+        raise InputError(name, f"two columns named {twice[0]!r}", "one column per name")
+
+
+def _label(values: pd.Series, markers: Sequence[str], name: str, from_text: bool) -> pd.Series:
+    gone = _missing(values, markers)
+    if gone.any():
+        row = int(gone.to_numpy().argmax())
+        where = f"line {row + 2}" if from_text else f"row {row}"
+        raise InputError(f"{name}, {where}, column {values.name!r}", "no label", "a label in every row")
+    return values.reset_index(drop=True)
+
+
+def _missing(values: pd.Series, markers: Sequence[str]) -> pd.Series:
+    gone = values.isna()
+    if values.dtype == object or str(values.dtype) in ("str", "string", "category"):
+        gone |= values.isin(list(markers))
+    return gone.reset_index(drop=True)
+
+
+def _column(
+    values: pd.Series, declared: bool | None, markers: Sequence[str], from_text: bool, notes: list[str]
+) -> tuple[pd.Series, bool]:
+    """A column in its final form, and whether it is numeric."""
+    import numpy as np
+    import pandas as pd
+
+    values = values.reset_index(drop=True)
+    gone = _missing(values, markers)
+    is_bool = pd.api.types.is_bool_dtype(values.dtype)
+    if pd.api.types.is_datetime64_any_dtype(values.dtype) or pd.api.types.is_timedelta64_dtype(values.dtype):
+        raise InputError(f"column {values.name!r}", str(values.dtype), "numbers or text (such as days since a date)")
+    if pd.api.types.is_numeric_dtype(values.dtype) and not is_bool and declared is not False:
+        return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), name=values.name), True
+    if declared is False or is_bool or not (from_text or declared):
+        text = values.map(_text, na_action="ignore").astype(object)
+        return text.mask(gone, np.nan), False
+    present = values[~gone].astype(str)
+    numbers = _numbers(present)
+    if not numbers.isna().any():
+        whole = pd.Series(np.nan, index=values.index, name=values.name)
+        whole[~gone] = numbers
+        return whole, len(present) > 0 or bool(declared)
+    if declared:
+        mixed = values.astype(object).mask(gone, np.nan)
+        mixed[numbers.index[numbers.notna()]] = numbers.dropna().astype(object)
+        return mixed, True
+    share = float(numbers.notna().mean())
+    if share >= MOSTLY_NUMBERS:
+        first = present[numbers.isna()].iloc[0]
+        notes.append(
+            f"column {values.name!r} is read as categorical: {share:.1%} of it are numbers, but not {first!r}. "
+            "Declare it numeric, or that text as missing, if it measures something."
+        )
+    return values.mask(gone, np.nan), False
+
+
+def _numbers(present: pd.Series) -> pd.Series:
+    """Text as numbers, rounded correctly; NaN where it is none."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        parsed = pc.cast(pa.array(present, type=pa.string()), pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        parsed = np.array([_number(text) for text in present], dtype=np.float64)
+    return pd.Series(parsed, index=present.index)
+
+
+def _number(text: str) -> float:
+    try:
+        return float("nan" if "_" in text else text)
+    except ValueError:
+        return float("nan")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))  # whole numbers with gaps arrive as floats
+    return str(value)

@@ -1,0 +1,24 @@
+"""Language models: loading them, the bundled one, token windows, calibration sets, perplexity and speed."""
+
+from paperworks.language.devices import resolve_device, resolve_dtype
+from paperworks.language.models import bundled_model_path, bundled_text, load_model
+from paperworks.language.perplexity import perplexity, window_losses
+from paperworks.language.speed import Speed, measure_speed
+from paperworks.language.texts import read_texts
+from paperworks.language.windows import Calibration, token_ids, token_windows
+
+__all__ = [
+    "Calibration",
+    "Speed",
+    "bundled_model_path",
+    "bundled_text",
+    "load_model",
+    "measure_speed",
+    "perplexity",
+    "read_texts",
+    "resolve_device",
+    "resolve_dtype",
+    "token_ids",
+    "token_windows",
+    "window_losses",
+]

@@ -1,0 +1,98 @@
+"""Multiple choice: the model takes the ending to which it gives the highest likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from paperworks.errors import InputError
+from paperworks.language.perplexity import evaluating
+from paperworks.runs import Progress, no_progress
+
+
+@dataclass(frozen=True)
+class Question:
+    """A context, several endings as token ids, and the position of the right one.
+
+    ``lengths`` are what each ending's log-likelihood is divided by for ``acc_norm``: bytes of text in lm-eval.
+    """
+
+    context: tuple[int, ...]
+    endings: tuple[tuple[int, ...], ...]
+    answer: int
+    lengths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.context:
+            raise InputError("context", "no tokens", "at least one token")
+        if len(self.endings) < 2 or not all(self.endings):
+            raise InputError(
+                "endings", f"{len(self.endings)}, or an empty one", "two or more endings of at least one token"
+            )
+        if not 0 <= self.answer < len(self.endings):
+            raise InputError("answer", self.answer, f"0 to {len(self.endings) - 1}")
+        if len(self.lengths) != len(self.endings) or min(self.lengths) < 1:
+            raise InputError("lengths", self.lengths, "one length of 1 or more per ending")
+
+
+def continuation_questions(
+    windows: torch.Tensor, n: int, context: int, ending: int, rng: np.random.Generator, choices: int = 4
+) -> list[Question]:
+    """Questions made from running text: which of ``choices`` stretches of ``ending`` tokens goes on from the context?
+
+    The wrong endings come from other windows, at the same position, so that none is told by its place in a text.
+
+    Parameters
+    ----------
+    windows : int64 ``[m, T]`` with T of at least ``context + ending``, m of at least ``choices``.
+    n : number of questions, at most m.
+    """
+    m, length = windows.shape
+    if length < context + ending:
+        raise InputError("windows", f"{length} tokens", f"at least {context + ending} tokens")
+    if not 1 <= n <= m or m < choices:
+        raise InputError("n", f"{n} questions from {m} windows", f"1 to {m}, from at least {choices} windows")
+    questions = []
+    for place in rng.permutation(m)[:n]:
+        others = rng.choice(np.delete(np.arange(m), place), size=choices - 1, replace=False)
+        order = rng.permutation(choices)
+        sources = np.concatenate([[place], others])[order]
+        endings = tuple(tuple(windows[s, context : context + ending].tolist()) for s in sources)
+        answer = int(np.flatnonzero(order == 0)[0])
+        questions.append(Question(tuple(windows[place, :context].tolist()), endings, answer, (ending,) * choices))
+    return questions
+
+
+def ending_scores(model: torch.nn.Module, question: Question) -> torch.Tensor:
+    """Log-likelihood of each ending after the context, float64 ``[choices]`` in nats."""
+    device = next(model.parameters()).device
+    longest = max(len(e) for e in question.endings)
+    rows = [[*question.context, *e, *([0] * (longest - len(e)))] for e in question.endings]
+    ids = torch.tensor(rows, device=device)
+    start = len(question.context)
+    with evaluating(model):
+        # Padding stands on the right, so a causal model never sees it before a token that counts.
+        logits = model(input_ids=ids, use_cache=False).logits[:, start - 1 : -1]
+    nll = functional.cross_entropy(logits.float().transpose(1, 2), ids[:, start:], reduction="none").double().cpu()
+    return -torch.stack([row[: len(e)].sum() for row, e in zip(nll, question.endings, strict=True)])
+
+
+def choice_accuracy(
+    model: torch.nn.Module, questions: Sequence[Question], *, progress: Progress = no_progress
+) -> dict[str, float]:
+    """``acc`` (highest total log-likelihood) and ``acc_norm`` (highest per unit of length), as lm-eval names them.
+
+    Ties go to the first of the best endings.
+    """
+    if not questions:
+        raise InputError("questions", "none", "at least one question")
+    right = normed = 0
+    for question in progress(questions, "questions", len(questions)):
+        scores = ending_scores(model, question)
+        right += int(scores.argmax()) == question.answer
+        normed += int((scores / torch.tensor(question.lengths, dtype=torch.float64)).argmax()) == question.answer
+    return {"acc": right / len(questions), "acc_norm": normed / len(questions)}

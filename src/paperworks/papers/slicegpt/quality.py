@@ -1,0 +1,149 @@
+"""How good and how fast a model is, dense or sliced: perplexity for decoders, agreement of embeddings for encoders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from paperworks.errors import InputError
+from paperworks.language import (
+    Calibration,
+    load_model,
+    measure_speed,
+    perplexity,
+    resolve_device,
+    resolve_dtype,
+    token_windows,
+)
+from paperworks.language.models import check_model_folder
+from paperworks.language.perplexity import evaluating
+from paperworks.runs import Progress, no_progress
+from paperworks.structure import Family, spec_for
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def family_of(folder: Path) -> Family:
+    """The family of a checkpoint, sliced or not. Raises InputError for an unknown one."""
+    kind = str(check_model_folder(folder).get("model_type", ""))
+    return spec_for(SimpleNamespace(model_type=kind.removeprefix("sliced_")))
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether a checkpoint is an encoder: it gives embeddings, not next tokens."""
+    return not family_of(folder).head
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a checkpoint. Raises InputError if there is none."""
+    from transformers import AutoTokenizer
+
+    check_model_folder(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            "model", f"{folder}, whose tokenizer does not load ({first})", "a tokenizer beside it"
+        ) from error
+
+
+def check_length(folder: Path, length: int) -> None:
+    """Raise InputError if sequences of ``length`` tokens are longer than the checkpoint's positions allow."""
+    longest = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    if longest is not None and length > longest:
+        raise InputError("length", f"{length} tokens", f"at most {longest}, the longest input of this model")
+
+
+def load_encoder(folder: Path, dtype: str, device: str) -> PreTrainedModel:
+    """An encoder without its pooling head's output in use, in evaluation mode."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder, dtype=resolve_dtype(dtype), local_files_only=True)
+    return model.to(resolve_device(device)).eval()
+
+
+def encoder_sequences(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n: int, length: int, seed: int
+) -> Calibration:
+    """``n`` passages drawn without replacement, cut to ``length`` tokens with special tokens, padded on the right.
+
+    A passage is a part of a text between blank lines, of at least 20 characters.
+    """
+    passages = [p.strip() for text in texts for p in text.split("\n\n") if len(p.strip()) >= 20]
+    if n > len(passages):
+        raise InputError("sequences", f"{n} passages from {len(passages)}", f"at most {len(passages)}, or more text")
+    drawn = [passages[i] for i in np.random.default_rng(seed).permutation(len(passages))[:n]]
+    batch = tokenizer(
+        drawn, truncation=True, max_length=length, padding="longest", padding_side="right", return_tensors="pt"
+    )
+    return Calibration.from_tokens(batch["input_ids"], batch["attention_mask"])
+
+
+def mean_embeddings(
+    model: torch.nn.Module, data: Calibration, batch_size: int = 16, *, progress: Progress = no_progress
+) -> np.ndarray:
+    """Mean-pooled last hidden states over the tokens that are not masked, float64 ``[n, D]``."""
+    device = next(model.parameters()).device
+    pooled = []
+    with evaluating(model):
+        batches = list(data.batches(batch_size))
+        for batch in progress(batches, "embeddings", len(batches)):
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state.double()
+            weights = mask.unsqueeze(-1).double()
+            pooled.append(((hidden * weights).sum(1) / weights.sum(1)).cpu().numpy())
+    return np.concatenate(pooled)
+
+
+def embedding_agreement(dense: np.ndarray, sliced: np.ndarray) -> dict[str, float]:
+    """How far two sets of embeddings ``[n, D]`` of the same texts agree.
+
+    ``cosine``: the mean cosine of a text's two embeddings. ``spearman``: the rank correlation of all pairwise cosine
+    similarities, on which a search by similarity depends. n is at least 3.
+    """
+    dense, sliced = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (dense, sliced))
+    upper = np.triu_indices(len(dense), 1)
+    correlation = spearmanr((dense @ dense.T)[upper], (sliced @ sliced.T)[upper]).statistic
+    return {"cosine": float((dense * sliced).sum(1).mean()), "spearman": float(correlation)}
+
+
+def decoder_quality(
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    length: int,
+    sequences: int,
+    batch_size: int,
+    dtype: str,
+    device: str,
+    progress: Progress = no_progress,
+) -> dict[str, float]:
+    """Token perplexity on held-out windows, and tokens a second when reading and when writing (batch of 8)."""
+    model, tokenizer = load_model(folder, dtype, device)
+    windows = token_windows(tokenizer, texts, length)[:sequences]
+    prompt = max(1, min(128, length // 2))
+    speed = measure_speed(
+        model, batch_size=8, prompt=prompt, new_tokens=min(16, length // 2), repetitions=3, progress=progress
+    )
+    return {
+        "perplexity": perplexity(model, windows, batch_size=batch_size, progress=progress),
+        "held-out tokens": float(windows.numel()),
+        "prefill tokens/s": speed.prefill_tokens_per_second,
+        "decode tokens/s": speed.decode_tokens_per_second,
+    }
+
+
+def lora_targets(folder: Path) -> list[str]:
+    """The last part of the names of all attention and feed-forward matrices of the checkpoint's family."""
+    family = family_of(folder)
+    paths = [p for block in (family.attention, family.feed_forward) for p in (*block.inputs, *block.outputs)]
+    return list(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths))

@@ -1,0 +1,354 @@
+"""Slice the user's checkpoint, and show what it became: size, speed, quality, and where the cut was made."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from paperworks import runs
+from paperworks.errors import InputError
+from paperworks.language import (
+    Calibration,
+    bundled_model_path,
+    bundled_text,
+    load_model,
+    read_texts,
+    resolve_dtype,
+    token_windows,
+)
+from paperworks.papers.slicegpt import quality
+from paperworks.papers.slicegpt.estimator import SliceGPT
+from paperworks.papers.slicegpt.recovery import recover
+from paperworks.papers.slicegpt.report import Cut, SliceReport
+from paperworks.runs.files import write_text
+from paperworks.runs.usage import bytes_below
+from paperworks.structure import cost_of, save_model
+from paperworks.structure.checkpoints import REPORT_FILE
+
+Figures = dict[str, float]
+
+
+class Config(runs.Config):
+    """What to slice, how much, on which text."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    slicing: float = Field(0.25, ge=0, lt=1, description="share of the hidden size to cut")
+    target_params: float | None = Field(
+        None,
+        gt=0,
+        description="parameters to reach instead of --slicing: a count, or a share of the dense count up to 1",
+    )
+    dims: tuple[int, ...] | None = Field(None, description="widths to keep instead of --slicing, one per layer")
+    schedule: Literal["constant", "variance"] = Field("constant", description="one width for all cuts, or by variance")
+    variance_discarded: float = Field(
+        0.01, ge=0, lt=1, description="share of the variance that each cut may discard, for --schedule variance"
+    )
+    round_to: int = Field(8, ge=1, le=1024, description="widths are multiples of this many dimensions")
+    orientation: Literal["random", "pca"] = Field("random", description="basis inside the kept subspace")
+    slice_head: bool = Field(False, description="cut the input of the output head as well")
+    calibration: Path | None = Field(
+        None, description="text to calibrate on: .txt, .jsonl, either with .gz, or a folder (none: bundled text)"
+    )
+    sequences: int = Field(128, ge=1, description="calibration sequences")
+    length: int = Field(256, ge=2, description="tokens of a sequence, for calibration and evaluation")
+    batch_size: int = Field(16, ge=1, description="sequences that are computed together")
+    evaluation: Path | None = Field(None, description="held-out text for the quality figures (none: bundled text)")
+    evaluation_sequences: int = Field(128, ge=1, description="held-out sequences, at most")
+    recovery_steps: int = Field(0, ge=0, description="steps of LoRA fine-tuning after slicing, on the calibration text")
+    lora_rank: int = Field(32, ge=1, description="rank of the adapters of the fine-tuning")
+    lora_alpha: float = Field(10, gt=0, description="scale of the adapters is this over the rank")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in the adapters")
+    learning_rate: float = Field(2e-4, gt=0, lt=1, description="peak learning rate of the fine-tuning")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type of the saved weights (auto: the checkpoint's)"
+    )
+    activation_budget: float = Field(
+        2048, gt=0, description="calibration activations kept in memory, MiB; beyond it they go to disk"
+    )
+    evaluation_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="type in which quality is measured; a shorter one halves the memory of a large model"
+    )
+    dry_run: bool = Field(False, description="only show spectra and predicted sizes; change nothing")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Config:
+        given = [name for name in ("target_params", "dims") if getattr(self, name) is not None]
+        if len(given) > 1 or (given and self.schedule != "constant"):
+            raise ValueError("one of --slicing, --target-params, --dims or --schedule variance")
+        return self
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Slice a transformer checkpoint to a smaller hidden size, with one calibration pass."""
+    return _Slicing(config, run).report()
+
+
+class _Slicing:
+    """One run: what its steps share, and what a resumed run finds done."""
+
+    def __init__(self, config: Config, run: runs.Run) -> None:
+        self.config, self.run = config, run
+        self.folder = (config.model or bundled_model_path()).expanduser()
+        self.encoder = quality.is_encoder(self.folder)
+        quality.check_length(self.folder, config.length)
+        self.tokenizer = quality.load_tokenizer(self.folder)
+        self.texts = read_texts(config.calibration, "calibration") if config.calibration else [bundled_text("train")]
+        self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
+        if self.encoder and config.recovery_steps:
+            raise InputError(
+                "recovery_steps", f"{config.recovery_steps} for an encoder", "0: the loss is next-token prediction"
+            )
+
+    def report(self) -> runs.Report:
+        if self.config.dry_run:
+            return self._dry_run()
+        dense = self._once("dense", lambda: self._quality(self.folder, "dense"))
+        final = self.run.files / "model"
+        sliced = self.run.state / "sliced" if self.config.recovery_steps else final
+        report = self._slice(sliced)
+        stages = {"dense": dense, "sliced": self._once("sliced", lambda: self._quality(sliced, "sliced"))}
+        if self.config.recovery_steps:
+            if not final.exists():
+                self._recover(sliced, final)
+            stages["recovered"] = self._once("recovered", lambda: self._quality(final, "recovered"))
+        return self._write_up(report, stages, final)
+
+    def _once(self, name: str, measure: Callable[[], Figures]) -> Figures:
+        """Figures of a stage, measured unless an earlier attempt has."""
+        kept = self.run.state / f"{name}.json"
+        if not kept.exists():
+            write_text(kept, json.dumps(measure()))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+    def _calibration(self) -> Calibration:
+        c = self.config
+        if self.encoder:
+            return quality.encoder_sequences(self.tokenizer, self.texts, c.sequences, c.length, c.seed)
+        return Calibration.from_texts(self.tokenizer, self.texts, c.sequences, c.length, c.seed)
+
+    def _method(self, **more: Any) -> SliceGPT:
+        c = self.config
+        target = c.target_params
+        if target is not None:
+            target = int(target * cost_of(self.folder).dense_parameters) if target <= 1 else int(target)
+        return SliceGPT(
+            c.slicing, target_params=target, dims=c.dims, schedule=c.schedule, variance_discarded=c.variance_discarded,
+            round_to=c.round_to, orientation=c.orientation, slice_head=c.slice_head, seed=c.seed, device=c.device,
+            dtype=None if c.dtype == "auto" else resolve_dtype(c.dtype),
+            activation_budget=int(c.activation_budget * 2**20), **more,
+        )  # fmt: skip
+
+    def _slice(self, target: Path) -> SliceReport:
+        if target.exists():
+            return read_report(target)
+        self.run.step(f"slicing {self.folder.name}")
+        method = self._method(checkpoint_dir=self.run.state / "layers")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            report = method.fit(
+                self.folder, self._calibration(), batch_size=self.config.batch_size, output_dir=target,
+                progress=self.run.progress,
+            )  # fmt: skip
+        for warning in caught:
+            self.run.log.warning(str(warning.message))
+        return report
+
+    def _quality(self, folder: Path, stage: str) -> Figures:
+        self.run.step(f"measuring the {stage} model")
+        c = self.config
+        if not self.encoder:
+            return quality.decoder_quality(
+                folder, self.held_out, length=c.length, sequences=c.evaluation_sequences, batch_size=c.batch_size,
+                dtype=c.evaluation_dtype, device=c.device, progress=self.run.progress,
+            )  # fmt: skip
+        model = quality.load_encoder(folder, c.evaluation_dtype, c.device)
+        data = quality.encoder_sequences(self.tokenizer, self.held_out, c.evaluation_sequences, c.length, c.seed)
+        found = quality.mean_embeddings(model, data, c.batch_size, progress=self.run.progress)
+        dense = self.run.state / "embeddings.npy"
+        if stage == "dense":
+            np.save(dense, found)
+        return {**quality.embedding_agreement(np.load(dense), found), "held-out passages": float(len(data))}
+
+    def _recover(self, sliced: Path, final: Path) -> None:
+        c = self.config
+        self.run.step(f"recovering with {c.recovery_steps} steps of LoRA fine-tuning")
+        model, _ = load_model(sliced, "float32", c.device)
+        windows = token_windows(self.tokenizer, self.texts, c.length)
+        merged, _ = recover(
+            model, windows, quality.lora_targets(sliced), steps=c.recovery_steps, rank=c.lora_rank, alpha=c.lora_alpha,
+            dropout=c.lora_dropout, learning_rate=c.learning_rate, batch_size=c.batch_size, seed=c.seed,
+            device=c.device, checkpoint_dir=self.run.state / "recovery", progress=self.run.progress,
+        )  # fmt: skip
+        saved: Any = merged.to(resolve_dtype(read_report(sliced).dtype))
+        save_model(saved, final, self.tokenizer, json.loads((sliced / REPORT_FILE).read_text(encoding="utf-8")))
+
+    def _write_up(self, report: SliceReport, stages: dict[str, Figures], final: Path) -> runs.Report:
+        names = list(stages)
+        size = {"dense": report.parameters_before, **dict.fromkeys(names[1:], report.parameters_after)}
+        macs = {"dense": report.macs_before, **dict.fromkeys(names[1:], report.macs_after)}
+        stored = {"dense": _weights_bytes(self.folder), **dict.fromkeys(names[1:], _weights_bytes(final))}
+        rows: list[list[Any]] = [
+            ["parameters", *(size[n] for n in names)],
+            ["multiply-accumulates per token", *(macs[n] for n in names)],
+            ["weights on disk, bytes", *(stored[n] for n in names)],
+            ["key-value cache per token, bytes", *(report.cache_bytes_per_token for _ in names)],
+            *([figure, *(stages[n][figure] for n in names)] for figure in stages["dense"]),
+        ]
+        ratio = [_ratio(row[1], row[-1]) for row in rows]
+        last = stages[names[-1]]
+        quality_name = "cosine" if self.encoder else "perplexity"
+        said = (
+            f"embeddings keep a cosine of {last['cosine']:.3f} to the dense model's"
+            if self.encoder
+            else f"perplexity {last['perplexity']:.2f} instead of {stages['dense']['perplexity']:.2f}"
+        )
+        headline = f"{report.parameters_removed:.1%} of the parameters are gone: {said}"
+        metrics = {
+            "parameters, dense": float(report.parameters_before),
+            f"parameters, {names[-1]}": float(report.parameters_after),
+            **{f"{quality_name}, {n}": stages[n][quality_name] for n in names},
+            "slicing, seconds": report.seconds,
+        }
+        low = min(report.cuts, key=lambda cut: cut.kept)
+        cost = runs.Table(
+            "What slicing took",
+            ["", "figure"],
+            [
+                ["time, seconds", report.seconds],
+                ["peak memory, bytes", report.peak_bytes],
+                ["of it before slicing, bytes", report.start_bytes],
+                ["activations on disk, bytes", report.spilled_bytes],
+                ["calibration tokens", report.calibration_tokens],
+                ["least energy kept by a cut", low.kept],
+            ],
+            f"The least energy is kept at: {low.name}.",
+        )
+        note = "Perplexity over all held-out tokens (token_ppl); speed for a batch of 8 on this machine."
+        if self.encoder:
+            note = "Mean-pooled embeddings of held-out passages; spearman: rank correlation of their similarities."
+        return runs.Report(
+            headline,
+            metrics,
+            [
+                runs.Table(
+                    "Before and after", ["", *names, "ratio"], [[*r, q] for r, q in zip(rows, ratio, strict=True)], note
+                ),
+                runs.Table("Width of the stream, by layer", _width_columns(report), _width_rows(report)),
+                cost,
+            ],
+            [spectra_figure([(cut.name, cut.spectrum) for cut in report.cuts], report.cuts)],
+            [
+                runs.ReportFile(
+                    "model",
+                    "the checkpoint, for from_pretrained with trust_remote_code=True or after import paperworks",
+                )
+            ],
+            [*report.notes, *_more_notes(report)],
+        )
+
+    def _dry_run(self) -> runs.Report:
+        found = self._method().dry_run(
+            self.folder, self._calibration(), batch_size=self.config.batch_size, progress=self.run.progress
+        )
+        rows: list[list[Any]] = [
+            [p.slicing, p.width, p.parameters, p.parameters_removed, p.macs, p.mean_kept, p.least_kept]
+            for p in found.predictions
+        ]
+        columns = [
+            "slicing",
+            "width",
+            "parameters",
+            "share removed",
+            "MACs per token",
+            "energy kept, mean",
+            "energy kept, least",
+        ]
+        best = max(found.predictions, key=lambda p: p.slicing)
+        write_text(self.run.files / "dry_run.json", json.dumps(found.to_dict(), indent=1))
+        return runs.Report(
+            f"Nothing was changed: cutting {best.slicing:.0%} would leave {best.parameters:,} of "
+            f"{found.parameters_before:,} parameters",
+            {"parameters, dense": float(found.parameters_before)},
+            [
+                runs.Table(
+                    "What slicing levels would give", columns, rows, f"Width of the dense model: {found.hidden_size}."
+                )
+            ],
+            [spectra_figure(list(zip(found.names, found.spectra, strict=True)), ())],
+            [runs.ReportFile("dry_run.json", "spectra and predictions")],
+            ["Spectra are those of the dense model; a real run also meets the errors of its earlier cuts."],
+        )
+
+
+def read_report(folder: Path) -> SliceReport:
+    """The report that was saved beside a sliced checkpoint."""
+    data = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    known = SliceReport.__dataclass_fields__
+    fields = {name: value for name, value in data.items() if name in known and name != "notes"}
+    fields["cuts"] = [Cut(**{**cut, "spectrum": tuple(cut["spectrum"])}) for cut in fields["cuts"]]
+    return SliceReport(**fields)
+
+
+def spectra_figure(spectra: Sequence[tuple[str, Sequence[float]]], cuts: Sequence[Cut]) -> runs.Figure:
+    """Cumulative energy by number of kept directions, a curve per cut, with the chosen widths marked."""
+    from matplotlib import colormaps
+
+    figure = Figure(figsize=(8, 4))
+    axes = figure.subplots()
+    colours = colormaps["viridis"](np.linspace(0, 0.9, max(2, len(spectra))))
+    for colour, (name, spectrum) in zip(colours, spectra, strict=False):
+        energy = np.cumsum(np.asarray(spectrum, dtype=float))
+        axes.plot(np.arange(1, len(energy) + 1), 1 - energy / energy[-1], color=colour, linewidth=1, label=name)
+    for colour, cut in zip(colours, cuts, strict=False):
+        axes.plot([cut.width], [max(1 - cut.kept, 1e-12)], "o", color=colour, markersize=4)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=1e-6, top=1.2)
+    axes.set_xlabel("directions kept")
+    axes.set_ylabel("share of energy lost")
+    axes.grid(alpha=0.3)
+    if len(spectra) <= 14:
+        axes.legend(fontsize=7, ncols=2, frameon=False)
+    marks = " Dots mark the widths that were chosen." if cuts else ""
+    return runs.Figure(
+        "Energy lost by width", figure, f"Each curve is one point of the stream, first (dark) to last (light).{marks}"
+    )
+
+
+def _width_columns(report: SliceReport) -> list[str]:
+    each = len(report.stream_widths[0])
+    return [
+        "layer",
+        *(["input", "after attention", "output"] if each == 3 else ["input", "output"]),
+        "least energy kept",
+    ]
+
+
+def _width_rows(report: SliceReport) -> list[list[Any]]:
+    each = len(report.stream_widths[0]) - 1
+    rows = []
+    for layer, widths in enumerate(report.stream_widths):
+        mine = report.cuts[layer * each : (layer + 1) * each + 1]
+        rows.append([layer, *widths, min(cut.kept for cut in mine)])
+    return rows
+
+
+def _more_notes(report: SliceReport) -> list[str]:
+    if report.parameters_after < report.parameters_before:
+        return []
+    return ["The residual matrices cost more parameters than the cut saves: slice more, or choose a wider model."]
+
+
+def _weights_bytes(folder: Path) -> int:
+    weights = [f for pattern in ("*.safetensors", "pytorch_model*.bin") for f in folder.glob(pattern)]
+    return sum(f.stat().st_size for f in weights) if weights else bytes_below(folder)
+
+
+def _ratio(before: float, after: float) -> float | None:
+    return after / before if before else None

@@ -1,0 +1,125 @@
+"""The settings of SliceGPT, checked together, and the widths that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paperworks.errors import InputError
+from paperworks.papers.slicegpt.basis import BasisKind
+from paperworks.papers.slicegpt.widths import (
+    Schedule,
+    constant_cuts,
+    given_cuts,
+    scheduled_cuts,
+    target_cuts,
+    width_at,
+    width_by_variance,
+)
+from paperworks.structure.cost import StreamCost
+from paperworks.structure.stream import check_ends
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+IN_FINGERPRINT = (
+    "slicing",
+    "target_params",
+    "variance_discarded",
+    "round_to",
+    "orientation",
+    "basis",
+    "slice_head",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``SliceGPT`` was told. See there for the meaning of each."""
+
+    slicing: float
+    target_params: int | None
+    dims: Sequence[int] | None
+    schedule: Schedule
+    variance_discarded: float
+    round_to: int
+    orientation: str
+    basis: BasisKind
+    pca_dtype: torch.dtype
+    slice_head: bool
+    seed: int
+    device: str | torch.device
+    dtype: torch.dtype | str | None
+    activation_budget: float
+    spill_dir: str | Path | None
+    checkpoint_dir: str | Path | None
+
+    def check(self) -> None:
+        """Raise InputError for the first setting that cannot be used, whatever the model."""
+        for field, choices in (("orientation", ("random", "pca")), ("basis", ("pca", "axis", "random"))):
+            if getattr(self, field) not in choices:
+                raise InputError(field, getattr(self, field), " or ".join(choices))
+        if self.pca_dtype not in (torch.float64, torch.float32):
+            raise InputError("pca_dtype", self.pca_dtype, "torch.float64 or torch.float32")
+        if not callable(self.schedule) and self.schedule not in ("constant", "variance"):
+            raise InputError("schedule", self.schedule, "constant, variance, or a function of depth")
+        chosen = [name for name in ("target_params", "dims") if getattr(self, name) is not None]
+        if self.schedule != "constant":
+            chosen.append("schedule")
+        if len(chosen) > 1:
+            raise InputError(chosen[0], f"{chosen[1]} as well", "one way to choose the widths")
+        if not 0 <= self.variance_discarded < 1:
+            raise InputError("variance_discarded", self.variance_discarded, "a fraction, at least 0 and below 1")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError("seed", self.seed, "a whole number, 0 or more")
+        if not isinstance(self.activation_budget, (int, float)) or not self.activation_budget >= 0:
+            raise InputError("activation_budget", self.activation_budget, "a number of bytes, 0 or more")
+        if self.spill_dir is not None and not Path(self.spill_dir).is_dir():
+            raise InputError("spill_dir", self.spill_dir, "a folder that exists")
+        self.torch_device()
+        self.torch_dtype()
+
+    def torch_device(self) -> torch.device:
+        """``device``, with ``auto`` resolved. Raises InputError for what is no device."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise InputError("device", self.device, "auto, cpu, cuda, cuda:0, ...") from error
+
+    def torch_dtype(self) -> torch.dtype | None:
+        """``dtype`` as torch knows it. Raises InputError for another type."""
+        if self.dtype is None:
+            return None
+        dtype = getattr(torch, self.dtype, None) if isinstance(self.dtype, str) else self.dtype
+        if dtype not in DTYPES:
+            raise InputError("dtype", self.dtype, "float16, bfloat16, float32 or float64")
+        return dtype
+
+    def width_of(self, cost: StreamCost) -> Callable[[int, torch.Tensor], int]:
+        """A function from the number of a cut and its spectrum to its width. Raises InputError for wrong widths."""
+        if self.schedule == "variance":
+            return lambda cut, spectrum: width_by_variance(spectrum, self.variance_discarded, self.round_to)
+        if callable(self.schedule):
+            cuts = scheduled_cuts(cost, self.schedule, self.round_to, self.slice_head)
+        elif self.dims is not None:
+            cuts = given_cuts(cost, self.dims, self.round_to, self.slice_head)
+        elif self.target_params is not None:
+            cuts = target_cuts(cost, self.target_params, self.round_to, self.slice_head)
+        else:
+            cuts = constant_cuts(cost, width_at(self.slicing, cost.width, self.round_to), self.slice_head)
+        check_ends(cost.family, cuts[0], cuts[-1])
+        return lambda cut, spectrum: cuts[cut]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides the result, as plain values."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in IN_FINGERPRINT}
+        found["dims"] = None if self.dims is None else [int(d) for d in self.dims]
+        found["schedule"] = "function" if callable(self.schedule) else self.schedule
+        found["pca_dtype"] = str(self.pca_dtype).removeprefix("torch.")
+        found["dtype"] = None if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        return found

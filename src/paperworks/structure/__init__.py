@@ -1,0 +1,29 @@
+"""The prunable structure of a transformer: read its blocks, change its stream's basis and width, save it, count it.
+
+Light to import: torch and transformers come with the first name that is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "families": ("FAMILIES", "Block", "Family"),
+    "registry": ("check_config", "check_model", "read_config", "register_spec", "skeleton_of", "spec_for"),
+    "stream": ("cuts_of", "fold_norms", "rotate", "slice_stream"),
+    "calibration": ("LayerContexts", "SecondMoment", "StreamStore", "TokenBatches"),
+    "checkpoints": ("CheckpointReader", "FolderWeights", "LiveWeights", "save_model"),
+    "cost": ("StreamCost", "cost_of"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

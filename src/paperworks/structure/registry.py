@@ -1,0 +1,137 @@
+"""Which families can be read, and whether a given model can be sliced: refusals name the field at fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paperworks.errors import InputError, nearest
+from paperworks.structure.families import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+SANDWICH = ("gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "olmo2", "olmo3")
+"""Architectures that cannot be rotated: a norm on the output of a block is not linear in the rotated stream."""
+
+
+def spec_for(model: Any) -> Family:
+    """The record of a model (or of a configuration), by ``config.model_type``.
+
+    Raises InputError for an architecture that is unknown or cannot be rotated.
+    """
+    config = getattr(model, "config", model)
+    kind = str(getattr(config, "model_type", ""))
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    if kind.startswith("sliced_"):
+        raise InputError("model_type", kind, "a model that is not sliced yet: slice the original again instead")
+    if kind in SANDWICH:
+        reason = "a family whose stream can be rotated; here norms sit on the outputs of the blocks as well"
+        raise InputError("model_type", kind, reason)
+    known = ", ".join(sorted(FAMILIES))
+    raise InputError(
+        "model_type",
+        f"{kind or 'none'}{nearest(kind, FAMILIES)}",
+        f"one of {known}; for another, register_spec(Family(...), config, model and layer class)",
+    )
+
+
+def register_spec(
+    family: Family,
+    config_class: type[Any],
+    model_class: type[nn.Module],
+    layer_class: type[nn.Module],
+) -> None:
+    """Add a family.
+
+    ``config_class`` is the architecture's configuration with ``SlicedConfig`` mixed in and ``model_type`` equal to
+    ``family.sliced_type``; ``model_class`` its model with ``SlicedModel`` mixed in; ``layer_class`` its layer with the
+    sums of its topology mixed in (``SequentialSums`` where the module names are Llama's). See
+    ``modeling_sliced.py`` and ``layers_sliced.py`` for ten examples. Checkpoints of an added family load where the
+    same call was made.
+
+    Raises InputError if the name is taken or the classes do not fit.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    from paperworks.structure.layers_sliced import LAYER_CLASSES
+    from paperworks.structure.modeling_sliced import MODEL_CLASSES
+
+    if family.model_type in FAMILIES:
+        raise InputError("model_type", f"{family.model_type}, which is known already", "a new name")
+    if getattr(config_class, "model_type", None) != family.sliced_type:
+        raise InputError("config_class.model_type", getattr(config_class, "model_type", None), family.sliced_type)
+    if not hasattr(layer_class, "sums"):
+        raise InputError("layer_class", layer_class.__name__, "a layer with the residual sums of its topology")
+    FAMILIES[family.model_type] = family
+    LAYER_CLASSES[family.model_type] = layer_class
+    MODEL_CLASSES[family.model_type] = model_class
+    AutoConfig.register(family.sliced_type, config_class)
+    auto = AutoModelForCausalLM if family.head else AutoModel
+    auto.register(config_class, model_class)
+
+
+def check_config(config: PreTrainedConfig, family: Family) -> None:
+    """Raise InputError for settings under which the stream cannot be rotated, or not by this code."""
+
+    def refuse(field: str, expected: str) -> None:
+        raise InputError(f"config.{field}", getattr(config, field), expected)
+
+    if getattr(config, "quantization_config", None) is not None:
+        method = getattr(config.quantization_config, "quant_method", None) or "a quantised model"
+        raise InputError("config.quantization_config", method, "floating-point weights: load them dequantised")
+    if getattr(config, "pretraining_tp", 1) not in (None, 1):
+        refuse("pretraining_tp", "1 (the same weights, computed in one piece)")
+    if getattr(config, "add_cross_attention", False):
+        refuse("add_cross_attention", "False: a decoder or an encoder alone")
+    if family.model_type == "bert" and getattr(config, "is_decoder", False):
+        refuse("is_decoder", "False: BERT as an encoder")
+    if family.model_type == "opt":
+        if not config.do_layer_norm_before:
+            refuse("do_layer_norm_before", "True (OPT-350M adds its embeddings to the stream without a norm)")
+        if config.word_embed_proj_dim != config.hidden_size:
+            refuse("word_embed_proj_dim", f"hidden_size, {config.hidden_size}")
+        if getattr(config, "_remove_final_layer_norm", False):
+            refuse("_remove_final_layer_norm", "False: a model with its final norm")
+
+
+def check_model(model: nn.Module, family: Family) -> None:
+    """Raise InputError for a live model whose weights cannot be edited. Nothing is changed."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise InputError("model", type(model).__name__, "a PreTrainedModel of transformers (merge adapters first)")
+    if type(model).__name__ != family.model_class:
+        raise InputError("model", type(model).__name__, f"{family.model_class}, whose every weight this knows")
+    check_config(model.config, family)
+    adapters = [name for name, m in model.named_modules() if type(m).__module__.startswith("peft.")]
+    if adapters:
+        raise InputError("model", f"an adapter at {adapters[0]}", "merged adapters (merge_and_unload)")
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise InputError(name, "a parameter on the meta device", "weights in memory, or a checkpoint folder")
+        if not parameter.is_floating_point() or parameter.element_size() < 2:
+            raise InputError(name, f"weights of type {parameter.dtype}", "float16, bfloat16, float32 or float64")
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a checkpoint folder. Raises InputError if there is none."""
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise InputError("model", f"{folder}, without config.json", "a Hugging Face checkpoint folder")
+    return AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def skeleton_of(source: PreTrainedConfig | str | Path) -> PreTrainedModel:
+    """The stock model of a configuration or folder, without memory for its weights (meta device)."""
+    import torch
+    import transformers
+
+    config: Any = read_config(Path(source)) if isinstance(source, (str, Path)) else source
+    family = spec_for(config)
+    check_config(config, family)
+    with torch.device("meta"):
+        return getattr(transformers, family.model_class)(config)

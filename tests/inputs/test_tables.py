@@ -1,0 +1,166 @@
+"""Tables of the user in every form, and what is said about those that cannot be used."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from paperworks.errors import InputError
+from paperworks.inputs.tables import BUNDLED, find_table, read_table
+
+TEXT = "id,age,city,code,y\n1,30,Ulm,007,yes\n2,?,Bonn,012,no\n3,41.5,,100,yes\n"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text(TEXT)
+    return path
+
+
+def test_types_are_inferred_and_missing_cells_found(csv):
+    table = read_table(csv, "y", drop=["id"], categorical=["code"])
+    assert table.numeric == ("age",)
+    assert table.categorical == ("city", "code")
+    np.testing.assert_array_equal(table.features["age"], [30.0, np.nan, 41.5])
+    assert table.features["city"].tolist()[:2] == ["Ulm", "Bonn"]
+    assert pd.isna(table.features["city"][2])
+    assert table.features["code"].tolist() == ["007", "012", "100"]
+    assert table.label.tolist() == ["yes", "no", "yes"]
+    assert len(table) == 3
+
+
+def test_markers_can_be_given(csv):
+    table = read_table(csv, "y", missing=("",))
+    assert table.categorical == ("age", "city")
+    assert table.features["age"].tolist() == ["30", "?", "41.5"]
+    mixed = read_table(csv, "y", missing=("",), numeric=["age"])
+    assert mixed.features["age"].tolist() == [30.0, "?", 41.5]
+    assert "age" in mixed.numeric
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".tsv", "\t"), (".csv", ";"), (".txt", "|"), (".csv.gz", ",")])
+def test_delimiters_are_found_and_gzip_is_read(tmp_path, csv, suffix, delimiter):
+    path = tmp_path / f"other{suffix}"
+    text = TEXT.replace(",", delimiter).replace("\n", "\r\n")
+    (gzip.open if suffix.endswith("gz") else open)(path, "wt", encoding="utf-8-sig", newline="").write(text)
+    pd.testing.assert_frame_equal(read_table(path, "y").features, read_table(csv, "y").features)
+
+
+def test_quotes_spaces_and_line_breaks_inside_cells(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a, b ,y\n"x, ""1""", 2 ,u\n"two\nlines",3,v\n')
+    table = read_table(path, "y")
+    assert list(table.features.columns) == ["a", "b"]
+    assert table.features["a"].tolist() == ['x, "1"', "two\nlines"]
+    assert table.features["b"].tolist() == [2.0, 3.0]
+
+
+def test_frames_and_parquet_keep_their_types(tmp_path):
+    frame = pd.DataFrame({"n": [1, 2, 3], "s": ["1", "?", None], "b": [True, False, True], "y": [0, 1, 0]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    tables = [
+        read_table(source, "y")
+        for source in (frame, pl.from_pandas(frame), tmp_path / "t.parquet", str(tmp_path / "t.parquet"))
+    ]
+    for table in tables:
+        assert table.numeric == ("n",)
+        assert table.categorical == ("s", "b")
+        assert table.features["s"][0] == "1"
+        assert table.features["s"].isna().tolist() == [False, True, True]
+        assert table.features["b"].tolist() == ["True", "False", "True"]
+        assert table.label.tolist() == [0, 1, 0]
+    array = read_table(np.array([[1.5, 2], [3, 4]]), "x1")
+    assert (array.numeric, array.label.tolist()) == (("x0",), [2.0, 4.0])
+    declared = read_table(frame, "y", numeric=["s"], categorical=["n"])
+    assert declared.numeric == ("s",)
+    assert declared.features["n"].tolist() == ["1", "2", "3"]
+    assert read_table(pd.DataFrame({0: [1.0], 1: [2.0]}), "1").numeric == ("0",)
+
+
+def test_numbers_are_rounded_correctly(tmp_path):
+    values = [0.1, 1e-310, 123456789.123456789, 2.2250738585072014e-308, 1e22, 5e-324, -0.3]
+    path = tmp_path / "n.csv"
+    path.write_text("v,y\n" + "".join(f"{v!r},a\n" for v in values))
+    assert read_table(path, "y").features["v"].tolist() == values
+
+
+def test_bundled_tables_are_there():
+    for name in BUNDLED:
+        table = read_table(name)
+        assert table.label is not None
+        assert len(set(table.label)) >= 2
+        assert table.categorical == ()
+
+
+def test_columns_of_mostly_numbers_are_noted(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("v,y\n" + "1.5,a\n" * 95 + "unknown,b\n" * 5)
+    assert "95.0% of it are numbers, but not 'unknown'" in read_table(path, "y").notes[0]
+    assert read_table(path, "y", missing=("unknown",)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (TEXT, {"label": "yy"}, "label: found 'yy'; expected a column of {path} (did you mean 'y'?); it has id, age"),
+        (TEXT, {"drop": ["citty"]}, "drop: found column 'citty'; expected a column of {path} (did you mean 'city'?)"),
+        (
+            TEXT,
+            {"numeric": ["age"], "categorical": ["age"]},
+            "numeric: found column 'age', which is in categorical too",
+        ),
+        (TEXT, {"drop": ["y"]}, "drop: found the label column 'y'"),
+        (TEXT, {"drop": "id"}, "drop: found 'id'; expected a list of column names"),
+        (TEXT, {"delimiter": ",,"}, "delimiter: found ',,'; expected one character"),
+        ("", {}, "{path}: found an empty file; expected a header line, then rows"),
+        ("a,y\n", {}, "{path}: found a header and no rows"),
+        ("a,a,y\n1,2,3\n", {}, "{path}, line 1: found two columns named 'a'"),
+        ("a,b,y\n1,2,3\n1,2,3\n1,2\n", {}, "{path}, line 4: found 2 cells; expected 3, one per column of the header"),
+        ("a,y\n1,u\n2,\n", {}, "{path}, line 3, column 'y': found no label"),
+        ("y\nu\n", {}, "{path}: found no column besides the label"),
+    ],
+)
+def test_errors_name_the_place(tmp_path, text, options, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_table(path, **{"label": "y", **options})
+    assert str(error.value).startswith(message.format(path=path))
+
+
+def test_files_that_cannot_be_read(tmp_path, csv):
+    for path, message in [
+        (tmp_path / "peple.csv", "did you mean 'people.csv'?"),
+        (tmp_path, "a folder"),
+        ("breast-cancr", "did you mean 'breast-cancer'?"),
+    ]:
+        with pytest.raises(InputError) as error:
+            read_table(path, "y")
+        assert message in str(error.value)
+    (tmp_path / "latin.csv").write_bytes("a,y\nÄ,u\n".encode("latin-1"))
+    with pytest.raises(InputError, match="UTF-8"):
+        read_table(tmp_path / "latin.csv", "y")
+    (tmp_path / "t.csv.gz").write_bytes(b"not gzip")
+    with pytest.raises(InputError, match=r"t\.csv\.gz"):
+        read_table(tmp_path / "t.csv.gz", "y")
+    (tmp_path / "t.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="a Parquet file"):
+        read_table(tmp_path / "t.parquet", "y")
+    with pytest.raises(InputError, match="two: rows and columns"):
+        read_table(np.zeros(3))
+    with pytest.raises(InputError, match="datetime64"):
+        read_table(pd.DataFrame({"d": pd.to_datetime(["2020-01-01"]), "y": [1]}), "y")
+
+
+def test_known_tables_are_found_in_the_folder_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAPERWORKS_DATA", str(tmp_path))
+    assert find_table("no-such-table") is None
+    (tmp_path / "mine.csv").write_text(TEXT)
+    assert find_table("mine") == tmp_path / "mine.csv"
+    monkeypatch.delenv("PAPERWORKS_DATA")
+    assert find_table("mine", tmp_path) == tmp_path / "mine.csv"

@@ -1,0 +1,203 @@
+"""The recipe from a file to a folder of results, and the peers and studies beside it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paperworks import runs
+from paperworks.errors import InputError
+from paperworks.papers.fold_se import FoldSEClassifier, evaluation, peers, study, tasks
+from paperworks.papers.fold_se.published import TABLES
+from paperworks.papers.fold_se.recipe import Config, run
+
+HEART = {
+    "data": str(TABLES / "heart.csv"),
+    "label": "label",
+    "drop": ("id",),
+    "categorical": ("sex", "chest_pain", "slope", "major_vessels", "thal"),
+    "folds": 3,
+}
+
+
+def go(tmp_path, **options):
+    execution = runs.Run(tmp_path / "run", seed=options.get("seed", 0))
+    return run(Config(**options), execution), execution
+
+
+def test_defaults_run_on_bundled_input(tmp_path):
+    report, execution = go(tmp_path)
+    assert "of 114 held-out rows of breast-cancer rightly" in report.headline
+    assert report.metrics["accuracy"] > report.metrics["majority_accuracy"]
+    assert {f.path for f in report.files} == {p.name for p in execution.files.iterdir()}
+    (tmp_path / "saved").mkdir()
+    report.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "report.html").read_text().count("image/svg") == len(report.figures) == 2
+
+
+def test_the_files_agree_with_one_another_and_the_report(tmp_path):
+    report, execution = go(tmp_path, **HEART, explain=3)
+    model = FoldSEClassifier.from_json((execution.files / "rules.json").read_text())
+    table = pd.read_csv(TABLES / "heart.csv", dtype=dict.fromkeys(HEART["categorical"], str))
+    predictions = pd.read_csv(execution.files / "predictions.csv")
+    held = table.iloc[predictions["row"]].drop(columns=["id", "label"])
+    assert (model.predict(held) == predictions["predicted"]).all()
+    assert (predictions["label"].to_numpy() == table["label"].to_numpy()[predictions["row"]]).all()
+    accuracy = (predictions["predicted"] == predictions["label"]).mean()
+    assert report.metrics["accuracy"] == pytest.approx(accuracy)
+    assert report.metrics["rules"] == model.n_rules_
+    assert (execution.files / "program.lp").read_text().endswith(model.to_asp())
+    assert (execution.files / "explanations.txt").read_text().count("the row:") == 3
+    space: dict = {}
+    exec((execution.files / "rules.py").read_text(), space)
+    assert [space["predict"](r) for r in held.to_dict("records")] == predictions["predicted"].tolist()
+    rules = report.tables[0].rows
+    assert sum(row[3] for row in rules) == len(predictions)
+    assert sum(row[4] for row in rules) == round(accuracy * len(predictions))
+
+
+def test_the_same_seed_gives_the_same_result(tmp_path):
+    first, a = go(tmp_path / "1", **HEART, seed=3)
+    second, b = go(tmp_path / "2", **HEART, seed=3)
+    same = [k for k in first.metrics if k != "fit_seconds"]
+    assert [first.metrics[k] for k in same] == [second.metrics[k] for k in same]
+    assert (a.files / "rules.json").read_text() == (b.files / "rules.json").read_text()
+
+
+def test_folds_of_an_interrupted_run_are_kept(tmp_path):
+    report, execution = go(tmp_path, **HEART)
+    kept = execution.state / "fold-1.json"
+    found = json.loads(kept.read_text())
+    found[0]["accuracy"] = 0.0
+    kept.write_text(json.dumps(found))
+    (execution.state / "fold-2.json").unlink()
+    execution = runs.Run(tmp_path / "again", state=execution.state)
+    again = run(Config(**HEART), execution)
+    rest = report.metrics["cv_accuracy"] * 3
+    assert again.metrics["cv_accuracy"] < rest / 3 - 0.1
+    assert (execution.state / "fold-2.json").exists()
+
+
+def test_several_classes_other_presets_and_new_rows(tmp_path):
+    new = pd.read_csv(TABLES / "ecoli.csv").drop(columns="label").iloc[:7]
+    new.to_csv(tmp_path / "new.csv", index=False)
+    report, execution = go(
+        tmp_path, data=str(TABLES / "ecoli.csv"), label="label", preset="fold-rm", folds=3, unmatched="none", jobs=2,
+        predict=str(tmp_path / "new.csv"),
+    )  # fmt: skip
+    assert len(report.tables[2].rows) == 8
+    assert "not stratified" in " ".join(report.notes)
+    assert any("'sn' differs in every row" in note for note in report.notes)
+    model = FoldSEClassifier.from_json((execution.files / "rules.json").read_text(), unmatched="none")
+    found = pd.read_csv(execution.files / "new_predictions.csv", keep_default_na=False)["predicted"]
+    assert found.tolist() == ["" if p is None else p for p in model.predict(new)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": None}, "label: found nothing; expected the name of the label's column in"),
+        ({"label": "labell"}, "did you mean 'label'?"),
+        (
+            {"positive": "absnt"},
+            "positive: found 'absnt'; expected one of 'absent', 'present' (did you mean 'absent'?)",
+        ),
+        ({"label": "id", "drop": (), "positive": "1"}, "every class gets rules of its own here"),
+        ({"folds": 300}, "folds: found 300"),
+        ({"predict": str(TABLES / "ecoli.csv")}, "expected a column of"),
+        ({"drop": ("agee",)}, "drop: found column 'agee'"),
+    ],
+)
+def test_bad_options_are_named(tmp_path, options, message):
+    with pytest.raises((InputError, ValueError)) as error:
+        settings = {**HEART, **options}
+        config = (
+            Config.model_construct(**{**Config().model_dump(), **settings})
+            if "folds" in options
+            else Config(**settings)
+        )
+        run(config, runs.Run(tmp_path / "run"))
+    assert message in str(error.value)
+
+
+def test_options_are_checked():
+    for options, message in [
+        ({"ratio": 1.5}, "ratio: found 1.5; expected a number, at least 0, at most 1"),
+        ({"tail": 1}, "tail"),
+        ({"folds": 1}, "folds: found 1; expected 0 for none, or at least 2"),
+        ({"preset": "fold-rpp", "tail": 0.1}, "since only FOLD-SE drops rules"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            runs.build_config(Config, options)
+
+
+def test_one_class_only_is_said(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,u\n" * 20)
+    with pytest.raises(InputError, match="one class only"):
+        go(tmp_path, data=str(tmp_path / "t.csv"), label="y")
+
+
+def test_measures_count_rows_without_prediction_as_wrong():
+    found = evaluation.measure(
+        "x", np.array(["a", None, "b", "a"], dtype=object), np.array(["a", "a", "b", "b"]), 1, 2, 0.0
+    )
+    assert found.accuracy == 0.5
+    assert found.f1 == pytest.approx((2 / 4 + 2 / 3) / 2)
+    assert found.balanced_accuracy == 0.5
+
+
+# -- peers and studies -----------------------------------------------------------------------------------------------
+
+
+def heart_task() -> tasks.Task:
+    task = tasks.load_task("heart")
+    assert task is not None
+    return task
+
+
+def test_the_preset_learns_what_foldrpp_learns():
+    pytest.importorskip("foldrpp")
+    for name in ("heart", "breast-cancer"):
+        task = tasks.load_task(name)
+        ours, theirs = peers.fit_ours(task, "fold-rpp", repeats=1), peers.fit_foldrpp(task)
+        assert (ours.train_predictions == theirs.train_predictions).all()
+        assert ours.rules == theirs.rules
+
+
+def test_printed_programs_are_counted_as_ours_are():
+    for name in ("heart", "breast-cancer"):
+        task = tasks.load_task(name)
+        model = FoldSEClassifier(numeric=list(task.numeric), positive_label=task.positive).fit(
+            task.train, task.train_labels
+        )
+        assert peers.count_program(model.to_asp()) == (model.n_rules_, model.n_literals_)
+
+
+def test_other_peers_fit_and_predict_labels():
+    pytest.importorskip("wittgenstein")
+    pytest.importorskip("xgboost")
+    task = heart_task()
+    for fitted in (peers.fit_ripper(task), peers.fit_xgboost(task), peers.fit_mlp(task)):
+        assert fitted.accuracy(task) > 0.5
+        assert set(fitted.predictions) <= {"absent", "present"}
+        assert fitted.seconds > fitted.encoding_seconds
+
+
+@pytest.mark.parametrize("name", ["worked-example", "prefix-sums", "published", "tail", "semantics", "multiclass"])
+def test_studies_hold_without_further_data(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("PAPERWORKS_DATA", raising=False)
+    monkeypatch.setattr(tasks, "find_table", lambda name: None)
+    (chosen,) = [s for s in runs.studies_of(study) if s.name == name]
+    findings = chosen(runs.Run(tmp_path), True)
+    assert {f.claim for f in findings} == set(chosen.claims)
+    assert all(f.holds for f in findings if f.kind == "exact")
+
+
+def test_larger_tables_fall_back_to_bundled_ones(monkeypatch):
+    monkeypatch.setattr(tasks, "find_table", lambda name: None)
+    found, note = tasks.tasks(("adult",), ("breast-cancer",), True)
+    assert [t.name for t in found] == ["breast-cancer"]
+    assert "PAPERWORKS_DATA" in note

@@ -1,0 +1,47 @@
+"""Sliced architectures are known to transformers after ``import paperworks``, in whatever order things are imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from paperworks.papers.slicegpt import SliceGPT
+from paperworks.papers.slicegpt.random_models import random_model, random_tokens
+
+ORDERS = {
+    "paperworks first": "import paperworks\nfrom transformers import AutoModelForCausalLM",
+    "a model of transformers in between": (
+        "import paperworks\nfrom transformers.models.bert.modeling_bert import BertLayer\n"
+        "from transformers import AutoModelForCausalLM"
+    ),
+    "transformers first": "from transformers import AutoModelForCausalLM, BertModel\nimport paperworks",
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    method = SliceGPT(0.25, device="cpu")
+    method.fit(random_model("llama", dtype=torch.float32), random_tokens(32, 24))
+    return method.save(tmp_path_factory.mktemp("sliced") / "model")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_from_pretrained_without_remote_code(saved: Path, order: str) -> None:
+    code = f"{ORDERS[order]}\nprint(type(AutoModelForCausalLM.from_pretrained({str(saved)!r})).__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "paperworks.structure.modeling_sliced", done.stderr[-2000:]
+
+
+def test_from_config() -> None:
+    config = AutoConfig.for_model("sliced_llama", layer_widths=[{"stream": [8, 8, 8]}])
+    assert type(config).__module__ == "paperworks.structure.configuration_sliced"
+
+
+def test_importing_paperworks_imports_neither() -> None:
+    code = "import paperworks, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
