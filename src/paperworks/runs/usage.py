@@ -90,10 +90,8 @@ def bytes_below(folder: Path) -> int:
 
 def versions() -> dict[str, Any]:
     """The versions that matter for a measured figure, and the machine's cores."""
-    import paperworks
-
     found: dict[str, Any] = {
-        "paperworks": paperworks.__version__,
+        "paperworks": metadata.version("paperworks"),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
