@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from paperworks.errors import InputError
 from paperworks.runs import Figure, Report, ReportFile, Table
-from paperworks.runs.render import format_bytes, format_number, format_seconds, to_html
+from paperworks.runs.render import format_bytes, format_number, format_row, format_seconds, to_html
 
 
 def make_report() -> Report:
@@ -116,3 +116,14 @@ def test_units() -> None:
     assert format_seconds(42) == "42 s"
     assert format_seconds(185) == "3 min 05 s"
     assert format_seconds(7800) == "2 h 10 min"
+
+
+def test_a_row_may_name_its_unit() -> None:
+    table = Table(
+        "T", ["", "dense", "ratio"], [["size, bytes", 2**20, 0.5], ["time, seconds", 90.0, None], ["steps", 3, 2]]
+    )
+    assert [format_row(table, row) for row in table.rows] == [
+        ["size", "1.0 MiB", "0.5"],
+        ["time", "1 min 30 s", "–"],
+        ["steps", "3", "2"],
+    ]

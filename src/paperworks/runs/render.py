@@ -71,10 +71,16 @@ def format_row(table: Table, row: list[Cell]) -> list[str]:
     """A row's cells as text. A first cell that names a unit (``size, bytes``) gives it to the row's numbers."""
     label = row[0] if row and isinstance(row[0], str) else ""
     unit = label if label.endswith((", bytes", ", seconds")) else ""
-    return [
+    cells = [
         format_cell(cell, column if "ratio" in column else unit or column)
         for cell, column in zip(row, table.columns, strict=True)
     ]
+    return [without_unit(label), *cells[1:]] if unit else cells
+
+
+def without_unit(name: str) -> str:
+    """``size, bytes`` as ``size``: the unit stands with the formatted figure."""
+    return name.removesuffix(", bytes").removesuffix(", seconds")
 
 
 def usage_lines(report: Report) -> list[tuple[str, str]]:
@@ -82,7 +88,7 @@ def usage_lines(report: Report) -> list[tuple[str, str]]:
     lines = []
     for name, value in report.usage.items():
         column = "seconds" if name == "seconds" else name
-        label = {"seconds": "time"}.get(name, name.removesuffix(", bytes"))
+        label = {"seconds": "time"}.get(name, without_unit(name))
         exact = isinstance(value, str) or name in ("cores", "python")
         lines.append((label, str(value) if exact else format_cell(value, column)))
     return lines
@@ -114,7 +120,9 @@ def to_html(report: Report, title: str = "") -> str:
         }
         for t in report.tables
     ]
-    headline_figures = [(name, format_cell(_number(value), name)) for name, value in report.metrics.items()]
+    headline_figures = [
+        (without_unit(name), format_cell(_number(value), name)) for name, value in report.metrics.items()
+    ]
     return _template().render(
         title=title or report.headline,
         report=report,
