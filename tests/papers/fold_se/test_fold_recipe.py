@@ -149,9 +149,6 @@ def test_measures_count_rows_without_prediction_as_wrong():
     assert found.balanced_accuracy == 0.5
 
 
-# -- peers and studies -----------------------------------------------------------------------------------------------
-
-
 def heart_task() -> tasks.Task:
     task = tasks.load_task("heart")
     assert task is not None

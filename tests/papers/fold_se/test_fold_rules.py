@@ -138,9 +138,6 @@ def test_wrong_literals_say_what_is_wrong(arguments, message):
     assert str(error.value).startswith(message)
 
 
-# -- columns -------------------------------------------------------------------------------------------------------
-
-
 def test_missing_values_of_all_kinds_are_one_category():
     for values in ([None, "a", float("nan")], [pd.NA, "a", ""]):
         column = parse_column(pd.Series(values, dtype=object), numeric=False)

@@ -106,8 +106,6 @@ class FoldSEClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    # -- fitting -------------------------------------------------------------------------------------------------------
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> FoldSEClassifier:
         """Learn rules from ``X`` (n rows) and labels ``y`` (n,).
 
@@ -264,8 +262,6 @@ class FoldSEClassifier(ClassifierMixin, BaseEstimator):
             label_dtype=str(self.classes_.dtype),
         )
 
-    # -- predicting --------------------------------------------------------------------------------------------------
-
     def _cells(self, X: Any) -> Cells:
         program = self._fitted()
         if isinstance(X, Cells):
@@ -349,8 +345,6 @@ class FoldSEClassifier(ClassifierMixin, BaseEstimator):
                 }
             )
         return pd.DataFrame(lines)
-
-    # -- the model as text -------------------------------------------------------------------------------------------
 
     @property
     def rules_(self) -> tuple[Rule, ...]:

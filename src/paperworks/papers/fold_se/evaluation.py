@@ -159,9 +159,6 @@ def cross_validate(
     return Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(one)(*item) for item in left)
 
 
-# -- pictures --------------------------------------------------------------------------------------------------------
-
-
 def rule_bars(report: pd.DataFrame) -> Figure:
     """Two bars per rule: the share of rows it decides, and how many of those rightly."""
     from matplotlib.figure import Figure

@@ -82,9 +82,6 @@ def fit_ours(task: Task, kind: str = "fold-se", repeats: int = 3, **options: Any
     )
 
 
-# -- FOLD-R++ --------------------------------------------------------------------------------------------------------
-
-
 def fit_foldrpp(task: Task, repeats: int = 1) -> Fitted:
     """PyPI foldrpp at ratio 0.5. Its rows are made beforehand and not counted, as in its own examples."""
     _need("foldrpp")
@@ -159,9 +156,6 @@ def foldrpp_train_predictions(task: Task, hash_seed: int) -> np.ndarray:
         return pickle.loads(Path(f"{path}.out").read_bytes())
 
 
-# -- RIPPER ----------------------------------------------------------------------------------------------------------
-
-
 def fit_ripper(task: Task, repeats: int = 1) -> Fitted:
     """wittgenstein's RIPPER with its defaults, for the rarer class, as is its custom. It bins numbers itself."""
     _need("wittgenstein")
@@ -184,9 +178,6 @@ def fit_ripper(task: Task, repeats: int = 1) -> Fitted:
     ]
     rules = model.ruleset_.rules
     return Fitted("RIPPER", seconds, 0.0, guesses[0], guesses[1], len(rules), sum(len(rule.conds) for rule in rules))
-
-
-# -- learners on one-hot columns -------------------------------------------------------------------------------------
 
 
 def _encoded(task: Task, *, scale: bool) -> tuple[Any, Any, float]:

@@ -213,9 +213,6 @@ def clingo_labels(rules: RuleSet, cells: Cells, *, order: Order = "exclusive") -
     return derived
 
 
-# -- Python ----------------------------------------------------------------------------------------------------------
-
-
 def to_python(rules: RuleSet, *, name: str = "predict") -> str:
     """Source of a function from a row (a dict) to its label, which needs nothing but Python.
 
@@ -276,9 +273,6 @@ def _python(rule: Rule) -> str:
             parts.append(f"not {call}" if x.operator.startswith("not") else call)
     parts += [f"not ({_python(exception)})" for exception in rule.exceptions]
     return " and ".join(parts) or "False"
-
-
-# -- SQL -------------------------------------------------------------------------------------------------------------
 
 
 def to_sql(rules: RuleSet, label: Any = None) -> str:

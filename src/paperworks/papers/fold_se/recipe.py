@@ -127,9 +127,6 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     )
 
 
-# -- reading and learning --------------------------------------------------------------------------------------------
-
-
 def _read(config: Config, source: str, label: str | None) -> Table:
     if label is None and source not in BUNDLED:
         columns = list(read_table(source, missing=("", *config.missing), delimiter=config.delimiter).features.columns)
@@ -205,9 +202,6 @@ def _cross_validate(
     return [done[i] for i in range(len(splits))]
 
 
-# -- the report ------------------------------------------------------------------------------------------------------
-
-
 def _headline(model: FoldSEClassifier, found: list[evaluation.Measured], table: Table, n_test: int) -> str:
     rules, tree, majority = found
     name = Path(table.name).name
@@ -278,9 +272,6 @@ def _classes_table(model: FoldSEClassifier, truth: np.ndarray, predicted: np.nda
         recall = both / is_label.sum() if is_label.any() else float("nan")
         rows.append([str(label), int(is_label.sum()), int(is_guess.sum()), precision, recall])
     return runs.Table("Classes", ["class", "held-out rows", "predicted", "precision", "recall"], rows)
-
-
-# -- the files -------------------------------------------------------------------------------------------------------
 
 
 def _save(

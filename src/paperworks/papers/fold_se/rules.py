@@ -157,9 +157,6 @@ def show_value(value: str | float) -> str:
     return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
-# -- simplification ------------------------------------------------------------------------------------------------
-
-
 def simplify(rule: Rule) -> Rule:
     """An equivalent rule with fewer parts: one-literal exceptions join the body, bounds merge."""
     return _merge(_absorb(rule))

@@ -111,8 +111,6 @@ class RuleSet:
         lines.append(f"otherwise {self.default}")
         return "\n".join(lines)
 
-    # -- JSON --------------------------------------------------------------------------------------------------------
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content."""
         return {

@@ -21,8 +21,6 @@ from paperworks.papers.fold_se.search import score
 from paperworks.papers.fold_se.tasks import Task, load_task, tasks
 from paperworks.runs import Finding
 
-# -- exact ----------------------------------------------------------------------------------------------------------
-
 
 def _split_column(cells: list[str | float], positive: np.ndarray) -> tuple[RankCodes, Rows, Rows]:
     table = rank_codes(pd.DataFrame({"i": pd.Series(cells, dtype=object)}), ["i"])
@@ -233,8 +231,6 @@ def _quiet_fit(model: FoldSEClassifier, task: Task) -> FoldSEClassifier:
         return model.fit(task.train, task.train_labels)
 
 
-# -- beside the predecessors ------------------------------------------------------------------------------------------
-
 LARGE = ("adult", "credit_card")
 HASH_SEEDS = 6
 
@@ -333,9 +329,6 @@ def _multiclass(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "empirical", theirs.accuracy(task) - ours.accuracy(task), "<=", 0.02, baseline=theirs.accuracy(task),
             baseline_name="accuracy of FOLD-RM", detail=f"FOLD-SE-M {ours.accuracy(task):.4f}",
         )  # fmt: skip
-
-
-# -- beside other learners ---------------------------------------------------------------------------------------------
 
 
 @runs.study(claims=["fewer-rules-than-ripper"], title="beside RIPPER", minutes=8)
