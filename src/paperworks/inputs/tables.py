@@ -163,9 +163,6 @@ def find_table(name: str, folder: str | os.PathLike[str] | None = None) -> Path 
     return found
 
 
-# -- sources ---------------------------------------------------------------------------------------------------------
-
-
 def _bundled(name: str, label: str | None) -> tuple[pd.DataFrame, str | None]:
     from sklearn import datasets
 
@@ -283,9 +280,6 @@ def _ragged(path: Path, message: str, n_columns: int) -> InputError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# -- columns ---------------------------------------------------------------------------------------------------------
 
 
 def _check_columns(frame: pd.DataFrame, name: str) -> None:

@@ -29,10 +29,11 @@ class SlicedConfig:
     ``layer_widths``: one record per layer. ``stream`` holds the widths of the stream where it enters the layer, after
     the attention's residual sum, and after the feed-forward's: ``[d_in, d_mid, d_out]``; a layer whose attention and
     feed-forward run side by side has ``[d_in, d_out]``. ``d_out`` of a layer is ``d_in`` of the next, and the last
-    ``d_out`` is what the head reads.
+    ``d_out`` is what the head reads. ``restored``: in an encoder, whether a last matrix leads back to ``hidden_size``.
     """
 
     layer_widths: list[dict[str, list[int]]] | None = None
+    restored: bool = False
     _auto_class: str | None = "AutoConfig"
     before_first: ClassVar[Callable[[], None] | None] = None
 

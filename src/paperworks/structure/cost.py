@@ -61,8 +61,10 @@ class StreamCost:
             start += len(blocks)
         return found
 
-    def parameters(self, cuts: Sequence[int]) -> int:
+    def parameters(self, cuts: Sequence[int], slice_head: bool = False) -> int:
         """Parameters of the sliced model with ``cuts`` widths, one per point of the stream. Equals ``sum(p.numel())``.
+
+        ``slice_head``: whether the last point has a basis of its own; an encoder then has a last map back to D.
 
         Llama, one width d, head not sliced: V d + V D + L [(2 hq + 2 hk) d + 3 F d + 2 d^2] + (D - d)(F + d).
         """
@@ -73,12 +75,12 @@ class StreamCost:
                 d_in, d_out = cuts[cut], cuts[cut + 1]
                 cut += 1
                 total += block.reads * d_in + (block.writes + block.output_biases + d_in + block.map_bias) * d_out
-        if not self.head and cuts[-1] != self.width:
+        if not self.head and slice_head:
             # the last norm gives its gain and bias to a map that leads back to D dimensions
             total += cuts[-1] * self.width + self.width - 2 * self.width
         return total
 
-    def macs(self, cuts: Sequence[int]) -> int:
+    def macs(self, cuts: Sequence[int], slice_head: bool = False) -> int:
         """Multiply-accumulates per token in the matrices of the sliced model; attention scores are not counted."""
         total = self.head * cuts[-1]
         cut = 0
@@ -86,7 +88,7 @@ class StreamCost:
             for block in blocks:
                 total += block.reads * cuts[cut] + (block.writes + cuts[cut]) * cuts[cut + 1]
                 cut += 1
-        return total + (cuts[-1] * self.width if not self.head and cuts[-1] != self.width else 0)
+        return total + (cuts[-1] * self.width if not self.head and slice_head else 0)
 
     @property
     def dense_macs(self) -> int:

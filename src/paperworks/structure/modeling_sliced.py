@@ -57,20 +57,20 @@ class SlicedModel:
         if config.layer_widths is None:
             raise ValueError(f"{type(config).__name__}.layer_widths: found None; expected one record per layer")
         family = FAMILIES[config.model_type.removeprefix("sliced_")]
-        build_sliced(self, family, config.stream_widths)
+        build_sliced(self, family, config.stream_widths, config.restored)
         if not any(p.is_meta for p in self.parameters()):
             for module in self.modules():
                 self._init_weights(module)
 
 
-def build_sliced(model: nn.Module, family: Family, stream_widths: list[list[int]]) -> None:
+def build_sliced(model: nn.Module, family: Family, stream_widths: list[list[int]], restored: bool) -> None:
     """Turn a freshly built stock model into a sliced one with empty weights of the given widths."""
     width = model.config.hidden_size
     d_last = stream_widths[-1][-1]
     biases = sums_bias_of(model, family)
     layers = model.get_submodule(family.layers)
     for index, (layer, widths) in enumerate(zip(layers, stream_widths, strict=True)):
-        convert_layer(layer, family, biases[index], index == len(layers) - 1, slice_head=d_last != width)
+        convert_layer(layer, family, biases[index], index == len(layers) - 1, slice_head=restored)
         resize_layer(layer, family, widths, width)
     if family.head and getattr(model.get_submodule(family.final_norm), "bias", None) is not None:
         give_bias(model.get_submodule(family.head))

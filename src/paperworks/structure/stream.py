@@ -207,6 +207,7 @@ def adopt(model: PreTrainedModel, family: Family, stream_widths: Sequence[Sequen
         config.add_pooling_layer = False
     config.__class__ = model_class.config_class
     config.layer_widths = [{"stream": [int(w) for w in widths]} for widths in stream_widths]
+    config.restored = getattr(part(model, family.layers)[-1], "restore", None) is not None
     config.tie_word_embeddings = False
     config.architectures = [model_class.__name__]
     model.__class__ = model_class

@@ -59,14 +59,14 @@ def test_the_count_is_that_of_the_model_at_any_widths(kind, draw):
     fields = {k: v for k, v in config.to_dict().items() if k not in ("model_type", "tie_word_embeddings")}
     layer_widths = [{"stream": widths} for widths in cost.stream_widths(cuts)]
     model_class = MODEL_CLASSES[kind]
-    more = {} if kind == "bert" else {"tie_word_embeddings": False}
+    more = {"restored": slice_head} if kind == "bert" else {"tie_word_embeddings": False}
     with torch.device("meta"):
         model = model_class(model_class.config_class(**fields, layer_widths=layer_widths, **more))
-    assert cost.parameters(cuts) == sum(p.numel() for p in model.parameters())
+    assert cost.parameters(cuts, slice_head) == sum(p.numel() for p in model.parameters())
     linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) or hasattr(m, "nf")]
     maps = [p for n, p in model.named_parameters() if n.endswith(("_residual.weight", "restore.weight"))]
     pooler = D * D if kind == "bert" else 0
-    assert cost.macs(cuts) == sum(m.weight.numel() for m in linear) + sum(p.numel() for p in maps) - pooler
+    assert cost.macs(cuts, slice_head) == sum(m.weight.numel() for m in linear) + sum(p.numel() for p in maps) - pooler
 
 
 @pytest.mark.parametrize("d", [8, 16, 24, 32])

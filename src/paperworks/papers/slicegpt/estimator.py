@@ -222,10 +222,11 @@ class SliceGPT:
         for slicing, d in zip(slicings, widths, strict=True):
             cuts = constant_cuts(cost, d, self.settings.slice_head)
             shares = [float(s[:d].sum() / s.sum()) for _, s in kept]
-            count = cost.parameters(cuts)
+            count = cost.parameters(cuts, self.settings.slice_head)
+            macs = cost.macs(cuts, self.settings.slice_head)
             removed = 1 - count / cost.dense_parameters
             mean = sum(shares) / len(shares)
-            predictions.append(Prediction(slicing, d, count, removed, cost.macs(cuts), min(shares), mean))
+            predictions.append(Prediction(slicing, d, count, removed, macs, min(shares), mean))
         return DryRun(
             family.model_type,
             cost.width,
@@ -311,9 +312,9 @@ class SliceGPT:
             cuts=slicer.cuts,
             parameters_before=cost.dense_parameters,
             parameters_untied=cost.untied_parameters,
-            parameters_after=cost.parameters(cuts),
+            parameters_after=cost.parameters(cuts, self.settings.slice_head),
             macs_before=cost.dense_macs,
-            macs_after=cost.macs(cuts),
+            macs_after=cost.macs(cuts, self.settings.slice_head),
             cache_bytes_per_token=cost.cache_values * torch.empty(0, dtype=dtype).element_size(),
             calibration_sequences=len(tokens.ids),
             calibration_tokens=tokens.count,

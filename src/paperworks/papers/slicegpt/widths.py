@@ -86,7 +86,7 @@ def target_cuts(cost: StreamCost, target: int, round_to: int, slice_head: bool) 
     widths = range(smallest, cost.width + 1, round_to)
     if not widths:
         raise InputError("round_to", round_to, f"at most the hidden size, {cost.width}")
-    counts = [cost.parameters(constant_cuts(cost, d, slice_head)) for d in widths]
+    counts = [cost.parameters(constant_cuts(cost, d, slice_head), slice_head) for d in widths]
     fitting = [d for d, count in zip(widths, counts, strict=True) if count <= target]
     if not fitting or target >= cost.dense_parameters:
         largest = max((c for c in counts if c < cost.dense_parameters), default=counts[0])
@@ -122,5 +122,6 @@ def predicted_parameters(
     cost = cost_of(model)
     check_rounding(round_to, cost.width)
     if dims is not None:
-        return cost.parameters(given_cuts(cost, dims, round_to, slice_head))
-    return cost.parameters(constant_cuts(cost, width_at(slicing, cost.width, round_to), slice_head))
+        return cost.parameters(given_cuts(cost, dims, round_to, slice_head), slice_head)
+    cuts = constant_cuts(cost, width_at(slicing, cost.width, round_to), slice_head)
+    return cost.parameters(cuts, slice_head)
