@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel
@@ -46,6 +48,7 @@ def test_principal_components_keep_the_sentences(encoder, ids):
     def pooled(model: torch.nn.Module) -> torch.Tensor:
         return _hidden(model, ids)[-1].mean(1)
 
+    encoder = copy.deepcopy(encoder).float()
     dense = pooled(encoder)
     cosine = {}
     for basis in ("pca", "axis", "random"):
