@@ -19,8 +19,9 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev
-	$(BIN)/pytest -n 2
+	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: found none; install it or say make PYTHON=/path/to/python" >&2; exit 2; }
@@ -31,7 +32,7 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[page,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[page,postgres,circuits,dev]'
 	touch $@ $(VENV)/.base
 
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from paperworks import catalog, reproduction
 from paperworks.cli.options import RESERVED
 from paperworks.runs import load_recipe
+from paperworks.runs.config import command_line_only, names_file, strip_optional
 
 HERE = [p for p in catalog.papers() if p.has_recipe]
 IDS = [p.slug for p in HERE]
@@ -33,6 +35,17 @@ def test_options(paper: catalog.Paper) -> None:
         assert name.replace("_", "-") not in RESERVED
         assert field.default is not None or "None" in str(field.annotation), f"{name} has no default"
     assert recipe.config.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_options_that_read_a_file_or_reach_out_say_so(paper: catalog.Paper) -> None:
+    """The page runs recipes for others: a text option that opens what it is given must be marked (see runs.File)."""
+    places = re.compile(r"\b(files?|folders?|path|url|address|endpoint|checkpoint|directory)\b", re.IGNORECASE)
+    for name, field in load_recipe(paper.slug, f"{paper.module}.recipe").config.model_fields.items():
+        kind = strip_optional(field.annotation)[0]
+        words = field.description or ""
+        if kind is str and places.search(words) and "column" not in words:  # not a part of a file
+            assert names_file(field) or command_line_only(field), f"{name}: mark it runs.File or runs.CommandLineOnly"
 
 
 @pytest.mark.parametrize("paper", HERE, ids=IDS)

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 import paperworks
 from paperworks import catalog
-from paperworks.cli import show
+from paperworks.cli import feed, page, show
 from paperworks.errors import InputError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
@@ -40,6 +40,9 @@ def build_app(arguments: list[str]) -> App:
         app.command(function, name=name)
     app.command(_run_app(arguments), name="run")
     app.command(_data_app(), name="data")
+    app.command(feed.feed_app(), name="feed")
+    app.command(page.page_app(), name="page")
+    app.command(page.digest_app(), name="digest")
     return app
 
 

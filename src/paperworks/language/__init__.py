@@ -1,6 +1,7 @@
 """Language models: loading them, the bundled one, token windows, calibration sets, perplexity and speed."""
 
 from paperworks.language.devices import resolve_device, resolve_dtype
+from paperworks.language.harness import HarnessResult, evaluate_with_harness
 from paperworks.language.models import bundled_model_path, bundled_text, load_model
 from paperworks.language.perplexity import perplexity, window_losses
 from paperworks.language.speed import Speed, measure_speed
@@ -9,9 +10,11 @@ from paperworks.language.windows import Calibration, token_ids, token_windows
 
 __all__ = [
     "Calibration",
+    "HarnessResult",
     "Speed",
     "bundled_model_path",
     "bundled_text",
+    "evaluate_with_harness",
     "load_model",
     "measure_speed",
     "perplexity",

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paperworks.runs.config import Config, build_config
+    from paperworks.runs.config import CommandLineOnly, Config, File, build_config
     from paperworks.runs.engine import ChildEngine, Engine, LocalEngine, RunFailed
     from paperworks.runs.findings import Finding, Study, studies_of, study
     from paperworks.runs.recipe import Recipe, load_recipe
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Cancelled",
     "ChildEngine",
+    "CommandLineOnly",
     "Config",
     "Engine",
     "Figure",
+    "File",
     "Finding",
     "LocalEngine",
     "Progress",
@@ -50,7 +52,7 @@ __all__ = [
 # Names are imported when first used: listing papers must not wait for pydantic and the engines.
 _HOME = {
     "findings": ("Finding", "Study", "studies_of", "study"),
-    "config": ("Config", "build_config"),
+    "config": ("CommandLineOnly", "Config", "File", "build_config"),
     "engine": ("ChildEngine", "Engine", "LocalEngine", "RunFailed"),
     "recipe": ("Recipe", "load_recipe"),
     "report": ("Figure", "Report", "ReportFile", "Table"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -13,6 +14,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from paperworks.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class File:
+    """Marks a text option whose value may name a file: ``data: Annotated[str, File(("breast-cancer",))]``.
+
+    ``bundled`` are the names that need no file, ``also`` a regular expression for values written out in place of one.
+    An option of type ``Path`` is a file's without being marked. The page offers these and uploads, and never passes on
+    a path that a reader wrote.
+    """
+
+    bundled: tuple[str, ...] = ()
+    also: str = ""
+
+
+@dataclass(frozen=True)
+class CommandLineOnly:
+    """Marks an option that only the owner of the machine may set, such as a network address: no form offers it."""
 
 
 class Config(BaseModel):
@@ -70,6 +89,19 @@ def strip_optional(annotation: Any) -> tuple[Any, bool]:
         optional = len(args) < len(typing.get_args(annotation))
         return (args[0] if len(args) == 1 else Union[tuple(args)]), optional  # noqa: UP007 - built at run time
     return annotation, False
+
+
+def names_file(field: FieldInfo) -> File | None:
+    """The ``File`` mark of an option whose value names a file (every ``Path`` is one), or None."""
+    for item in field.metadata:
+        if isinstance(item, File):
+            return item
+    return File() if strip_optional(field.annotation)[0] is Path else None
+
+
+def command_line_only(field: FieldInfo) -> bool:
+    """Whether only the command line offers the option."""
+    return any(isinstance(item, CommandLineOnly) for item in field.metadata)
 
 
 def is_sequence(annotation: Any) -> bool:

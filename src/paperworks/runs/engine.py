@@ -95,15 +95,23 @@ class ChildEngine:
     seconds : wall-clock limit, None for none.
     memory_bytes : limit of the resident memory of the child and its children together, None for none. It is looked at
         every 50 ms, so a single huge allocation can pass it for that long.
+    disk_bytes : limit of what the run's files and checkpoints take, None for none; looked at every second.
+
+    The child ends when this process does, even by SIGKILL; the run can then be executed again from its checkpoints.
     """
 
-    def __init__(self, seconds: float | None = None, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, seconds: float | None = None, memory_bytes: int | None = None, disk_bytes: int | None = None
+    ) -> None:
         if seconds is not None and seconds <= 0:
             raise InputError("time limit", seconds, "more than 0 seconds")
         if memory_bytes is not None and memory_bytes <= 0:
             raise InputError("memory limit", memory_bytes, "more than 0 bytes")
+        if disk_bytes is not None and disk_bytes <= 0:
+            raise InputError("disk limit", disk_bytes, "more than 0 bytes")
         self.seconds = seconds
         self.memory_bytes = memory_bytes
+        self.disk_bytes = disk_bytes
 
     def execute(self, store: Store, run_id: str, listener: Listener | None = None) -> RunRecord:
         """See ``Engine.execute``. RunFailed names the limit that was passed."""
@@ -111,7 +119,7 @@ class ChildEngine:
         with store.claim(run_id):
             pass  # raises early if the run is unknown or busy
         events = _Tail(folder / "events.jsonl", store.runs / run_id / "events.jsonl", listener)
-        command = [sys.executable, "-m", "paperworks.runs.child", str(store.root), run_id]
+        command = [sys.executable, "-m", "paperworks.runs.child", str(store.root), run_id, str(os.getpid())]
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
@@ -123,7 +131,7 @@ class ChildEngine:
         asked = False
         try:
             with _Interrupts() as interrupts:
-                started = time.monotonic()
+                started = looked = time.monotonic()
                 while child.poll() is None:
                     time.sleep(0.05)
                     events.forward()
@@ -133,6 +141,9 @@ class ChildEngine:
                     if interrupts.count > 1:
                         break
                     verdict = self._over(child.pid, time.monotonic() - started)
+                    if not verdict and time.monotonic() - looked > 1:
+                        verdict = self._over_disk(folder, store.state(run_id))
+                        looked = time.monotonic()
                     if verdict:
                         break
         finally:
@@ -159,6 +170,14 @@ class ChildEngine:
                     f"expected at most {self.memory_bytes / 2**20:.0f} MiB (--memory-limit)"
                 )
         return ""
+
+    def _over_disk(self, *folders: Path) -> str:
+        if self.disk_bytes is None:
+            return ""
+        used = sum(bytes_below(folder) for folder in folders if folder.is_dir())
+        if used <= self.disk_bytes:
+            return ""
+        return f"disk limit: found {used / 2**20:.0f} MiB written; expected at most {self.disk_bytes / 2**20:.0f} MiB"
 
     @staticmethod
     def _failure(folder: Path, code: int, stderr: str) -> PaperworksError:

@@ -85,7 +85,12 @@ def resident_bytes() -> int:
 
 def bytes_below(folder: Path) -> int:
     """Bytes of all files below a folder."""
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # a run that is looked at while it works removes files
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
 
 
 def versions() -> dict[str, Any]:

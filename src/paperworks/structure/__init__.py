@@ -1,4 +1,4 @@
-"""The prunable structure of a transformer: read its blocks, change its stream's basis and width, save it, count it.
+"""The prunable structure of a transformer: its units, masks and scores, cuts, changes of its stream, saving, counting.
 
 Light to import: torch and transformers come with the first name that is used.
 """
@@ -14,6 +14,14 @@ _HOME = {
     "stream": ("cuts_of", "fold_norms", "rotate", "slice_stream"),
     "calibration": ("LayerContexts", "SecondMoment", "StreamStore", "TokenBatches"),
     "checkpoints": ("CheckpointReader", "FolderWeights", "LiveWeights", "save_model"),
+    "units": ("Gate", "IndexMap", "KINDS", "Slice", "UnitSet", "Units", "kinds_of", "records_of", "units_of"),
+    "plan": ("KeepPlan",),
+    "surgery": ("check_prunable", "prune"),
+    "masks": ("masked",),
+    "gates": ("HardConcrete", "StraightThroughGumbel"),
+    "export": ("per_layer_config", "stock_config", "uniform_export"),
+    "scores": ("LayerChange", "TaylorScores", "activation_scores", "magnitude_scores", "random_scores"),
+    "budgets": ("Cost", "count", "exact_fill", "solve_ratio"),
     "cost": ("StreamCost", "cost_of"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

@@ -1,10 +1,10 @@
-"""Sliced checkpoints load with the Auto classes of transformers once paperworks is imported.
+"""Sliced and pruned checkpoints load with the Auto classes of transformers once paperworks is imported.
 
 ``import paperworks`` must not import torch or transformers, and transformers has no entry points for architectures.
 Importing transformers must not import our architectures either: its modules import each other, and ours would find
 them half executed. So an import hook waits for the module with ``AutoConfig`` and puts a word in front of the first
-call of ``AutoConfig.from_pretrained`` (which every Auto class makes) or ``for_model``: register the sliced
-architectures, then go on as always. The first sliced configuration that is made by hand does the same.
+call of ``AutoConfig.from_pretrained`` (which every Auto class makes) or ``for_model``: register our architectures,
+then go on as always. The first configuration of ours that is made by hand does the same.
 """
 
 from __future__ import annotations
@@ -18,27 +18,31 @@ from types import ModuleType
 from typing import Any
 
 AUTO = "transformers.models.auto.configuration_auto"
-OURS = "paperworks.structure.configuration_sliced"
+OURS = {
+    "paperworks.structure.configuration_sliced": "SlicedConfig",
+    "paperworks.structure.configuration_pruned": "PrunedConfig",
+}
 
 
 def install() -> None:
-    """See to it that the sliced architectures are registered before transformers is first asked for one."""
+    """See to it that our architectures are registered before transformers is first asked for one."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _Finder())
-    for name in (AUTO, OURS):
+    for name in (AUTO, *OURS):
         if name in sys.modules:
             _loaded(sys.modules[name])
 
 
 def register() -> None:
-    """Make the Auto classes know every sliced architecture. Does nothing the second time."""
+    """Make the Auto classes know every architecture of ours. Does nothing the second time."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+    from paperworks.structure.modeling_pruned import PRUNED_CLASSES
     from paperworks.structure.modeling_sliced import MODEL_CLASSES
 
     autos: dict[str, Any] = {"AutoModel": AutoModel, "AutoModelForCausalLM": AutoModelForCausalLM}
-    for model in MODEL_CLASSES.values():
+    for model in (*MODEL_CLASSES.values(), *PRUNED_CLASSES.values()):
         kind: Any = model
         AutoConfig.register(kind.config_class.model_type, kind.config_class, exist_ok=True)
         autos[kind._auto_class].register(kind.config_class, kind, exist_ok=True)
@@ -46,8 +50,8 @@ def register() -> None:
 
 def _loaded(module: ModuleType) -> None:
     """A watched module has run."""
-    if module.__name__ == OURS:
-        module.SlicedConfig.before_first = staticmethod(register)  # type: ignore[attr-defined]
+    if module.__name__ in OURS:
+        getattr(module, OURS[module.__name__]).before_first = staticmethod(register)
     else:
         _before_first_call(module.AutoConfig, ("from_pretrained", "for_model"), register)  # type: ignore[attr-defined]
 
@@ -76,7 +80,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in (AUTO, OURS):
+        if name not in (AUTO, *OURS):
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -27,7 +27,9 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from paperworks.errors import InputError
 from paperworks.runs.files import new_folder, write_text
+from paperworks.structure.export import as_stock, stock_config
 from paperworks.structure.layers_sliced import part
+from paperworks.structure.modeling_pruned import PRUNED_CLASSES
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 from paperworks.structure.registry import skeleton_of
 
@@ -289,16 +291,34 @@ def save_model(
     folder: str | Path,
     tokenizer: Any = None,
     report: Mapping[str, Any] | None = None,
+    level: Literal["auto", "stock", "code"] = "auto",
 ) -> Path:
-    """Save a sliced model: safetensors, configuration, code, and the tokenizer and report where given.
+    """Save a sliced or pruned model: safetensors, configuration, and the tokenizer and report where given.
 
-    The folder appears under its name when it is complete. Raises InputError if something is there already.
+    Parameters
+    ----------
+    level : ``stock`` writes a checkpoint of the plain architecture, which loads everywhere, and is possible where all
+        layers of a pruned model are equal (see ``stock_config``); ``code`` writes the modelling code beside the
+        weights; ``auto`` takes ``stock`` where it can.
+
+    The folder appears under its name when it is complete. Raises InputError if something is there already, for a model
+    of another kind, or where ``stock`` is asked for and impossible.
     """
-    if type(model) not in MODEL_CLASSES.values():
-        raise InputError("model", type(model).__name__, "a sliced model")
+    pruned = type(model) in PRUNED_CLASSES.values()
+    if not pruned and type(model) not in MODEL_CLASSES.values():
+        raise InputError("model", type(model).__name__, "a sliced model or a pruned one, with adapters merged")
+    if level not in ("auto", "stock", "code"):
+        raise InputError("level", level, "auto, stock or code")
+    saved: Any = model
+    if level != "code":
+        plain = stock_config(model) if pruned else None
+        if plain is not None or level == "stock":
+            if not pruned:
+                raise InputError("level", level, "auto or code: sliced models have no stock class")
+            saved = as_stock(model, plain)
     folder = Path(folder)
     with new_folder(folder, "folder") as out:
-        model.save_pretrained(out)
+        saved.save_pretrained(out)
         if tokenizer is not None:
             tokenizer.save_pretrained(out)
         if report is not None:

@@ -37,6 +37,13 @@ class Family:
     empty for encoders. ``learned_positions``: whether position embeddings are a table, so that inputs have a
     longest length. ``padded_at``: a dropout in front of the layers, for models (GPT-2) that expect the last hidden
     state to be as wide as the first: the stream is padded with zeros there, up to its last width.
+
+    ``attention.inputs`` are query, key and value, or one matrix with their rows in that order;
+    ``feed_forward.inputs`` are gate and up, one matrix with the rows of gate and then of up (``fused_gate_up``), or one
+    plain matrix. ``core``: the module whose forward splits the heads. ``mlp``: the module of the feed-forward, where it
+    is one. ``qk_norms``: norms over the channels of a query or key head. ``rotary``: whether positions turn pairs of
+    channels (j, j + half). ``width_key``: the configuration's name for the feed-forward's width. ``poolers``: matrices
+    outside the layers that read the stream.
     """
 
     model_type: str
@@ -55,6 +62,18 @@ class Family:
     gain_offset: float = 0.0
     learned_positions: bool = False
     padded_at: str = ""
+    core: str = "self_attn"
+    mlp: str = "mlp"
+    fused_gate_up: bool = False
+    qk_norms: tuple[str, ...] = ()
+    rotary: bool = True
+    width_key: str = "intermediate_size"
+    poolers: tuple[str, ...] = ()
+
+    @property
+    def pruned_type(self) -> str:
+        """``model_type`` of the same architecture with heads, channels and widths of its own in every layer."""
+        return f"pruned_{self.model_type}"
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -76,7 +95,7 @@ class Family:
         return f"sliced_{self.model_type}"
 
 
-def _llama_like(model_type: str, name: str, gain_offset: float = 0.0) -> Family:
+def _llama_like(model_type: str, name: str, gain_offset: float = 0.0, qk_norms: tuple[str, ...] = ()) -> Family:
     return Family(
         model_type=model_type,
         config_class=f"{name}Config",
@@ -93,6 +112,7 @@ def _llama_like(model_type: str, name: str, gain_offset: float = 0.0) -> Family:
         final_norm="model.norm",
         head="lm_head",
         gain_offset=gain_offset,
+        qk_norms=qk_norms,
     )
 
 
@@ -126,6 +146,7 @@ _PHI3 = Family(
     feed_forward=Block("post_attention_layernorm", ("mlp.gate_up_proj",), ("mlp.down_proj",)),
     final_norm="model.norm",
     head="lm_head",
+    fused_gate_up=True,
 )
 
 _OPT = Family(
@@ -144,6 +165,9 @@ _OPT = Family(
     final_norm="model.decoder.final_layer_norm",
     head="lm_head",
     learned_positions=True,
+    mlp="",
+    rotary=False,
+    width_key="ffn_dim",
 )
 
 _GPT2 = Family(
@@ -161,6 +185,9 @@ _GPT2 = Family(
     head="lm_head",
     learned_positions=True,
     padded_at="transformer.drop",
+    core="attn",
+    rotary=False,
+    width_key="n_inner",
 )
 
 _BERT = Family(
@@ -184,6 +211,10 @@ _BERT = Family(
     feed_forward=Block("output.LayerNorm", ("intermediate.dense",), ("output.dense",)),
     embedding_norm="embeddings.LayerNorm",
     learned_positions=True,
+    core="attention.self",
+    mlp="",
+    rotary=False,
+    poolers=("pooler.dense",),
 )
 
 FAMILIES: dict[str, Family] = {
@@ -192,7 +223,7 @@ FAMILIES: dict[str, Family] = {
         _llama_like("llama", "Llama"),
         _llama_like("mistral", "Mistral"),
         _llama_like("qwen2", "Qwen2"),
-        _llama_like("qwen3", "Qwen3"),
+        _llama_like("qwen3", "Qwen3", qk_norms=("self_attn.q_norm", "self_attn.k_norm")),
         _llama_like("gemma", "Gemma", gain_offset=1.0),
         _PHI,
         _PHI3,

@@ -65,6 +65,7 @@ def train(
     progress: Progress = no_progress,
     on_step: Callable[[int, float, float], None] | None = None,
     generator: torch.Generator | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> TrainResult:
     """Train a model in place.
 
@@ -78,14 +79,32 @@ def train(
     checkpoint_dir : where checkpoints go, and where an earlier attempt is looked for and gone on from.
     on_step : called after every step with (steps done, loss, learning rate).
     generator : a CPU generator that the seed is drawn from, in place of ``settings.seed``.
+    optimizer : used in place of a new AdamW, with the moments that it has; for parts of the model with rates of their
+        own (a group's ``lr_factor`` multiplies the rate), or to carry moments from one training to the next (see
+        ``adamw``, and ``optimizer`` of ``structure.prune``). The settings' betas, eps and decay then do not count.
 
     Raises
     ------
     InputError : nothing to train, no data, a checkpoint of another training, or a loss that is not finite.
     Cancelled : through ``progress``; a checkpoint was written before.
     """
-    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator)
+    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator, optimizer)
     return job.run(progress, on_step)
+
+
+def adamw(model: torch.nn.Module, settings: TrainSettings, *, fused: bool = True) -> torch.optim.AdamW:
+    """The optimiser that ``train`` makes: AdamW on the trained parameters, with decay on matrices only."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        fused=fused,
+    )
 
 
 class _Training:
@@ -98,12 +117,14 @@ class _Training:
         loss: Loss,
         checkpoint_dir: Path | None,
         generator: torch.Generator | None,
+        optimizer: torch.optim.Optimizer | None,
     ) -> None:
         self.model, self.settings, self.evaluate, self.loss = model, settings, evaluate, loss
         self.data = _as_examples(data)
         self.seed = settings.seed if generator is None else int(torch.randint(2**62, (), generator=generator))
         if not any(p.requires_grad for p in model.parameters()):
             raise InputError("model", "no parameter with requires_grad", "at least one parameter to train")
+        self.given = optimizer
         self.folder = checkpoint_dir
         self.accelerator = _accelerator(settings)
         processes = self.accelerator.num_processes
@@ -130,17 +151,9 @@ class _Training:
 
     def _prepare(self) -> None:
         settings = self.settings
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-                {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
-        )
+        optimizer = self.given
+        if optimizer is None:
+            optimizer = adamw(self.model, settings, fused=self.accelerator.device.type in ("cpu", "cuda"))
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.stepped = cast(torch.nn.Module, torch.compile(self.prepared)) if settings.compile else self.prepared
 
@@ -178,7 +191,7 @@ class _Training:
     def _step(self, step: int, rate: float) -> float:
         settings, accelerator = self.settings, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_factor", 1.0)
         self.model.train()
         batches = self._batches(step)
         total = torch.zeros((), device=accelerator.device)

@@ -24,6 +24,8 @@ class TrainSettings:
         gains and biases.
     clip_norm : the gradient's norm is cut to this; 0 turns it off.
     schedule, warmup_steps, decay_fraction, final_factor : see ``learning_rate_factor``.
+    schedule_start, schedule_steps : where this training stands in a schedule over several: steps done before it, and
+        steps of all together (None: this training is the whole).
     eval_every : evaluate after every so many steps and after the last; 0 means after the last only.
     patience : stop when so many evaluations in a row brought no better loss; 0 means never.
     restore_best : leave the model with the weights of its best evaluation, not of its last step.
@@ -47,6 +49,8 @@ class TrainSettings:
     warmup_steps: int = 0
     decay_fraction: float = 0.2
     final_factor: float = 0.0
+    schedule_start: int = 0
+    schedule_steps: int | None = None
     eval_every: int = 0
     patience: int = 0
     restore_best: bool = True
@@ -59,7 +63,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
-        for name in ("eval_every", "patience", "checkpoint_every", "warmup_steps"):
+        for name in ("eval_every", "patience", "checkpoint_every", "warmup_steps", "schedule_start"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         for name in ("learning_rate", "epochs", "eps"):
             value = getattr(self, name)
@@ -70,6 +74,10 @@ class TrainSettings:
         for name in ("decay_fraction", "final_factor"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _require("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more, or None")
+        whole = self.schedule_steps
+        _require(
+            "schedule_steps", whole, whole is None or whole > self.schedule_start, "more than schedule_start, or None"
+        )
         _require(
             "betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"
         )
@@ -90,9 +98,9 @@ class TrainSettings:
     def rate(self, step: int, total_steps: int) -> float:
         """The learning rate of a step, counted from 0."""
         return self.learning_rate * learning_rate_factor(
-            step,
+            self.schedule_start + step,
             schedule=self.schedule,
-            total_steps=total_steps,
+            total_steps=self.schedule_start + total_steps if self.schedule_steps is None else self.schedule_steps,
             warmup_steps=self.warmup_steps,
             decay_fraction=self.decay_fraction,
             final_factor=self.final_factor,

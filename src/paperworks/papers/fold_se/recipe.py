@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ PRESETS: dict[str, type[FoldSEClassifier]] = {
 class Config(runs.Config):
     """Options of ``paperworks run fold-se``."""
 
-    data: str = Field(
+    data: Annotated[str, runs.File(tuple(BUNDLED))] = Field(
         "breast-cancer",
         description=f"table: a .csv, .tsv, .txt (also .gz) or .parquet file, or one of {', '.join(BUNDLED)}",
     )
@@ -64,7 +64,9 @@ class Config(runs.Config):
         "majority", description="more than two classes: what a row gets that no rule covers"
     )
     explain: int = Field(5, ge=0, le=1000, description="held-out rows whose proof trees are saved")
-    predict: str | None = Field(None, description="a further table, with or without labels, whose rows are classified")
+    predict: Annotated[str | None, runs.File()] = Field(
+        None, description="a further table, with or without labels, whose rows are classified"
+    )
 
     @model_validator(mode="after")
     def _together(self) -> Config:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.permutations_ntk.bits import (
+    NAMED,
     Bits,
     Permutation,
     RowFormat,
@@ -44,7 +45,7 @@ PORTION = 32
 class Config(runs.Config):
     """Options: the permutation, the rows to apply it to, and the networks."""
 
-    permutation: str = Field(
+    permutation: Annotated[str, runs.File(NAMED, also=r"\d+(\s*[, ]\s*\d+)*")] = Field(
         "reverse",
         description="reverse, random, shuffle, identity, positions such as 2,0,1 (bit i goes to the i-th of them), "
         "or a file with positions or a matrix",

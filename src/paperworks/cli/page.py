@@ -1,0 +1,221 @@
+"""``paperworks page ...`` and ``paperworks digest ...``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from paperworks.errors import InputError
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON")]
+
+
+def page_app() -> App:
+    """The page: serve it, work for it, back it up."""
+    app = App(
+        name="page",
+        help="The web page: find papers, discuss them, run them. 'paperworks page' serves it on this machine.",
+        help_format="plaintext",
+    )
+    app.default(serve)
+    app.command(worker, name="worker")
+    app.command(backup, name="backup")
+    app.command(restore, name="restore")
+    return app
+
+
+def digest_app() -> App:
+    """Mailed digests."""
+    app = App(name="digest", help="The mailed digests.", help_format="plaintext")
+    app.command(send, name="send")
+    return app
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    public: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    allowed_host: Annotated[list[str] | None, Parameter(negative="")] = None,
+    base_url: str | None = None,
+    database: str | None = None,
+    folder: Path | None = None,
+    uploads: bool | None = None,
+    workers: int | None = None,
+) -> None:
+    """Serve the page; Ctrl-C ends it, and runs that are not done go on at the next start.
+
+    Every setting is also read from the environment as PAPERWORKS_PAGE_<NAME>: secrets (SECRET_KEY, SMTP_URL) only from
+    there.
+
+    Parameters
+    ----------
+    host
+        address to listen on [127.0.0.1]
+    port
+        port to listen on; 0 takes a free one [8000]
+    public
+        accounts and log-in, for a page that others reach; needs SECRET_KEY and an allowed host
+    allowed_host
+        a host name under which the page is reached; repeat for more
+    base_url
+        the page's address in mails and feeds
+    database
+        SQLAlchemy URL; an SQLite file in the folder if not given
+    folder
+        where the page keeps its data
+    uploads
+        let readers run papers on files of their own [yes, unless public]
+    workers
+        processes that execute runs [1]
+    """
+    from paperworks.page.server import serve as run_server
+
+    settings = _settings(
+        host=host, port=port, public=public or None, allowed_hosts=tuple(allowed_host) if allowed_host else None,
+        base_url=base_url, database=database, folder=folder, uploads=uploads, workers=workers,
+    )  # fmt: skip
+
+    def ready(address: str) -> None:
+        print(f"Paperworks is at {address}  (Ctrl-C ends it)", flush=True)
+
+    try:
+        run_server(settings, ready)
+    except SystemExit as error:
+        if error.code:
+            raise InputError("port", settings.port, f"a port of {settings.host} that is free") from None
+
+
+def worker(*, database: str | None = None, folder: Path | None = None) -> None:
+    """Execute the page's runs in this process, for a server that was started with --workers 0.
+
+    Parameters
+    ----------
+    database
+        SQLAlchemy URL of the page
+    folder
+        the page's folder
+    """
+    from paperworks.page.server import work
+
+    work(_settings(database=database, folder=folder))
+
+
+def backup(file: Path, *, database: str | None = None, folder: Path | None = None, json: Json = False) -> None:
+    """Write one file with the page's database, uploads, key and runs, while it is served.
+
+    Parameters
+    ----------
+    file
+        a new .tar.gz file; it holds secrets
+    database
+        SQLAlchemy URL of the page
+    folder
+        the page's folder
+    """
+    from paperworks.cli.live import show_progress
+    from paperworks.page.backup import backup as make
+    from paperworks.runs import no_progress
+
+    counts = make(_settings(database=database, folder=folder), file, progress=no_progress if json else show_progress)
+    if json:
+        print(jsonlib.dumps({"file": str(file), "files": counts}))
+    else:
+        held = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
+        print(f"{file}: {os.path.getsize(file):,} bytes; files: {held}")
+
+
+def restore(file: Path, *, database: str | None = None, folder: Path | None = None) -> None:
+    """Put a backup back, into a folder and a database without data.
+
+    Parameters
+    ----------
+    file
+        what 'paperworks page backup' made
+    database
+        SQLAlchemy URL of the page
+    folder
+        the page's folder, new or empty
+    """
+    from paperworks.page.backup import restore as put_back
+
+    settings = _settings(database=database, folder=folder)
+    put_back(settings, file)
+    print(f"restored into {settings.folder}")
+
+
+def send(
+    *,
+    frequency: str = "daily",
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    database: str | None = None,
+    folder: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Send the digests that are due. Run it as often as you like: nobody gets one twice.
+
+    Parameters
+    ----------
+    frequency
+        daily or weekly
+    dry_run
+        print what would be sent, and send nothing
+    database
+        SQLAlchemy URL of the page
+    folder
+        the page's folder
+    """
+    from paperworks.page.database import open_database
+    from paperworks.page.digest import send_digests
+    from paperworks.page.digest.subscriptions import FREQUENCIES
+    from paperworks.page.mail import Mailer
+    from paperworks.page.search import open_search
+
+    if frequency not in FREQUENCIES:
+        raise InputError("frequency", repr(frequency), "daily or weekly")
+    settings = _settings(database=database, folder=folder)
+    mailer = Mailer(settings)
+    if not dry_run and not mailer.configured:
+        raise InputError(
+            "smtp_url", "nothing", "an SMTP server and a sender (PAPERWORKS_PAGE_SMTP_URL, PAPERWORKS_PAGE_MAIL_FROM)"
+        )
+    pages = open_database(settings.database_url)
+    search = open_search(pages)
+    search.refresh()
+    outcome = send_digests(pages, settings, mailer, frequency, dry_run=dry_run, vectors=search.vectors)
+    if json:
+        counted: dict[str, Any] = {
+            "sent": len(outcome.sent), "already": len(outcome.already), "empty": len(outcome.empty),
+            "unknown": len(outcome.unknown), "failed": [reason for _, reason in outcome.failed],
+            "messages": [m.as_string() for m in outcome.messages],
+        }  # fmt: skip
+        print(jsonlib.dumps(counted, indent=1))
+    elif dry_run:
+        for message in outcome.messages:
+            print(f"To: {message['To']}\nSubject: {message['Subject']}\n")
+            body = message.get_body(("plain",))
+            print(body.get_content() if body is not None else "")
+        print(f"{len(outcome.messages)} would be sent, {len(outcome.empty)} have nothing new")
+    else:
+        print(
+            f"{len(outcome.sent)} sent, {len(outcome.already)} sent before, {len(outcome.empty)} have nothing new, "
+            f"{len(outcome.failed)} failed, {len(outcome.unknown)} unknown"
+        )
+    for address, reason in outcome.failed:
+        print(f"paperworks: {address}: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _settings(**given: Any) -> Any:
+    try:
+        from paperworks.page.settings import load_settings
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "page", f"no module {error.name}", "the extra of the page: pip install 'paperworks[page]'"
+        ) from None
+    return load_settings(**given)

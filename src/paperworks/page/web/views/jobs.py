@@ -1,0 +1,278 @@
+"""Running a paper from the page: the form, the run with its live progress, its report and files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy import or_, select
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from paperworks.catalog import Paper
+from paperworks.errors import InputError
+from paperworks.page.community.limits import Limit
+from paperworks.page.database import Entry, Job, User
+from paperworks.page.jobs import JobWatch, cancel_job, create_job, form_fields, job_record, save_upload
+from paperworks.page.jobs.events import ENDED, POLL_SECONDS
+from paperworks.page.jobs.uploads import delete_upload
+from paperworks.page.web.addresses import job_path
+from paperworks.page.web.deps import (
+    TOKEN_FIELD,
+    CheckedForm,
+    Page,
+    SignedIn,
+    ThePage,
+    Viewer,
+    check_rate,
+    redirect,
+    render,
+)
+from paperworks.page.web.finding import find_entry
+from paperworks.runs.recipe import load_recipe
+from paperworks.runs.render import format_row, option_lines, usage_lines
+from paperworks.runs.report import Report
+
+router = APIRouter(include_in_schema=False)
+
+RUNS = Limit("runs", 60, 3600, "runs")
+SHOWN_RUNS = 50
+FIRST_FIELDS = 6
+STREAM_SECONDS = 300
+# A report is one self-contained file: its own styles, its figures as data, no script, no origin of ours.
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
+
+
+@router.get("/papers/{paper_id:paper}/run")
+def form(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Response:
+    """The form of a paper's recipe."""
+    entry, paper = _runnable(page, paper_id)
+    return _show_form(request, page, entry, paper, {})
+
+
+@router.post("/papers/{paper_id:paper}/run")
+def start(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, paper_id: str) -> Response:
+    """Queue a run."""
+    entry, paper = _runnable(page, paper_id)
+    check_rate(request, RUNS, str(user.id))
+    values = {k: v for k, v in given.items() if isinstance(v, str) and k != TOKEN_FIELD and not k.startswith("flag:")}
+    # A box that is not ticked is not sent; its hidden companion says that the form had it.
+    values |= {
+        k.removeprefix("flag:"): values.get(k.removeprefix("flag:"), "off") for k in given if k.startswith("flag:")
+    }
+    files: dict[str, Path] = {}
+    kept: list[str] = []
+    try:
+        for name, file in given.items():
+            if isinstance(file, UploadFile) and file.filename:
+                name = name.removeprefix("file:")
+                upload, files[name] = save_upload(
+                    page.database, page.settings, name, file.filename, _chunks(file), user.id
+                )
+                kept.append(upload.id)
+        job = create_job(page.database, page.settings, paper.slug, values, files, user.id, kept)
+    except InputError as error:
+        for upload_id in kept:
+            delete_upload(page.settings, upload_id)
+        return _show_form(request, page, entry, paper, values, str(error), 422)
+    return redirect(job_path(job.id))
+
+
+@router.get("/runs")
+def runs(request: Request, page: ThePage, user: Viewer) -> Response:
+    """The newest runs: everybody's on bundled inputs, and one's own."""
+    own = Job.user_id == user.id if user is not None else Job.user_id.is_(None)
+    with page.database.reading() as session:
+        rows = session.execute(
+            select(Job, Entry)
+            .join(Entry, Entry.id == Job.entry_id)
+            .where(or_(own, Job.status == "finished"))
+            .order_by(Job.created.desc(), Job.id)
+            .limit(4 * SHOWN_RUNS)
+        ).all()
+    seen = [(job, entry) for job, entry in rows if _may_see(job, user)][:SHOWN_RUNS]
+    return render(request, "jobs/list.html", jobs=seen)
+
+
+@router.get("/runs/{job_id}")
+def run(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
+    """One run: its progress while it works, its report when it is done."""
+    job, entry = _visible(page, user, job_id)
+    record = job_record(page.store, job)
+    report = Report.load(record.folder) if job.status == "finished" and record is not None else None
+    about: dict[str, Any] = {"job": job, "entry": entry, "report": report, "mine": _is_owner(job, user)}
+    if report is not None:
+        about |= {
+            "tables": [(t, [format_row(t, row) for row in t.rows]) for t in report.tables],
+            "figures": list(zip(report.figures, report.figure_names(), strict=True)),
+            "usage": usage_lines(report),
+            "options": option_lines(report),
+        }
+    elif job.status not in ENDED:
+        about["position"] = _so_far(page, job)
+    return render(request, "jobs/run.html", **about)
+
+
+def _so_far(page: Page, job: Job) -> dict[str, Any]:
+    """What the run did last, for a page that is shown before (or without) live events."""
+    watch = JobWatch(page.database, page.store, job.id)
+    events = [e.content for e in watch.poll() if e.kind == "run"]
+    progress = next((e for e in reversed(events) if e["kind"] == "progress"), None)
+    steps = [e["text"] for e in events if e["kind"] == "step"]
+    return {"progress": progress, "steps": steps[-8:]}
+
+
+@router.get("/runs/{job_id}/events")
+def events(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
+    """Live progress as server-sent events; a browser that reconnects goes on where it was."""
+    job, _ = _visible(page, user, job_id)
+    last = request.headers.get("last-event-id", request.query_params.get("after", "0"))
+    watch = JobWatch(page.database, page.store, job.id, int(last) if last.isdigit() else 0)
+
+    async def stream() -> AsyncIterator[str]:
+        waited = 0.0
+        quiet = 0.0
+        while waited < STREAM_SECONDS and not await request.is_disconnected():
+            new = await run_in_threadpool(watch.poll)
+            for event in new:
+                yield f"id: {event.position}\nevent: {event.kind}\ndata: {json.dumps(event.content)}\n\n"
+            if watch.ended:
+                return
+            quiet = 0.0 if new else quiet + POLL_SECONDS
+            if quiet > 15:
+                quiet = 0.0
+                yield ": still here\n\n"
+            await asyncio.sleep(POLL_SECONDS)
+            waited += POLL_SECONDS
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Content-Encoding": "identity"}
+    return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+
+@router.post("/runs/{job_id}/cancel")
+def cancel(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, job_id: str) -> Response:
+    """Ask a run of one's own to end."""
+    job, _ = _visible(page, user, job_id)
+    if not _is_owner(job, user):
+        raise HTTPException(403, "Only who started a run may end it.")
+    cancel_job(page.database, page.store, job.id)
+    return redirect(job_path(job.id))
+
+
+@router.get("/runs/{job_id}/report")
+def report(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
+    """The same self-contained report that the command line makes."""
+    folder = _finished(page, user, job_id)
+    return FileResponse(
+        folder / "report.html",
+        media_type="text/html",
+        headers={"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"},
+    )
+
+
+@router.get("/runs/{job_id}/report.json")
+def report_json(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
+    """The report as JSON."""
+    return FileResponse(_finished(page, user, job_id) / "report.json", media_type="application/json")
+
+
+@router.get("/runs/{job_id}/figures/{name}")
+def figure(request: Request, page: ThePage, user: Viewer, job_id: str, name: str) -> Response:
+    """A figure of the report."""
+    folder = _finished(page, user, job_id) / "figures"
+    return FileResponse(
+        _below(folder, name), media_type="image/svg+xml", headers={"Cache-Control": "private, max-age=86400"}
+    )
+
+
+@router.get("/runs/{job_id}/files.zip")
+def all_files(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
+    """Everything that the run made, in one archive."""
+    folder = _finished(page, user, job_id) / "files"
+    handle, name = tempfile.mkstemp(suffix=".zip")
+    os.close(handle)
+    packed = Path(name)
+    # Stored, not deflated: weights and arrays do not shrink, and packing must not take longer than sending.
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(path, path.relative_to(folder))
+    return FileResponse(packed, filename=f"{job_id[:8]}.zip", background=BackgroundTask(packed.unlink, missing_ok=True))
+
+
+@router.get("/runs/{job_id}/files/{name:path}")
+def file(request: Request, page: ThePage, user: Viewer, job_id: str, name: str) -> Response:
+    """One file that the run made: always a download, never shown under our origin."""
+    path = _below(_finished(page, user, job_id) / "files", name)
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+
+def _show_form(
+    request: Request, page: Page, entry: Entry, paper: Paper, values: dict[str, str], error: str = "", status: int = 200
+) -> Response:
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    fields = form_fields(recipe.config, page.settings.uploads_allowed)
+    fields.sort(key=lambda f: f.name == "seed")  # of least interest to most
+    return render(
+        request, "jobs/form.html", status, entry=entry, paper=paper, first=fields[:FIRST_FIELDS],
+        more=fields[FIRST_FIELDS:], values=values, error=error,
+    )  # fmt: skip
+
+
+def _runnable(page: Page, paper_id: str) -> tuple[Entry, Paper]:
+    with page.database.reading() as session:
+        entry = find_entry(session, paper_id)
+    paper = page.papers.get(entry.slug or "")
+    if paper is None or not paper.has_recipe:
+        raise HTTPException(404, "No paper that can be run here has this address.")
+    return entry, paper
+
+
+def _visible(page: Page, user: User | None, job_id: str) -> tuple[Job, Entry]:
+    with page.database.reading() as session:
+        found = session.execute(
+            select(Job, Entry).join(Entry, Entry.id == Job.entry_id).where(Job.id == job_id)
+        ).one_or_none()
+    if found is None or not _may_see(found[0], user):
+        raise HTTPException(404, "No run has this address.")
+    return found[0], found[1]
+
+
+def _finished(page: Page, user: User | None, job_id: str) -> Path:
+    job, _ = _visible(page, user, job_id)
+    record = job_record(page.store, job)
+    if job.status != "finished" or record is None:
+        raise HTTPException(404, "This run has no report yet.")
+    return record.folder
+
+
+def _is_owner(job: Job, user: User | None) -> bool:
+    return user is not None and job.user_id == user.id
+
+
+def _may_see(job: Job, user: User | None) -> bool:
+    """What was made from somebody's own file is theirs; runs on bundled inputs are everybody's."""
+    return not job.uploads or _is_owner(job, user)
+
+
+def _below(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise HTTPException(404, "This run has no such file.")
+    return path
+
+
+def _chunks(file: UploadFile) -> Iterator[bytes]:
+    file.file.seek(0)
+    while chunk := file.file.read(1 << 20):
+        yield chunk

@@ -1,0 +1,91 @@
+"""One paper: what it says, what was measured here, what is like it, and what readers say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from sqlalchemy import select
+from sqlalchemy.orm import Session as OrmSession
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from paperworks.page.community.comments import discussion
+from paperworks.page.database import Entry, Job
+from paperworks.page.web import markdown_page
+from paperworks.page.web.addresses import PAPER_ID, paper_path
+from paperworks.page.web.addresses import paper_id as name_of
+from paperworks.page.web.deps import Page, ThePage, Viewer, render
+from paperworks.page.web.filters import reactions
+from paperworks.page.web.finding import find_entry
+
+router = APIRouter()
+
+SIMILAR = 6
+SHOWN_AUTHORS = 40
+RECENT_RUNS = 20
+
+
+@router.get(
+    "/papers/{paper_id:paper}.md",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/markdown": {"schema": {"type": "string"}}}},
+        404: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "no such paper"},
+        422: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "an id that cannot be one"},
+    },
+    tags=["papers"],
+    summary="One paper as Markdown",
+)
+def markdown(
+    page: ThePage,
+    paper_id: Annotated[str, Path(description="arXiv id, slug, or p and a number", pattern=f"^(?:{PAPER_ID})$")],
+) -> Response:
+    """The paper as Markdown."""
+    with page.database.reading() as session:
+        entry = find_entry(session, paper_id)
+    text = markdown_page.write(entry, page.evidence.get(entry.slug or ""), page.settings.address())
+    return Response(text, media_type="text/markdown; charset=utf-8")
+
+
+@router.get("/papers/{paper_id:paper}", include_in_schema=False)
+def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Response:
+    """A paper's page. Versions and slugs lead to its one address."""
+    with page.database.reading() as session:
+        entry = find_entry(session, paper_id)
+        if name_of(entry) != paper_id:
+            return RedirectResponse(paper_path(entry), status_code=301)
+        threads = discussion(session, entry.id)
+        run = last_public_run(session, entry.id)
+        similar = similar_entries(page, session, entry.id)
+        shown = reactions(session, user, [entry])
+    return render(
+        request,
+        "paper/paper.html",
+        entry=entry,
+        paper=page.papers.get(entry.slug or ""),
+        evidence=page.evidence.get(entry.slug or ""),
+        threads=threads,
+        run=run,
+        similar=similar,
+        shown_authors=SHOWN_AUTHORS,
+        **shown,
+    )
+
+
+def last_public_run(session: OrmSession, entry_id: int) -> Job | None:
+    """The newest finished run on bundled input: what was made from a reader's own file is theirs."""
+    found = session.scalars(
+        select(Job)
+        .where(Job.entry_id == entry_id, Job.status == "finished")
+        .order_by(Job.finished.desc(), Job.id)
+        .limit(RECENT_RUNS)
+    )
+    return next((job for job in found if not job.uploads), None)
+
+
+def similar_entries(page: Page, session: OrmSession, entry_id: int) -> list[Entry]:
+    """The papers nearest in meaning, nearest first."""
+    ids = [other for other, _ in page.search.similar(entry_id, limit=SIMILAR)]
+    found = {e.id: e for e in session.scalars(select(Entry).where(Entry.id.in_(ids), Entry.hidden.is_(False)))}
+    return [found[i] for i in ids if i in found]

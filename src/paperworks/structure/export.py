@@ -1,0 +1,256 @@
+"""What form a pruned model can be stored in: the stock architecture where it is uniform, its own record elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+
+from paperworks.errors import InputError
+from paperworks.structure.families import Family
+from paperworks.structure.layers_pruned import (
+    BLOCK_ENDS,
+    head_size,
+    kept_pairs,
+    linear_at,
+    rotary_pairs,
+    trained_record,
+)
+from paperworks.structure.modeling_pruned import PRUNED_CLASSES
+from paperworks.structure.units import base_of, family_of, records_of, stream_width
+
+HEADS_FIXED_BY_WIDTH = ("gpt2", "opt", "bert")
+"""Stock classes that take a head's width from hidden size and number of heads: neither can change without the other."""
+
+
+def stock_config(model: Any) -> Any | None:
+    """The plain configuration that describes a pruned model, or None where the stock class cannot have its shape.
+
+    All layers must be equal, and what is left must be whole heads, feed-forward channels and, behind RMS norms,
+    dimensions of the stream. ``LlamaConfig`` wants a hidden size that is a multiple of its heads.
+    """
+    base, family, records = base_of(model), family_of(model), records_of(model)
+    first, config = records[0], base.config
+    trained = trained_record(config, family)
+    if any(record != first for record in records) or not first["heads"] or not first["ffn"]:
+        return None
+    if any(first[name] is not None for name in ("qk", "v", *BLOCK_ENDS)):
+        return None
+    heads_changed = (first["heads"], first["kv_heads"]) != (trained["heads"], trained["kv_heads"])
+    width = stream_width(model)
+    if width != config.hidden_size and (family.norm != "rms" or family.qk_norms or family.gain_offset):
+        return None
+    if heads_changed and family.model_type in HEADS_FIXED_BY_WIDTH:
+        return None
+    stock_class = getattr(transformers, family.config_class)
+    fields = _plain(config)
+    keys = {"num_attention_heads": first["heads"], family.width_key: first["ffn"]}
+    if "num_key_value_heads" in fields:
+        keys["num_key_value_heads"] = first["kv_heads"]
+    if heads_changed or width != config.hidden_size:
+        keys |= {"head_dim": head_size(config), "hidden_size": width}
+        if width != config.hidden_size:
+            keys["rms_norm_eps"] = config.rms_norm_eps * config.hidden_size / width
+    for name, value in keys.items():
+        fields[stock_class.attribute_map.get(name, name)] = value
+    fields["architectures"] = [family.model_class]
+    try:
+        made = stock_class(**fields)
+        with torch.device("meta"):
+            skeleton = getattr(transformers, family.model_class)(made, **_pooling(base))
+    except (ValueError, TypeError, StrictDataclassError):  # what the stock class does not accept, it refuses by itself
+        return None
+    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (base, skeleton)]
+    return made if shapes[0] == shapes[1] else None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The fields of a configuration without those that only ours have."""
+    fields = config.to_dict()
+    for name in ("layer_widths", "hidden_width", "auto_map", "model_type", "add_pooling_layer", "transformers_version",
+                 "layer_types" if len(set(fields.get("layer_types") or [0])) == 1 else ""):  # fmt: skip
+        fields.pop(name, None)
+    return fields
+
+
+def _pooling(base: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if getattr(base, "pooler", False) is None else {}
+
+
+def as_stock(model: Any, config: Any | None = None) -> Any:
+    """The same weights in an instance of the stock class (shared, not copied).
+
+    Raises InputError where there is no plain configuration for them.
+    """
+    config = stock_config(model) if config is None else config
+    if config is None:
+        raise InputError("level", "stock", "layers of equal widths (uniform_export makes them so), or level 'code'")
+    base, family = base_of(model), family_of(model)
+    stock_class = getattr(transformers, family.model_class)
+    with torch.device("meta"):
+        stock = stock_class(copy.deepcopy(config), **_pooling(base))
+    stock.load_state_dict(base.state_dict(), strict=False, assign=True)
+    stock.tie_weights()
+    owners = dict(base.named_modules())
+    for name, module in stock.named_modules():
+        for leaf, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:  # buffers that no checkpoint holds: rotary frequencies, position ids
+                setattr(module, leaf, getattr(owners[name], leaf))
+    stock.generation_config = getattr(base, "generation_config", None)
+    return stock.train(base.training)
+
+
+def per_layer_config(model: Any) -> dict[int, dict[str, int]]:
+    """The widths as ``per_layer_config`` of transformers: {layer: {field: value}}, with the fields that differ.
+
+    For architectures that read it (as of transformers 5.23: Gemma-4, Step-3.7 and others, not the families here).
+
+    Raises InputError for what that format has no word for: a part of the stream, of the rotary pairs, or of the values
+    alone.
+    """
+    family, records, config = family_of(model), records_of(model), base_of(model).config
+    trained = trained_record(config, family)
+    found: dict[int, dict[str, int]] = {}
+    for number, record in enumerate(records):
+        odd = [name for name in ("qk", "v", *BLOCK_ENDS) if record[name] is not None]
+        if odd:
+            raise InputError(f"layer_widths[{number}].{odd[0]}", record[odd[0]], "None: whole heads and channels only")
+        names = {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "ffn": "intermediate_size"}
+        changes = {word: record[name] for name, word in names.items() if record[name] != trained[name]}
+        if changes:
+            found[number] = changes
+    return found
+
+
+def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multiple_of: int = 1) -> Any:
+    """A model of the stock class that computes the same: narrower layers are filled up with units of zeros.
+
+    Parameters
+    ----------
+    model : a stock or pruned model without adapters.
+    mode : ``max`` gives every layer the largest widths that any layer has; ``round`` also rounds the feed-forward up to
+        ``multiple_of`` (and to no more than it was trained with, where that is less).
+    multiple_of : of feed-forward channels, such as 64 or 128 for tensor-parallel serving; needs ``round``.
+
+    Returns
+    -------
+    a new model; the weights are copies. Where the widths agree with those trained, so does the configuration.
+
+    Raises
+    ------
+    InputError : layers that no stock class can have: another width of the stream behind LayerNorms, or other numbers
+        of heads in families whose heads take their width from them.
+    """
+    if mode not in ("max", "round"):
+        raise InputError("mode", mode, "max or round")
+    if multiple_of < 1 or (multiple_of > 1 and mode == "max"):
+        raise InputError("multiple_of", multiple_of, "1, or more with mode 'round'")
+    base, family, records = base_of(model), family_of(model), records_of(model)
+    if base is not model:
+        raise InputError("model", type(model).__name__, "merged adapters (merge_and_unload)")
+    config = base.config
+    trained = trained_record(config, family)
+    size = max(record["heads"] // record["kv_heads"] for record in records if record["kv_heads"])
+    groups = max(record["kv_heads"] for record in records)
+    if family.model_type in HEADS_FIXED_BY_WIDTH:
+        groups, size = trained["kv_heads"], 1
+    ffn = max(max(record["ffn"] for record in records), 1)
+    if mode == "round":
+        ffn = -(-ffn // multiple_of) * multiple_of
+        ffn = trained["ffn"] if ffn > trained["ffn"] and trained["ffn"] % multiple_of == 0 else ffn
+    uniform = {**trained, "heads": groups * size, "kv_heads": groups, "ffn": ffn}
+    made = copy.deepcopy(config)
+    made.__class__ = PRUNED_CLASSES[family.model_type].config_class  # type: ignore[attr-defined]
+    made.layer_widths = [dict(uniform) for _ in records]
+    made.hidden_width = getattr(config, "hidden_width", None)
+    with torch.device("meta"):
+        wide: Any = PRUNED_CLASSES[family.model_type](made, **_pooling(base))
+    weights = {name: value for name, value in base.state_dict().items() if not name.startswith(f"{family.layers}.")}
+    for number, record in enumerate(records):
+        weights |= _padded_layer(base, family, number, record, uniform, wide)
+    norm_names = [name for name, _ in wide.named_parameters() if name not in weights]
+    weights |= {name: base.get_parameter(name) for name in norm_names}
+    if family.qk_norms and any(record["qk"] is not None for record in records):
+        raise InputError("model", "rotary pairs cut behind a norm of the heads", "a model whose heads are whole")
+    wide.load_state_dict({n: t.detach().clone() for n, t in weights.items()}, strict=False, assign=True)
+    wide.tie_weights()
+    owners = dict(base.named_modules())
+    for name, module in wide.named_modules():
+        for leaf, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_meta:
+                setattr(module, leaf, getattr(owners[name], leaf).clone())
+    wide.generation_config = getattr(base, "generation_config", None)
+    return as_stock(wide.train(base.training))
+
+
+def _padded_layer(
+    base: Any, family: Family, number: int, old: dict[str, Any], new: dict[str, Any], wide: Any
+) -> dict[str, torch.Tensor]:
+    """Every matrix of a layer, laid into zeros of the uniform size."""
+    config = base.config
+    hd, pairs = head_size(config), rotary_pairs(config, family)
+    width = stream_width(base)
+    prefix = f"{family.layers}.{number}."
+    turned, _ = kept_pairs(old, config, family)
+    if old["qk"] is None:
+        channels = torch.arange(hd)
+    else:
+        ids = torch.tensor(old["qk"])
+        first, still = ids[:turned], ids[turned:] - pairs + 2 * pairs
+        channels = torch.cat([first, first + pairs, still])
+    values = torch.arange(hd if old["v"] is None else old["v"])
+    group = old["heads"] // old["kv_heads"] if old["kv_heads"] else 0
+    new_group = new["heads"] // new["kv_heads"]
+    heads = torch.tensor([k * new_group + g for k in range(old["kv_heads"]) for g in range(group)], dtype=torch.int64)
+    kv_heads = torch.arange(old["kv_heads"])
+
+    def rows(which: torch.Tensor, inner: torch.Tensor, offset: int = 0) -> torch.Tensor:
+        return (which[:, None] * hd + inner[None, :]).flatten() + offset
+
+    query, key, value = rows(heads, channels), rows(kv_heads, channels), rows(kv_heads, values)
+    if len(family.attention.inputs) == 1:
+        key = key + new["heads"] * hd
+        value = value + (new["heads"] + new["kv_heads"]) * hd
+        outputs = [torch.cat([query, key, value])]
+    else:
+        outputs = [query, key, value]
+    core = base.get_submodule(prefix + family.core)
+    mlp = base.get_submodule(prefix + family.mlp) if family.mlp else None
+    ends = {
+        "attention_in": getattr(core, "stream_reads", None),
+        "attention_out": getattr(core, "stream_writes", None),
+        "feed_forward_in": getattr(mlp, "stream_reads", None),
+        "feed_forward_out": getattr(mlp, "stream_writes", None),
+    }
+    whole = torch.arange(width)
+    places = {name: whole if index is None else index.cpu() for name, index in ends.items()}
+    ffn = torch.arange(old["ffn"])
+    gate_up = torch.cat([ffn, ffn + new["ffn"]]) if family.fused_gate_up else ffn
+    laid: list[tuple[str, torch.Tensor, torch.Tensor]] = [
+        (path, index, places["attention_in"]) for path, index in zip(family.attention.inputs, outputs, strict=True)
+    ]
+    laid.append((family.attention.outputs[0], places["attention_out"], rows(heads, values)))
+    laid += [(path, gate_up, places["feed_forward_in"]) for path in family.feed_forward.inputs]
+    laid.append((family.feed_forward.outputs[0], places["feed_forward_out"], ffn))
+    found: dict[str, torch.Tensor] = {}
+    for path, out_index, in_index in laid:
+        module, target = linear_at(base, prefix + path), wide.get_submodule(prefix + path)
+        found |= {f"{prefix}{path}.{leaf}": t for leaf, t in _laid(module, target, out_index, in_index).items()}
+    return found
+
+
+def _laid(module: nn.Module, target: nn.Module, out_index: torch.Tensor, in_index: torch.Tensor) -> dict[str, Any]:
+    old: Any = module
+    device = old.weight.device
+    rows, columns = (in_index, out_index) if hasattr(module, "nf") else (out_index, in_index)
+    weight = old.weight.new_zeros(target.weight.shape)  # type: ignore[arg-type]
+    weight[rows.to(device)[:, None], columns.to(device)[None, :]] = old.weight.detach()
+    found = {"weight": weight}
+    if old.bias is not None:
+        found["bias"] = old.bias.new_zeros(weight.shape[1] if hasattr(module, "nf") else weight.shape[0])
+        found["bias"][out_index.to(device)] = old.bias.detach()
+    return found

@@ -1,0 +1,280 @@
+"""How much each unit matters: first- and second-order Taylor, magnitude, activation norm, random; and each layer.
+
+``IndexMap.reduce`` makes unit scores of scores per position, so that every query head of a group counts for its own
+key-value head (a fold by reshape adds up the wrong ones where groups hold several heads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional
+
+from paperworks.errors import InputError
+from paperworks.structure.families import Family
+from paperworks.structure.layers_pruned import linear_at
+from paperworks.structure.units import Key, Slice, Units, UnitSet, base_of, family_of
+from paperworks.training.losses import Loss, next_token_loss
+
+Scores = dict[Key, torch.Tensor]
+"""float64 [n_units] for every unit set: higher matters more."""
+Taylor = Literal["param_first", "param_second", "param_mix", "vectorize"]
+Reduction = Literal["sum", "mean", "max", "prod", "first"]
+
+
+def parameter_at(model: Any, piece: Slice) -> torch.nn.Parameter:
+    """The parameter that a slice is of, inside its adapter where it has one."""
+    return getattr(linear_at(base_of(model), piece.module), piece.param.rpartition(".")[2])
+
+
+def score_reduce(saliency: torch.Tensor, piece: Slice, *, signed: bool = False) -> torch.Tensor:
+    """Sum of an elementwise saliency over the positions of each unit of a slice, float64 [n_units].
+
+    ``signed``: the absolute value of the sum is taken, for each unit (``vectorize``).
+    """
+    others = [axis for axis in range(saliency.ndim) if axis != piece.axis]
+    along = saliency.sum(others, dtype=torch.float64) if others else saliency.double()
+    reduced = piece.index.reduce(along)
+    return reduced.abs() if signed else reduced
+
+
+def combine(members: Iterable[torch.Tensor], how: Reduction = "sum") -> torch.Tensor:
+    """One score for each unit out of those of its member matrices."""
+    stacked = torch.stack(list(members))
+    if how == "first":
+        return stacked[0]
+    if how in ("sum", "mean"):
+        return stacked.sum(0) if how == "sum" else stacked.mean(0)
+    if how in ("max", "prod"):
+        return stacked.amax(0) if how == "max" else stacked.prod(0)
+    raise InputError("reduction", how, "sum, mean, max, prod or first")
+
+
+def _scored(model: Any, units: Units, saliency: Callable[[torch.nn.Parameter], torch.Tensor], how: Reduction,
+            *, signed: bool = False, biases: bool = True) -> Scores:  # fmt: skip
+    found: Scores = {}
+    for key, unit_set in units.items():
+        members = [piece for piece in unit_set.slices if biases or not piece.param.endswith(".bias")]
+        if not members:
+            raise InputError("units", f"{key[1]}, which has no parameters of its own", "units of weights")
+        scores = combine((score_reduce(saliency(parameter_at(model, p)), p, signed=signed) for p in members), how)
+        if not bool(torch.isfinite(scores).all()):
+            raise InputError(
+                f"scores of {key}", "NaN or infinite values", "finite weights and gradients: a wider dtype?"
+            )
+        found[key] = scores.cpu()
+    return found
+
+
+class TaylorScores:
+    """Gradients of a calibration loss on the weights of the units, and the scores they give.
+
+    ``with TaylorScores(model, units) as taylor: taylor.add(batch); scores = taylor.scores("param_first")``
+
+    Gradients are switched on for the units' weights while the context lasts (also where they are frozen), accumulated
+    in float32 outside ``.grad``, and gone afterwards. Memory: one float32 copy of those weights, a second one for the
+    modes with a second order.
+
+    - ``param_first``: |w g|; ``param_second``: |w h w| with h the mean over batches of g^2 (a diagonal Fisher matrix);
+      ``param_mix``: |w g - w h w / 2|; ``vectorize``: |sum of w g| over each row or column of a unit.
+    """
+
+    def __init__(self, model: Any, units: Units, *, second_order: bool = False) -> None:
+        self.model, self.units, self.second_order = model, units, second_order
+        self.batches = 0
+        pieces = [piece for unit_set in units.values() for piece in unit_set.slices]
+        self._parameters = {id(p): p for p in (parameter_at(model, piece) for piece in pieces)}
+        self._first: dict[int, torch.Tensor] = {}
+        self._second: dict[int, torch.Tensor] = {}
+
+    def __enter__(self) -> TaylorScores:
+        self._flags = {name: p.requires_grad for name, p in self.model.named_parameters()}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in self._parameters)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self._flags.get(name, True))
+        self._first.clear()
+        self._second.clear()
+
+    def add(self, batch: Mapping[str, torch.Tensor], loss: Loss | None = None) -> float:
+        """One backward pass through the mean loss of a batch, added to the sums. Returns the loss.
+
+        ``loss(model, batch) -> (sum, count)``; None is the next-token loss.
+        """
+        total, count = (next_token_loss if loss is None else loss)(self.model, batch)
+        value = total / count
+        if not bool(torch.isfinite(value)):
+            raise InputError("calibration", f"a loss of {float(value)}", "a finite loss: a wider dtype?")
+        parameters = list(self._parameters.values())
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is None:
+                gradient = torch.zeros_like(parameter)
+            _accumulate(self._first, parameter, gradient.float())
+            if self.second_order:
+                _accumulate(self._second, parameter, gradient.float().square())
+        self.batches += 1
+        return float(value.detach())
+
+    def scores(self, mode: Taylor = "param_first", reduction: Reduction = "sum") -> Scores:
+        """Scores of all units, float64."""
+        if self.batches == 0:
+            raise InputError("calibration", "no batches", "at least one")
+        if mode not in ("param_first", "param_second", "param_mix", "vectorize"):
+            raise InputError("taylor", mode, "param_first, param_second, param_mix or vectorize")
+        if mode in ("param_second", "param_mix") and not self.second_order:
+            raise InputError("second_order", False, f"True for {mode}")
+
+        def saliency(parameter: torch.nn.Parameter) -> torch.Tensor:
+            w, g = parameter.detach().float(), self._first[id(parameter)]
+            if mode == "vectorize":
+                return w * g
+            if mode == "param_first":
+                return (w * g).abs()
+            h = self._second[id(parameter)] / self.batches
+            return (w * h * w).abs() if mode == "param_second" else (w * g - 0.5 * w * h * w).abs()
+
+        return _scored(self.model, self.units, saliency, reduction, signed=mode == "vectorize")
+
+
+def _accumulate(sums: dict[int, torch.Tensor], parameter: torch.nn.Parameter, value: torch.Tensor) -> None:
+    if id(parameter) in sums:
+        sums[id(parameter)] += value
+    else:
+        sums[id(parameter)] = value.clone()
+
+
+@torch.no_grad()
+def magnitude_scores(model: Any, units: Units, norm: Literal[1, 2] = 2, reduction: Reduction = "sum") -> Scores:
+    """Sum of |w| (``norm`` 1), or of w^2 (``norm`` 2, the square of the usual norm), of every unit."""
+    if norm not in (1, 2):
+        raise InputError("norm", norm, "1 or 2")
+
+    def saliency(parameter: torch.nn.Parameter) -> torch.Tensor:
+        weight = parameter.detach().float()
+        return weight.abs() if norm == 1 else weight.square()
+
+    return _scored(model, units, saliency, reduction)
+
+
+def random_scores(units: Units, generator: torch.Generator) -> Scores:
+    """Uniform noise from ``generator``."""
+    return {key: torch.rand(s.n_units, generator=generator, dtype=torch.float64) for key, s in units.items()}
+
+
+@torch.no_grad()
+def activation_scores(
+    model: Any, units: Units, batches: Iterable[Mapping[str, torch.Tensor]], power: Literal[1, 2] = 2
+) -> Scores:
+    """Mean of |a|^power over tokens, summed over a unit's positions at its gates (what down or o reads, ...).
+
+    Padding (attention mask 0) is left out. Forward passes only.
+    """
+    base = base_of(model)
+    sums: dict[tuple[Key, int], torch.Tensor] = {}
+    current: dict[str, torch.Tensor | None] = {"mask": None}
+    tokens, handles = 0, []
+
+    def watch(key: Key, number: int, unit_set: UnitSet) -> None:
+        gate = unit_set.gates[number]
+
+        def note(x: torch.Tensor) -> None:
+            rows = x.flatten(0, -2) if current["mask"] is None else x[current["mask"].to(x.device).bool()]
+            value = rows.float().abs().pow(power).sum(0, dtype=torch.float64)
+            sums[key, number] = sums.get((key, number), 0) + value
+
+        module = base.get_submodule(gate.module)
+        if gate.side == "in":
+            handles.append(module.register_forward_pre_hook(lambda m, args: note(args[0])))
+        else:
+            handles.append(module.register_forward_hook(lambda m, args, out: note(out)))
+
+    for key, unit_set in units.items():
+        for number in range(len(unit_set.gates)):
+            watch(key, number, unit_set)
+    mode = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            mask = batch.get("attention_mask")
+            current["mask"] = mask
+            model(input_ids=batch["input_ids"], attention_mask=mask)
+            tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
+    finally:
+        model.train(mode)
+        for handle in handles:
+            handle.remove()
+    if tokens == 0:
+        raise InputError("calibration", "no tokens", "at least one batch")
+    found = {}
+    for key, unit_set in units.items():
+        parts = [gate.index.reduce(sums[key, i].cpu() / tokens) for i, gate in enumerate(unit_set.gates)]
+        found[key] = combine(parts)
+        if not bool(torch.isfinite(found[key]).all()):
+            raise InputError(f"activations of {key}", "NaN or infinite values", "finite activations: a wider dtype?")
+    return found
+
+
+class LayerChange:
+    """How much each layer changes the stream, from its input x and output y: forward hooks while the context lasts.
+
+    ``with LayerChange(model, "cosine") as change: model(...); importance = change.importance()``
+
+    - ``cosine``: -mean cos(x, y); ``euclidean``, ``manhattan``: mean distance of x and y. Higher: the layer matters
+      more. In float32 over tokens that ``set_mask`` does not call padding.
+    """
+
+    def __init__(self, model: Any, metric: Literal["cosine", "euclidean", "manhattan"] = "cosine") -> None:
+        if metric not in ("cosine", "euclidean", "manhattan"):
+            raise InputError("layer_importance", metric, "cosine, euclidean or manhattan")
+        family: Family = family_of(model)
+        self.layers = list(base_of(model).get_submodule(family.layers))
+        self.metric = metric
+        self.sums = torch.zeros(len(self.layers), dtype=torch.float64)
+        self.count = torch.zeros(len(self.layers), dtype=torch.int64)
+        self._mask: torch.Tensor | None = None
+        self._handles: list[Any] = []
+
+    def set_mask(self, mask: torch.Tensor | None) -> None:
+        """The attention mask [b, T] of the batches that follow (0: padding)."""
+        self._mask = mask
+
+    def __enter__(self) -> LayerChange:
+        for number, layer in enumerate(self.layers):
+            hook = self._hook(number)
+            self._handles.append(layer.register_forward_hook(hook, with_kwargs=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _hook(self, number: int) -> Callable[..., None]:
+        @torch.no_grad()
+        def note(module: Any, args: Any, kwargs: Any, out: Any) -> None:
+            x = (args[0] if args else kwargs["hidden_states"]).float()
+            y = (out[0] if isinstance(out, tuple) else out).float()
+            if self.metric == "cosine":
+                value = -functional.cosine_similarity(x, y, dim=-1)
+            else:
+                value = (y - x).norm(p=2 if self.metric == "euclidean" else 1, dim=-1)
+            if self._mask is not None:
+                value = value[self._mask.to(value.device).bool()]
+            self.sums[number] += float(value.sum(dtype=torch.float64))
+            self.count[number] += value.numel()
+
+        return note
+
+    def importance(self) -> torch.Tensor:
+        """float64 [layers]. Raises InputError without tokens, or where activations were not finite."""
+        if int(self.count.min()) == 0:
+            raise InputError("calibration", "no tokens", "at least one forward pass inside the context")
+        found = self.sums / self.count
+        if not bool(torch.isfinite(found).all()):
+            raise InputError("activations", "NaN or infinite values", "finite activations: a wider dtype?")
+        return found

@@ -1,0 +1,95 @@
+"""Databases of both kinds, and an encoder whose meaning is known."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from paperworks.page.database import Database, open_database
+from paperworks.page.feed import IncomingPaper, upsert
+
+CONCEPTS = {
+    "car": 0, "automobile": 0, "vehicle": 0, "cat": 1, "feline": 1, "kitten": 1, "boat": 2, "ship": 2, "tree": 3,
+    "forest": 3, "music": 4, "song": 4,
+}  # fmt: skip
+
+
+class ConceptEncoder:
+    """Words of one concept have one direction; a word of none has a small direction of its own."""
+
+    name = "concepts"
+    dimensions = 48
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        self.encoded += texts
+        vectors = np.full((len(texts), self.dimensions), 1e-3, np.float32)
+        for row, one in enumerate(texts):
+            for word in one.lower().split():
+                plain = word.strip('.,:"')
+                if plain in CONCEPTS:
+                    vectors[row, CONCEPTS[plain]] += 1
+                else:
+                    vectors[row, 8 + sum(plain.encode()) % 40] += 0.05
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def encoder() -> ConceptEncoder:
+    return ConceptEncoder()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A fresh database: SQLite, and PostgreSQL where PAPERWORKS_TEST_POSTGRES names a server."""
+    if request.param == "sqlite":
+        opened = open_database(f"sqlite:///{tmp_path / 'page.sqlite'}")
+        yield opened
+        opened.close()
+        return
+    server = os.environ.get("PAPERWORKS_TEST_POSTGRES")
+    if not server:
+        pytest.skip("PAPERWORKS_TEST_POSTGRES is not set (scripts/temporary_postgres.py sets it)")
+    name = f"test_{secrets.token_hex(6)}"
+    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    opened = open_database(make_url(server).set(database=name).render_as_string(hide_password=False))
+    try:
+        yield opened
+    finally:
+        opened.close()
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+PAPERS = [
+    IncomingPaper(
+        "Racing a car on ice", "The automobile slides. Tyres matter.", tags=["cars", "ice"], organisation="ETH"
+    ),
+    IncomingPaper("The feline mind", "What a kitten learns in its first weeks of play.", tags=["cats"]),
+    IncomingPaper("Ship routing", "Routes of a boat across an ocean of <b>waves</b> & wind.", tags=["boats", "ice"]),
+    IncomingPaper(
+        "Counting trees", "A forest seen from above, one tree at a time.", tags=["trees"], organisation="ETH"
+    ),
+    IncomingPaper("Writing a song", "Music from rules. Rules from music.", tags=["music"]),
+    IncomingPaper("Ice cores of Antarctica", "Layers of snow tell of old summers.", tags=["ice"]),
+]
+
+
+@pytest.fixture
+def papers(database: Database) -> list[int]:
+    """Six papers; their ids."""
+    with database.session() as session:
+        for paper in PAPERS:
+            assert upsert(session, paper) == "added"
+        return list(session.scalars(text("SELECT id FROM entries ORDER BY id")))
