@@ -1,0 +1,170 @@
+"""Reading traces: plain text, CSV, oracleGeneral, MSR Cambridge, Twitter, Wikimedia, Parrot's SPEC files, numpy arrays.
+
+Compressed files (.gz, .bz2, .xz, .zst, .lz4) are read as they are. A line or record that cannot be read is an error
+that names the file and the line; nothing is skipped in silence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from paperworks.errors import InputError, nearest
+from paperworks.papers.paging.tables import (
+    UNREADABLE,
+    Columns,
+    Part,
+    open_file,
+    pages_of,
+    read_csv,
+    read_msr,
+    read_parrot,
+    read_table,
+    size_note,
+)
+from paperworks.papers.paging.trace import Trace, number_pages
+
+Format = Literal["auto", "text", "csv", "oracle-general", "msr", "twitter", "wikimedia", "parrot", "npy"]
+FORMATS: tuple[str, ...] = ("auto", "text", "csv", "oracle-general", "msr", "twitter", "wikimedia", "parrot", "npy")
+ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+
+
+def read_trace(
+    path: Path | str,
+    format: Format = "auto",
+    *,
+    columns: Columns | None = None,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    skip: int = 0,
+    limit: int | None = None,
+    page_bytes: int = 4096,
+    operations: Literal["all", "read", "write"] = "all",
+    line_bytes: int = 64,
+    ignore_size: bool = True,
+) -> Trace:
+    """Read a trace of page requests.
+
+    Parameters
+    ----------
+    format : ``text`` (one id per line), ``csv`` (see ``columns``), ``oracle-general`` (libCacheSim's 24-byte records),
+        ``msr`` (block I/O: timestamp, host, disk, Read or Write, offset, bytes, response time), ``twitter`` (time, key,
+        key size, value size, client, op, TTL), ``wikimedia`` (id, size, time), ``parrot`` (pc, address in hexadecimal),
+        ``npy`` (an array of ids). ``auto`` goes by the name: .npy, .csv, .tsv, oracleGeneral; text otherwise.
+    columns : the columns of a CSV; by default the header's ``id`` (or ``key``, ``obj_id``, ``page``), or the only one.
+    delimiter : tab, comma, ``|``, ``:`` or ``;``; found in the first line by default.
+    header : whether the first line of a CSV names its columns; by default, whether it has no digit-only field.
+    skip, limit : leave out this many requests at the start, and read at most so many (records of the file).
+    page_bytes : the page size of ``msr``; a request over several pages becomes one request for each.
+    operations : of ``msr``: reads, writes, or both.
+    line_bytes : the cache line of ``parrot``.
+    ignore_size : take objects as pages of one size, with a note, when the file has sizes. False makes that an error.
+
+    Raises InputError naming the file, and the line or byte at fault.
+    """
+    path = Path(path)
+    if format not in FORMATS:
+        raise InputError("format", repr(format), f"one of {', '.join(FORMATS)}{nearest(str(format), FORMATS)}")
+    for name, value, least in (
+        ("skip", skip, 0),
+        ("limit", 1 if limit is None else limit, 1),
+        ("page_bytes", page_bytes, 1),
+        ("line_bytes", line_bytes, 1),
+    ):
+        if value < least:
+            raise InputError(name, value, f"at least {least}")
+    if not path.is_file():
+        raise InputError("trace", f"{path}, which is not a file", "a trace file")
+    if path.stat().st_size == 0:
+        raise InputError("trace", f"{path}, which is empty", "at least one request")
+    kind = _guess(path) if format == "auto" else format
+    part = Part(skip, limit)
+    if kind == "npy":
+        trace = _read_npy(path, part)
+    elif kind == "oracle-general":
+        trace = _read_oracle_general(path, part, ignore_size)
+    elif kind == "text":
+        trace = pages_of(path, read_table(path, part, "\x1f", False, [0])[0], (), line=1 + skip)
+    elif kind == "msr":
+        trace = read_msr(path, part, page_bytes, operations)
+    elif kind == "parrot":
+        trace = read_parrot(path, part, line_bytes)
+    else:
+        if kind == "twitter":
+            columns, delimiter, header = Columns(id=1, size=3, op=5, time=0), ",", False
+        elif kind == "wikimedia" and columns is None:
+            columns = Columns(id=0, size=1, time=2)
+        trace = read_csv(path, part, columns, delimiter, header, ignore_size)
+    if not len(trace):
+        raise InputError("trace", f"{path}, with no requests left", "at least one request")
+    return trace
+
+
+def write_oracle_general(trace: Trace, path: Path | str) -> None:
+    """Write a trace for libCacheSim: 24 bytes per request, all sizes 1, with the next access of each object (-1: none).
+
+    Integer ids are kept (modulo 2**64); others become the page number plus one. Raises InputError if ``path`` exists.
+    """
+    from paperworks.papers.paging.optimum import next_requests
+
+    path = Path(path)
+    if path.exists():
+        raise InputError("path", f"{path}, which exists", "a new file (nothing is overwritten)")
+    records = np.zeros(len(trace), ORACLE_GENERAL)
+    ids = trace.ids if trace.ids.dtype.kind in "iu" else np.arange(1, trace.distinct + 1)
+    records["time"] = np.arange(len(trace)) & 0xFFFFFFFF
+    records["id"] = ids.astype(np.uint64)[trace.pages]
+    records["size"] = 1
+    following = next_requests(trace)
+    records["next"] = np.where(following == len(trace), -1, following)
+    aside = path.with_name(f".{path.name}.partial")
+    records.tofile(aside)
+    aside.rename(path)
+
+
+def _guess(path: Path) -> str:
+    name = path.name.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    if name.endswith(".npy"):
+        return "npy"
+    if "oraclegeneral" in name.replace("_", "").replace("-", ""):
+        return "oracle-general"
+    return "csv" if name.endswith((".csv", ".tsv")) else "text"
+
+
+# -- records and arrays --------------------------------------------------------------------------------------------
+
+
+def _read_npy(path: Path, part: Part) -> Trace:
+    try:
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError("trace", f"{path} ({error})", "a numpy array of page ids") from None
+    return Trace.of(np.asarray(ids)[part.slice] if ids.ndim == 1 else ids, path.name)
+
+
+def _read_oracle_general(path: Path, part: Part, ignore_size: bool) -> Trace:
+    width = ORACLE_GENERAL.itemsize
+    wanted = -1 if part.limit is None else (part.skip + part.limit) * width
+    try:
+        with open_file(path) as stream:
+            data = stream.read(None if wanted < 0 else wanted)
+    except UNREADABLE as error:
+        raise InputError("trace", f"{path} ({error})", "an oracleGeneral file that unpacks") from None
+    if len(data) % width:
+        whole = len(data) - len(data) % width
+        raise InputError(
+            "trace",
+            f"{path} with {len(data)} bytes: its record {whole // width}, at byte {whole}, is cut off",
+            f"records of {width} bytes",
+        )
+    records = np.frombuffer(data, ORACLE_GENERAL)[part.skip :]
+    if not len(records):
+        raise InputError("trace", f"{path}, with no requests left", "at least one request")
+    notes = size_note(path, bool((records["size"] != 1).any()), ignore_size)
+    pages, first = number_pages(np.ascontiguousarray(records["id"]))
+    return Trace(pages, records["id"][first].copy(), path.name, notes)

@@ -1,0 +1,190 @@
+"""Trace formats: what is read, and what is said about what cannot be read."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+
+import numpy as np
+import pyarrow
+import pytest
+
+from paperworks.errors import InputError
+from paperworks.papers.paging import Columns, Trace, belady, read_trace, sample_trace, write_oracle_general
+from paperworks.papers.paging.optimum import next_requests
+from paperworks.papers.paging.readers import ORACLE_GENERAL
+
+
+def pages_of(trace):
+    return trace.ids[trace.pages].tolist()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_text(write):
+    trace = read_trace(write("a.txt", "b, c\nd\r\nb, c\nnone\n"))
+    assert pages_of(trace) == ["b, c", "d", "b, c", "none"]
+    assert trace.pages.tolist() == [0, 1, 0, 2]
+    numbers = read_trace(write("n.txt", "12\n-3\n12\n0\n"))
+    assert numbers.ids.dtype == np.int64
+    assert pages_of(numbers) == [12, -3, 12, 0]
+    # 007 is another id than 7: numbers that would not come back as they were written stay text.
+    assert pages_of(read_trace(write("z.txt", "007\n7\n"))) == ["007", "7"]
+
+
+@pytest.mark.parametrize("packed", ["gz", "bz2", "xz", "zst"])
+def test_packed_files(write, packed):
+    text = b"1\n2\n1\n" * 500
+    if packed == "zst":
+        data = pyarrow.compress(text, codec="zstd", asbytes=True)
+    else:
+        data = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[packed](text)
+    assert pages_of(read_trace(write(f"a.txt.{packed}", data))) == [1, 2, 1] * 500
+    with pytest.raises(InputError, match=r"a\.txt"):
+        read_trace(write(f"a.txt.{packed}", b"\x01" + data[1 : len(data) // 2]))
+
+
+def test_parts_of_a_file(write):
+    path = write("a.txt", "".join(f"{i}\n" for i in range(100)))
+    assert pages_of(read_trace(path, skip=10, limit=3)) == [10, 11, 12]
+    assert len(read_trace(path, limit=1000)) == 100
+    with pytest.raises(InputError, match="no requests left"):
+        read_trace(path, skip=100)
+    with pytest.raises(InputError, match="limit: found 0"):
+        read_trace(path, limit=0)
+
+
+def test_csv(write):
+    path = write("a.csv", 'time,"id",size,op\n1,a,3,get\n2,b,4,SET\n3,a,3,delete\n4,c,1,get\n')
+    trace = read_trace(path)
+    assert pages_of(trace) == ["a", "b", "c"]
+    assert any("1 deletes" in n for n in trace.notes)
+    assert any("sizes" in n for n in trace.notes)
+    with pytest.raises(InputError, match="ignore_size"):
+        read_trace(path, ignore_size=False)
+    assert pages_of(read_trace(path, columns=Columns("time"))) == [1, 2, 3, 4]
+    with pytest.raises(InputError, match="did you mean 'time'"):
+        read_trace(path, columns=Columns("tim"))
+
+
+@pytest.mark.parametrize("delimiter", list("\t,|:;"))
+def test_delimiters_are_found(write, delimiter):
+    text = "\n".join(delimiter.join(row) for row in (("5", "x"), ("6", "y"), ("5", "x")))
+    assert pages_of(read_trace(write("a.csv", text), columns=Columns(1))) == ["x", "y", "x"]
+
+
+def test_bad_lines_are_named(write):
+    for name, text, found in (
+        ("a.csv", "time,id\n1,a\n2\n3,c\n", "line 3"),
+        ("b.csv", "time,id\n1,a\n2,\n3,c\n", "line 3"),
+        ("c.txt", "1\n2\n\n3\n", "line 3"),
+        ("d.txt", "1\n2\nNaN\n3\n", "line 3"),
+    ):
+        with pytest.raises(InputError, match=found):
+            read_trace(write(name, text))
+    with pytest.raises(InputError, match="line 5"):
+        read_trace(write("e.txt", "1\n2\n3\n4\n\n"), skip=2)
+
+
+def test_msr(write):
+    path = write(
+        "m.csv",
+        "128166372003061629,hm,1,Read,8192,12288,500\n"
+        "128166372003061630,hm,1,Write,0,512,50\n"
+        "128166372003061631,hm,0,Read,4095,2,50\n"
+        "128166372003061632,hm,1,Read,12287,1,50\n",
+    )
+    everything = pages_of(read_trace(path, "msr"))
+    assert everything == ["hm.1.2", "hm.1.3", "hm.1.4", "hm.1.0", "hm.0.0", "hm.0.1", "hm.1.2"]
+    assert pages_of(read_trace(path, "msr", operations="write")) == ["hm.1.0"]
+    assert len(read_trace(path, "msr", page_bytes=512, operations="read")) == 24 + 2 + 1
+    for bad, found in (("1,hm,1,Wrote,0,512,5\n", "type 'wrote'"), ("1,hm,1,Read,0x,512,5\n", "offset '0x'")):
+        with pytest.raises(InputError, match=rf"line 2.*{found}"):
+            read_trace(write("bad.csv", "1,hm,1,Read,0,512,5\n" + bad), "msr")
+    with pytest.raises(InputError, match=r"line 1.*offset -5"):
+        read_trace(write("bad.csv", "1,hm,1,Read,-5,512,5\n"), "msr")
+
+
+def test_twitter_wikimedia_parrot(write):
+    twitter = read_trace(write("t", "0,ka,4,10,1,get,0\n0,kb,4,10,1,set,0\n1,ka,4,0,1,delete,0\n"), "twitter")
+    assert pages_of(twitter) == ["ka", "kb"]
+    for text in ("9\t10\t1\n8\t10\t2\n9\t10\t3\n", "id\tsize\ttime\n9\t10\t1\n8\t10\t2\n9\t10\t3\n"):
+        assert pages_of(read_trace(write("w", text), "wikimedia")) == [9, 8, 9]
+    parrot = write("p", "0x400,0x1000\n404,1008\n40,0x2040\n")
+    assert pages_of(read_trace(parrot, "parrot")) == [64, 64, 129]
+    assert pages_of(read_trace(parrot, "parrot", line_bytes=4096)) == [1, 1, 2]
+    with pytest.raises(InputError, match=r"line 2.*'10g8'"):
+        read_trace(write("p", "0x400,0x1000\n404,10g8\n"), "parrot")
+
+
+def test_oracle_general(tmp_path):
+    trace = Trace.of(np.array([2**40, 7, 2**40, 9, 7]))
+    path = tmp_path / "x.oracleGeneral"
+    write_oracle_general(trace, path)
+    assert path.stat().st_size == 5 * ORACLE_GENERAL.itemsize == 5 * 24
+    stored = np.fromfile(path, ORACLE_GENERAL)
+    assert stored["next"].tolist() == [2, 4, -1, -1, -1]
+    back = read_trace(path)
+    assert pages_of(back) == [2**40, 7, 2**40, 9, 7]
+    assert next_requests(back).tolist() == [2, 4, 5, 5, 5]
+    with pytest.raises(InputError, match="exists"):
+        write_oracle_general(trace, path)
+
+    packed = tmp_path / "x.oracleGeneral.zst"
+    packed.write_bytes(pyarrow.compress(path.read_bytes(), codec="zstd", asbytes=True))
+    assert np.array_equal(read_trace(packed).pages, trace.pages)
+    assert pages_of(read_trace(packed, skip=1, limit=2)) == [7, 2**40]
+
+    cut = tmp_path / "cut.oracleGeneral"
+    cut.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(InputError, match="record 4, at byte 96, is cut off"):
+        read_trace(cut)
+
+    sized = np.fromfile(path, ORACLE_GENERAL)
+    sized["size"] = 100
+    sized.tofile(tmp_path / "sized.oracleGeneral")
+    assert "ignored" in read_trace(tmp_path / "sized.oracleGeneral").notes[0]
+    with pytest.raises(InputError, match="ignore_size"):
+        read_trace(tmp_path / "sized.oracleGeneral", ignore_size=False)
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([5, 6, 5], np.uint16))
+    assert pages_of(read_trace(tmp_path / "a.npy")) == [5, 6, 5]
+    np.save(tmp_path / "b.npy", np.array([5, np.nan]))
+    with pytest.raises(InputError, match="nan at request 1"):
+        read_trace(tmp_path / "b.npy")
+    (tmp_path / "c.npy").write_bytes(b"no array")
+    with pytest.raises(InputError, match="numpy array"):
+        read_trace(tmp_path / "c.npy")
+
+
+def test_what_is_not_a_trace(tmp_path, write):
+    with pytest.raises(InputError, match="not a file"):
+        read_trace(tmp_path / "nothing")
+    with pytest.raises(InputError, match="empty"):
+        read_trace(write("a.txt", ""))
+    with pytest.raises(InputError, match="did you mean 'twitter'"):
+        read_trace(write("a.txt", "1\n"), "twiter")
+
+
+def test_samples():
+    database, words = sample_trace("database"), sample_trace("words")
+    assert (len(database), database.distinct) == (120_958, 1_551)
+    assert (len(words), words.distinct) == (180_391, 6_032)
+    assert words.ids[words.pages[:6]].tolist() == ["the", "book", "of", "the", "generation", "of"]
+    part = words.part(100, 200)
+    assert part.ids[part.pages].tolist() == words.ids[words.pages[100:200]].tolist()
+    assert part.pages[0] == 0
+    assert belady(part, 10).misses <= 100
+    with pytest.raises(InputError, match="did you mean 'words'"):
+        sample_trace("word")

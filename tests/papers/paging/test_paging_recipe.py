@@ -1,0 +1,101 @@
+"""The recipe on files of the user's, and the studies in small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from paperworks import catalog, reproduction
+from paperworks.errors import InputError
+from paperworks.papers.paging import BitPredictor, belady, read_trace
+from paperworks.papers.paging import recipe as paging
+from paperworks.runs import Run, build_config
+
+
+@pytest.fixture
+def trace_file(tmp_path):
+    ids = np.random.default_rng(0).zipf(1.3, 3000) % 200
+    path = tmp_path / "t.csv"
+    path.write_text("time,page,op\n" + "".join(f"{t},p{i},get\n" for t, i in enumerate(ids)))
+    return path
+
+
+def run_recipe(tmp_path, **options):
+    config = build_config(paging.Config, {"runs": 2, "policies": ("lru", "flush"), "noise": (0.0, 0.1), **options})
+    run = Run(tmp_path / "run")
+    return paging.run(config, run), run
+
+
+def test_recipe_on_a_csv(tmp_path, trace_file):
+    trace = read_trace(trace_file)
+    k = 15
+    np.save(tmp_path / "bits.npy", belady(trace, k).discard_labels)
+    report, run = run_recipe(
+        tmp_path, trace=trace_file, id_column="page", op_column="op", k=k, bits=tmp_path / "bits.npy", sizes=(5, 15)
+    )
+    opt = belady(trace, k).misses
+    assert report.metrics["opt_misses"] == report.metrics["misses_flush"] == report.metrics["misses_mark0"] == opt
+    assert f"{opt:,}" in report.headline
+    tables = {t.title.split(",")[0]: t for t in report.tables}
+    own = next(t for t in report.tables if t.title == "Your discard bits")
+    assert own.rows[0][:2] == ["flush", opt]
+    assert "0 wrong keep" in own.note
+    sweep = tables["Flipped bits"]
+    assert all(row[4] <= row[7] * 1.05 for row in sweep.rows if row[7] is not None)
+    for file in report.files:
+        assert (run.files / file.path).is_file()
+    assert np.load(run.files / "discard_bits.npy").sum() == opt - k
+    assert BitPredictor.load(run.files / "discard_predictor.joblib").k_ == k
+    assert len(report.figures) == 2
+    report.save(tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_a_run_taken_up_again_gives_the_same_report(tmp_path, trace_file):
+    first, run = run_recipe(tmp_path, trace=trace_file, k=15, sizes=(5, 15))
+    assert {p.stem for p in run.state.glob("*.json")} == {"others", "sweep", "learned", "curves"}
+    again, _ = run_recipe(tmp_path, trace=trace_file, k=15, sizes=(5, 15))
+    assert again.to_dict() == first.to_dict()
+    other, _ = run_recipe(tmp_path, trace=trace_file, k=16, sizes=(5, 15))
+    assert other.metrics["opt_misses"] == belady(read_trace(trace_file), 16).misses
+
+
+def test_sets_and_a_part(tmp_path):
+    report, _ = run_recipe(tmp_path, skip=1000, limit=4000, k=4, sets=16, curves=False)
+    assert report.metrics["misses_flush"] == report.metrics["opt_misses"]
+    assert any("16 sets" in n for n in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"k": 0}, "k: found"),
+        ({"policies": ("lru", "lfu")}, "policies: found 'lfu'"),
+        ({"noise": (0.1, 2.0)}, "noise"),
+        ({"sizes": (4, 0)}, "sizes"),
+        ({"op_column": "op"}, "id_column"),
+    ],
+)
+def test_bad_options(options, found):
+    with pytest.raises(InputError, match=found):
+        build_config(paging.Config, options)
+
+
+def test_bad_bits(tmp_path, trace_file):
+    for text, found in (("0\n1\n", "shape"), ("0\n2\n", "entry 2")):
+        (tmp_path / "bits.txt").write_text(text)
+        with pytest.raises(InputError, match=found):
+            run_recipe(tmp_path, trace=trace_file, bits=tmp_path / "bits.txt", curves=False, learn=False)
+    with pytest.raises(InputError, match="skip"):
+        run_recipe(tmp_path, skip=10**7)
+
+
+def test_studies_in_small(tmp_path):
+    """Every study runs, and what must hold holds."""
+    paper = catalog.find("paging")
+    measured = set()
+    for study in reproduction.load_studies(paper):
+        for finding in study(Run(tmp_path / study.name), True):
+            measured.add(finding.claim)
+            assert finding.kind == "empirical" or finding.holds, finding
+    assert measured == {claim.id for claim in paper.claims if not claim.reason}
