@@ -1,9 +1,9 @@
 """Search speed with many readers at once, beside a linear scan in Python over the same entries in the same run.
 
-    python benchmarks/page_search_speed.py [--fast] [--sizes 60000 1000000] [--readers 16] [--seconds 20]
+    python benchmarks/page_search_speed.py [--fast] [--base 60000] [--sizes 60000 1000000] [--readers 16] [--seconds 20]
 
 Entries are Debian package descriptions in the page's own database and index (those of page_search_quality.py, which
-encodes them); beyond 60,000 they are copies with noise: a tenth of the words replaced by words of other packages, and
+encodes them); beyond the base they are copies with noise: a tenth of the words replaced by words of other packages, and
 the vector moved by noise of a quarter of its length. Readers are threads that ask one query after the other without a
 pause. Two streams of queries are measured: every query new (synopses of packages that are not indexed), and as people
 ask (the k-th most popular of 2,000 queries is asked in proportion to 1/k; the page remembers recent queries' vectors).
@@ -201,11 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fast", action="store_true", help="500 entries, 2 seconds")
     parser.add_argument("--sizes", type=int, nargs="+", default=[BASE])
+    parser.add_argument("--base", type=int, default=BASE, help="descriptions that are encoded; sizes beyond are copies")
     parser.add_argument("--readers", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    sizes, seconds, base_size = ([500], 2.0, 500) if options.fast else (options.sizes, options.seconds, BASE)
+    sizes, seconds, base_size = ([500], 2.0, 500) if options.fast else (options.sizes, options.seconds, options.base)
     packages = read_descriptions()
     descriptions = draw(packages, base_size)
     left = draw(packages, len(packages))[base_size : base_size + 4_000]

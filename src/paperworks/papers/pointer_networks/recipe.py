@@ -1,0 +1,286 @@
+"""Hulls, triangulations and tours of the user's points by the bundled networks, or pointing learned from examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from paperworks import runs
+from paperworks.errors import InputError
+from paperworks.papers.pointer_networks import reporting
+from paperworks.papers.pointer_networks.estimators import ESTIMATORS, SetToSequence
+from paperworks.papers.pointer_networks.files import (
+    TSPLIB,
+    Elements,
+    official_text,
+    read_elements,
+    read_tsplib,
+    tsplib_tour_text,
+)
+from paperworks.papers.pointer_networks.generators import make_delaunay, make_hull, make_tsp
+from paperworks.papers.pointer_networks.heuristics import random_tour, reference_tour
+from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing
+from paperworks.papers.pointer_networks.reporting import Solved, Uniform
+from paperworks.papers.pointer_networks.scaling import to_unit_square
+from paperworks.papers.pointer_networks.solving import solve
+from paperworks.papers.pointer_networks.tours import canonical_tour, two_opt
+from paperworks.runs.files import write_text
+
+Points = NDArray[np.float64]
+DATA = Path(__file__).parent / "data"
+CAPITALS = DATA / "capitals31.tsp"
+
+
+class Config(runs.Config):
+    """Options of ``paperworks run pointer-networks``."""
+
+    problem: Literal["all", "hull", "delaunay", "tsp", "sequence"] = Field(
+        "all",
+        description="what to solve: all is hull, delaunay and tsp; sequence is the user's own, learned from targets",
+    )
+    input: Path | None = Field(
+        None,
+        description="points: .csv, .tsv, .npy, .jsonl, TSPLIB .tsp, or .txt in the paper's official format; by default "
+        "European capitals and the wine table",
+    )
+    model: Path | None = Field(None, description="folder of a network to use in place of the bundled one")
+    train: bool = Field(
+        False, description="train a network on the input's targets first (sequence: always without model)"
+    )
+    steps: int = Field(2000, ge=1, le=10_000_000, description="training steps of 128 instances")
+    hidden: int = Field(128, ge=1, le=4096, description="width of a network that is trained")
+    held_out: float = Field(0.2, gt=0, lt=1, description="share of the instances that training does not see")
+    constraint: Literal["default", "none", "simple", "permutation"] = Field(
+        "default", description="what decoding may point at; default: permutation for tours, none otherwise"
+    )
+    beams: int = Field(3, ge=1, le=1000, description="width of the beam search")
+    samples: int = Field(
+        32, ge=0, le=10_000, description="tours drawn per instance, of which the shortest counts; 0: none"
+    )
+    uniform: int = Field(
+        200, ge=0, le=100_000, description="random instances per size on which the network is measured; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Config:
+        if self.problem == "all" and (self.model is not None or self.train):
+            raise InputError("problem", "all", "hull, delaunay, tsp or sequence where a network is given or trained")
+        if self.problem == "sequence" and self.input is None:
+            raise InputError("input", "nothing", "a .jsonl, .csv or official .txt file of instances with targets")
+        if self.train and self.model is not None:
+            raise InputError("model", str(self.model), "nothing where a network is trained")
+        if self.constraint == "permutation" and self.problem in ("all", "hull", "delaunay"):
+            raise InputError("constraint", f"permutation for problem {self.problem}", "default, none or simple")
+        return self
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Solve hulls, triangulations and tours by pointing, beside exact solutions and heuristics."""
+    if config.problem == "sequence":
+        return _run_sequence(config, run)
+    names = list(PROBLEMS) if config.problem == "all" else [config.problem]
+    solved, uniform, files = [], [], []
+    losses: list[float] = []
+    notes: list[str] = []
+    for name in names:
+        run.step(f"{name}: reading the instances")
+        elements = _read(config, name)
+        estimator, elements, losses = _network(config, run, name, elements, notes)
+        result = _solve(config, run, name, estimator, elements, notes)
+        solved.append(result)
+        files += _write(run, result, elements.tsplib)
+        if config.uniform:
+            uniform.append(_measure_uniform(config, run, name, estimator))
+    if losses:
+        files.append(runs.ReportFile("network", "the trained network: config.json and model.safetensors"))
+    return reporting.build_report(solved, uniform, files, notes, losses)
+
+
+def _options(config: Config) -> dict[str, Any]:
+    constraint: Any = None if config.constraint == "none" else config.constraint
+    options = {"beams": config.beams, "seed": config.seed, "device": config.device}
+    return options | ({} if constraint == "default" else {"constraint": constraint})
+
+
+def _read(config: Config, problem: str) -> Elements:
+    if config.input is None:
+        return bundled_instances(problem)
+    if config.problem == "all" and config.input.suffix.lower() in (".txt", ".jsonl", ".csv", ".tsv"):
+        found = read_elements(config.input, "unknown")
+        if found.targets is not None:
+            raise InputError("problem", "all, for a file with targets", "hull, delaunay, tsp or sequence")
+    else:
+        found = read_elements(config.input, problem)
+    for name, points in zip(found.names, found.points, strict=True):
+        PROBLEMS[problem].check(points, f"{config.input.name}, {name}")
+    return found
+
+
+def bundled_instances(problem: str) -> Elements:
+    """Real coordinates: European capitals (kilometres), and the first two principal components of wines."""
+    from sklearn.datasets import load_wine
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    capitals: TSPLIB = read_tsplib(CAPITALS)
+    wines = PCA(2, svd_solver="full").fit_transform(StandardScaler().fit_transform(load_wine().data))
+    order = np.random.default_rng(0).permutation(len(wines))
+    sizes = {"hull": (5, 10, 20, 31), "tsp": (5, 10, 20, 31), "delaunay": (5,)}[problem]
+    points = [capitals.points[:n] for n in sizes]
+    names = [f"{n} capitals" for n in sizes]
+    for n in {"hull": (10, 20), "tsp": (10, 20), "delaunay": (5,)}[problem]:
+        points.append(wines[order[:n]])
+        names.append(f"{n} wines")
+    if problem == "delaunay":
+        points += [capitals.points[i : i + 5] for i in (5, 10, 15, 20)]
+        names += [f"capitals {i + 1} to {i + 5}" for i in (5, 10, 15, 20)]
+    return Elements(points, names)
+
+
+def _network(
+    config: Config, run: runs.Run, problem: str, elements: Elements, notes: list[str]
+) -> tuple[SetToSequence, Elements, list[float]]:
+    """The network to use and the instances to use it on: those it was not trained on."""
+    kind = ESTIMATORS[problem]
+    if not config.train:
+        options = _options(config)
+        estimator = kind.bundled(**options) if config.model is None else kind.from_pretrained(config.model, **options)
+        estimator.rescale = "always"
+        return estimator, elements, []
+    estimator = kind(hidden=config.hidden, steps=config.steps, **_options(config))
+    estimator.rescale = "always"
+    elements = Elements([to_unit_square(p) for p in elements.points], elements.names, elements.targets)
+    targets = _targets(config, elements)
+    if problem == "tsp":
+        targets = [canonical_tour(np.array(t)).tolist() for t in targets]
+    train, test = _split(config, run, len(elements.points))
+    run.step(f"training on {len(train)} instances")
+    estimator.fit(
+        [elements.points[i] for i in train], [targets[i] for i in train],
+        checkpoint_dir=run.state / "training", progress=run.progress,
+    )  # fmt: skip
+    estimator.save_pretrained(run.files / "network")
+    notes.append(
+        f"Trained for {config.steps} steps on {len(train)} instances; the {len(test)} held-out ones are shown."
+    )
+    held = Elements([elements.points[i] for i in test], [elements.names[i] for i in test], [targets[i] for i in test])
+    return estimator, held, estimator.losses_
+
+
+def _targets(config: Config, elements: Elements) -> list[list[int]]:
+    if elements.targets is None:
+        raise InputError(
+            "input", f"{config.input or 'the bundled points'}, without targets", "instances with targets to train on"
+        )
+    return elements.targets
+
+
+def _split(config: Config, run: runs.Run, count: int) -> tuple[list[int], list[int]]:
+    held = max(1, round(config.held_out * count))
+    if count - held < 1:
+        raise InputError("input", f"{count} instances", "at least 2: some to train on, some held out")
+    order = run.rng("split").permutation(count)
+    return sorted(order[held:].tolist()), sorted(order[:held].tolist())
+
+
+def _solve(
+    config: Config, run: runs.Run, problem: str, estimator: SetToSequence, elements: Elements, notes: list[str]
+) -> Solved:
+    points = elements.points
+    outputs = estimator.predict(points, progress=run.progress)
+    result = Solved(problem, list(elements.names), points, outputs)
+    if problem != "tsp":
+        result.references = [PROBLEMS[problem].solve(p) for p in points]
+        result.reference_name = "exact"
+        return result
+    found = [reference_tour(p) for p in run.progress(points, "reference tours")]
+    result.references = [tour.tolist() for tour, _ in found]
+    kinds = sorted({name for _, name in found})
+    result.reference_name = " or ".join(kinds)
+    if len(kinds) > 1:
+        notes.append(f"Reference tours: the optimum up to 12 points, above that the best at hand ({kinds[0]}).")
+    rng = run.rng("random tours")
+    result.others["random"] = [random_tour(p, rng).tolist() for p in points]
+    for method in ("nearest", "a1", "a2", "a3"):
+        result.others[method] = [solve(p, method) for p in run.progress(points, method)]
+    whole = [
+        o if len(set(o)) == len(p) == len(o) else list(range(len(p))) for o, p in zip(outputs, points, strict=True)
+    ]
+    result.others["network + 2-opt"] = [two_opt(p, o).tolist() for p, o in zip(points, whole, strict=True)]
+    if config.samples:
+        name = f"best of {config.samples} draws"
+        drawn = estimator.predict(points, samples=config.samples, progress=run.progress)
+        result.others[name] = drawn
+        if all(len(set(o)) == len(p) == len(o) for o, p in zip(drawn, points, strict=True)):
+            result.others[f"{name} + 2-opt"] = [two_opt(p, o).tolist() for p, o in zip(points, drawn, strict=True)]
+    return result
+
+
+def _measure_uniform(config: Config, run: runs.Run, problem: str, estimator: SetToSequence) -> Uniform:
+    """The network's metrics on uniform instances of the paper's sizes."""
+    make: Any = {"hull": make_hull, "delaunay": make_delaunay, "tsp": make_tsp}[problem]
+    sizes = {"hull": (5, 10, 20, 50), "delaunay": (5, 10), "tsp": (5, 10, 12)}[problem]
+    found = {}
+    for n in sizes:
+        run.step(f"{problem}: {config.uniform} uniform instances of {n} points")
+        instances = make(n, config.uniform, run.rng(f"uniform {problem} {n}"))
+        points, solutions = instances.inputs(), instances.solutions()
+        outputs = estimator.predict(points, progress=run.progress)
+        found[n] = PROBLEMS[problem].metrics(points, outputs, solutions)
+        if problem == "tsp":
+            found[n]["optimal"] = PROBLEMS[problem].metrics(points, solutions, solutions)["length"]
+    return Uniform(problem, config.uniform, found)
+
+
+def _write(run: runs.Run, solved: Solved, tsplib: TSPLIB | None) -> list[runs.ReportFile]:
+    problem = solved.problem
+    write_text(run.files / f"{problem}.txt", official_text(solved.points, solved.outputs, problem))
+    files = [runs.ReportFile(f"{problem}.txt", "the network's solutions in the paper's format (indices from 1)")]
+    write_text(run.files / f"{problem}.jsonl", solved.json_lines())
+    files.append(runs.ReportFile(f"{problem}.jsonl", "the same with names and all methods, indices from 0"))
+    if tsplib is not None and problem == "tsp":
+        best, method = solved.best(0)
+        text = tsplib_tour_text(tsplib.name, tsplib.nodes, best, f"{method}, length {tsplib.length(best)}")
+        write_text(run.files / f"{tsplib.name}.tour", text)
+        files.append(runs.ReportFile(f"{tsplib.name}.tour", f"TSPLIB tour by {method}"))
+    return files
+
+
+def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
+    """The user's own problem: learn from targets and show held-out instances, or apply a saved network."""
+    assert config.input is not None
+    run.step(f"reading {config.input}")
+    elements = read_elements(config.input, "sequence")
+    losses: list[float] = []
+    if config.model is not None:
+        estimator = SetToSequence.from_pretrained(config.model, **_options(config))
+        rows = list(range(len(elements.points)))
+    else:
+        targets = _targets(config, elements)
+        train, rows = _split(config, run, len(elements.points))
+        estimator = SetToSequence(hidden=config.hidden, steps=config.steps, **_options(config))
+        estimator.problem = Pointing(
+            estimator.constraint, max(len(t) / len(p) for t, p in zip(targets, elements.points, strict=True))
+        )
+        run.step(f"training on {len(train)} instances")
+        estimator.fit(
+            [elements.points[i] for i in train], [targets[i] for i in train],
+            checkpoint_dir=run.state / "training", progress=run.progress,
+        )  # fmt: skip
+        losses = estimator.losses_
+        estimator.save_pretrained(run.files / "network")
+    solved = Solved(
+        "sequence", [elements.names[i] for i in rows], [elements.points[i] for i in rows],
+        estimator.predict([elements.points[i] for i in rows], progress=run.progress),
+    )  # fmt: skip
+    if elements.targets is not None:
+        solved.references, solved.reference_name = [elements.targets[i] for i in rows], "target"
+    write_text(run.files / "sequence.jsonl", solved.json_lines())
+    files = [runs.ReportFile("sequence.jsonl", "the network's outputs, indices from 0")]
+    if losses:
+        files.append(runs.ReportFile("network", "the trained network: config.json and model.safetensors"))
+    return reporting.build_report([solved], [], files, [], losses)

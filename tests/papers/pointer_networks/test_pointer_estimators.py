@@ -1,0 +1,158 @@
+"""The estimators, the bundled networks and ``solve``."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from paperworks.errors import InputError
+from paperworks.papers.pointer_networks import (
+    ConvexHullPointer,
+    DelaunayPointer,
+    NetworkConfig,
+    PointerNetwork,
+    SetToSequence,
+    TSPPointer,
+    make_delaunay,
+    make_hull,
+    make_tsp,
+    solve,
+)
+from paperworks.papers.pointer_networks.estimators import BUNDLED
+from paperworks.papers.pointer_networks.instances import Instances
+from paperworks.papers.pointer_networks.scaling import to_unit_square
+from paperworks.papers.pointer_networks.tours import held_karp, tour_length
+
+
+def test_bundled_networks_do_what_their_cards_say():
+    hulls = make_hull(5, 150, seed=1)
+    found = ConvexHullPointer.bundled().metrics(hulls.inputs(), hulls.solutions())
+    assert found["accuracy"] >= 0.70
+    assert found["area"] >= 0.97
+    tours = make_tsp(5, 150, seed=2)
+    found = TSPPointer.bundled().metrics(tours.inputs(), tours.solutions())
+    assert found["valid"] == 1
+    assert found["ratio"] <= 1.05
+    triangulations = make_delaunay(5, 150, seed=3)
+    found = DelaunayPointer.bundled().metrics(triangulations.inputs())
+    assert found["coverage"] >= 0.5
+
+
+@pytest.mark.parametrize("problem", ["hull", "delaunay", "tsp"])
+def test_model_cards(problem):
+    card = (BUNDLED / problem / "README.md").read_text()
+    about = json.loads((BUNDLED / problem / "config.json").read_text())["about"]
+    assert f"python -m paperworks.papers.pointer_networks.train {problem}" in card
+    assert str(about["steps"]) in card.replace(",", "")
+    assert sum(f.stat().st_size for f in (BUNDLED / problem).iterdir()) < 2_000_000
+
+
+def test_shape_and_place_do_not_matter_after_scaling():
+    p = np.random.default_rng(0).random((7, 2))
+    far = 1000 * p + [500, -70_000]
+    assert np.allclose(to_unit_square(p), to_unit_square(far))
+    estimator = TSPPointer.bundled()
+    estimator.rescale = "always"
+    assert estimator.predict([p]) == estimator.predict([far])
+    estimator.rescale = "auto"
+    with pytest.warns(UserWarning, match="outside the unit square"):
+        estimator.predict([far])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.predict([p])
+    assert np.array_equal(to_unit_square(np.ones((3, 2))), np.full((3, 2), 0.5))
+
+
+def test_predictions_do_not_depend_on_batch_mates():
+    estimator = ConvexHullPointer.bundled()
+    points = [p for p, _ in make_hull((5, 12), 12, seed=4)]
+    assert estimator.predict(points) == [estimator.predict([p])[0] for p in points]
+
+
+def test_best_of_k_draws_is_the_shortest_and_more_draws_help():
+    estimator = TSPPointer.bundled()
+    points = make_tsp(10, 12, seed=5).inputs()
+    few, many = (
+        [tour_length(p, t) for p, t in zip(points, estimator.predict(points, samples=k), strict=True)] for k in (4, 64)
+    )
+    assert np.mean(many) < np.mean(few)
+    decoded = estimator.decode(points[:1], samples=16)[0]
+    assert tour_length(points[0], estimator.predict(points[:1], samples=16)[0]) == pytest.approx(
+        min(tour_length(points[0], o) for o in decoded.outputs)
+    )
+
+
+def test_solve_by_every_method():
+    p = np.random.default_rng(1).random((9, 2))
+    best = tour_length(p, held_karp(p))
+    lengths = {}
+    for method in ("exact", "a1", "a2", "a3", "nearest", "random", "model", "model+2opt", "sample", "sample+2opt"):
+        tour = solve(p, method)
+        assert sorted(tour) == list(range(9))
+        lengths[method] = tour_length(p, tour)
+    assert lengths["exact"] == pytest.approx(best)
+    assert min(lengths.values()) >= best - 1e-9
+    assert lengths["model+2opt"] <= lengths["model"] + 1e-9
+    hull = solve(p, "exact", problem="hull")
+    assert set(solve(p, "model", problem="hull")) <= set(range(9))
+    assert len(solve(p, "exact", problem="delaunay")) == 3 * (2 * 9 - 2 - len(hull))
+    for few in (1, 2, 3):
+        assert solve(p[:few], "model+2opt") == list(range(few))
+
+
+def test_solve_names_what_is_wrong():
+    p = np.random.default_rng(1).random((9, 2))
+    with pytest.raises(InputError, match="did you mean 'exact'"):
+        solve(p, "exat")
+    with pytest.raises(InputError, match="exact, model"):
+        solve(p, "a1", problem="hull")
+    with pytest.raises(InputError, match="problem"):
+        solve(p, problem="knapsack")
+    with pytest.raises(InputError, match="row 3"):
+        solve([[0, 0], [1, 1], [np.nan, 0]])
+    with pytest.raises(InputError, match="at least 3"):
+        solve([[0, 0], [1, 1]], problem="hull")
+
+
+def test_an_own_problem_with_three_features(tmp_path):
+    """Elements above the mean of the second feature, in their order."""
+    rng = np.random.default_rng(2)
+    elements = [rng.normal(50, 10, (int(n), 3)) for n in rng.integers(2, 5, 500)]
+    targets = [[int(e[:, 1].argmax())] for e in elements]
+    model = SetToSequence(hidden=32, steps=400, learning_rate=1e-2, batch_size=64).fit(elements, targets)
+    assert np.mean(model.losses_[-20:]) < 0.7 * np.mean(model.losses_[:5])
+    assert model.score(elements[:100], targets[:100]) > 0.6
+    model.save_pretrained(tmp_path / "own")
+    back = SetToSequence.from_pretrained(tmp_path / "own")
+    assert back.predict(elements[:30]) == model.predict(elements[:30])
+    with pytest.raises(InputError, match="2 features"):
+        model.predict([np.zeros((3, 2))])
+    with pytest.raises(InputError, match="a network for sequence"):
+        TSPPointer.from_pretrained(tmp_path / "own")
+
+
+def test_fitting_on_generated_instances():
+    model = ConvexHullPointer(hidden=8, steps=3, batch_size=16).fit_generated((4, 6), 64)
+    assert len(model.losses_) == 3
+    assert len(model.predict(make_hull(5, 3).inputs())) == 3
+    teacher = TSPPointer(hidden=8, steps=2, batch_size=16).fit_generated(6, 32, label="a1")
+    assert sorted(teacher.predict(make_tsp(8, 1).inputs())[0]) == list(range(8))
+
+
+def test_estimators_name_what_is_wrong():
+    with pytest.raises(InputError, match="no trained network"):
+        TSPPointer().predict([np.zeros((3, 2))])
+    with pytest.raises(InputError, match="constraint"):
+        TSPPointer(constraint="loop")
+    with pytest.raises(InputError, match="targets"):
+        SetToSequence().fit([np.zeros((3, 2))])
+    with pytest.raises(InputError, match="instance 2"):
+        SetToSequence().fit([np.zeros((3, 2)), np.zeros((3, 2))], [[0], [3]])
+    with pytest.raises(InputError, match="3 features"):
+        Instances.from_lists([np.zeros((3, 2)), np.zeros((3, 3))])
+    network = PointerNetwork(NetworkConfig(hidden=4))
+    with pytest.raises(InputError, match="points that all differ"):
+        ConvexHullPointer(network=network).predict([np.zeros((3, 2))])
