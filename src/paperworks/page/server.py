@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 
 from sqlalchemy import delete
@@ -87,10 +88,10 @@ def tick(database: Database, settings: Settings, moment: datetime) -> None:
     if mailer.configured and moment.hour >= settings.digest_hour:
         from paperworks.page.search import open_search
 
-        vectors = open_search(database).vectors
-        send_digests(database, settings, mailer, "daily", moment, vectors=vectors)
-        if moment.isoweekday() >= settings.digest_weekday:
-            send_digests(database, settings, mailer, "weekly", moment, vectors=vectors)
+        with closing(open_search(database)) as search:
+            send_digests(database, settings, mailer, "daily", moment, vectors=search.vectors)
+            if moment.isoweekday() >= settings.digest_weekday:
+                send_digests(database, settings, mailer, "weekly", moment, vectors=search.vectors)
 
 
 def _clock(database: Database, settings: Settings) -> None:

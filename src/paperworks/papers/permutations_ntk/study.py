@@ -361,10 +361,16 @@ def experiment(run: runs.Run, fast: bool) -> list[runs.Finding]:
             0.1,
             baseline=OFFICIAL_90[last] / PAPER_BOUND[last],
             baseline_name="official code",
-            detail=(
-                f"medians (official): {shown}; of the tighter bound derived here for these networks it is "
-                f"{median[last] / required_models(last, 0.1, 2, kernel='nngp'):.2f}"
-            ),
+            detail=f"medians (official): {shown}",
+        ),
+        runs.Finding(
+            "experiment-90-percent",
+            f"The same at k = {last}, as a share of the tighter bound that is derived here for these networks",
+            "empirical",
+            median[last] / required_models(last, 0.1, 2, kernel="nngp"),
+            "<",
+            1.0,
+            detail="fewer, but not by much: what is far from the experiment is the paper's bound",
         ),
         runs.Finding(
             "experiment-90-percent",
