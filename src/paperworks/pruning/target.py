@@ -1,0 +1,68 @@
+"""A budget as its user says it: ``0.75x``, ``0.5p``, ``4.2M``, ``900MiB``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+from paperworks.errors import InputError
+
+if TYPE_CHECKING:
+    from paperworks.structure.budgets import Cost
+
+Unit = Literal["share of all", "share of prunable", "parameters", "bytes"]
+_COUNT = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(x|p|k|m|b|kib|mib|gib|)\s*", re.IGNORECASE)
+FORMS = "such as 0.75x (share of all parameters), 0.5p (share of the prunable ones), 4.2M (a count), 900MiB (weights)"
+
+
+@dataclass(frozen=True)
+class Target:
+    """How large a model may be at most.
+
+    Attributes
+    ----------
+    value : a share in (0, 1], a number of parameters, or bytes of weights.
+    unit : what ``value`` is of. The prunable parameters are those of the matrices inside the layers.
+    """
+
+    value: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: str, field: str = "target") -> Self:
+        """Read ``0.75x``, ``0.5p``, ``4200000``, ``4.2M``, ``1.1B`` or ``900MiB``.
+
+        Raises InputError naming ``field`` for anything else, and for a share outside (0, 1].
+        """
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise InputError(field, text, FORMS)
+        value, unit = float(match[1]), match[2].lower()
+        if unit in ("x", "p"):
+            if not 0 < value <= 1:
+                raise InputError(field, text, f"a share above 0 and up to 1, {FORMS}")
+            return cls(value, "share of all" if unit == "x" else "share of prunable")
+        value *= _COUNT[unit]
+        if value < 1:
+            raise InputError(field, text, FORMS)
+        return cls(value, "bytes" if unit.endswith("ib") else "parameters")
+
+    def parameters(self, dense: Cost, field: str = "target") -> int:
+        """The most parameters a model may have, given the counts of the dense one.
+
+        Raises InputError if that is not below the dense model's count.
+        """
+        if self.unit == "share of all":
+            most = math.floor(self.value * dense.parameters)
+        elif self.unit == "share of prunable":
+            most = dense.parameters - dense.prunable + math.floor(self.value * dense.prunable)
+        elif self.unit == "bytes":
+            most = math.floor(self.value * dense.parameters / dense.bytes)
+        else:
+            most = math.floor(self.value)
+        if most >= dense.parameters:
+            raise InputError(field, f"{most:,} parameters", f"fewer than the model has, {dense.parameters:,}")
+        return most
