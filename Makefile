@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types contracts pytest clean
+.PHONY: demo test lint types contracts audit pytest clean
 
 demo: $(VENV)/.base
 	$(BIN)/paperworks run slicegpt
@@ -18,6 +18,9 @@ types: $(VENV)/.dev
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.dev
+	$(BIN)/python scripts/audit_dependencies.py
 
 # A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev

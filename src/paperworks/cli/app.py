@@ -39,6 +39,7 @@ def build_app(arguments: list[str]) -> App:
     ):
         app.command(function, name=name)
     app.command(_run_app(arguments), name="run")
+    app.command(_comparison_app(arguments), name="compare-methods")
     app.command(_data_app(), name="data")
     app.command(feed.feed_app(), name="feed")
     app.command(page.page_app(), name="page")
@@ -269,16 +270,25 @@ def _run_app(arguments: list[str]) -> App:
     if not paper.has_recipe:
         raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {', '.join(p.slug for p in here)}")
     arguments[1] = paper.slug
-    app.command(_recipe_command(paper), name=paper.slug, help=paper.purpose)
+    app.command(_recipe_command(paper.slug, f"{paper.module}.recipe"), name=paper.slug, help=paper.purpose)
     return app
 
 
-def _recipe_command(paper: catalog.Paper) -> Any:
+def _comparison_app(arguments: list[str]) -> App:
+    """``compare-methods``; its flags come from its Config, and only when it is named."""
+    words = "Prune a checkpoint by several methods to the same size, and set size, speed and quality side by side."
+    app = App(name="compare-methods", help=words, help_format="plaintext")
+    if arguments[:1] == ["compare-methods"]:
+        app.default(_recipe_command("compare-methods", "paperworks.comparison.recipe"))
+    return app
+
+
+def _recipe_command(slug: str, module: str) -> Any:
     from paperworks.cli.options import config_command, merge_options, parse_bytes, parse_seconds
     from paperworks.runs.config import build_config
     from paperworks.runs.recipe import load_recipe
 
-    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    recipe = load_recipe(slug, module)
 
     def option(name: str, kind: Any, text: str, default: Any = None, **more: Any) -> inspect.Parameter:
         return inspect.Parameter(
@@ -314,7 +324,7 @@ def _recipe_command(paper: catalog.Paper) -> Any:
                 parse_bytes(own["memory_limit"]) if own["memory_limit"] else None,
             )
         store = Store()
-        run_id = store.create(paper.slug, recipe.module, config, out)
+        run_id = store.create(slug, recipe.module, config, out)
         _execute(store, run_id, engine, out, own["quiet"], own["json"])
 
     return config_command(recipe.config, call, extra)

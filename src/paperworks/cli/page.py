@@ -46,7 +46,9 @@ def serve(
     database: str | None = None,
     folder: Path | None = None,
     uploads: bool | None = None,
+    no_mail: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | None = None,
+    run_workers: int | None = None,
 ) -> None:
     """Serve the page; Ctrl-C ends it, and runs that are not done go on at the next start.
 
@@ -71,28 +73,29 @@ def serve(
         where the page keeps its data
     uploads
         let readers run papers on files of their own [yes, unless public]
+    no_mail
+        a public page that sends no mail: nobody can sign up there
     workers
+        processes that serve the page [1; one per core, at most 4, when public]
+    run_workers
         processes that execute runs [1]
     """
     from paperworks.page.server import serve as run_server
 
     settings = _settings(
         host=host, port=port, public=public or None, allowed_hosts=tuple(allowed_host) if allowed_host else None,
-        base_url=base_url, database=database, folder=folder, uploads=uploads, workers=workers,
+        base_url=base_url, database=database, folder=folder, uploads=uploads, no_mail=no_mail or None,
+        workers=workers, run_workers=run_workers,
     )  # fmt: skip
 
     def ready(address: str) -> None:
         print(f"Paperworks is at {address}  (Ctrl-C ends it)", flush=True)
 
-    try:
-        run_server(settings, ready)
-    except SystemExit as error:
-        if error.code:
-            raise InputError("port", settings.port, f"a port of {settings.host} that is free") from None
+    run_server(settings, ready)
 
 
 def worker(*, database: str | None = None, folder: Path | None = None) -> None:
-    """Execute the page's runs in this process, for a server that was started with --workers 0.
+    """Execute the page's runs in this process, for a server that was started with --run-workers 0.
 
     Parameters
     ----------

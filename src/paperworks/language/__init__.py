@@ -1,5 +1,7 @@
 """Language models: loading them, the bundled one, token windows, calibration sets, perplexity and speed."""
 
+from paperworks.language.choice import Question, choice_accuracy
+from paperworks.language.choice_files import read_questions
 from paperworks.language.devices import resolve_device, resolve_dtype
 from paperworks.language.harness import HarnessResult, evaluate_with_harness
 from paperworks.language.models import bundled_model_path, bundled_text, load_model
@@ -11,13 +13,16 @@ from paperworks.language.windows import Calibration, token_ids, token_windows
 __all__ = [
     "Calibration",
     "HarnessResult",
+    "Question",
     "Speed",
     "bundled_model_path",
     "bundled_text",
+    "choice_accuracy",
     "evaluate_with_harness",
     "load_model",
     "measure_speed",
     "perplexity",
+    "read_questions",
     "read_texts",
     "resolve_device",
     "resolve_dtype",

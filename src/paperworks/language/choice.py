@@ -69,20 +69,47 @@ def continuation_questions(
 
 def ending_scores(model: torch.nn.Module, question: Question) -> torch.Tensor:
     """Log-likelihood of each ending after the context, float64 ``[choices]`` in nats."""
+    return question_scores(model, [question], batch_size=len(question.endings))[0]
+
+
+def question_scores(
+    model: torch.nn.Module,
+    questions: Sequence[Question],
+    *,
+    batch_size: int = 32,
+    progress: Progress = no_progress,
+) -> list[torch.Tensor]:
+    """For each question the log-likelihoods of its endings, float64 ``[choices]`` in nats.
+
+    ``batch_size`` pairs of a context and an ending, of any questions, are computed together, the longest first, so that
+    little is padded and memory that is too small shows at once.
+    """
+    if batch_size < 1:
+        raise InputError("batch_size", batch_size, "1 or more")
     device = next(model.parameters()).device
-    longest = max(len(e) for e in question.endings)
-    rows = [[*question.context, *e, *([0] * (longest - len(e)))] for e in question.endings]
-    ids = torch.tensor(rows, device=device)
-    start = len(question.context)
+    pairs = [(q, e) for q, question in enumerate(questions) for e in range(len(question.endings))]
+    pairs.sort(key=lambda pair: -len(questions[pair[0]].context) - len(questions[pair[0]].endings[pair[1]]))
+    scores = [torch.zeros(len(question.endings), dtype=torch.float64) for question in questions]
+    batches = [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
     with evaluating(model):
-        # Padding stands on the right, so a causal model never sees it before a token that counts.
-        logits = model(input_ids=ids, use_cache=False).logits[:, start - 1 : -1]
-    nll = functional.cross_entropy(logits.float().transpose(1, 2), ids[:, start:], reduction="none").double().cpu()
-    return -torch.stack([row[: len(e)].sum() for row, e in zip(nll, question.endings, strict=True)])
+        for batch in progress(batches, "multiple choice", len(batches)):
+            rows = [[*questions[q].context, *questions[q].endings[e]] for q, e in batch]
+            longest = max(len(row) for row in rows)
+            # Padding stands on the right, so a causal model never sees it before a token that counts.
+            ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            nll = functional.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none").double().cpu()
+            for row, full, (q, e) in zip(nll, rows, batch, strict=True):
+                scores[q][e] = -row[len(questions[q].context) - 1 : len(full) - 1].sum()
+    return scores
 
 
 def choice_accuracy(
-    model: torch.nn.Module, questions: Sequence[Question], *, progress: Progress = no_progress
+    model: torch.nn.Module,
+    questions: Sequence[Question],
+    *,
+    batch_size: int = 32,
+    progress: Progress = no_progress,
 ) -> dict[str, float]:
     """``acc`` (highest total log-likelihood) and ``acc_norm`` (highest per unit of length), as lm-eval names them.
 
@@ -91,8 +118,8 @@ def choice_accuracy(
     if not questions:
         raise InputError("questions", "none", "at least one question")
     right = normed = 0
-    for question in progress(questions, "questions", len(questions)):
-        scores = ending_scores(model, question)
+    found = question_scores(model, questions, batch_size=batch_size, progress=progress)
+    for question, scores in zip(questions, found, strict=True):
         right += int(scores.argmax()) == question.answer
         normed += int((scores / torch.tensor(question.lengths, dtype=torch.float64)).argmax()) == question.answer
     return {"acc": right / len(questions), "acc_norm": normed / len(questions)}

@@ -1,30 +1,42 @@
-"""``paperworks page``: the web server, its workers, and the clock that refreshes trends and sends due digests."""
+"""``paperworks page``: web servers, workers that execute runs, and the clock that refreshes trends and sends digests.
+
+This process only watches over them: every web server and every worker is a process of its own, so that a page is
+rendered on each core at the same time. One that dies is started again; all end with this process, even by SIGKILL.
+The clock runs here, and so exactly once.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 
 from sqlalchemy import delete
 
+from paperworks.errors import InputError
+from paperworks.page.community.accounts import local_user
 from paperworks.page.database import Database, RateCount, Session, now, open_database
 from paperworks.page.digest import send_digests
+from paperworks.page.feed import seed_catalogue
 from paperworks.page.feed.trend import refresh_trends
 from paperworks.page.jobs import Worker
 from paperworks.page.mail import Mailer
-from paperworks.page.settings import Settings, environment_of
+from paperworks.page.settings import ENVIRONMENT_PREFIX, Settings, environment_of, load_settings
 from paperworks.runs.store import Store
 
 CLOCK_SECONDS = 60.0
 RESTART_SECONDS = 2.0
+STOP_SECONDS = 10.0
+GRACE_SECONDS = 3
+BACKLOG = 2048
 
 log = logging.getLogger("paperworks.page.server")
 
@@ -32,49 +44,94 @@ log = logging.getLogger("paperworks.page.server")
 def serve(settings: Settings, ready: Callable[[str], None] = lambda address: None) -> None:
     """Serve the page until SIGINT or SIGTERM. ``ready`` gets the address once it answers.
 
-    Workers are processes of their own: one that dies is started again, and all end with the server, even by SIGKILL.
+    Raises InputError for a port that is taken, a database that cannot be opened, and for a public page that can send no
+    mail, unless the settings say that it shall not.
     """
-    import uvicorn
-
-    from paperworks.page.web.app import create_app
-
-    if settings.public and not Mailer(settings).configured:
-        log.warning("no mail server is set (SMTP_URL, MAIL_FROM): nobody can sign up")
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=3,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    check_mail(settings)
+    held = _hold_port(settings)
+    port = held.getsockname()[1]
+    database = open_database(settings.database_url)
+    seed_catalogue(database)
+    if not settings.public:
+        with database.session() as session:
+            local_user(session)
     stop = threading.Event()
-    helpers = [threading.Thread(target=_announce, args=(server, settings, ready, stop), daemon=True)]
-    helpers += [
-        threading.Thread(target=_keep_worker, args=(settings, stop), daemon=True) for _ in range(settings.workers)
-    ]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    count = settings.web_processes
+    for_runs = environment_of(settings)
+    # Each web server has its share of the cores: more threads than those only wait for each other.
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    for_web = for_runs | {f"{ENVIRONMENT_PREFIX}PORT": str(port), "OMP_NUM_THREADS": threads}
+    kept = [("web", "first" if n == 0 else "another", for_web) for n in range(count)]
+    kept += [("runs", "", for_runs)] * settings.run_workers
+    helpers = [threading.Thread(target=_keep, args=(*what, stop)) for what in kept]
     for helper in helpers:
         helper.start()
+    clock = threading.Thread(target=_clock, args=(database, settings, stop), daemon=True)
+    clock.start()
     try:
-        server.run()
+        if _answers(settings.host, port, stop):
+            ready(settings.address() if settings.port or settings.public else f"http://{settings.host}:{port}")
+        stop.wait()
     finally:
         stop.set()
         for helper in helpers:
-            helper.join(timeout=10)
+            helper.join()
+        held.close()
+        clock.join(STOP_SECONDS)
+
+
+def check_mail(settings: Settings) -> None:
+    """Raise InputError for a public page without mail that was not asked for: nobody could sign up there."""
+    if settings.public and not settings.no_mail and not Mailer(settings).configured:
+        raise InputError(
+            "smtp_url",
+            "no mail server or no sender",
+            f"{ENVIRONMENT_PREFIX}SMTP_URL and {ENVIRONMENT_PREFIX}MAIL_FROM, since a public page confirms accounts by "
+            "mail; or --no-mail for a page on which nobody can sign up",
+        )
 
 
 def work(settings: Settings, parent: int | None = None) -> None:
-    """One worker until SIGINT or SIGTERM, or until the process ``parent`` is gone; it also keeps the page's clock."""
+    """One worker until SIGINT or SIGTERM, or until the process ``parent`` is gone."""
     database = open_database(settings.database_url)
     worker = Worker(database, Store(), settings)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=_clock, args=(database, settings), daemon=True).start()
     # Not in the main thread, where the engine would take a signal as the wish to cancel the run. A run that is not done
     # when this process ends is left as it is: its child ends too, and the next worker resumes it.
     threading.Thread(target=worker.run_forever, daemon=True).start()
     while not stop.wait(0.5):
         if parent is not None and os.getppid() != parent:
             break
+    os._exit(0)
+
+
+def answer(settings: Settings, parent: int, first: bool) -> None:
+    """One web server until SIGINT or SIGTERM, or until the process ``parent`` is gone. The first keeps the index."""
+    import uvicorn
+
+    from paperworks.page.web.app import create_app
+
+    app = create_app(settings, seed=False, index=first)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=BACKLOG,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        server.should_exit = True
+        time.sleep(GRACE_SECONDS + 1)
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
+    server.run(sockets=[_listening(settings)])
+    # A thread that still prepares the index in compiled code would bring the process down with a signal at its end.
     os._exit(0)
 
 
@@ -94,39 +151,90 @@ def tick(database: Database, settings: Settings, moment: datetime) -> None:
                 send_digests(database, settings, mailer, "weekly", moment, vectors=search.vectors)
 
 
-def _clock(database: Database, settings: Settings) -> None:
-    while True:
+def _clock(database: Database, settings: Settings, stop: threading.Event) -> None:
+    while not stop.is_set():
         try:
             tick(database, settings, now())
         except Exception:
             log.exception("the page's clock missed a minute")
-        time.sleep(CLOCK_SECONDS)
+        stop.wait(CLOCK_SECONDS)
 
 
-def _announce(server: object, settings: Settings, ready: Callable[[str], None], stop: threading.Event) -> None:
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+
+
+def _hold_port(settings: Settings) -> socket.socket:
+    """A socket that has the port and does not listen: it keeps other programs from it while web servers come and go."""
+    # A socket that does not share finds out whether another program, or another page, has the port.
+    try:
+        with socket.socket(_family(settings)) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((settings.host, settings.port))
+            port = alone.getsockname()[1]
+        return _bound(settings, port)
+    except OSError:
+        raise InputError("port", settings.port, f"a port of {settings.host} that is free") from None
+
+
+def _bound(settings: Settings, port: int) -> socket.socket:
+    """A socket of its own for each web server: the system spreads connections over those that share a port.
+
+    (With one socket for all, the first process to wake up would take all connections that wait.)
+    """
+    bound = socket.socket(_family(settings))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "SO_REUSEPORT"):
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((settings.host, port))
+    return bound
+
+
+def _listening(settings: Settings) -> socket.socket:
+    bound = _bound(settings, settings.port)
+    bound.listen(BACKLOG)
+    bound.setblocking(False)
+    return bound
+
+
+def _answers(host: str, port: int, stop: threading.Event) -> bool:
+    """Wait until something listens on the port; False if the page was ended before."""
+    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    while not stop.wait(0.05):
+        try:
+            socket.create_connection((place, port), timeout=1).close()
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _keep(kind: str, name: str, environment: Mapping[str, str], stop: threading.Event) -> None:
+    """Keep one process of a kind running until the page ends."""
+    command = [sys.executable, "-m", "paperworks.page.server", kind, str(os.getpid()), name]
     while not stop.is_set():
-        if getattr(server, "started", False):
-            port = server.servers[0].sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-            ready(settings.address() if settings.port or settings.public else f"http://{settings.host}:{port}")
-            return
-        time.sleep(0.05)
-
-
-def _keep_worker(settings: Settings, stop: threading.Event) -> None:
-    command = [sys.executable, "-m", "paperworks.page.server", str(os.getpid())]
-    while not stop.is_set():
-        child = subprocess.Popen(command, env=os.environ | environment_of(settings), stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.DEVNULL)
         while child.poll() is None and not stop.wait(0.2):
             pass
         if child.poll() is None:
             child.terminate()
-            child.wait()
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
             return
-        log.warning("a worker ended with code %s; starting another", child.returncode)
-        stop.wait(RESTART_SECONDS)
+        if not stop.wait(0.5):  # Ctrl-C reaches the child as well, and it may be quicker to end
+            log.warning("a process (%s) ended with code %s; starting another", kind, child.returncode)
+            stop.wait(RESTART_SECONDS)
+
+
+def _main(kind: str = "runs", parent: str = "", name: str = "") -> None:
+    if kind == "web":
+        answer(load_settings(), int(parent), first=name == "first")
+    else:
+        work(load_settings(), int(parent) if parent else None)
 
 
 if __name__ == "__main__":
-    from paperworks.page.settings import load_settings
-
-    work(load_settings(), int(sys.argv[1]) if len(sys.argv) > 1 else None)
+    _main(*sys.argv[1:])

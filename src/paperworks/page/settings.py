@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from paperworks.runs.store import home
 ENVIRONMENT_PREFIX = "PAPERWORKS_PAGE_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 SHORTEST_SECRET = 32
+MOST_BY_DEFAULT = 4
 
 
 class Settings(BaseModel):
@@ -42,11 +44,15 @@ class Settings(BaseModel):
     run_seconds: float = Field(1800, gt=0, description="time limit of one run, seconds")
     run_memory_bytes: int = Field(8 * 2**30, gt=0, description="memory limit of one run, bytes")
     run_disk_bytes: int = Field(4 * 2**30, gt=0, description="disk limit of one run, bytes")
-    workers: int = Field(1, ge=0, le=64, description="worker processes that the server starts")
+    workers: int | None = Field(
+        None, ge=1, le=64, description="web server processes; by default one, when public one per core (at most 4)"
+    )
+    run_workers: int = Field(1, ge=0, le=64, description="processes that execute runs, started with the page")
     smtp_url: SecretStr = Field(
         SecretStr(""), description="smtp://user:password@host:port (STARTTLS if offered) or smtps://"
     )
     mail_from: str = Field("", description="sender of mails")
+    no_mail: bool = Field(False, description="a public page that sends no mail, and on which nobody can sign up")
     digest_hour: int = Field(6, ge=0, le=23, description="hour, UTC, after which the day's digests are sent")
     digest_weekday: int = Field(1, ge=1, le=7, description="day of the week (1 is Monday) of the weekly digests")
     contact: str = Field("", description="address that importers tell the sites they read")
@@ -60,6 +66,13 @@ class Settings(BaseModel):
     def uploads_allowed(self) -> bool:
         """Whether a reader may run papers on files of their own."""
         return (not self.public) if self.uploads is None else self.uploads
+
+    @property
+    def web_processes(self) -> int:
+        """How many processes serve the page. Where no two can listen on one port, it is one."""
+        if not hasattr(socket, "SO_REUSEPORT"):
+            return 1
+        return self.workers or (min(os.cpu_count() or 1, MOST_BY_DEFAULT) if self.public else 1)
 
     @property
     def hosts(self) -> tuple[str, ...]:

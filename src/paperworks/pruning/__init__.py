@@ -12,6 +12,10 @@ from typing import Any
 _HOME = {
     "target": ("Target",),
     "job": ("Pruned", "PruningJob"),
+    "baselines": ("BASELINES",),
+    "quality": ("measured", "quality_of", "size_of", "weights_bytes"),
+    "recovery": ("recover",),
+    "tables": ("before_and_after", "kept_widths_figure", "trajectory_figure"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -1,21 +1,25 @@
-"""A budget as its user says it: ``0.75x``, ``0.5p``, ``4.2M``, ``900MiB``."""
+"""A budget as its user says it: ``0.75x``, ``0.5p``, ``4.2M``, ``900MiB``, ``20ms``, ``0.7t``."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paperworks.errors import InputError
 
 if TYPE_CHECKING:
     from paperworks.structure.budgets import Cost
 
-Unit = Literal["share of all", "share of prunable", "parameters", "bytes"]
+Unit = Literal["share of all", "share of prunable", "parameters", "bytes", "seconds", "share of time"]
 _COUNT = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(x|p|k|m|b|kib|mib|gib|)\s*", re.IGNORECASE)
-FORMS = "such as 0.75x (share of all parameters), 0.5p (share of the prunable ones), 4.2M (a count), 900MiB (weights)"
+_SHARES: dict[str, Unit] = {"x": "share of all", "p": "share of prunable", "t": "share of time"}
+_FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(x|p|t|ms|k|m|b|kib|mib|gib|)\s*", re.IGNORECASE)
+FORMS = (
+    "such as 0.75x (share of all parameters), 0.5p (share of the prunable ones), 4.2M (a count), 900MiB (weights), "
+    "20ms (measured time to write a token), 0.7t (share of the dense time)"
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Target:
 
     Attributes
     ----------
-    value : a share in (0, 1], a number of parameters, or bytes of weights.
+    value : a share in (0, 1], a number of parameters, bytes of weights, or seconds for one decoding step.
     unit : what ``value`` is of. The prunable parameters are those of the matrices inside the layers.
     """
 
@@ -33,7 +37,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, field: str = "target") -> Self:
-        """Read ``0.75x``, ``0.5p``, ``4200000``, ``4.2M``, ``1.1B`` or ``900MiB``.
+        """Read ``0.75x``, ``0.5p``, ``4200000``, ``4.2M``, ``1.1B``, ``900MiB``, ``20ms`` or ``0.7t``.
 
         Raises InputError naming ``field`` for anything else, and for a share outside (0, 1].
         """
@@ -41,20 +45,37 @@ class Target:
         if match is None:
             raise InputError(field, text, FORMS)
         value, unit = float(match[1]), match[2].lower()
-        if unit in ("x", "p"):
+        if unit in _SHARES:
             if not 0 < value <= 1:
                 raise InputError(field, text, f"a share above 0 and up to 1, {FORMS}")
-            return cls(value, "share of all" if unit == "x" else "share of prunable")
+            return cls(value, _SHARES[unit])
+        if unit == "ms":
+            if value <= 0:
+                raise InputError(field, text, FORMS)
+            return cls(value / 1000, "seconds")
         value *= _COUNT[unit]
         if value < 1:
             raise InputError(field, text, FORMS)
         return cls(value, "bytes" if unit.endswith("ib") else "parameters")
 
-    def parameters(self, dense: Cost, field: str = "target") -> int:
+    @property
+    def timed(self) -> bool:
+        """Whether the budget is one of time, so that the dense model must be in memory to resolve it."""
+        return self.unit in ("seconds", "share of time")
+
+    def parameters(self, dense: Cost, field: str = "target", model: Any = None) -> int:
         """The most parameters a model may have, given the counts of the dense one.
 
-        Raises InputError if that is not below the dense model's count.
+        ``model``: the dense model, for a budget of time; see ``latency.parameters_for_latency``.
+
+        Raises InputError if that is not below the dense model's count, or time is asked for without a model.
         """
+        if self.timed:
+            if model is None:
+                raise InputError(field, "a budget of time", "parameters or bytes: the model cannot be timed here")
+            from paperworks.pruning.latency import parameters_for_latency
+
+            return parameters_for_latency(model, self.value, relative=self.unit == "share of time", field=field)
         if self.unit == "share of all":
             most = math.floor(self.value * dense.parameters)
         elif self.unit == "share of prunable":

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.structure.layers_pruned import BLOCK_ENDS, linear_at
+from paperworks.structure.layers_pruned import linear_at
 from paperworks.structure.plan import name_of
 from paperworks.structure.units import Gate, Key, UnitSet, base_of, units_of
 
@@ -58,7 +58,7 @@ def masked(
     points: dict[tuple[str, str, bool], list[tuple[Key, torch.Tensor]]] = defaultdict(list)
     for key in masks:
         gates = units[key].gates
-        inner = base_only and key[1] not in ("hidden", "layer", *BLOCK_ENDS)
+        inner = base_only and key[1] not in ("hidden", "layer", "attention_in", "feed_forward_in")
         for gate in _all_points(base, units[key]) if inner else gates:
             if key[1] != "layer":
                 size = _size(base, gate)

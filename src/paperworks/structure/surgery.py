@@ -21,6 +21,7 @@ from paperworks.structure.layers_pruned import BLOCK_ENDS, dress_model, linear_a
 from paperworks.structure.modeling_pruned import PRUNED_CLASSES
 from paperworks.structure.plan import KeepPlan, Masks, name_of
 from paperworks.structure.registry import check_config
+from paperworks.structure.selection import select
 from paperworks.structure.units import Units, base_of, family_of, records_of, stream_width, units_of
 
 Cuts = list[tuple[int, torch.Tensor]]
@@ -238,7 +239,7 @@ def _smaller(
 
 def _select(tensor: torch.Tensor, cuts: Cuts) -> torch.Tensor:
     for axis, index in cuts:
-        tensor = tensor.index_select(axis, index.to(tensor.device))
+        tensor = select(tensor, axis, index)
     return tensor
 
 

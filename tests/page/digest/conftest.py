@@ -28,8 +28,9 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture
-def settings(home: Path, mailbox: Mailbox) -> Settings:
+def settings(home: Path, mailbox: Mailbox, database_url: str) -> Settings:
     return load_settings(
+        database=database_url,
         smtp_url=f"smtp://127.0.0.1:{mailbox.port}",
         mail_from="Paperworks <papers@example.org>",
         base_url="https://papers.example.org",

@@ -18,6 +18,7 @@ import pytest
 from digest_helpers import TODAY, Mailbox, add_subscription
 from hypothesis import given
 from hypothesis import strategies as st
+from page_databases import both_databases
 from sqlalchemy import select, update
 
 from paperworks.errors import InputError
@@ -93,6 +94,7 @@ def test_bad_choices(database: Database, settings: Settings, mailer: Mailer) -> 
         subscribe(database, settings, mailer, "a@b.c", "daily", ["nonsense", "tag1"])
 
 
+@both_databases
 def test_a_digest_in_both_forms_with_one_click_to_end_it(
     database: Database, settings: Settings, mailer: Mailer, mailbox: Mailbox
 ) -> None:
@@ -142,6 +144,7 @@ def test_periods() -> None:
     assert period_of("weekly", datetime(2027, 1, 2, tzinfo=UTC)) == "2026-W53"
 
 
+@both_databases
 def test_many_senders_at_once_send_each_mail_once(
     database: Database, settings: Settings, mailer: Mailer, mailbox: Mailbox
 ) -> None:
@@ -320,6 +323,7 @@ def test_kill_9_half_way(
         assert mailbox.received == []
 
 
+@both_databases
 def test_a_claim_that_is_fresh_belongs_to_its_sender(database: Database, settings: Settings, mailer: Mailer) -> None:
     number = add_subscription(database, "a@example.org")
     with database.session() as session:

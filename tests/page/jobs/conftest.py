@@ -13,8 +13,8 @@ from paperworks.runs import Store
 
 
 @pytest.fixture
-def settings(home: Path) -> Settings:
-    return Settings(run_seconds=60)
+def settings(home: Path, database_url: str) -> Settings:
+    return Settings(run_seconds=60, database=database_url)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import psutil
 import pytest
+from page_databases import both_databases
 from sqlalchemy import select
 
 from paperworks.errors import InputError
@@ -49,6 +50,7 @@ def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=os.environ | environment_of(settings))
 
 
+@both_databases
 def test_a_job_ends_in_the_command_lines_report(database: Database, settings: Settings, store: Store) -> None:
     job = ask(database, settings, n="4", names="x, y", loud="on")
     assert Worker(database, store, settings).run_one()
@@ -108,6 +110,7 @@ def test_a_user_has_a_bounded_number_of_runs_waiting(database: Database, setting
         ask(database, settings)
 
 
+@both_databases
 def test_two_workers_never_take_one_job(database: Database, settings: Settings) -> None:
     jobs = {create_job(database, settings, "tiny-paper", {}, {}, None).id for _ in range(5)}
     taken: list[str] = []
@@ -121,6 +124,7 @@ def test_two_workers_never_take_one_job(database: Database, settings: Settings) 
     assert sorted(taken) == sorted(jobs)
 
 
+@both_databases
 def test_a_stale_job_goes_to_another_worker_and_is_given_up_in_the_end(database: Database, settings: Settings) -> None:
     job = ask(database, settings)
     moment = now()
@@ -136,6 +140,7 @@ def test_a_stale_job_goes_to_another_worker_and_is_given_up_in_the_end(database:
     assert load(database, job.id).status == "failed"
 
 
+@both_databases
 def test_cancelling_waiting_and_running_jobs(database: Database, settings: Settings, store: Store) -> None:
     waiting, running = ask(database, settings), ask(database, settings, n="500", pause="0.05")
     cancel_job(database, store, waiting.id)
@@ -165,6 +170,7 @@ def test_limits(
     assert message in load(database, job.id).message
 
 
+@both_databases
 def test_kill_9_of_a_worker_loses_nothing(
     database: Database, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

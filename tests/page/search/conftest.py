@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from page_databases import fresh_postgres
+from sqlalchemy import text
 
 from paperworks.page.database import Database, open_database
 from paperworks.page.feed import IncomingPaper, upsert
@@ -55,21 +54,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield opened
         opened.close()
         return
-    server = os.environ.get("PAPERWORKS_TEST_POSTGRES")
-    if not server:
-        pytest.skip("PAPERWORKS_TEST_POSTGRES is not set (scripts/temporary_postgres.py sets it)")
-    name = f"test_{secrets.token_hex(6)}"
-    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    opened = open_database(make_url(server).set(database=name).render_as_string(hide_password=False))
-    try:
+    with fresh_postgres() as url:
+        opened = open_database(url)
         yield opened
-    finally:
         opened.close()
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
 
 
 PAPERS = [

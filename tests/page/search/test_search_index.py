@@ -47,6 +47,36 @@ def test_all_words_rank_above_one(search: SearchIndex, papers: list[int]) -> Non
     assert set(ids(search, "ice snow summers", mode="words")) == {papers[0], papers[2], papers[5]}
 
 
+def test_pages_are_pages_of_one_order(search: SearchIndex, papers: list[int], database: Database) -> None:
+    for mode in ("hybrid", "words", "meaning"):
+        whole = ids(search, "ice music of a car cat tree", mode=mode, limit=200)
+        assert len(whole) > 2
+        pages, after = [], None
+        while page := ids(search, "ice music of a car cat tree", mode=mode, limit=2, after=after):
+            pages += page
+            after = (len(pages) - 1, page[-1])
+        assert pages == whole
+    # The entry counts, and not its place, unless it is gone.
+    assert ids(search, "ice music of a car cat tree", mode="meaning", after=(0, whole[2])) == whole[3:]
+    assert ids(search, "ice music of a car cat tree", mode="meaning", after=(1, 999)) == whole[2:]
+    assert ids(search, "ice music of a car cat tree", after=(10_000, 999)) == []
+
+
+def test_an_answer_that_is_remembered_is_still_right(
+    search: SearchIndex, database: Database, papers: list[int]
+) -> None:
+    before = ids(search, "ice")
+    assert ids(search, "ice") == before
+    with database.session() as session:
+        session.execute(text("UPDATE entries SET hidden = true WHERE id = :id"), {"id": before[0]})
+    assert ids(search, "ice") == before[1:]  # at once, without a refresh
+    with database.session() as session:
+        upsert(session, IncomingPaper("Ice on the moon", "Ice and more ice."))
+    search.refresh()
+    assert len(ids(search, "ice")) == len(before)
+    assert search.search("ice", limit=1)[0].entry_id == max(ids(search, "ice"))
+
+
 def test_title_counts_more(database: Database, encoder) -> None:
     with database.session() as session:
         upsert(session, IncomingPaper("Walking in the long and quiet hills", "Of lamps and other things entirely."))

@@ -76,6 +76,12 @@ def mailbox() -> Mailbox:
     return Mailbox()
 
 
+@pytest.fixture
+def make_page() -> Callable[..., FastAPI]:
+    """Make a page of a test's own: ``make_page(settings, mailer, root of the store)``."""
+    return make_app
+
+
 @pytest.fixture(scope="session")
 def local_app(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> FastAPI:
     folder = tmp_path_factory.mktemp("local")

@@ -141,7 +141,7 @@ def test_the_same_without_scripts(chromium, local_server: str) -> None:  # type:
     tab.get_by_label("Works here").check()
     tab.get_by_role("button", name="Apply").click()
     tab.wait_for_url("**/?works=1*")
-    tab.get_by_label("Search papers").fill("gardens")
+    tab.get_by_label("Search papers").fill("imported paper number 20")
     tab.get_by_label("Search papers").press("Enter")
     tab.get_by_role("link", name="Imported paper number 20 of interest", exact=True).click()
     vote = tab.locator(".paper-head .vote")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -288,3 +289,28 @@ def test_head_is_answered_like_get_without_the_body(local: Browser) -> None:
     assert answer.status_code == 200
     assert answer.content == b""
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_a_search_goes_on_page_by_page(local: Browser) -> None:
+    path, titles = "/search?q=imported+paper&tag=garden", []
+    for _ in range(9):
+        text = local.get(path).text
+        titles += re.findall(r'class="card-title"><a href="([^"]+)"', text)
+        found = re.search(r'href="(/search\?[^"]*cursor=[^"]*)"', text)
+        if found is None:
+            assert "That is all." in text
+            break
+        path = html.unescape(found[1])
+        assert "tag=garden" in path
+        assert "q=imported" in path
+    assert len(titles) == len(set(titles)) == 45
+    part = local.get(path, headers={"HX-Request": "true"}).text
+    assert "<html" not in part
+    assert "for “" not in part  # only what follows, for the place of the button
+
+
+@pytest.mark.parametrize(
+    "cursor", ["abc", "W10", "WzEsMl0x", "WzEsIngiXQ", "Wy0xLDJd", "%00", "é", "x" * 201, "WzEsMWU5OTld"]
+)
+def test_cursors_of_a_search_that_nobody_gave(local: Browser, cursor: str) -> None:
+    assert local.get(f"/search?q=paper&cursor={cursor}").status_code == 422

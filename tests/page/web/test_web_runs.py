@@ -105,6 +105,14 @@ def test_a_run_from_form_to_files(reader: Browser) -> None:
 def test_only_the_runs_own_files_are_given(reader: Browser) -> None:
     ask(reader)
     work(reader)
+    (folder,) = reader.page.store.runs.glob(f"{job_of(reader).run_id}/files")
+    (folder / "model" / "deep").mkdir(parents=True)
+    (folder / "model" / "deep" / "weights.bin").write_bytes(b"12")
+    packed = reader.get(f"/runs/{job_of(reader).id}/files/model")
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+        assert archive.namelist() == ["deep/weights.bin"]
+    for name in ("", "%2e", "%2e%2e", "model%2f%2e%2e"):
+        assert reader.get(f"/runs/{job_of(reader).id}/files/{name}").status_code == 404
     for name in ("../run.json", "%2e%2e/run.json", "/etc/passwd", "nothing", "..%2frun.json"):
         assert reader.get(f"/runs/{job_of(reader).id}/files/{name}").status_code == 404
         assert reader.get(f"/runs/{job_of(reader).id}/figures/{name}").status_code == 404

@@ -119,7 +119,7 @@ def test_kill_9_of_server_and_worker_in_the_middle_of_a_run(server: Server, home
         done = len(marks())
         assert 3 <= done < 60
         server.start()
-        assert "Running" in client.get(run).text
+        until(lambda: re.search("Running|Counted 60 things", client.get(run).text))
         until(lambda: "Counted 60 things" in client.get(run).text, 90)
         fresh = client.get(run + "/report.json").json()["metrics"]["fresh"]
         assert fresh <= 60 - done + 1
@@ -148,6 +148,10 @@ def test_running_a_paper_and_subscribing_in_a_browser(server: Server, post: Post
         expect(page.locator("[data-count]")).to_have_text(re.compile(r"\d+ of 25"))
         first = page.locator("[data-count]").text_content()
         expect(page.locator("[data-count]")).not_to_have_text(first or "")  # it moves without a reload
+        page.reload()
+        expect(page.locator("[data-count]")).to_have_text(re.compile(r"\d+ of 25"))
+        steps = page.locator("[data-steps] li").all_text_contents()
+        assert len(steps) == len(set(steps))  # the stream tells again what the page came with
         expect(page.get_by_role("heading", name="Counted 25 things")).to_be_visible(timeout=60_000)
         assert page.get_by_role("img", name="A line. It rises").evaluate("image => image.naturalWidth") > 0
         with page.expect_download() as download:

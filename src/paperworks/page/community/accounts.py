@@ -37,6 +37,7 @@ SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 256
 LONGEST_NAME = 60
 LOCAL_NAME = "You"
+ACCOUNTS_LOCK = 7321  # any fixed number but that of the search tables
 
 _hasher = PasswordHasher()
 
@@ -87,6 +88,7 @@ def sign_up_address(settings: Settings, token: str) -> str:
 def create_user(session: OrmSession, settings: Settings, token: str, name: str, password: str) -> User:
     """Make the account of a sign-up link. Raises InputError for the link, the name, or the password."""
     email = sign_up_address(settings, token)
+    _one_at_a_time(session)
     if find_user(session, email) is not None:
         raise InputError("link", "one that was followed before", "your password: log in")
     user = User(
@@ -185,6 +187,7 @@ def has_password(user: User, password: str) -> bool:
 
 def set_name(session: OrmSession, user: User, name: str) -> None:
     """Choose a new name; raises InputError."""
+    _one_at_a_time(session)
     session.execute(update(User).where(User.id == user.id).values(name=checked_name(session, name, user.id)))
 
 
@@ -204,6 +207,15 @@ def delete_account(session: OrmSession, user: User) -> Sequence[str]:
         )
     session.execute(delete(User).where(User.id == user.id))
     return uploads
+
+
+def _one_at_a_time(session: OrmSession) -> None:
+    """Wait for others who take an address or a name, until the transaction ends: what is free here stays free.
+
+    On SQLite the transaction itself is the only one that writes.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(ACCOUNTS_LOCK)))
 
 
 def checked_name(session: OrmSession, name: str, own_id: int | None = None) -> str:

@@ -16,6 +16,7 @@ SCHEMES = {"http", "https", "mailto"}
 RELATION = "nofollow ugc noopener"
 
 
+@lru_cache(maxsize=2000)
 def to_html(text: str) -> Markup:
     """The safe HTML of a Markdown text. Images and raw HTML are shown as text; links say that a reader wrote them."""
     html = _parser().render(text)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import bindparam, delete, exists, func, literal, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as OrmSession
 
 from paperworks.errors import InputError
 from paperworks.page.database import Bookmark, Entry, EntryTag, Follow, Vote, now
 from paperworks.page.feed.trend import refresh_trends
+
+_ASKED: Any = bindparam("ids", expanding=True)
+_REACTIONS = union_all(
+    *(
+        select(rows.c.entry_id, literal(voted)).where(rows.c.user_id == bindparam("user"), rows.c.entry_id.in_(_ASKED))
+        for rows, voted in ((Vote.__table__, 1), (Bookmark.__table__, 0))
+    )
+)
 
 
 def set_vote(session: OrmSession, entry_id: int, user_id: int, on: bool) -> None:
@@ -33,16 +42,15 @@ def set_bookmark(session: OrmSession, entry_id: int, user_id: int, on: bool) -> 
 
 def reactions_of(session: OrmSession, user_id: int, entry_ids: Sequence[int]) -> tuple[set[int], set[int]]:
     """Which of some entries the user voted for, and which are bookmarked."""
-    voted = select(Vote.entry_id).where(Vote.user_id == user_id, Vote.entry_id.in_(entry_ids))
-    kept = select(Bookmark.entry_id).where(Bookmark.user_id == user_id, Bookmark.entry_id.in_(entry_ids))
-    return set(session.scalars(voted)), set(session.scalars(kept))
+    rows = session.execute(_REACTIONS, {"user": user_id, "ids": list(entry_ids)}).all()
+    return {i for i, voted in rows if voted}, {i for i, voted in rows if not voted}
 
 
-def bookmarked(session: OrmSession, user_id: int) -> list[Entry]:
-    """The user's bookmarks, the newest first."""
+def bookmarked(session: OrmSession, user_id: int) -> list[int]:
+    """The ids of the user's bookmarks, the newest first."""
     return list(
         session.scalars(
-            select(Entry)
+            select(Entry.id)
             .join(Bookmark, Bookmark.entry_id == Entry.id)
             .where(Bookmark.user_id == user_id, Entry.hidden.is_(False))
             .order_by(Bookmark.created.desc(), Entry.id.desc())

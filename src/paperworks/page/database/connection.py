@@ -79,7 +79,7 @@ def open_database(url: str, migrate: bool = True) -> Database:
         raise InputError("database", backend, "sqlite:///FILE or postgresql://USER@HOST/NAME")
     # The server answers 40 requests at once, each with up to two sessions: with fewer connections than that, requests
     # that hold one and wait for another would wait for each other.
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 20, "max_overflow": 70}
+    options: dict[str, Any] = {"pool_pre_ping": backend != "sqlite", "pool_size": 20, "max_overflow": 70}
     if backend == "sqlite":
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

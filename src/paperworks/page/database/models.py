@@ -60,9 +60,10 @@ class Entry(Base):
 
     __tablename__ = "entries"
     __table_args__ = (
-        Index("entries_listed", "listed", "id"),
-        Index("entries_trend", "trend", "id"),
-        Index("entries_held", "claims_held", "id"),
+        Index("entries_listed", "hidden", "listed", "id"),
+        Index("entries_shown", "hidden", "listed", "trend", "id"),  # periods are counted and sorted without the entries
+        Index("entries_trend", "hidden", "trend", "id"),
+        Index("entries_held", "hidden", "claims_held", "id"),
     )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)

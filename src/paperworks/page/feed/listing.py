@@ -65,7 +65,8 @@ class FeedQuery:
 class FeedPage:
     """One page of the feed. ``first`` and ``last`` are the days that it covers (None for all)."""
 
-    entries: list[Entry]
+    entries: list[Any]
+    """Objects of ``Entry``, or rows of the columns that were asked for."""
     next_cursor: str | None
     total: int
     first: date | None = None
@@ -93,8 +94,12 @@ def period_of(day: date, period: PeriodName) -> tuple[date, date] | None:
     return None
 
 
-def list_entries(session: Session, query: FeedQuery) -> FeedPage:
-    """The page of the feed that a query asks for. Raises InputError for a cursor that is not of this list."""
+def list_entries(session: Session, query: FeedQuery, columns: Sequence[Any] = (), total: int | None = None) -> FeedPage:
+    """The page of the feed that a query asks for. Raises InputError for a cursor that is not of this list.
+
+    With ``columns`` (of the table; the id and those of the order among them), its entries are rows of these and not
+    objects. ``total`` is taken for the number of entries that fit, which is counted otherwise.
+    """
     span = None
     if query.period != "all":
         day = query.start or session.scalar(select(func.max(Entry.listed)).where(Entry.hidden.is_(False)))
@@ -102,17 +107,20 @@ def list_entries(session: Session, query: FeedQuery) -> FeedPage:
             return FeedPage([], None, 0)
         span = period_of(day, query.period)
     conditions = _conditions(query, span)
-    total = session.scalar(select(func.count()).select_from(Entry).where(*conditions)) or 0
-    columns = _order(query.sort)
-    wanted: Any = select(Entry).where(*conditions)
+    if total is None:
+        total = session.scalar(select(func.count()).select_from(Entry).where(*conditions)) or 0
+    order = _order(query.sort)
     if query.cursor is not None:
-        wanted = wanted.where(_after(columns, _read_cursor(query.cursor, query.sort)))
-    wanted = wanted.order_by(*(c.desc() for c in columns)).limit(query.limit + 1)
-    found: list[Entry] = list(session.scalars(wanted))
+        conditions.append(_after(order, _read_cursor(query.cursor, query.sort)))
+    # Which entries they are is found first, in an index: sorting the entries themselves would read all of a period.
+    newest = [c.desc() for c in order]
+    chosen = select(Entry.id).where(*conditions).order_by(*newest).limit(query.limit + 1)
+    wanted: Any = (select(*columns) if columns else select(Entry)).where(Entry.id.in_(chosen)).order_by(*newest)
+    found: list[Any] = list(session.execute(wanted) if columns else session.scalars(wanted))
     entries, more = found[: query.limit], len(found) > query.limit
     return FeedPage(
         entries,
-        _write_cursor(query.sort, [getattr(entries[-1], c.key) for c in columns]) if more else None,
+        _write_cursor(query.sort, [getattr(entries[-1], c.key) for c in order]) if more else None,
         total,
         *(span or (None, None)),
     )

@@ -12,8 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +27,8 @@ from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, EntryVector
 from paperworks.page.feed.listing import filters
+from paperworks.page.kept import Kept
+from paperworks.page.search.guard import ReadersAndWriter
 from paperworks.page.search.meaning import VectorsBeside, read_vectors
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.sqlite import SqliteWords
@@ -37,7 +38,7 @@ from paperworks.runs import Progress, no_progress
 
 Mode = Literal["hybrid", "words", "meaning"]
 DEPTH = 100
-"""So many of each ranking are fused."""
+"""So many of each ranking are fused: the same for every page of the results, so that they are pages of one order."""
 FUSION_CONSTANT = 10
 """The constant of the fusion: chosen among 5, 10, 20, 30 and 60 on queries that the quality benchmark does not use."""
 LEAST_COSINE = 0.15
@@ -46,6 +47,8 @@ MOST_HITS = 200
 PER_CHUNK = 64
 """Entries encoded and committed at a time: a refresh that is killed loses at most so many."""
 LOOK_SECONDS = 2.0
+MOST_REMEMBERED = 2000
+"""So many answers, and entries' nearest ones, are remembered as long as the index is what it was."""
 MOST_CHANGES = 1000
 CHANGED_PART = 0.05
 """The large index is read again when more entries than both of these changed since it was read."""
@@ -55,6 +58,7 @@ BUNDLED: Any = object()
 
 _TABLE = Entry.__table__
 _BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
+_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), _TABLE.c.hidden.is_(False))
 _VISIBLE_BY_ID = _BY_ID.where(_TABLE.c.hidden.is_(False))
 
 
@@ -86,12 +90,14 @@ class SearchIndex:
         self._query_vector = QueryEncoder(encoder) if encoder is not None else None
         self._words: SqliteWords | PostgresWords = SqliteWords() if database.is_sqlite else PostgresWords()
         self._vectors: VectorsBeside | PostgresVectors | None = None
-        self._guard = _ReadersAndWriter()
+        self._guard = ReadersAndWriter()
         self._refreshing = threading.Lock()
         self._version = -1
         self._base_version = -1
         self._identity = ""
         self._looked = 0.0
+        self._near: Kept[list[tuple[int, float]]] = Kept(MOST_REMEMBERED)
+        self._answers: Kept[list[Hit]] = Kept(MOST_REMEMBERED)
         with database.session() as session:
             if not database.is_sqlite:
                 session.execute(text(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})"))
@@ -128,6 +134,7 @@ class SearchIndex:
         organisation: str | None = None,
         limit: int = 20,
         mode: Mode = "hybrid",
+        after: tuple[int, int] | None = None,
     ) -> list[Hit]:
         """The entries that fit a query best.
 
@@ -135,8 +142,10 @@ class SearchIndex:
         ----------
         query : words; a phrase in double quotes must be there as it stands (by words).
         tags, works, organisation : as in ``FeedQuery``.
-        limit : at most so many, 1 to 200.
+        limit : at most so many, 1 to 200. Beyond the first hundred of a ranking nothing is fused.
         mode : by words, by meaning, or both fused. Without an encoder everything is by words.
+        after : the hits that follow this one of the same search: how many were before it and its entry's id. Where the
+            order has changed meanwhile, the entry counts, and its place only if it is not found any more.
 
         Raises InputError for a limit or a mode that is none of these. A query without a word has no results.
         """
@@ -148,19 +157,25 @@ class SearchIndex:
         if not query_words(query):
             return []
         self._look()
+        restricted = bool(tags) or works is not None or organisation is not None
+        asked = self._identity, self._version, query, limit, mode, after
+        if not restricted and (known := self._answers.find(asked)) is not None:
+            with self._database.reading() as session:
+                shown = set(session.scalars(_VISIBLE, {"ids": [hit.entry_id for hit in known]}))
+            return [hit for hit in known if hit.entry_id in shown]
         by_meaning = mode != "words" and self._vectors is not None and '"' not in query
         by_words = mode != "meaning" or not by_meaning
         vector = self._query_vector(query) if by_meaning and self._query_vector else None  # before any lock is taken
-        restricted = bool(tags) or works is not None or organisation is not None
         conditions = filters(tags, works, organisation) if restricted else []
-        depth = max(DEPTH, 2 * limit)
         with self._guard.reading(), self._database.reading() as session:
+            version = self._identity, self._version
             # Hidden entries are few: without a filter they are only taken out at the end.
             allowed = (
                 np.fromiter(session.scalars(select(Entry.id).where(*conditions)), np.int64) if restricted else None
             )
             rankings: dict[str, list[int]] = {}
             scores: dict[str, np.ndarray] = {}
+            depth = DEPTH if by_words and vector is not None else MOST_HITS
             if by_words:
                 ids, scores["words"] = self._words.search(session, query, depth, allowed)
                 rankings["words"] = ids.tolist()
@@ -174,27 +189,34 @@ class SearchIndex:
             else:
                 ((name, order),) = rankings.items()
                 ranked = list(zip(order, scores[name].tolist(), strict=True))
+            if after is not None:
+                before, last = after
+                ranked = ranked[next((n for n, (i, _) in enumerate(ranked) if i == last), before) + 1 :]
             texts = self._shown(session, [i for i, _ in ranked], conditions if restricted else None, limit)
         sets = {name: set(ids) for name, ids in rankings.items()}
         show = Highlighter(query).snippet
-        return [
+        hits = [
             Hit(i, score, show(*texts[i]), tuple(name for name, ids in sets.items() if i in ids))
             for i, score in [pair for pair in ranked if pair[0] in texts][:limit]
         ]
+        return hits if restricted or asked[:2] != version else self._answers.put(asked, hits)
 
     def similar(self, entry_id: int, limit: int = 6) -> list[tuple[int, float]]:
         """The entries nearest in meaning to one, with their cosines; empty without an encoder or before a refresh."""
         if self._vectors is None or limit < 1:
             return []
         self._look()
+        key = self._identity, self._version, entry_id, 2 * limit + 10
         with self._guard.reading(), self._database.reading() as session:
-            own = read_vectors(session, [entry_id], self._model)
-            if entry_id not in own:
-                return []
-            ids, cosines = self._vectors.search(session, own[entry_id], 2 * limit + 10, None)
-            shown = self._shown(session, ids.tolist(), None, len(ids))
-        pairs = [(i, c) for i, c in zip(ids.tolist(), cosines.tolist(), strict=True) if i != entry_id and i in shown]
-        return pairs[:limit]
+            near = self._near.find(key)
+            if near is None:
+                own = read_vectors(session, [entry_id], self._model)
+                if entry_id not in own:
+                    return []
+                ids, cosines = self._vectors.search(session, own[entry_id], key[-1], None)
+                near = self._near.put(key, list(zip(ids.tolist(), cosines.tolist(), strict=True)))
+            shown = set(session.scalars(_VISIBLE, {"ids": [i for i, _ in near]}))
+        return [(i, cosine) for i, cosine in near if i != entry_id and i in shown][:limit]
 
     def vectors(self, ids: Sequence[int]) -> np.ndarray:
         """The unit vectors [n, d] of entries, in their order; those that are not indexed yet are encoded now.
@@ -402,40 +424,3 @@ class SearchIndex:
 
 def _kept_versions(folder: Path) -> dict[int, Path]:
     return {int(p.name): p for p in folder.glob("[0-9]*") if p.name.isdigit()} if folder.is_dir() else {}
-
-
-class _ReadersAndWriter:
-    """Any number of readers, or one writer."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._writing = False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._changed:
-            while self._writing:
-                self._changed.wait()
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._changed:
-            while self._writing:
-                self._changed.wait()
-            self._writing = True  # no reader begins from here on
-            while self._readers:
-                self._changed.wait()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from paperworks.embedding.vectors import VectorIndex
@@ -40,18 +41,20 @@ class VectorsBeside:
                 return
             except RuntimeError:
                 pass  # a damaged file: the database has it all
-        ids, blobs = [], []
+        counted = select(func.count()).select_from(EntryVector).where(EntryVector.model == self._model)
+        total, read = session.scalar(counted) or 0, 0
+        ids = np.empty(total, np.int64)
+        vectors = np.empty((total, self._width), np.float32)
         rows = session.execute(
             select(EntryVector.entry_id, EntryVector.vector)
             .where(EntryVector.model == self._model)
             .order_by(EntryVector.entry_id)
             .execution_options(yield_per=PER_READ)
         )
-        for identity, blob in rows:
-            ids.append(identity)
-            blobs.append(np.frombuffer(blob, "<f4"))
-        vectors = np.stack(blobs) if blobs else np.empty((0, self._width), np.float32)
-        self._index = VectorIndex(np.asarray(ids, np.int64), vectors)
+        for read, (identity, blob) in enumerate(islice(rows, total), 1):  # what came since then is a change to follow
+            ids[read - 1] = identity
+            vectors[read - 1] = np.frombuffer(blob, "<f4")
+        self._index = VectorIndex(ids[:read], vectors[:read])
 
     def save(self, file: Path) -> None:
         """Write the index that ``load`` read."""

@@ -64,15 +64,19 @@ def create_app(
     store: Store | None = None,
     search: SearchIndex | None = None,
     mailer: Mailer | None = None,
+    seed: bool = True,
+    index: bool = True,
 ) -> FastAPI:
     """The page as an ASGI application. What is not given is made from the settings.
 
-    The catalogue's papers are put into the feed, and the search index is brought up to date in the background.
+    With ``seed`` the catalogue's papers are put into the feed; with ``index`` the search index is brought up to date in
+    the background. Of several processes that serve one page, one does so.
     """
     if search is None:
         from paperworks.page.search import open_search
     database = database or open_database(settings.database_url)
-    seed_catalogue(database)
+    if seed:
+        seed_catalogue(database)
     with database.session() as session:
         user = None if settings.public else local_user(session)
     assets = Assets()
@@ -92,7 +96,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_prepare, args=(page,), name="preparations", daemon=True).start()
+        threading.Thread(target=_prepare, args=(page, index), name="preparations", daemon=True).start()
         yield
 
     app = FastAPI(
@@ -105,7 +109,7 @@ def create_app(
         dependencies=[Depends(no_other_site)],
     )
     app.state.page = page
-    app.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=5)
+    app.add_middleware(GZipMiddleware, minimum_size=600, compresslevel=3)
     app.add_middleware(Guard, settings=settings)
     add_handlers(app)
 
@@ -119,19 +123,20 @@ def create_app(
     return app
 
 
-def _prepare(page: Page) -> None:
+def _prepare(page: Page, index: bool) -> None:
     """What the first readers should not wait for: the search index, and the recipes that the forms are made from."""
-    _prepare_search(page.search)
+    _prepare_search(page.search, index)
     for paper in page.papers.values():
         if paper.has_recipe:
             with suppress(Exception):  # a paper that another package brings may be broken; its form says so
                 load_recipe(paper.slug, f"{paper.module}.recipe")
 
 
-def _prepare_search(search: SearchIndex) -> None:
+def _prepare_search(search: SearchIndex, index: bool) -> None:
     """Index what is new, and answer one query so that the encoder is loaded before a reader waits for it."""
     try:
-        search.refresh()
+        if index:
+            search.refresh()
         search.search("first", limit=1)
     except Exception:
         log.exception("the search index could not be brought up to date")

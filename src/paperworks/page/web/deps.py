@@ -20,8 +20,9 @@ form), ``is_htmx`` and the functions of ``addresses``.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -29,15 +30,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import Depends
 from jinja2 import Environment
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from paperworks.catalog import Paper
-from paperworks.page.community.accounts import user_of_token
+from paperworks.page.community.accounts import local_user, user_of_token
 from paperworks.page.community.limits import Limit, LimitReached, hit
 from paperworks.page.database import Database, User
+from paperworks.page.kept import Kept
 from paperworks.page.mail import Mailer
 from paperworks.page.settings import Settings
 from paperworks.page.web.addresses import path_of_referer, safe_path, with_query
@@ -55,6 +58,11 @@ VISITOR_COOKIE = "paperworks-visitor"
 TOKEN_FIELD = "csrf"
 TOKEN_HEADER = "x-csrf-token"
 MOST_FIELDS = 200
+LOCAL_SECONDS = 2.0
+AT_ONCE = 2
+"""One interpreter renders one page at a time; with many at once each of them would wait for all the others."""
+MOST_FRAGMENTS = 500
+MOST_CARDS = 10_000
 
 
 @dataclass
@@ -75,6 +83,11 @@ class Page:
     parts: frozenset[str] = frozenset()
     """Names of the views that are there."""
     _kept: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    _fragments: Kept[Markup] = field(default_factory=lambda: Kept(MOST_FRAGMENTS))
+    turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
+    """Taken while a list or a paper is read and rendered: readers who come at once are served in turn."""
+    cards: Kept[tuple[Markup, Markup]] = field(default_factory=lambda: Kept(MOST_CARDS))
+    """Papers of lists as HTML: see ``web.cards``."""
 
     @cached_property
     def key(self) -> bytes:
@@ -86,13 +99,26 @@ class Page:
         """What was measured of each paper of the catalogue, by slug."""
         return {slug: Evidence(paper) for slug, paper in self.papers.items()}
 
+    def kept(self, name: str) -> Any:
+        """A value that ``keep`` has and that is not too old, or None."""
+        found = self._kept.get(name)
+        return None if found is None or found[0] < time.monotonic() else found[1]
+
     def keep(self, name: str, seconds: float, compute: Callable[[], T]) -> T:
         """A value that many readers share, computed again when it is older than ``seconds``."""
         found = self._kept.get(name)
         if found is None or found[0] < time.monotonic():
             found = (time.monotonic() + seconds, compute())
+            if len(self._kept) >= MOST_FRAGMENTS:
+                self._kept.clear()
             self._kept[name] = found
         return found[1]
+
+    def fragment(self, template: str, **context: Hashable) -> Markup:
+        """A part of a page that depends on nothing but ``context``: rendered once, and kept."""
+        return self._fragments.get(
+            (template, *context.values()), lambda: Markup(self.templates.get_template(template).render(context))
+        )
 
     def forget(self) -> None:
         """Compute kept values again at their next use, after entries were added."""
@@ -112,12 +138,20 @@ def current_user(request: Request) -> User | None:
     """Who asks: the local user, or the user of the session cookie; read once per request."""
     page = get_page(request)
     if not page.settings.public:
-        return page.local_user
+        if page.settings.web_processes == 1:
+            return page.local_user
+        return page.keep("local user", LOCAL_SECONDS, lambda: _read_local(page))
     if not hasattr(request.state, "user"):
         token = request.cookies.get(page.cookie(SESSION_COOKIE), "")
         with page.database.reading() as session:
             request.state.user = user_of_token(session, token) if token else None
     return request.state.user
+
+
+def _read_local(page: Page) -> User:
+    """Another process may have changed the name."""
+    with page.database.reading() as session:
+        return local_user(session)
 
 
 def require_user(request: Request) -> User:
@@ -132,7 +166,7 @@ def require_user(request: Request) -> User:
     return user
 
 
-def no_other_site(request: Request) -> None:
+async def no_other_site(request: Request) -> None:
     """Refuse what the guard refused; every route of the page depends on this."""
     refuse(request.scope)
 
@@ -149,10 +183,22 @@ async def checked_form(request: Request) -> FormData:
     return form
 
 
-Viewer = Annotated[User | None, Depends(current_user)]
+async def _the_page(request: Request) -> Page:
+    return get_page(request)
+
+
+async def _viewer(request: Request) -> User | None:
+    page = get_page(request)
+    if page.settings.public and request.cookies.get(page.cookie(SESSION_COOKIE)):
+        return await run_in_threadpool(current_user, request)
+    return current_user(request)
+
+
+# Dependencies that wait for nothing are coroutines: a plain function would be sent to another thread and back.
+Viewer = Annotated[User | None, Depends(_viewer)]
 SignedIn = Annotated[User, Depends(require_user)]
 CheckedForm = Annotated[FormData, Depends(checked_form)]
-ThePage = Annotated[Page, Depends(get_page)]
+ThePage = Annotated[Page, Depends(_the_page)]
 
 
 class FormToken:
@@ -183,16 +229,9 @@ def render(
     """A page from a template. HTML is never kept by shared caches: it may show who is logged in."""
     page = get_page(request)
     csrf = FormToken(request)
-    text = page.templates.get_template(template).render(
-        context
-        | {
-            "request": request,
-            "page": page,
-            "user": current_user(request),
-            "csrf": csrf,
-            "is_htmx": is_htmx(request),
-        }
-    )
+    user = current_user(request)
+    own = {"request": request, "page": page, "user": user, "csrf": csrf, "is_htmx": is_htmx(request)}
+    text = page.templates.get_template(template).render(context | own)
     answer = HTMLResponse(text, status_code=status_code, headers=dict(headers or {}))
     answer.headers.setdefault("Cache-Control", "private, no-cache")
     answer.headers.setdefault("Vary", "Cookie, HX-Request")

@@ -68,7 +68,7 @@ class Filters:
 _PLAIN = vars(Filters())
 
 
-def read_filters(
+async def read_filters(
     period: Annotated[PeriodName, Query(description="of which the newest is shown, unless start is given")] = "all",
     start: Annotated[date | None, Query(description="a day of the period")] = None,
     sort: Annotated[Sort, Query(description="the order")] = "trend",
@@ -86,7 +86,7 @@ def read_filters(
 TheFilters = Annotated[Filters, Depends(read_filters)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choices:
     """What can be chosen: kept for a while, since all readers share it."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,45 +20,23 @@ from paperworks.language import (
     resolve_dtype,
     token_windows,
 )
-from paperworks.language.models import check_model_folder
 from paperworks.language.perplexity import evaluating
+from paperworks.pruning.quality import check_length, family_of, load_tokenizer, lora_targets
 from paperworks.runs import Progress, no_progress
-from paperworks.structure import Family, spec_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def family_of(folder: Path) -> Family:
-    """The family of a checkpoint, sliced or not. Raises InputError for an unknown one."""
-    kind = str(check_model_folder(folder).get("model_type", ""))
-    return spec_for(SimpleNamespace(model_type=kind.removeprefix("sliced_")))
+__all__ = [
+    "check_length", "decoder_quality", "embedding_agreement", "encoder_sequences", "family_of", "is_encoder",
+    "load_encoder", "load_tokenizer", "lora_targets", "mean_embeddings",
+]  # fmt: skip
 
 
 def is_encoder(folder: Path) -> bool:
     """Whether a checkpoint is an encoder: it gives embeddings, not next tokens."""
     return not family_of(folder).head
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a checkpoint. Raises InputError if there is none."""
-    from transformers import AutoTokenizer
-
-    check_model_folder(folder)
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            "model", f"{folder}, whose tokenizer does not load ({first})", "a tokenizer beside it"
-        ) from error
-
-
-def check_length(folder: Path, length: int) -> None:
-    """Raise InputError if sequences of ``length`` tokens are longer than the checkpoint's positions allow."""
-    longest = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
-    if longest is not None and length > longest:
-        raise InputError("length", f"{length} tokens", f"at most {longest}, the longest input of this model")
 
 
 def load_encoder(folder: Path, dtype: str, device: str) -> PreTrainedModel:
@@ -140,10 +116,3 @@ def decoder_quality(
         "prefill tokens/s": speed.prefill_tokens_per_second,
         "decode tokens/s": speed.decode_tokens_per_second,
     }
-
-
-def lora_targets(folder: Path) -> list[str]:
-    """The last part of the names of all attention and feed-forward matrices of the checkpoint's family."""
-    family = family_of(folder)
-    paths = [p for block in (family.attention, family.feed_forward) for p in (*block.inputs, *block.outputs)]
-    return list(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths))

@@ -25,10 +25,11 @@ from paperworks.language import (
 )
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
-from paperworks.papers.slicegpt.recovery import recover
 from paperworks.papers.slicegpt.report import Cut, SliceReport
+from paperworks.pruning.quality import weights_bytes
+from paperworks.pruning.recovery import recover
+from paperworks.pruning.tables import before_and_after
 from paperworks.runs.files import write_text
-from paperworks.runs.usage import bytes_below
 from paperworks.structure import cost_of, save_model
 from paperworks.structure.checkpoints import REPORT_FILE
 
@@ -193,7 +194,7 @@ class _Slicing:
         names = list(stages)
         size = {"dense": report.parameters_before, **dict.fromkeys(names[1:], report.parameters_after)}
         macs = {"dense": report.macs_before, **dict.fromkeys(names[1:], report.macs_after)}
-        stored = {"dense": _weights_bytes(self.folder), **dict.fromkeys(names[1:], _weights_bytes(final))}
+        stored = {"dense": weights_bytes(self.folder), **dict.fromkeys(names[1:], weights_bytes(final))}
         rows: list[list[Any]] = [
             ["parameters", *(size[n] for n in names)],
             ["multiply-accumulates per token", *(macs[n] for n in names)],
@@ -201,7 +202,6 @@ class _Slicing:
             ["key-value cache per token, bytes", *(report.cache_bytes_per_token for _ in names)],
             *([figure, *(stages[n][figure] for n in names)] for figure in stages["dense"]),
         ]
-        ratio = [_ratio(row[1], row[-1]) for row in rows]
         last = stages[names[-1]]
         quality_name = "cosine" if self.encoder else "perplexity"
         said = (
@@ -237,9 +237,7 @@ class _Slicing:
             headline,
             metrics,
             [
-                runs.Table(
-                    "Before and after", ["", *names, "ratio"], [[*r, q] for r, q in zip(rows, ratio, strict=True)], note
-                ),
+                before_and_after(names, rows, note),
                 runs.Table("Width of the stream, by layer", _width_columns(report), _width_rows(report)),
                 cost,
             ],
@@ -343,12 +341,3 @@ def _more_notes(report: SliceReport) -> list[str]:
     if report.parameters_after < report.parameters_before:
         return []
     return ["The residual matrices cost more parameters than the cut saves: slice more, or choose a wider model."]
-
-
-def _weights_bytes(folder: Path) -> int:
-    weights = [f for pattern in ("*.safetensors", "pytorch_model*.bin") for f in folder.glob(pattern)]
-    return sum(f.stat().st_size for f in weights) if weights else bytes_below(folder)
-
-
-def _ratio(before: float, after: float) -> float | None:
-    return after / before if before else None

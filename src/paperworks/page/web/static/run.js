@@ -7,6 +7,7 @@
   var find = function (name) { return box.querySelector("[data-" + name + "]"); };
   var bar = box.querySelector("progress");
   var source = new EventSource(box.dataset.events);
+  var first = true; // the stream begins with the run's first event: the steps that the page came with are told again
 
   source.addEventListener("run", function (message) {
     var event = JSON.parse(message.data);
@@ -22,6 +23,8 @@
       }
     } else if (event.kind === "step") {
       var steps = find("steps");
+      if (first) steps.textContent = "";
+      first = false;
       var line = document.createElement("li");
       line.textContent = event.text;
       if (!steps.lastElementChild || steps.lastElementChild.textContent !== event.text) steps.appendChild(line);

@@ -9,10 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from paperworks.page.feed import list_entries
+from paperworks.page.web.cards import CARD_COLUMNS, cards_of
 from paperworks.page.web.deps import ThePage, Viewer, is_htmx, render
-from paperworks.page.web.filters import TheFilters, choices, reactions
+from paperworks.page.web.filters import KEPT_SECONDS, TheFilters, choices
 
 router = APIRouter(include_in_schema=False)
+MANY = 1000
 
 
 @router.get("/")
@@ -20,10 +22,13 @@ def feed(
     request: Request, page: ThePage, user: Viewer, filters: TheFilters, cursor: Annotated[str, Query()] = ""
 ) -> Response:
     """A page of the feed: whole, without its frame (a filter was changed), or only what follows a cursor."""
-    with page.database.reading() as session:
-        found = list_entries(session, filters.query(cursor))
+    with page.turns, page.database.reading() as session:
+        name = f"total {filters.path()}"
+        found = list_entries(session, filters.query(cursor), CARD_COLUMNS, page.kept(name))
+        if found.total >= MANY:  # counting them all takes longer than reading a page of them
+            page.keep(name, KEPT_SECONDS, lambda: found.total)
         offered = choices(page, session)
-        shown = reactions(session, user, found.entries)
+        cards = cards_of(page, session, found.entries, user)
     older, newer = offered.around(filters.period, found.first)
     template = "feed/feed.html"
     if is_htmx(request):
@@ -37,5 +42,6 @@ def feed(
         older=older,
         newer=newer,
         further=bool(cursor),
-        **shown,
+        cards=cards,
+        side="" if cursor and is_htmx(request) else page.fragment("feed/side.html", filters=filters, choices=offered),
     )

@@ -199,21 +199,15 @@ def figure(request: Request, page: ThePage, user: Viewer, job_id: str, name: str
 @router.get("/runs/{job_id}/files.zip")
 def all_files(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """Everything that the run made, in one archive."""
-    folder = _finished(page, user, job_id) / "files"
-    handle, name = tempfile.mkstemp(suffix=".zip")
-    os.close(handle)
-    packed = Path(name)
-    # Stored, not deflated: weights and arrays do not shrink, and packing must not take longer than sending.
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            archive.write(path, path.relative_to(folder))
-    return FileResponse(packed, filename=f"{job_id[:8]}.zip", background=BackgroundTask(packed.unlink, missing_ok=True))
+    return _packed(_finished(page, user, job_id) / "files", f"{job_id[:8]}.zip")
 
 
 @router.get("/runs/{job_id}/files/{name:path}")
 def file(request: Request, page: ThePage, user: Viewer, job_id: str, name: str) -> Response:
-    """One file that the run made: always a download, never shown under our origin."""
-    path = _below(_finished(page, user, job_id) / "files", name)
+    """One file that the run made (a folder as a .zip): always a download, never shown under our origin."""
+    path = _below(_finished(page, user, job_id) / "files", name, folders=True)
+    if path.is_dir():
+        return _packed(path, f"{path.name}.zip")
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
@@ -265,9 +259,23 @@ def _may_see(job: Job, user: User | None) -> bool:
     return not job.uploads or _is_owner(job, user)
 
 
-def _below(folder: Path, name: str) -> Path:
+def _packed(folder: Path, name: str) -> Response:
+    """All files of a folder in one archive."""
+    handle, place = tempfile.mkstemp(suffix=".zip")
+    os.close(handle)
+    packed = Path(place)
+    # Stored, not deflated: weights and arrays do not shrink, and packing must not take longer than sending.
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(path, path.relative_to(folder))
+    return FileResponse(packed, filename=name, background=BackgroundTask(packed.unlink, missing_ok=True))
+
+
+def _below(folder: Path, name: str, folders: bool = False) -> Path:
+    root = folder.resolve()
     path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    allowed = path.is_file() or (folders and path.is_dir() and path != root)
+    if not path.is_relative_to(root) or not allowed:
         raise HTTPException(404, "This run has no such file.")
     return path
 

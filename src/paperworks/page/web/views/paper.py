@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session as OrmSession
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -24,6 +24,16 @@ router = APIRouter()
 SIMILAR = 6
 SHOWN_AUTHORS = 40
 RECENT_RUNS = 20
+_FINISHED = (
+    select(Job)
+    .where(Job.entry_id == bindparam("entry"), Job.status == "finished")
+    .order_by(Job.finished.desc(), Job.id)
+    .limit(RECENT_RUNS)
+)
+_ENTRY: Any = Entry.__table__.c
+_SIMILAR = select(_ENTRY.id, _ENTRY.arxiv, _ENTRY.title, _ENTRY.works).where(
+    _ENTRY.id.in_(bindparam("ids", expanding=True)), _ENTRY.hidden.is_(False)
+)
 
 
 @router.get(
@@ -51,7 +61,7 @@ def markdown(
 @router.get("/papers/{paper_id:paper}", include_in_schema=False)
 def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Response:
     """A paper's page. Versions and slugs lead to its one address."""
-    with page.database.reading() as session:
+    with page.turns, page.database.reading() as session:
         entry = find_entry(session, paper_id)
         if name_of(entry) != paper_id:
             return RedirectResponse(paper_path(entry), status_code=301)
@@ -75,17 +85,12 @@ def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Respo
 
 def last_public_run(session: OrmSession, entry_id: int) -> Job | None:
     """The newest finished run on bundled input: what was made from a reader's own file is theirs."""
-    found = session.scalars(
-        select(Job)
-        .where(Job.entry_id == entry_id, Job.status == "finished")
-        .order_by(Job.finished.desc(), Job.id)
-        .limit(RECENT_RUNS)
-    )
+    found = session.scalars(_FINISHED, {"entry": entry_id})
     return next((job for job in found if not job.uploads), None)
 
 
-def similar_entries(page: Page, session: OrmSession, entry_id: int) -> list[Entry]:
-    """The papers nearest in meaning, nearest first."""
+def similar_entries(page: Page, session: OrmSession, entry_id: int) -> list[Any]:
+    """Id, arXiv id, title and whether it works here, of the papers nearest in meaning, nearest first."""
     ids = [other for other, _ in page.search.similar(entry_id, limit=SIMILAR)]
-    found = {e.id: e for e in session.scalars(select(Entry).where(Entry.id.in_(ids), Entry.hidden.is_(False)))}
+    found = {row.id: row for row in session.execute(_SIMILAR, {"ids": ids})}
     return [found[i] for i in ids if i in found]

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from paperworks.errors import InputError
 from paperworks.page.community import limits, reactions
 from paperworks.page.database import User
+from paperworks.page.web.cards import cards_of, rows_of
 from paperworks.page.web.deps import CheckedForm, SignedIn, ThePage, back, check_rate, get_page, is_htmx, render
-from paperworks.page.web.filters import reactions as reactions_shown
 from paperworks.page.web.finding import find_entry
 
 router = APIRouter(include_in_schema=False)
@@ -38,9 +38,9 @@ def bookmark(request: Request, page: ThePage, form: CheckedForm, user: SignedIn,
 def bookmarks(request: Request, page: ThePage, user: SignedIn) -> Response:
     """The user's bookmarks."""
     with page.database.reading() as session:
-        entries = reactions.bookmarked(session, user.id)
-        shown = reactions_shown(session, user, entries)
-    return render(request, "reactions/bookmarks.html", entries=entries, **shown)
+        rows = rows_of(session, ids := reactions.bookmarked(session, user.id))
+        cards = cards_of(page, session, [rows[i] for i in ids], user)
+    return render(request, "reactions/bookmarks.html", cards=cards)
 
 
 @router.post("/tags/{tag}/follow")

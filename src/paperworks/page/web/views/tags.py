@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from paperworks.page.community.reactions import followed_tags
 from paperworks.page.database import Entry, EntryTag
+from paperworks.page.web.cards import CARD_COLUMNS, cards_of
 from paperworks.page.web.deps import SignedIn, ThePage, Viewer, render
-from paperworks.page.web.filters import choices, reactions
+from paperworks.page.web.filters import choices
 
 router = APIRouter(include_in_schema=False)
 
@@ -32,7 +33,7 @@ def following(request: Request, page: ThePage, user: SignedIn) -> Response:
     with page.database.reading() as session:
         followed = followed_tags(session, user.id)
         within = select(EntryTag.entry_id).where(EntryTag.tag.in_(followed))
-        query = select(Entry).where(Entry.hidden.is_(False), Entry.id.in_(within))
-        entries = list(session.scalars(query.order_by(Entry.trend.desc(), Entry.id.desc()).limit(SHOWN)))
-        shown = reactions(session, user, entries)
-    return render(request, "tags/following.html", followed=followed, entries=entries, **shown)
+        query = select(*CARD_COLUMNS).where(Entry.hidden.is_(False), Entry.id.in_(within))
+        rows = session.execute(query.order_by(Entry.trend.desc(), Entry.id.desc()).limit(SHOWN)).all()
+        cards = cards_of(page, session, rows, user)
+    return render(request, "tags/following.html", followed=followed, cards=cards)

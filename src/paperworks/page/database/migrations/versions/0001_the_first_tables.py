@@ -106,9 +106,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("slug"),
     )
     with op.batch_alter_table("entries", schema=None) as batch_op:
-        batch_op.create_index("entries_held", ["claims_held", "id"], unique=False)
-        batch_op.create_index("entries_listed", ["listed", "id"], unique=False)
-        batch_op.create_index("entries_trend", ["trend", "id"], unique=False)
+        batch_op.create_index("entries_held", ["hidden", "claims_held", "id"], unique=False)
+        batch_op.create_index("entries_listed", ["hidden", "listed", "id"], unique=False)
+        batch_op.create_index("entries_shown", ["hidden", "listed", "trend", "id"], unique=False)
+        batch_op.create_index("entries_trend", ["hidden", "trend", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_entries_organisation"), ["organisation"], unique=False)
         batch_op.create_index(batch_op.f("ix_entries_works"), ["works"], unique=False)
 
@@ -280,6 +281,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_entries_works"))
         batch_op.drop_index(batch_op.f("ix_entries_organisation"))
         batch_op.drop_index("entries_trend")
+        batch_op.drop_index("entries_shown")
         batch_op.drop_index("entries_listed")
         batch_op.drop_index("entries_held")
 

@@ -1,4 +1,4 @@
-"""Recovery fine-tuning: low-rank adapters on the sliced model's attention and feed-forward matrices, then merged."""
+"""Recovery fine-tuning: low-rank adapters on a pruned model's attention and feed-forward matrices, then merged."""
 
 from __future__ import annotations
 
@@ -29,21 +29,25 @@ def recover(
     dropout: float = 0.05,
     learning_rate: float = 2e-4,
     batch_size: int = 8,
+    eval_every: int | None = None,
+    patience: int = 5,
     seed: int = 0,
     device: str = "auto",
     checkpoint_dir: Path | None = None,
     progress: Progress = no_progress,
 ) -> tuple[torch.nn.Module, TrainResult]:
-    """Fine-tune a sliced causal language model with LoRA and merge the adapters (the paper's RFT).
+    """Fine-tune a pruned or sliced causal language model with LoRA and merge the adapters (SliceGPT's RFT).
 
-    The schedule is the official code's: AdamW (0.9, 0.95), weight decay 0.01, linear with warm-up, early stopping with
-    a patience of 5 evaluations, the best weights by evaluation loss. Embeddings, head and residual matrices stay fixed.
+    The schedule is SliceGPT's official code's: AdamW (0.9, 0.95), weight decay 0.01, linear with warm-up, early
+    stopping, the best weights by evaluation loss. Embeddings, head and residual matrices stay fixed.
 
     Parameters
     ----------
     windows : int64 ``[n, T]``, n of at least 2; a tenth of them (at most 64) is kept for evaluation.
     targets : last parts of the names of the matrices that get adapters.
     steps : optimiser steps.
+    eval_every : steps between evaluations; None: 16, or a quarter of a short training.
+    patience : evaluations in a row without a better loss after which it stops; 0 takes every step.
 
     Returns
     -------
@@ -61,8 +65,8 @@ def recover(
         learning_rate=learning_rate,
         schedule="linear",
         warmup_steps=min(400, steps // 10),
-        eval_every=max(1, min(16, steps // 4)),
-        patience=5,
+        eval_every=eval_every or max(1, min(16, steps // 4)),
+        patience=patience,
         checkpoint_every=max(1, steps // 10),
         device=device,
         seed=seed,

@@ -1,0 +1,87 @@
+"""Every pruning method at 75 % and 50 % of the bundled model's prunable parameters, before and after the same training.
+
+    python benchmarks/compare_methods.py [--seeds 3] [--train-steps 60] [--recovery-steps 20] [--out docs/benchmarks]
+
+Runs ``paperworks compare-methods`` twice and writes ``compare-methods.md`` into ``--out``. Killed, it goes on where it
+was when it is started again with the same options.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from paperworks.cli.live import LiveEvents
+from paperworks.comparison.recipe import Config
+from paperworks.runs.engine import LocalEngine
+from paperworks.runs.files import write_text
+from paperworks.runs.render import format_row
+from paperworks.runs.report import Report, Table
+from paperworks.runs.store import Store
+
+MODULE, SLUG = "paperworks.comparison.recipe", "compare-methods"
+
+
+def compared(config: Config) -> Report:
+    """The report of a finished run with these options, else of an unfinished one that goes on, else of a new one."""
+    store = Store()
+    options = config.model_dump(mode="json")
+    same = [r for r in store.records(SLUG) if store.about(r.folder) and _options(r.folder) == options]
+    for record in same:
+        if record.status == "finished":
+            return Report.load(record.folder)
+    run_id = same[0].id if same else store.create(SLUG, MODULE, config)
+    with LiveEvents(False) as live:
+        return Report.load(LocalEngine().execute(store, run_id, live).folder)
+
+
+def _options(folder: Path) -> dict[str, object]:
+    return Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8")).model_dump(mode="json")
+
+
+def markdown(table: Table) -> str:
+    """A table of a report as Markdown."""
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
+    lines += ["| " + " | ".join(format_row(table, row)) + " |" for row in table.rows]
+    return "\n".join([*lines, "", table.note, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-steps", type=int, default=60)
+    parser.add_argument("--recovery-steps", type=int, default=20)
+    parser.add_argument("--targets", nargs="+", default=["0.75p", "0.5p"])
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    given = parser.parse_args()
+    command = (
+        f"python benchmarks/compare_methods.py --seeds {given.seeds} --train-steps {given.train_steps} "
+        f"--recovery-steps {given.recovery_steps}"
+    )
+    parts = [
+        "# Pruning methods at the same budget",
+        "",
+        f"`{command}`: the bundled model (5.7 million parameters).",
+        "",
+    ]
+    for target in given.targets:
+        report = compared(
+            Config(
+                target_params=target,
+                seeds=given.seeds,
+                train_steps=given.train_steps,
+                recovery_steps=given.recovery_steps,
+                evaluation_sequences=128,
+                sequences=64,
+                rounds=3,
+            )
+        )
+        parts += [f"## {target.removesuffix('p')} of the prunable parameters", "", f"{report.headline}.", ""]
+        parts += [markdown(table) for table in report.tables]
+        parts += ["".join(f"- {note}\n" for note in report.notes)]
+        write_text(given.out / "compare-methods.md", "\n".join(parts))
+    print("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

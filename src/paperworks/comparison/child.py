@@ -1,0 +1,186 @@
+"""One method with one seed, in a process of its own, so that its time and its memory are its own.
+
+``python -m paperworks.comparison.child FOLDER PARENT`` reads ``FOLDER/task.json``, prunes, measures, tunes,
+measures again, and writes ``FOLDER/result.json``. Each step that is done is not done again when the process is started
+anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from paperworks.comparison.methods import load_method
+from paperworks.comparison.speed import speed_beside
+from paperworks.errors import InputError, PaperworksError
+from paperworks.language import Question, load_model, read_questions, read_texts, token_windows
+from paperworks.language.choice import continuation_questions
+from paperworks.pruning import PruningJob
+from paperworks.pruning.quality import load_tokenizer, lora_targets, quality_of, size_of
+from paperworks.pruning.recovery import recover
+from paperworks.runs.files import write_text
+from paperworks.runs.usage import UsageMeter
+from paperworks.structure import save_model
+
+T = TypeVar("T")
+CHOICES, CONTEXT, ENDING = 200, 48, 12
+"""Questions made of the held-out text where the user gives none: so many, of so many tokens of context and ending."""
+DENSE = "dense"
+
+
+def main(folder: Path) -> None:
+    """Do what ``task.json`` says."""
+    task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    torch.manual_seed(task["seed"])
+    try:
+        result = _measure(task, folder)
+    except PaperworksError as error:
+        result = {"error": str(error)}
+    except Exception as error:
+        # One method's fault must not hide the others' figures; its kind and words go into the table.
+        result = {"error": f"{type(error).__name__}: {error}"}
+    write_text(folder / "result.json", json.dumps(result))
+
+
+def _measure(task: dict[str, Any], folder: Path) -> dict[str, Any]:
+    source, out = Path(task["model"]), Path(task["out"])
+    tokenizer = load_tokenizer(source)
+    held = token_windows(tokenizer, task["evaluation_texts"] or read_texts(task["evaluation"]), task["length"])
+    held = held[: task["evaluation_sequences"]]
+    questions = _questions(task, tokenizer, held)
+    texts = tuple(task["texts"] or read_texts(task["text"]))
+    progress = Told(folder / "progress.json")
+    job = PruningJob(
+        source, task["target"], texts, folder / "work", task["sequences"], task["length"], task["batch_size"],
+        task["train_steps"], task["learning_rate"], task["seed"], task["device"], progress,
+    )  # fmt: skip
+    job.state.mkdir(exist_ok=True)
+    dense = task["method"] == DENSE
+
+    def measured(where: Path) -> dict[str, float]:
+        model, _ = load_model(where, "float32", task["device"])
+        return quality_of(model, held, questions, batch_size=task["batch_size"], progress=progress)
+
+    pruned_at = source if dense else out / "pruned"
+    about: dict[str, Any] = {"seconds": 0.0, "memory": 0, "steps": 0, "notes": []}
+    if not dense:
+        about = _once(folder / "pruned.json", lambda: _prune(task, job, pruned_at, tokenizer))
+    before = _once(folder / "before.json", lambda: measured(pruned_at))
+    # All models end with the same number of optimiser steps: those that trained while pruning have fewer left.
+    left = task["train_steps"] + task["recovery_steps"] - int(about["steps"])
+    tuned_at = out / "tuned"
+    after = before
+    if left > 0:
+        if not tuned_at.exists():
+            _tune(task, job, pruned_at, tuned_at, tokenizer, left)
+        after = _once(folder / "after.json", lambda: measured(tuned_at))
+    final = tuned_at if left > 0 else pruned_at
+    return {
+        "before": before,
+        "after": after,
+        "tuning steps": max(0, left),
+        **about,
+        **_once(folder / "size.json", lambda: _size_and_speed(task, final, source)),
+        "folder": None if dense else str(final.relative_to(out.parents[2])),
+    }
+
+
+def _prune(task: dict[str, Any], job: PruningJob, out: Path, tokenizer: Any) -> dict[str, Any]:
+    method = load_method(task["method"])
+    with UsageMeter() as meter:
+        start = time.monotonic()
+        pruned = method(job)
+        seconds = time.monotonic() - start
+    parameters = sum(p.numel() for p in {id(p): p for p in pruned.model.parameters()}.values())
+    if parameters > job.target:
+        raise InputError("target", f"{parameters:,} parameters are left", f"at most {job.target:,}")
+    if not out.exists():
+        save_model(
+            pruned.model, out, tokenizer, {"method": task["method"], "seed": task["seed"], "notes": pruned.notes}
+        )
+    return {
+        "seconds": seconds,
+        "memory": max(0, meter.peak_bytes - meter.start_bytes),
+        "steps": pruned.steps,
+        "notes": pruned.notes,
+    }
+
+
+def _tune(task: dict[str, Any], job: PruningJob, source: Path, out: Path, tokenizer: Any, steps: int) -> None:
+    model, _ = load_model(source, "float32", task["device"])
+    merged, _ = recover(
+        model, job.windows(tokenizer), lora_targets(source), steps=steps, rank=task["rank"], alpha=task["rank"],
+        dropout=0.0, learning_rate=task["learning_rate"], batch_size=task["batch_size"], patience=0, seed=task["seed"],
+        eval_every=max(1, steps // 4), device=task["device"], checkpoint_dir=job.state / "recovery",
+        progress=job.progress,
+    )  # fmt: skip
+    if task["method"] == DENSE:
+        merged.save_pretrained(out)  # type: ignore[operator]
+        tokenizer.save_pretrained(out)
+    else:
+        save_model(merged, out, tokenizer, {"method": task["method"], "seed": task["seed"], "tuning steps": steps})  # type: ignore[arg-type]
+
+
+def _size_and_speed(task: dict[str, Any], folder: Path, source: Path) -> dict[str, Any]:
+    model, _ = load_model(folder, "float32", task["device"])
+    dense, _ = load_model(source, "float32", task["device"])
+    size = size_of(model, task["length"])
+    prompt = max(1, min(128, task["length"] // 2))
+    speed = speed_beside(model, dense, prompt=prompt, new_tokens=min(16, prompt), rounds=task["rounds"])
+    return {"parameters": size.parameters, "macs": size.macs, "cache": size.cache, "bytes": size.bytes} | {
+        "speed": speed
+    }
+
+
+def _questions(task: dict[str, Any], tokenizer: Any, held: torch.Tensor) -> list[Question]:
+    if task["choices"]:
+        return read_questions(task["choices"], tokenizer, longest=task["length"])
+    if len(held) < 4 or held.shape[1] < CONTEXT + ENDING:
+        return []
+    import numpy as np
+
+    rng = np.random.default_rng(0)  # the same questions for every seed of the methods
+    return continuation_questions(held, min(CHOICES, len(held)), CONTEXT, ENDING, rng)
+
+
+def _once(kept: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if not kept.exists():
+        write_text(kept, json.dumps(measure()))
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+class Told:
+    """A ``Progress`` whose last word, in a file, says what is being done: for the process that waits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = 0.0
+
+    def __call__(self, iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+        """Iterate, and write down at most twice a second how far it is."""
+        for done, item in enumerate(iterable):
+            if time.monotonic() - self.last > 0.5:
+                self.last = time.monotonic()
+                count = total if total is not None else (len(iterable) if hasattr(iterable, "__len__") else None)  # type: ignore[arg-type]
+                write_text(self.path, json.dumps({"description": description, "done": done, "total": count}))
+            yield item
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
+    main(Path(sys.argv[1]))

@@ -1,0 +1,283 @@
+"""Prune one checkpoint by several methods to the same number of parameters, and set the results side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from paperworks import runs
+from paperworks.comparison.methods import check_methods, method_names
+from paperworks.comparison.plot import comparison_figure
+from paperworks.errors import InputError
+from paperworks.runs.files import write_text
+
+DENSE = "dense"
+Row = dict[str, Any]
+
+
+class Config(runs.Config):
+    """One checkpoint, one budget, one text; which methods, how often, and how long they may train."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    target_params: str = Field(
+        "0.75x",
+        description="most parameters: 0.75x (share of all), 0.5p (share of the prunable ones), 4.2M, or 900MiB",
+    )
+    methods: tuple[str, ...] = Field(
+        (), description="methods to compare, such as slicegpt,magnitude,random (none: all that are here)"
+    )
+    text: Path | None = Field(
+        None, description="text to calibrate and train on: .txt, .jsonl, either with .gz, or a folder (none: bundled)"
+    )
+    evaluation: Path | None = Field(None, description="held-out text (none: bundled text)")
+    choices: Path | None = Field(
+        None, description="multiple-choice questions, .jsonl (none: which stretch of held-out text goes on?)"
+    )
+    seeds: int = Field(1, ge=1, le=100, description="repetitions, each with other calibration windows and noise")
+    sequences: int = Field(128, ge=1, description="calibration sequences")
+    length: int = Field(128, ge=8, description="tokens of a sequence, for calibration, training and evaluation")
+    batch_size: int = Field(8, ge=1, description="sequences that are computed together")
+    train_steps: int = Field(150, ge=0, description="optimiser steps that methods may take while they prune")
+    recovery_steps: int = Field(
+        50, ge=0, description="optimiser steps after that; methods that took none before take all of both here"
+    )
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="highest rate, of training and of recovery")
+    rank: int = Field(8, ge=1, description="rank of the adapters of the recovery")
+    evaluation_sequences: int = Field(256, ge=1, description="held-out sequences, at most")
+    rounds: int = Field(5, ge=1, description="rounds in which the speed is measured, in turn with the dense model")
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Prune a checkpoint by several methods to the same number of parameters: one table, one plot, all the models."""
+    return _Comparison(config, run).report()
+
+
+class _Comparison:
+    def __init__(self, config: Config, run: runs.Run) -> None:
+        from paperworks.language import bundled_model_path, bundled_text, read_questions, read_texts
+        from paperworks.pruning.quality import check_length, family_of, load_tokenizer
+        from paperworks.pruning.target import Target
+        from paperworks.structure import count, skeleton_of
+
+        self.config, self.run = config, run
+        self.methods = check_methods(config.methods or method_names())
+        self.folder = (config.model or bundled_model_path()).expanduser().absolute()
+        if not family_of(self.folder).head:
+            raise InputError("model", f"{self.folder}, an encoder", "a causal language model")
+        check_length(self.folder, config.length)
+        self.dense = count(skeleton_of(self.folder), context=config.length)
+        self.target = Target.parse(config.target_params, "target_params").parameters(self.dense, "target_params")
+        self.texts = [] if config.text else [bundled_text("train")]
+        self.held = [] if config.evaluation else [bundled_text("test")]
+        for path, field in ((config.text, "text"), (config.evaluation, "evaluation")):
+            if path is not None:
+                read_texts(path, field)
+        if config.choices is not None:
+            read_questions(config.choices.expanduser(), load_tokenizer(self.folder), longest=config.length)
+
+    def report(self) -> runs.Report:
+        work = [(DENSE, 0), *((m, s) for s in range(self.config.seeds) for m in self.methods)]
+        rows = [self._result(method, seed) for method, seed in self.run.progress(work, "methods")]
+        write_text(self.run.files / "comparison.json", json.dumps(rows, indent=1))
+        write_text(self.run.files / "comparison.csv", _csv(rows))
+        return self._write_up(rows)
+
+    def _result(self, method: str, seed: int) -> Row:
+        """What the child of a method and a seed found; it is not asked again once it has answered."""
+        folder = self.run.state / f"{method}-{seed}"
+        kept = folder / "result.json"
+        if not kept.exists():
+            self.run.step(method if method == DENSE else f"{method}, seed {seed}")
+            write_text(folder / "task.json", json.dumps(self._task(method, seed, folder)))
+            code = self._wait(folder)
+            if not kept.exists():
+                said = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"code {code}"
+                return {"method": method, "seed": seed, "error": f"its process was ended by {said}"}
+        return {"method": method, "seed": seed, **json.loads(kept.read_text(encoding="utf-8"))}
+
+    def _task(self, method: str, seed: int, folder: Path) -> dict[str, Any]:
+        c = self.config
+        models = folder if method == DENSE else self.run.files / "models" / method / f"seed-{seed}"
+
+        def place(path: Path | None) -> str | None:
+            return None if path is None else str(path.expanduser().absolute())
+
+        return {
+            "method": method, "seed": c.seed + seed, "model": str(self.folder), "target": self.target,
+            "out": str(models.absolute()), "texts": self.texts, "text": place(c.text),
+            "evaluation_texts": self.held, "evaluation": place(c.evaluation), "choices": place(c.choices),
+            **{name: getattr(c, name) for name in (
+                "sequences", "length", "batch_size", "train_steps", "recovery_steps", "learning_rate", "rank",
+                "evaluation_sequences", "rounds", "device",
+            )},
+        }  # fmt: skip
+
+    def _wait(self, folder: Path) -> int:
+        """Run the child to its end, saying how far it is. A wish to stop ends it; what it finished stays."""
+        command = [sys.executable, "-m", "paperworks.comparison.child", str(folder.absolute()), str(os.getpid())]
+        with (folder / "stderr.txt").open("wb") as errors:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+            )
+        said = ""
+        try:
+            while child.poll() is None:
+                time.sleep(0.2)
+                self.run.check()
+                now = _read(folder / "progress.json")
+                if now and now != said:
+                    said = now
+                    self.run.emit("progress", **json.loads(now))
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        return child.returncode
+
+    def _write_up(self, rows: list[Row]) -> runs.Report:
+        dense = rows[0]
+        if "error" in dense:
+            raise InputError("model", f"the dense model could not be measured: {dense['error']}", "a model that runs")
+        summary = [summarise(method, [r for r in rows if r["method"] == method]) for method in (DENSE, *self.methods)]
+        good = [s for s in summary[1:] if not math.isnan(s["after"])]
+        steps = self.config.train_steps + self.config.recovery_steps
+        failed = [r for r in rows if "error" in r]
+        if good:
+            best, first = min(good, key=lambda s: s["after"]), min(good, key=lambda s: s["before"])
+            headline = (
+                f"At {self.target / self.dense.parameters:.0%} of the parameters, {best['method']} is best after "
+                f"{steps} steps (perplexity {best['after']:.2f}, dense {summary[0]['after']:.2f}), "
+                f"{first['method']} right after pruning ({first['before']:.2f})"
+            )
+        else:
+            headline = "No method reached the budget"
+        metrics = {f"perplexity after {steps} steps, {s['method']}": s["after"] for s in (summary[0], *good)}
+        return runs.Report(
+            headline,
+            metrics,
+            [self._quality_table(summary, steps), self._size_table(summary)]
+            + ([_by_seed(rows)] if self.config.seeds > 1 else [])
+            + ([_failures(failed)] if failed else []),
+            [comparison_figure(summary, steps)] if good else [],
+            [
+                runs.ReportFile("comparison.json", "every figure of every method and seed"),
+                runs.ReportFile("comparison.csv", "the same as a table"),
+                *([runs.ReportFile("models", "the pruned and the tuned models, for from_pretrained")] if good else []),
+            ],
+            self._notes(rows),
+        )
+
+    def _quality_table(self, summary: list[dict[str, Any]], steps: int) -> runs.Table:
+        columns = ["method", "steps while pruning", "perplexity after pruning", "spread", f"after {steps} steps",
+                   "spread ", "acc", "acc_norm", "pruning, seconds", "pruning, MiB over start"]  # fmt: skip
+        table: list[list[Any]] = [
+            [s["method"], s["steps"], s["before"], s["before spread"], s["after"], s["after spread"], s["acc"],
+             s["acc_norm"], s["seconds"], s["memory"] / 2**20]
+            for s in summary
+        ]  # fmt: skip
+        note = (
+            f"Perplexity over all held-out tokens (token_ppl), mean over {self.config.seeds} seed(s); spread: largest "
+            f"minus smallest. Every model ends with {steps} optimiser steps on the same text: those that a method took "
+            "while pruning count. Compare the column 'after pruning' only among methods with equal steps. acc: "
+            "multiple choice, after all steps. The dense model was tuned in the same way."
+        )
+        return runs.Table("Quality at the same budget", columns, table, note)
+
+    def _size_table(self, summary: list[dict[str, Any]]) -> runs.Table:
+        whole = summary[0]
+        columns = ["method", "parameters", "of dense", "MACs per token", "of dense ",
+                   "key-value cache, bytes per token", "weights in float32, bytes", "reading, tokens/s",
+                   "times dense", "writing, tokens/s", "times dense ",
+                   "ms per written token"]  # fmt: skip
+        table: list[list[Any]] = [
+            [s["method"], s["parameters"], s["parameters"] / whole["parameters"], s["macs"], s["macs"] / whole["macs"],
+             s["cache"], s["bytes"], s["prefill"], s["prefill ratio"], s["decode"], s["decode ratio"],
+             1000 * s["latency"]]
+            for s in summary
+        ]  # fmt: skip
+        note = (
+            f"Sizes are counted in the model as it runs, sequences of {self.config.length} tokens. Speed: batch of 8, "
+            f"{self.config.rounds} rounds in turn with the dense model; the ratio is the median over rounds."
+        )
+        return runs.Table("Size and speed", columns, table, note)
+
+    def _notes(self, rows: list[Row]) -> list[str]:
+        dense = self.dense
+        notes = [
+            f"The budget is {self.target:,} of {dense.parameters:,} parameters; {dense.prunable:,} of them are inside "
+            f"the layers, of which {1 - (dense.parameters - self.target) / dense.prunable:.1%} may stay."
+        ]
+        for row in rows:
+            notes += [f"{row['method']}, seed {row['seed']}: {note}" for note in row.get("notes", [])]
+        return list(dict.fromkeys(notes))
+
+
+def summarise(method: str, rows: list[Row]) -> dict[str, Any]:
+    """Means over the seeds of a method that did not fail; NaN where all did."""
+    good = [r for r in rows if "error" not in r]
+
+    def mean(values: list[float]) -> float:
+        return statistics.fmean(values) if values else math.nan
+
+    found: dict[str, Any] = {"method": method}
+    for when in ("before", "after"):
+        values = [r[when]["perplexity"] for r in good]
+        found[when] = mean(values)
+        found[f"{when} spread"] = max(values) - min(values) if values else math.nan
+    for name in ("acc", "acc_norm"):
+        found[name] = mean([r["after"][f"choice {name}"] for r in good if f"choice {name}" in r["after"]])
+    for name in ("parameters", "macs", "cache", "bytes", "seconds", "memory", "steps"):
+        found[name] = mean([r[name] for r in good])
+    for name in ("prefill", "decode", "latency", "prefill ratio", "decode ratio"):
+        found[name] = mean([r["speed"][name] for r in good])
+    return found
+
+
+def _by_seed(rows: list[Row]) -> runs.Table:
+    return runs.Table(
+        "Perplexity by seed",
+        ["method", "seed", "after pruning", "after all steps"],
+        [[r["method"], r["seed"], r["before"]["perplexity"], r["after"]["perplexity"]] for r in rows if "before" in r],
+    )
+
+
+def _failures(rows: list[Row]) -> runs.Table:
+    return runs.Table("Methods that did not get there", ["method", "seed", "reason"],
+                      [[r["method"], r["seed"], r["error"]] for r in rows])  # fmt: skip
+
+
+def _csv(rows: list[Row]) -> str:
+    flat = []
+    for row in rows:
+        line: Row = {}
+        for name, value in row.items():
+            if isinstance(value, dict):
+                line |= {f"{name} {inner}": v for inner, v in value.items()}
+            else:
+                line[name] = "; ".join(value) if isinstance(value, list) else value
+        flat.append(line)
+    columns = list(dict.fromkeys(name for line in flat for name in line))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows(flat)
+    return out.getvalue()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

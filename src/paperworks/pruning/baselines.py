@@ -1,0 +1,137 @@
+"""Plain ways to choose units, at the same budget as the papers' methods: magnitude, random, Taylor, activation.
+
+All keep the same share of key-value groups (with their query heads) and feed-forward channels in every layer, the
+units that score best. What the rounding to whole units leaves of the budget goes to feed-forward channels, one to a
+layer, so that the model ends within one unit of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from paperworks.errors import InputError
+from paperworks.pruning.job import Pruned, PruningJob
+from paperworks.structure import (
+    TaylorScores,
+    activation_scores,
+    check_prunable,
+    magnitude_scores,
+    random_scores,
+    solve_ratio,
+    units_of,
+)
+from paperworks.structure import prune as cut
+from paperworks.structure.budgets import Counter, uniform_plan
+from paperworks.structure.plan import KeepPlan
+from paperworks.structure.scores import Scores
+from paperworks.structure.units import Slice, Units, UnitSet
+
+KINDS = ("kv_group", "ffn")
+
+
+def magnitude(job: PruningJob) -> Pruned:
+    """Keep the units whose weights have the greatest sum of squares."""
+    return _uniform(job, lambda model, units, batches: magnitude_scores(model, units))
+
+
+def random(job: PruningJob) -> Pruned:
+    """Keep units drawn with the job's seed."""
+    return _uniform(job, lambda m, units, b: random_scores(units, torch.Generator().manual_seed(job.seed)))
+
+
+def taylor(job: PruningJob) -> Pruned:
+    """Keep the units with the greatest sum of |w g|: LLM-Pruner's element-wise first order, uniform over layers."""
+
+    def scores(model: torch.nn.Module, units: Units, batches: list[dict[str, torch.Tensor]]) -> Scores:
+        with TaylorScores(model, units) as found:
+            for batch in job.progress(batches, "Taylor scores", len(batches)):
+                found.add(batch)
+            return found.scores("param_first")
+
+    return _uniform(job, scores)
+
+
+def activation(job: PruningJob) -> Pruned:
+    """Keep the units of greatest mean squared activation times the squared norm of the weights that read it.
+
+    Forward passes only, in the manner of Wanda and FLAP. A unit's score is the product of the two sums over its
+    positions, not the sum of their products.
+    """
+
+    def scores(model: torch.nn.Module, units: Units, batches: list[dict[str, torch.Tensor]]) -> Scores:
+        signals = activation_scores(model, units, job.progress(batches, "activations", len(batches)))
+        reading = Units([replace(unit_set, slices=_readers(unit_set)) for unit_set in units.values()])
+        weights = magnitude_scores(model, reading)
+        return {key: signals[key] * weights[key] for key in units}
+
+    return _uniform(job, scores)
+
+
+BASELINES: dict[str, Callable[[PruningJob], Pruned]] = {
+    "magnitude": magnitude, "random": random, "taylor": taylor, "activation": activation,
+}  # fmt: skip
+
+
+def _readers(unit_set: UnitSet) -> tuple[Slice, ...]:
+    """The slices of the matrices that read the unit's activation (down, o): they are cut along their inputs."""
+    gates = {gate.module for gate in unit_set.gates if gate.side == "in"}
+    return tuple(piece for piece in unit_set.slices if piece.module in gates and piece.param.endswith(".weight"))
+
+
+def _uniform(job: PruningJob, score: Callable[..., Scores]) -> Pruned:
+    model, tokenizer = job.load()
+    check_prunable(model)
+    units = units_of(model, KINDS)
+    device = next(model.parameters()).device
+    batches = [
+        {name: value.to(device) for name, value in batch.items()}
+        for batch in job.calibration(tokenizer).batches(job.batch_size)
+    ]
+    plan = fill(model, units, score(model, units, batches), job.target)
+    return Pruned(cut(model, plan))
+
+
+def fill(model: torch.nn.Module, units: Units, scores: Scores, target: int) -> KeepPlan:
+    """The plan with one share in every layer that meets ``target`` parameters, then filled up with whole units.
+
+    Raises InputError naming ``target`` where even one unit of each set is too much.
+    """
+    counter = Counter(model)
+    least = counter(uniform_plan(units, scores, 0.0)).parameters
+    if target < least:
+        raise InputError(
+            "target", f"{target:,} parameters", f"at least {least:,}, the least that this method can reach"
+        )
+    dense = counter().parameters
+    if target >= dense:
+        raise InputError("target", f"{target:,} parameters", f"fewer than the model has, {dense:,}")
+    share = (target - least) / (dense - least)
+
+    def widths(shift: int, part: float) -> KeepPlan:
+        """The nearest number of groups to the common share, moved by ``shift``, and a share of the channels."""
+        parts = dict.fromkeys(scores, part)
+        for key in (k for k in scores if k[1] == "kv_group"):
+            n = units[key].n_units
+            parts[key] = min(n, max(1, round(share * n) + shift)) / n
+        return uniform_plan(units, scores, parts)
+
+    # Groups are coarse: channels, alike in every layer and then one by one, take up what their rounding leaves.
+    shift = 0
+    while counter(widths(shift, 1.0)).parameters <= target:
+        shift += 1
+    while counter(widths(shift, 0.0)).parameters > target:
+        shift -= 1
+    if counter(widths(shift, 1.0)).parameters <= target:
+        plan = widths(shift, 1.0)
+    else:
+        plan = solve_ratio(model, lambda part: widths(shift, part), target)[1]
+    kept = {key: list(ids) for key, ids in plan.kept.items()}
+    for key in (k for k in scores if k[1] == "ffn"):
+        left = [u for u in scores[key].argsort(descending=True, stable=True).tolist() if u not in set(kept[key])]
+        more = {**kept, key: [*kept[key], *left[:1]]}
+        if left and counter(KeepPlan.of(units, more)).parameters <= target:
+            kept = more
+    return KeepPlan.of(units, kept)

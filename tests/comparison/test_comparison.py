@@ -1,0 +1,153 @@
+"""``paperworks compare-methods`` as its user sees it, with faults, a kill and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paperworks.comparison import child, methods
+from paperworks.comparison.recipe import Config, _Comparison, run, summarise
+from paperworks.errors import InputError
+from paperworks.language import bundled_text, load_model
+from paperworks.runs import Run
+
+SMALL: dict[str, Any] = {
+    "target_params": "0.7p", "sequences": 4, "length": 64, "batch_size": 4, "train_steps": 0, "recovery_steps": 2,
+    "evaluation_sequences": 4, "rounds": 1, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, Path]:
+    train, held = tmp_path / "train.txt", tmp_path / "held.txt"
+    train.write_text(bundled_text("train")[:30_000], encoding="utf-8")
+    held.write_text(bundled_text("test")[:5_000], encoding="utf-8")
+    return {"text": train, "evaluation": held}
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children in this process: starting one takes longer than its work here. (The command's test has real ones.)"""
+
+    def work(self: _Comparison, folder: Path) -> int:
+        child.main(folder)
+        return 0
+
+    monkeypatch.setattr(_Comparison, "_wait", work)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target_params": "0.01p"}), **texts)
+    report = run(config, Run(tmp_path / "low"))
+    failures = {row[0]: row[2] for row in report.tables[-1].rows}
+    assert "at least" in failures["magnitude"]  # what is reachable is said, and nothing else stops
+    config = Config(model=checkpoint, methods=("magnitude", "random", "magnitude"), seeds=2, **SMALL, **texts)
+    work = Run(tmp_path / "run")
+    report = run(config, work)
+    quality, size, by_seed = report.tables
+    assert [row[0] for row in quality.rows] == ["dense", "magnitude", "random"]
+    assert [row[:2] for row in by_seed.rows] == [
+        ["dense", 0], ["magnitude", 0], ["random", 0], ["magnitude", 1], ["random", 1],
+    ]  # fmt: skip
+    assert len({row[1] for row in size.rows[1:]}) == 1
+    assert size.rows[1][1] < size.rows[0][1]
+    assert "<svg" in report.figures[0].to_svg()
+    rows = json.loads((work.files / "comparison.json").read_text())
+    assert [r["tuning steps"] for r in rows] == [2] * 5
+    assert all(r["before"]["perplexity"] > 1 for r in rows)
+    with (work.files / "comparison.csv").open() as lines:
+        assert [r["method"] for r in csv.DictReader(lines)] == [r["method"] for r in rows]
+    for row in rows[1:]:
+        model, _ = load_model(work.files / row["folder"], "float32", "cpu")
+        assert sum(p.numel() for p in {id(p): p for p in model.parameters()}.values()) == row["parameters"]
+    # What is finished is not done again: a task that would fail now is never started.
+    again = run(config.model_copy(update={"model": checkpoint}), Run(tmp_path / "run", resumed=True))
+    assert again.tables[0].rows == quality.rows
+
+
+def test_the_command_survives_a_kill_and_resumes(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+    environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    code = "import sys; from paperworks.cli import main; sys.exit(main())"
+    options = {k.replace("_", "-"): v for k, v in SMALL.items()}
+    command = [sys.executable, "-c", code, "compare-methods", "--model", str(checkpoint), "--methods", "random",
+               "--text", str(texts["text"]), "--evaluation", str(texts["evaluation"]), "--quiet",
+               "--out", str(tmp_path / "out")]  # fmt: skip
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = lambda: list((tmp_path / "home").glob("state/*/dense-0/result.json"))  # noqa: E731
+    end = time.monotonic() + 120
+    while not done():
+        assert first.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    stamp = done()[0].stat().st_mtime_ns
+    resume = [sys.executable, "-c", code, "resume", "last", "--quiet", "--json"]
+    second = subprocess.run(resume, env=environment, capture_output=True, text=True, timeout=240)
+    assert second.returncode == 0, second.stderr
+    report = json.loads(second.stdout)
+    assert [row[0] for row in report["tables"][0]["rows"]] == ["dense", "random"]
+    assert (tmp_path / "out").is_dir()
+    assert not done() or done()[0].stat().st_mtime_ns == stamp
+
+
+def test_means_leave_failures_out() -> None:
+    assert summarise("x", [{"error": "no"}])["after"] != summarise("x", [{"error": "no"}])["after"]  # NaN
+    row = {
+        "before": {"perplexity": 4.0}, "after": {"perplexity": 2.0}, "parameters": 1, "macs": 1, "cache": 1, "bytes": 1,
+        "seconds": 1, "memory": 1, "steps": 3,
+        "speed": dict.fromkeys(("prefill", "decode", "latency", "prefill ratio", "decode ratio"), 1.0),
+    }  # fmt: skip
+    found = summarise("x", [row, {"error": "no"}, row | {"after": {"perplexity": 3.0}}])
+    assert (found["after"], found["after spread"], found["steps"]) == (2.5, 1.0, 3)
+
+
+def test_methods_are_found_and_unknown_ones_are_told() -> None:
+    names = methods.method_names()
+    assert "slicegpt" in names
+    assert names[-4:] == list(methods.BASELINES)
+    for name in names:
+        assert callable(methods.load_method(name))
+    with pytest.raises(InputError, match="magnitude"):
+        methods.check_methods(["magnitud"])
+    with pytest.raises(InputError, match=r"^methods: found none"):
+        methods.check_methods([])
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"target_params": "half"}, "target_params"),
+        ({"target_params": "2x"}, "target_params"),
+        ({"target_params": "9B"}, "target_params"),
+        ({"methods": ("nonsense",)}, "methods"),
+        ({"model": Path("nowhere")}, "model"),
+        ({"text": Path("nowhere.txt")}, "text"),
+        ({"evaluation": Path("nowhere.txt")}, "evaluation"),
+        ({"choices": Path("nowhere.jsonl")}, "choices"),
+        ({"length": 4096}, "length"),
+    ],
+)
+def test_bad_input_is_told_before_anything_runs(
+    checkpoint: Path, tmp_path: Path, changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{field}: "):
+        run(Config(**({"model": checkpoint} | SMALL | changes)), Run(tmp_path / "run"))
+
+
+def test_a_bad_file_of_questions_is_told_by_its_line(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
+    bad = tmp_path / "q.jsonl"
+    bad.write_text('{"context": "x"}', encoding="utf-8")
+    with pytest.raises(InputError, match="line 1"):
+        run(Config(model=checkpoint, methods=("random",), choices=bad, **SMALL, **texts), Run(tmp_path / "run"))
