@@ -33,7 +33,8 @@ class Config(runs.Config):
     model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
     target_params: str = Field(
         "0.75x",
-        description="most parameters: 0.75x (share of all), 0.5p (share of the prunable ones), 4.2M, or 900MiB",
+        description="most parameters: 0.75x (share of all), 0.5p (share of the prunable ones), 4.2M, 900MiB; or 20ms, "
+        "0.7t, a measured time to write a token, in milliseconds or as a share of the dense model's",
     )
     methods: tuple[str, ...] = Field(
         (), description="methods to compare, such as slicegpt,magnitude,random (none: all that are here)"
@@ -66,7 +67,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
 
 class _Comparison:
     def __init__(self, config: Config, run: runs.Run) -> None:
-        from paperworks.language import bundled_model_path, bundled_text, read_questions, read_texts
+        from paperworks.language import bundled_model_path, bundled_text, load_model, read_questions, read_texts
         from paperworks.pruning.quality import check_length, family_of, load_tokenizer
         from paperworks.pruning.target import Target
         from paperworks.structure import count, skeleton_of
@@ -78,7 +79,12 @@ class _Comparison:
             raise InputError("model", f"{self.folder}, an encoder", "a causal language model")
         check_length(self.folder, config.length)
         self.dense = count(skeleton_of(self.folder), context=config.length)
-        self.target = Target.parse(config.target_params, "target_params").parameters(self.dense, "target_params")
+        target = Target.parse(config.target_params, "target_params")
+        model = load_model(self.folder, "float32", config.device)[0] if target.timed else None
+        kept = run.state / "target.json"  # what was timed once is not timed again when the run goes on
+        if not kept.exists():
+            write_text(kept, json.dumps(target.parameters(self.dense, "target_params", model)))
+        self.target = int(json.loads(kept.read_text(encoding="utf-8")))
         self.texts = [] if config.text else [bundled_text("train")]
         self.held = [] if config.evaluation else [bundled_text("test")]
         for path, field in ((config.text, "text"), (config.evaluation, "evaluation")):

@@ -1,0 +1,30 @@
+"""Adapt-Pruner (arXiv 2502.03460): a small language model from a larger one, by many tiny cuts and training between.
+
+import paperworks as pw
+
+pruner = pw.adapt_pruner.AdaptPruner(target_params=4_200_000)
+report = pruner.fit(model, texts, tokenizer=tokenizer)          # edits the model; token tensors and callables serve too
+accel = pw.adapt_pruner.AdaptAccel(pruner, stages=8, train_steps=400)
+report = accel.run(model, windows)                              # prune a little, train a little, eight times
+"""
+
+from __future__ import annotations
+
+from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
+from paperworks.papers.adapt_pruner.calibration import FreshBatches
+from paperworks.papers.adapt_pruner.pruner import AdaptPruner
+from paperworks.papers.adapt_pruner.report import PruneReport, StepRecord
+from paperworks.papers.adapt_pruner.shares import data_shares
+
+__all__ = [
+    "AccelReport",
+    "AdaptAccel",
+    "AdaptPruner",
+    "Distillation",
+    "FreshBatches",
+    "Lora",
+    "PruneReport",
+    "StageRecord",
+    "StepRecord",
+    "data_shares",
+]

@@ -1,0 +1,268 @@
+"""Prune the user's checkpoint to a size, in small steps with or without training between, and show what it became."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from paperworks import runs
+from paperworks.language import bundled_model_path, bundled_text, load_model, read_texts, resolve_dtype, token_windows
+from paperworks.papers.adapt_pruner import figures
+from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
+from paperworks.papers.adapt_pruner.method import stages_for, training
+from paperworks.papers.adapt_pruner.pruner import AdaptPruner
+from paperworks.papers.adapt_pruner.report import PruneReport
+from paperworks.pruning import Target
+from paperworks.pruning.quality import Figures, check_length, measured
+from paperworks.pruning.tables import before_and_after, kept_widths_figure
+from paperworks.runs.files import write_text
+from paperworks.runs.usage import UsageMeter
+from paperworks.structure import count, save_model, uniform_export
+from paperworks.structure.checkpoints import REPORT_FILE
+
+
+class Config(runs.Config):
+    """What to prune, how far, on which text, and how much to train between the cuts."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    target: str = Field(
+        "0.85x",
+        description="most parameters: 0.75x (of all), 0.5p (of the prunable), 4.2M, 900MiB; or 20ms, 0.7t (measured)",
+    )
+    train_steps: int = Field(
+        0, ge=0, description="optimiser steps between the cuts, all stages together (0: prune only)"
+    )
+    stages: int = Field(0, ge=0, le=1000, description="stages of pruning and training (0: about 5 % each)")
+    steps: int = Field(50, ge=1, le=10_000, description="pruning steps T; a step takes 1/T of every layer, on average")
+    amplitude: float = Field(0.02, ge=0, le=1, description="how far a layer's step may differ from the mean")
+    layer_importance: Literal["cosine", "euclidean", "manhattan"] = Field(
+        "cosine", description="how much a layer changes its input is measured by this"
+    )
+    normalise: Literal["max", "zscore", "rank"] = Field("max", description="scale of the layers' importance")
+    unit_importance: Literal["taylor", "l1", "l2", "random"] = Field("taylor", description="ranking inside a layer")
+    taylor: Literal["param_first", "param_second", "param_mix", "vectorize"] = Field(
+        "param_first", description="order of the Taylor importance"
+    )
+    reduction: Literal["sum", "mean", "max", "prod", "first"] = Field(
+        "sum", description="how the scores of a unit's matrices become one"
+    )
+    prune: Literal["both", "attention", "mlp"] = Field("both", description="parts of a layer to prune")
+    layers: tuple[int, ...] | None = Field(None, description="layers to prune (none: all)")
+    mode: Literal["width", "layer_wise"] = Field("width", description="cut widths, or drop whole layers")
+    text: Path | None = Field(
+        None, description="text to calibrate and train on: .txt, .jsonl, either with .gz, or a folder (none: bundled)"
+    )
+    examples: int = Field(32, ge=1, description="calibration sequences of a step (paper: 512)")
+    length: int = Field(64, ge=2, description="tokens of a calibration sequence")
+    batch_size: int = Field(16, ge=1, description="sequences that are computed together")
+    train_length: int = Field(128, ge=2, description="tokens of a training and of an evaluation sequence")
+    learning_rate: float = Field(2e-4, gt=0, lt=1, description="peak rate of the training (paper: 2e-5 at 0.1 to 1B)")
+    schedule: Literal["wsd", "cosine"] = Field("wsd", description="learning rate over all stages")
+    data_split: Literal["linear", "constant", "cosine"] = Field("linear", description="data of the stages")
+    distill: bool = Field(False, description="train on the dense model's distribution (temperature 2)")
+    lora_rank: int = Field(0, ge=0, description="train adapters of this rank instead of all weights (0: all)")
+    reset_optimizer: bool = Field(True, description="new optimiser in every stage; false carries its moments")
+    carry_sparsity: bool = Field(False, description="let the layers' sparsity go on over the stages")
+    evaluation: Path | None = Field(None, description="held-out text for the quality figures (none: bundled text)")
+    evaluation_sequences: int = Field(64, ge=1, description="held-out sequences, at most")
+    uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
+    uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type of the saved weights (auto: the checkpoint's)"
+    )
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Config:
+        Target.parse(self.target)
+        if self.stages and not self.train_steps:
+            raise ValueError("--stages needs --train-steps: without training, the stages are one")
+        return self
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Prune a causal language model in many small steps, each layer by how little it changes its input."""
+    return _Pruning(config, run).report()
+
+
+class _Pruning:
+    """One run: what its parts share, and what a resumed run finds done."""
+
+    def __init__(self, config: Config, run: runs.Run) -> None:
+        self.config, self.run = config, run
+        self.folder = (config.model or bundled_model_path()).expanduser()
+        for length in (config.length, config.train_length):
+            check_length(self.folder, length)
+        self.texts = read_texts(config.text, "text") if config.text else [bundled_text("train")]
+        self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
+        self.final = run.files / "model"
+
+    def report(self) -> runs.Report:
+        if not self.final.exists():
+            self._prune()
+        saved = json.loads((self.final / REPORT_FILE).read_text(encoding="utf-8"))
+        dense, pruned = self._once("dense", self.folder), self._once("pruned", self.final)
+        return self._write_up(saved, dense, pruned)
+
+    def _once(self, stage: str, folder: Path) -> Figures:
+        """Figures of a model, measured unless an earlier attempt has."""
+        kept = self.run.state / f"{stage}.json"
+        if not kept.exists():
+            c = self.config
+            self.run.step(f"measuring the {stage} model")
+            found = measured(
+                folder, self.held_out, length=c.train_length, sequences=c.evaluation_sequences,
+                batch_size=c.batch_size, device=c.device, progress=self.run.progress,
+            )  # fmt: skip
+            write_text(kept, json.dumps(found))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+    def _pruner(self, target: int) -> AdaptPruner:
+        c = self.config
+        parts: Any = ("attention", "mlp") if c.prune == "both" else (c.prune,)
+        return AdaptPruner(
+            target, steps=c.steps, amplitude=c.amplitude, layer_importance=c.layer_importance, normalise=c.normalise,
+            unit_importance=c.unit_importance, taylor=c.taylor, reduction=c.reduction, prune=parts, layers=c.layers,
+            mode=c.mode, examples=c.examples, length=c.length, batch_size=c.batch_size, seed=c.seed,
+        )  # fmt: skip
+
+    def _prune(self) -> None:
+        c = self.config
+        self.run.step(f"pruning {self.folder.name} to {c.target}")
+        model: Any
+        model, tokenizer = load_model(self.folder, "float32", c.device)
+        stored = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        dense = count(model)
+        pruner = self._pruner(Target.parse(c.target).parameters(dense, model=model))
+        report: PruneReport | AccelReport
+        with UsageMeter() as meter:
+            if c.train_steps:
+                report, kind = self._interleave(pruner, model, tokenizer, dense.parameters), "adapt-accel"
+            else:
+                kind = "adapt-pruner"
+                report = pruner.fit(
+                    model,
+                    self.texts,
+                    tokenizer=tokenizer,
+                    checkpoint_dir=self.run.state / "steps",
+                    progress=self.run.progress,
+                )
+        content = {"method": kind, "settings": pruner.settings(), "peak_bytes": meter.peak_bytes,
+                   "start_bytes": meter.start_bytes, "seconds_this_attempt": meter.seconds,
+                   **report.to_dict()}  # fmt: skip
+        dtype = stored.get("dtype") or stored.get("torch_dtype") or "float32"
+        model = model.to(resolve_dtype(dtype if c.dtype == "auto" else c.dtype))
+        if c.uniform_export:
+            uniform = uniform_export(model, "round", multiple_of=c.uniform_multiple)
+            out = self.run.files / "model-uniform"
+            if not out.exists():
+                uniform.save_pretrained(out)
+                tokenizer.save_pretrained(out)
+        save_model(model, self.final, tokenizer, content)
+
+    def _interleave(self, pruner: AdaptPruner, model: Any, tokenizer: Any, dense: int) -> AccelReport:
+        c = self.config
+        assert pruner.target_params is not None
+        stages = c.stages or min(stages_for(dense, pruner.target_params), c.train_steps)
+        settings = training(c.train_steps, c.batch_size, c.learning_rate, c.seed, c.device)
+        if c.schedule != "wsd":
+            settings = replace(settings, schedule=c.schedule)
+        accel = AdaptAccel(
+            pruner, stages, data_split=c.data_split, train_steps=c.train_steps, settings=settings,
+            distill=Distillation() if c.distill else None, lora=Lora(r=c.lora_rank) if c.lora_rank else None,
+            reset_optimizer=c.reset_optimizer, carry_sparsity=c.carry_sparsity,
+        )  # fmt: skip
+        windows = token_windows(tokenizer, self.texts, c.train_length)
+        return accel.run(
+            model, windows, calibration=self.texts, tokenizer=tokenizer, checkpoint_dir=self.run.state / "stages",
+            progress=self.run.progress,
+        )  # fmt: skip
+
+    def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures) -> runs.Report:
+        stages = saved.get("stages")
+        reports = [PruneReport.from_dict(r) for r in ([s["pruning"] for s in stages] if stages else [_own(saved)]) if r]
+        gone = 1 - pruned["parameters"] / dense["parameters"]
+        said = f"perplexity {pruned['perplexity']:.2f} instead of {dense['perplexity']:.2f}"
+        trained = f" after {saved['steps']} training steps" if stages else ""
+        rows = [[name, value, pruned.get(name)] for name, value in dense.items()]
+        share = 1 - pruned["of them in the layers' matrices"] / dense["of them in the layers' matrices"]
+        notes = [
+            f"{share:.1%} of the prunable parameters (matrices inside the layers) and {gone:.1%} of all are gone.",
+            *(saved["notes"]),
+        ]
+        drawn = [figures.trajectory(reports)] if any(s.sparsity for r in reports for s in r.steps) else []
+        last = reports[-1].steps[-1]
+        words = "Token perplexity on held-out text; speed for a batch of 8 on this machine."
+        tables = [before_and_after(["dense", "pruned"], rows, words)]
+        if len(last.ffn) == len(reports[0].ffn):
+            kept = {"key-value groups": last.kv_groups, "feed-forward channels": last.ffn}
+            whole = {"key-value groups": reports[0].kv_groups, "feed-forward channels": reports[0].ffn}
+            drawn.insert(0, kept_widths_figure(kept, whole))
+            tables.append(_width_table(reports))
+        else:
+            notes.append(f"{len(reports[0].ffn) - len(last.ffn)} of {len(reports[0].ffn)} layers were dropped.")
+        if stages:
+            records = [StageRecord(**s) for s in stages]
+            drawn.append(figures.training_course(records))
+            tables.append(_stage_table(records))
+        tables.append(_cost_table(saved, reports))
+        metrics = {
+            "parameters, dense": dense["parameters"], "parameters, pruned": pruned["parameters"],
+            "perplexity, dense": dense["perplexity"], "perplexity, pruned": pruned["perplexity"],
+            "decode speed-up": pruned["decode tokens/s"] / dense["decode tokens/s"],
+        }  # fmt: skip
+        found = [runs.ReportFile("model", "the checkpoint, for from_pretrained with trust_remote_code=True or after "
+                                          "import paperworks; pruning_report.json has every step")]  # fmt: skip
+        if (self.run.files / "model-uniform").exists():
+            found.append(runs.ReportFile("model-uniform", "the same function with equal widths, in the stock class"))
+        return runs.Report(
+            f"{gone:.1%} of the parameters are gone: {said}{trained}", metrics, tables, drawn, found, notes
+        )
+
+
+def _own(saved: dict[str, Any]) -> dict[str, Any]:
+    names = PruneReport.__dataclass_fields__
+    return {name: value for name, value in saved.items() if name in names}
+
+
+def _width_table(reports: list[PruneReport]) -> runs.Table:
+    first, last = reports[0], reports[-1].steps[-1]
+    rows: list[list[Any]] = []
+    for layer in range(len(first.ffn)):
+        signal = [s.normalised[layer] for r in reports for s in r.steps if s.normalised]
+        rows.append([layer, first.kv_groups[layer], last.kv_groups[layer], first.ffn[layer], last.ffn[layer],
+                     sum(signal) / len(signal) if signal else None, last.sparsity[layer]])  # fmt: skip
+    return runs.Table(
+        "Widths by layer",
+        ["layer", "KV groups", "kept", "FFN channels", "kept ", "importance, mean", "S at the end"],
+        rows,
+        "Importance is centred and scaled to [-1, 1]; S is relative to the widths at the start of the last stage.",
+    )
+
+
+def _stage_table(stages: list[StageRecord]) -> runs.Table:
+    rows: list[list[Any]] = [[s.stage, s.target, s.parameters, s.steps, s.losses[0] if s.losses else None,
+             s.losses[-1] if s.losses else None] for s in stages]  # fmt: skip
+    return runs.Table(
+        "Stages", ["stage", "target", "parameters", "training steps", "first loss", "last loss"], rows,
+        "Loss in nats per target: the first is that of the freshly cut model.",
+    )  # fmt: skip
+
+
+def _cost_table(saved: dict[str, Any], reports: list[PruneReport]) -> runs.Table:
+    stages = saved.get("stages")
+    seconds = sum(s["seconds"] for s in stages) if stages else saved["seconds"]
+    return runs.Table(
+        "What it took", ["", "figure"],
+        [
+            ["time, seconds", seconds],
+            ["of it pruning", sum(report.seconds for report in reports)],
+            ["pruning steps", sum(len(report.steps) for report in reports)],
+            ["training steps", saved["steps"] if stages else 0],
+            ["peak memory, bytes", saved["peak_bytes"]],
+            ["of it before pruning, bytes", saved["start_bytes"]],
+        ],
+    )  # fmt: skip

@@ -1,0 +1,228 @@
+"""Tune the user's checkpoint on a domain and prune it in the same steps; show what it became."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from paperworks import runs
+from paperworks.errors import InputError
+from paperworks.language import bundled_model_path, bundled_text, load_model, read_texts, resolve_dtype, token_windows
+from paperworks.papers.atp.data import Examples, as_examples, definitions, dictionary_text
+from paperworks.papers.atp.estimator import ATP
+from paperworks.papers.atp.figures import course_figure, widths_figure
+from paperworks.papers.atp.report import ATPReport
+from paperworks.papers.atp.settings import Search, Space, TrainerArgs, search_rate
+from paperworks.pruning import Target
+from paperworks.pruning.quality import Figures, check_length, measured
+from paperworks.runs.files import write_text
+from paperworks.structure import count
+from paperworks.structure.checkpoints import REPORT_FILE
+
+
+class Config(runs.Config):
+    """What to prune, how far, on which domain."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    target: str = Field(
+        "0.6p",
+        description="most parameters: 0.75x (of all), 0.6p (of the prunable), 4.2M, 900MiB; or 20ms, 0.7t (measured)",
+    )
+    space: Space = Field(
+        "layer_uniform",
+        description="what gets masks: layer_uniform (rotary pairs, value channels, ffn), disp (the stream as each "
+        "block reads and writes it, ffn), heads (key-value groups, ffn)",
+    )
+    text: Path | None = Field(None, description="text of the domain: .txt, .jsonl, .gz, a folder (none: definitions)")
+    evaluation: Path | None = Field(None, description="held-out text of the domain (none: bundled text)")
+    steps: int = Field(100, ge=2, description="steps of the tuning")
+    control_steps: int | None = Field(None, ge=1, description="of them, steps with a search (none: the first half)")
+    batch_size: int = Field(12, ge=1, description="sequences in a step")
+    length: int = Field(64, ge=8, description="tokens of a sequence, at most")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="rate of the adapters (the paper's 7B: 1e-4)")
+    generator_rate: float | None = Field(
+        None, gt=0, lt=1, description="rate of the generator (none: the paper's 1e-3, or more if steps are few)"
+    )
+    alpha: float = Field(5.0, ge=0, description="weight of the penalty on the remaining size")
+    beta: float = Field(0.3, ge=0, description="weight of the group penalty on adapters of pruned units")
+    sparsity: Literal["auto", "penalty", "proximal", "none"] = Field(
+        "auto", description="how adapters of pruned units are emptied (auto: penalty; for disp, proximal)"
+    )
+    lora_rank: int = Field(8, ge=1, description="rank of the adapters")
+    svd_init: bool = Field(False, description="adapters start from the smallest singular components")
+    masks: Literal["sampled", "decided"] = Field("sampled", description="masks that the tuning sees during the search")
+    final: Literal["exact", "sampled"] = Field(
+        "exact", description="exact budget, or the last sampled masks (faithful)"
+    )
+    keep_adapter: bool = Field(False, description="also save the smaller base and its adapter, not merged")
+    evaluation_sequences: int = Field(128, ge=1, description="held-out sequences, at most")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type of the saved weights (auto: the checkpoint's)"
+    )
+    dry_run: bool = Field(False, description="only show what would be searched and its sizes; change nothing")
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Tune a language model on a domain and prune its structure in one go; save a smaller, merged checkpoint."""
+    return _OneStage(config, run).report()
+
+
+class _OneStage:
+    """One run: what its steps share, and what a resumed run finds done."""
+
+    def __init__(self, config: Config, run: runs.Run) -> None:
+        self.config, self.run = config, run
+        self.folder = (config.model or bundled_model_path()).expanduser()
+        check_length(self.folder, config.length)
+        self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
+        self.target = Target.parse(config.target).parameters(count(self.model), model=self.model)
+        self.method = self._method()
+        try:
+            self.method.budget(self.model)
+        except InputError as error:  # here the option is called target
+            raise InputError("target", error.found, error.expected) from None
+        self.training, self.held_out = self._data()
+
+    def _data(self) -> tuple[Examples, list[str]]:
+        c = self.config
+        held_out = read_texts(c.evaluation, "evaluation") if c.evaluation else None
+        if c.text is None:
+            held_out = held_out or [dictionary_text(bundled_text("test"))]
+            return definitions(bundled_text("train"), self.tokenizer, c.length), held_out
+        windows = token_windows(self.tokenizer, read_texts(c.text, "text"), c.length)
+        return as_examples(windows, "text"), held_out or [bundled_text("test")]
+
+    def _method(self) -> ATP:
+        from peft import LoraConfig
+
+        c = self.config
+        control = c.control_steps or max(1, c.steps // 2)
+        rate = c.generator_rate or search_rate(control)
+        return ATP(
+            target_params=self.target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
+            lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1), sparsity=None if c.sparsity == "auto" else c.sparsity,
+            generator=Search(learning_rate=rate, masks=c.masks, final=c.final),
+            trainer_args=TrainerArgs(steps=c.steps, control_steps=control, batch_size=c.batch_size,
+                                     learning_rate=c.learning_rate),
+            seed=c.seed, device=c.device,
+        )  # fmt: skip
+
+    def report(self) -> runs.Report:
+        c = self.config
+        whole: dict[str, list[int]] = {}
+        for key, unit_set in self.method.size_of(self.model).units.items():
+            whole.setdefault(key[1], []).append(unit_set.n_units)
+        if c.dry_run:
+            return self._dry_run(whole)
+        dense = self._once("dense", lambda: self._figures(self.folder))
+        final = self.run.files / "model"
+        if not final.exists():
+            self._prune(final)
+        pruned = self._once("pruned", lambda: self._figures(final))
+        found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
+        return self._write_up(found, dense, pruned, whole)
+
+    def _once(self, name: str, measure: Callable[[], Figures]) -> Figures:
+        """Figures of a stage, measured unless an earlier attempt has."""
+        kept = self.run.state / f"{name}.json"
+        if not kept.exists():
+            self.run.step(f"measuring the {name} model")
+            write_text(kept, json.dumps(measure()))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+    def _figures(self, folder: Path) -> Figures:
+        c = self.config
+        return measured(
+            folder, self.held_out, length=c.length, sequences=c.evaluation_sequences, batch_size=16, device=c.device,
+            progress=self.run.progress,
+        )  # fmt: skip
+
+    def _prune(self, final: Path) -> None:
+        c = self.config
+        self.run.step(f"tuning {self.folder.name} and pruning it to {self.target:,} parameters")
+        self.method.fit(self.model, self.training, checkpoint_dir=self.run.state / "training",
+                        keep_adapter=c.keep_adapter, progress=self.run.progress)  # fmt: skip
+        saved = _stored_dtype(self.folder) if c.dtype == "auto" else resolve_dtype(c.dtype)
+        self.method.model_.to(saved)
+        self.method.save(final, self.tokenizer, adapter=self.run.files / "unmerged" if c.keep_adapter else None)
+
+    def _write_up(self, found: ATPReport, dense: Figures, pruned: Figures, whole: dict[str, list[int]]) -> runs.Report:
+        rows: list[list[Any]] = [
+            [name, dense[name], pruned[name], pruned[name] / dense[name] if dense[name] else None] for name in dense
+        ]
+        removed = 1 - found.remaining_share
+        course = found.trajectory
+        direct: list[list[Any]] = [
+            ["loss, LoRA-aware forward behind the masks", found.loss_before_zeroing],
+            ["loss, adapters of pruned units emptied", found.loss_after_zeroing],
+            ["loss, merged and cut", found.loss_after_cut],
+            ["largest change of a logit by the cut", found.masked_against_cut],
+            ["last R of the search", course.ratio[-1] if course.ratio else None],
+            ["units that were pruned once and returned, sampled masks", found.returned_sampled],
+            ["units that were pruned once and returned, without noise", found.returned_decided],
+            ["of units", found.units],
+        ]
+        cost: list[list[Any]] = [
+            ["steps of the tuning", found.steps],
+            ["of them with a search", found.search_steps],
+            ["time, seconds", found.seconds],
+            ["parameters of the generator", found.generator_parameters],
+            ["parameters of the adapters", found.adapter_parameters],
+        ]
+        widths: list[list[Any]] = [
+            [layer, *(f"{found.widths[kind][layer]} of {whole[kind][layer]}" for kind in found.widths)]
+            for layer in range(len(next(iter(found.widths.values()))))
+        ]
+        files = [runs.ReportFile("model", "the checkpoint, for from_pretrained with trust_remote_code=True or after "
+                                          "import paperworks")]  # fmt: skip
+        if self.config.keep_adapter:
+            files.append(runs.ReportFile("unmerged", "the smaller base, and the adapter for peft on it"))
+        return runs.Report(
+            f"{removed:.1%} of the prunable parameters are gone: perplexity on the domain is "
+            f"{pruned['perplexity']:.2f}, before tuning and pruning {dense['perplexity']:.2f}",
+            {
+                "parameters, dense": float(found.parameters_before),
+                "parameters, pruned": float(found.parameters_after),
+                "perplexity, dense": dense["perplexity"],
+                "perplexity, pruned": pruned["perplexity"],
+                "masked against cut": found.masked_against_cut,
+            },
+            [
+                runs.Table("Before and after", ["", "dense", "pruned", "ratio"], rows,
+                           "Perplexity of all held-out tokens of the domain (token_ppl); the dense model is not tuned. "
+                           "Speed for a batch of 8 on this machine."),
+                runs.Table("Direct removal", ["", "figure"], direct, "Losses on calibration examples, in nats."),
+                runs.Table("Kept units by layer", ["layer", *found.widths], widths),
+                runs.Table("What it took", ["", "figure"], cost),
+            ],
+            [course_figure(found), widths_figure(found, whole)],
+            files,
+            found.notes,
+        )  # fmt: skip
+
+    def _dry_run(self, whole: dict[str, list[int]]) -> runs.Report:
+        dense = count(self.model)
+        least = self.method.size_of(self.model).least()
+        rows: list[list[Any]] = [
+            ["parameters, dense", dense.parameters],
+            ["prunable parameters", dense.prunable],
+            ["parameters, at most", self.target],
+            ["least that can be reached", least],
+            *([f"masks of kind {kind}", sum(sizes)] for kind, sizes in whole.items()),
+            ["examples", len(self.training)],
+            ["targets in them", self.training.targets],
+        ]
+        return runs.Report(
+            f"Nothing was changed: {self.target:,} of {dense.parameters:,} parameters can be reached",
+            {"parameters, dense": float(dense.parameters), "parameters, at most": float(self.target)},
+            [runs.Table("What would be done", ["", "figure"], rows)],
+        )
+
+
+def _stored_dtype(folder: Path) -> Any:
+    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return resolve_dtype(data.get("dtype") or data.get("torch_dtype") or "float32")

@@ -1,0 +1,316 @@
+"""Prune the user's checkpoint while it is tuned, and show what it became and how it got there."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from paperworks import runs
+from paperworks.errors import InputError
+from paperworks.language import (
+    bundled_model_path,
+    bundled_text,
+    load_model,
+    resolve_dtype,
+)
+from paperworks.papers.compresso.data import Examples, build_examples, definition_rows, read_rows
+from paperworks.papers.compresso.estimator import Compresso
+from paperworks.papers.compresso.figures import course_figure
+from paperworks.papers.compresso.forward import response_perplexity
+from paperworks.papers.compresso.inference import PromptedModel
+from paperworks.papers.compresso.method import PENALTY, mask_rate
+from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids
+from paperworks.papers.compresso.report import CompressoReport
+from paperworks.papers.compresso.settings import TrainerArgs
+from paperworks.pruning import Target, before_and_after, kept_widths_figure, measured, weights_bytes
+from paperworks.runs.files import write_text
+from paperworks.structure import count
+from paperworks.structure.checkpoints import REPORT_FILE
+
+HELD_OUT_SHARE = 0.1
+ANSWERS = 3
+MODES: dict[Mode, str] = {"train": "as in training", "past": "in the past tense", "none": "left out"}
+
+
+class Config(runs.Config):
+    """What to prune, how far, on which rows."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    target: str = Field(
+        "0.75x",
+        description="most parameters: 0.75x (of all), 0.5p (of the prunable), 4.2M, 900MiB; or 20ms, 0.7t (measured)",
+    )
+    units: tuple[Literal["heads", "ffn", "hidden"], ...] = Field(
+        ("heads", "ffn", "hidden"), description="what gets masks: heads, ffn (channels), hidden (dimensions)"
+    )
+    text: Path | None = Field(
+        None,
+        description="rows to tune on: .jsonl with instruction, input, output; or plain text (none: definitions)",
+    )
+    evaluation: Path | None = Field(
+        None, description="held-out rows or text (none: a tenth of the rows given, or the bundled ones)"
+    )
+    prompt: str = Field("collaborative", description="collaborative, plain, none, or a system part of your own")
+    tuning_steps: int = Field(5, ge=0, description="steps with adapters alone")
+    pruning_steps: int = Field(100, ge=1, description="steps with adapters and masks")
+    final_steps: int = Field(20, ge=0, description="steps behind fixed masks")
+    warmup: float = Field(0.5, ge=0, le=1, description="share of the pruning steps in which the target rises")
+    schedule: Literal["linear", "cubic"] = Field("linear", description="how the target rises")
+    batch_size: int = Field(8, ge=1, description="sequences in a step")
+    length: int = Field(256, ge=16, description="tokens of a sequence at most, the prompt among them")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the adapters (the paper's 7B: 5e-5)")
+    final_learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the last phase (the paper's: 4e-4)")
+    mask_learning_rate: float | None = Field(
+        None, gt=0, le=10, description="rate of masks and multipliers (none: 0.1, or more if there are few steps)"
+    )
+    penalty_factor: float = Field(
+        PENALTY,
+        gt=0,
+        le=1000,
+        description="rate of lambda_2 over that of lambda_1 (the paper: 1, for thousands of steps)",
+    )
+    lora_rank: int = Field(8, ge=1, description="rank of the adapters")
+    lora_alpha: int = Field(8, ge=1, description="scale of the adapters is this over the rank")
+    layer_gates: Literal["none", "layer", "blocks"] = Field(
+        "none", description="also learn which layers (or halves of layers) are pruned at all"
+    )
+    layers: tuple[int, ...] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="first layer to lose heads and channels, and the one after the last",
+    )
+    exact_fill: bool = Field(True, description="meet the target exactly by the units nearest to the threshold")
+    evaluation_sequences: int = Field(64, ge=1, description="held-out sequences or rows, at most")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type of the saved weights (auto: the checkpoint's)"
+    )
+    dry_run: bool = Field(False, description="only show sizes, prompt and steps; change nothing")
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Prune a language model to a size while it is instruction-tuned, and cut what the masks have closed."""
+    return _Pruning(config, run).report()
+
+
+class _Pruning:
+    """One run: what its steps share, and what a resumed run finds done."""
+
+    def __init__(self, config: Config, run: runs.Run) -> None:
+        self.config, self.run = config, run
+        self.folder = (config.model or bundled_model_path()).expanduser()
+        self.template = PromptTemplate.of(config.prompt)
+        self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
+        self.target = Target.parse(config.target).parameters(count(self.model), model=self.model)
+        try:
+            self._method().budget(self.model)
+        except InputError as error:  # here the option is called target
+            raise InputError(error.field.removesuffix("_params"), error.found, error.expected) from None
+        self.training, self.held_out, self.texts = self._data()
+
+    def _data(self) -> tuple[Examples, Examples, list[str]]:
+        """Examples to train on, held-out ones of the same kind, and held-out plain text."""
+        c = self.config
+        rows: Any = read_rows(c.text, "text") if c.text else definition_rows(bundled_text("train"))
+        plain = [bundled_text("test")]
+        if c.evaluation:
+            other: Any = read_rows(c.evaluation, "evaluation")
+            if isinstance(other[0], str):
+                plain = other
+        elif c.text is None:
+            other = definition_rows(bundled_text("test"))
+        elif isinstance(rows[0], str):
+            other = plain
+        else:
+            held = min(c.evaluation_sequences, max(1, int(HELD_OUT_SHARE * len(rows))))
+            order = self.run.rng("held-out rows").permutation(len(rows)).tolist()
+            rows, other = [rows[i] for i in order[held:]], [rows[i] for i in order[:held]]
+        training = build_examples(rows, self.tokenizer, self.template, c.length, "text")
+        held_out = build_examples(other, self.tokenizer, self.template, c.length, "evaluation")
+        self.rows = other if not isinstance(other[0], str) else []
+        return training, held_out.take(c.evaluation_sequences), plain
+
+    def report(self) -> runs.Report:
+        if self.config.dry_run:
+            return self._dry_run()
+        dense = self._once("dense", lambda: self._figures(self.model, self.folder))
+        final = self.run.files / "model"
+        if not final.exists():
+            self._prune(final)
+        pruned = self._once("pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final))
+        data = json.loads((final / REPORT_FILE).read_text(encoding="utf-8"))
+        return self._write_up(CompressoReport.from_dict(data), dense, pruned)
+
+    def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Figures of a stage, measured unless an earlier attempt has."""
+        kept = self.run.state / f"{name}.json"
+        if not kept.exists():
+            self.run.step(f"measuring the {name} model")
+            write_text(kept, json.dumps(measure()))
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+    def _method(self) -> Compresso:
+        from peft import LoraConfig
+
+        c = self.config
+        args = TrainerArgs(
+            tuning_steps=c.tuning_steps, pruning_steps=c.pruning_steps, final_steps=c.final_steps,
+            batch_size=c.batch_size, max_length=c.length, learning_rate=c.learning_rate,
+            final_learning_rate=c.final_learning_rate,
+            mask_learning_rate=c.mask_learning_rate or mask_rate(c.pruning_steps), penalty_factor=c.penalty_factor,
+        )  # fmt: skip
+        return Compresso(
+            target_params=self.target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
+            layer_gates=c.layer_gates, lora=LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha), prompt=self.template,
+            warmup=c.warmup, schedule=c.schedule, exact_fill=c.exact_fill, trainer_args=args, seed=c.seed,
+            device=c.device,
+        )  # fmt: skip
+
+    def _prune(self, final: Path) -> None:
+        c = self.config
+        self.run.step(f"pruning {self.folder.name} to {self.target:,} parameters")
+        method = self._method()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            method.fit(self.model, self.tokenizer, self.training, checkpoint_dir=self.run.state / "training",
+                       progress=self.run.progress)  # fmt: skip
+        for warning in caught:
+            if issubclass(warning.category, UserWarning) and not issubclass(warning.category, FutureWarning):
+                self.run.log.warning(str(warning.message))
+        saved = load_dtype(self.folder) if c.dtype == "auto" else resolve_dtype(c.dtype)
+        method.model_.to(saved)
+        method.save(final, self.tokenizer)
+
+    def _figures(self, model: Any, folder: Path) -> dict[str, Any]:
+        c = self.config
+        found: dict[str, Any] = measured(
+            model, self.texts, tokenizer=self.tokenizer, length=min(128, c.length), sequences=c.evaluation_sequences,
+            batch_size=c.batch_size, progress=self.run.progress,
+        )  # fmt: skip
+        found |= {"weights on disk, bytes": weights_bytes(folder)}
+        found["perplexity of held-out text, no prompt"] = found.pop("perplexity")
+        modes = {}
+        for mode in MODES:
+            examples = self.held_out.with_prefix(prefix_ids(self.template, self.tokenizer, mode, self.held_out.kind))
+            modes[mode] = response_perplexity(model, examples, c.batch_size)
+        found["perplexity of held-out responses"] = modes["train"]
+        return {"figures": found, "modes": modes, "answers": self._answers(model)}
+
+    def _answers(self, model: Any) -> list[str]:
+        if not self.rows:
+            return []
+        prompted = PromptedModel(model, self.tokenizer, self.template)
+        return [prompted.generate(row["instruction"], row.get("input", ""), max_new_tokens=24)
+                for row in self.rows[:ANSWERS]]  # fmt: skip
+
+    def _write_up(self, report: CompressoReport, dense: dict[str, Any], pruned: dict[str, Any]) -> runs.Report:
+        before, after = dense["figures"], pruned["figures"]
+        rows = [[name, before[name], after[name]] for name in before]
+        removed = 1 - report.parameters_after / report.parameters_before
+        name = "perplexity of held-out responses"
+        tables = [
+            before_and_after(
+                ["dense", "pruned"], rows,
+                "Speed for a batch of 8 on this machine; responses behind the prompt of the training.",
+            ),
+            _constraint_table(report),
+            runs.Table(
+                "The prompt at inference: perplexity of held-out responses", ["system part", "dense", "pruned"],
+                [[words, dense["modes"][mode], pruned["modes"][mode]] for mode, words in MODES.items()],
+                f"{len(self.held_out)} held-out examples; a prompt of {report.prompt_tokens} tokens, kept.",
+            ),
+        ]  # fmt: skip
+        if pruned["answers"]:
+            tables.append(runs.Table(
+                "Held-out requests, answered greedily", ["request", "data", "dense", "pruned"],
+                [[f"{row['instruction']} {row.get('input', '')}".strip(), row["output"], old, new]
+                 for row, old, new in zip(self.rows[:ANSWERS], dense["answers"], pruned["answers"], strict=True)],
+            ))  # fmt: skip
+        tables.append(_cost_table(report))
+        metrics = {
+            "parameters, dense": float(report.parameters_before),
+            "parameters, pruned": float(report.parameters_after),
+            **{f"{name}, {stage}": float(found[name]) for stage, found in (("dense", before), ("pruned", after))},
+            "perplexity, dense": before["perplexity of held-out text, no prompt"],
+            "perplexity, pruned": after["perplexity of held-out text, no prompt"],
+            "sparsity realised": report.sparsity_realised,
+            "masked against cut": report.masked_against_cut,
+        }
+        return runs.Report(
+            f"{removed:.1%} of the parameters are gone: responses have a perplexity of {after[name]:.2f} instead of "
+            f"{before[name]:.2f}",
+            metrics, tables, [course_figure(report), _widths_figure(report)],
+            [runs.ReportFile("model", "the checkpoint, with its prompt as chat template, its masks and its report; for "
+                                      "from_pretrained with trust_remote_code=True or after import paperworks")],
+            report.notes,
+        )  # fmt: skip
+
+    def _dry_run(self) -> runs.Report:
+        method, cost = self._method(), count(self.model)
+        size, target = method.budget(self.model)
+        rows: list[list[Any]] = [
+            ["parameters, dense", cost.parameters],
+            ["parameters, at most", target],
+            ["prunable parameters", cost.prunable],
+            ["share of all to remove", 1 - target / size.whole],
+            ["masks", sum(unit_set.n_units for unit_set in method.units(self.model).values())],
+            ["prompt, tokens", len(self.training.prefix)],
+            ["examples", len(self.training)],
+            ["tokens of the longest, without prompt", self.training.input_ids.shape[1]],
+            ["rate of the masks", method.args.mask_learning_rate],
+        ]
+        return runs.Report(
+            f"Nothing was changed: {target:,} of {cost.parameters:,} parameters can be reached",
+            {"parameters, dense": float(cost.parameters), "parameters, at most": float(target)},
+            [runs.Table("What a run would do", ["", "figure"], rows)],
+        )
+
+
+def load_dtype(folder: Path) -> Any:
+    """The type of a checkpoint's weights, float32 where its configuration does not say."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+
+
+def _constraint_table(report: CompressoReport) -> runs.Table:
+    what = "all parameters" if report.measure == "parameters" else "the prunable parameters"
+    return runs.Table(
+        "The constraint", [f"share of {what} removed", "figure"],
+        [
+            ["asked for", report.target_sparsity],
+            ["expected, after the last step", report.sparsity_expected],
+            ["by the masks that the gates settled to", report.sparsity_masks],
+            ["of the cut model", report.sparsity_realised],
+            ["masked against cut model, largest difference of a logit", report.masked_against_cut],
+        ],
+        f"The stream keeps {report.hidden} of {report.hidden_before} dimensions. The difference is a share of the "
+        "largest logit; the masks' values are folded into the weights before cutting.",
+    )  # fmt: skip
+
+
+def _widths_figure(report: CompressoReport) -> runs.Figure:
+    """Kept units by layer; the stream, which is one for the whole model, is in the caption."""
+    return kept_widths_figure(
+        {"heads": report.heads, "feed-forward channels": report.channels},
+        {"heads": report.heads_before, "feed-forward channels": report.channels_before},
+    )
+
+
+def _cost_table(report: CompressoReport) -> runs.Table:
+    phases: list[list[Any]] = [[f"{phase}, seconds", seconds] for phase, seconds in report.seconds.items()]
+    return runs.Table(
+        "What it took", ["", "figure"],
+        [
+            *phases,
+            ["peak memory, bytes", report.peak_bytes],
+            ["of it before pruning, bytes", report.start_bytes],
+            ["trained entries of adapters", report.trainable_adapters],
+            ["trained entries of masks", report.trainable_masks],
+            ["examples", report.examples],
+        ],
+    )  # fmt: skip
