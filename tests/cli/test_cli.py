@@ -46,18 +46,26 @@ def test_list(cli) -> None:
 
 
 def test_list_starts_in_half_a_second() -> None:
-    """Processor time, and the best of ten tries: a neighbour on the same core slows even that."""
+    """Processor time, and the best of ten tries.
 
-    def spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+    A neighbour on the same core slows even that, and then an interpreter that does nothing as well: it takes below
+    20 ms where there is none, so that the limit is half a second there, and 25 times its time elsewhere.
+    """
+
+    def spent(*command: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     times: list[float] = []
-    while not times or (min(times) >= 0.5 and len(times) < 10):
-        before = spent()
-        subprocess.run([sys.executable, "-m", "paperworks", "list"], check=True, capture_output=True)
-        times.append(spent() - before)
-    assert min(times) < 0.5
+    bare: list[float] = []
+    for _ in range(10):
+        times.append(spent("-m", "paperworks", "list"))
+        bare.append(spent("-c", "pass"))
+        if min(times) < max(0.5, 25 * min(bare)):
+            return
+    pytest.fail(f"paperworks list took {min(times):.2f} s, a bare interpreter {min(bare):.3f} s")
 
 
 def test_show_and_search(cli) -> None:

@@ -2,6 +2,6 @@
 
 from paperworks.papers.adapt_pruner.studies.allocation import allocation
 from paperworks.papers.adapt_pruner.studies.exact import exact_properties
-from paperworks.papers.adapt_pruner.studies.interleaving import interleaving
+from paperworks.papers.adapt_pruner.studies.interleaving import interleaving, pretraining
 
-__all__ = ["allocation", "exact_properties", "interleaving"]
+__all__ = ["allocation", "exact_properties", "interleaving", "pretraining"]
