@@ -49,6 +49,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
     config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target_params": "0.01p"}), **texts)
     report = run(config, Run(tmp_path / "low"))
+    assert report.headline == "No method reached the budget"
+    assert report.tables[0].rows[1][1:] == [None] * 9
+    report.save(tmp_path)  # what has no figures can be shown
     failures = {row[0]: row[2] for row in report.tables[-1].rows}
     assert "at least" in failures["magnitude"]  # what is reachable is said, and nothing else stops
     config = Config(model=checkpoint, methods=("magnitude", "random", "magnitude"), seeds=2, **SMALL, **texts)
@@ -100,6 +103,22 @@ def test_the_command_survives_a_kill_and_resumes(checkpoint: Path, texts: dict[s
     assert [row[0] for row in report["tables"][0]["rows"]] == ["dense", "random"]
     assert (tmp_path / "out").is_dir()
     assert not done() or done()[0].stat().st_mtime_ns == stamp
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_model_of_equal_widths_is_a_stock_one_and_is_tuned_as_well(
+    checkpoint: Path, texts: dict[str, Path], tmp_path: Path
+) -> None:
+    model, _ = load_model(checkpoint, "float32", "cpu")
+    narrow = sum(p.numel() for p in model.parameters()) - 3 * 3 * 32 * 8  # eight of 48 channels in each of three layers
+    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target_params": str(narrow)}), **texts)
+    work = Run(tmp_path / "run")
+    run(config, work)
+    row = json.loads((work.files / "comparison.json").read_text())[1]
+    assert row.get("error") is None
+    saved = json.loads((work.files / row["folder"] / "config.json").read_text())
+    assert (saved["model_type"], saved["intermediate_size"]) == ("llama", 40)
+    assert row["parameters"] == narrow
 
 
 def test_means_leave_failures_out() -> None:

@@ -27,9 +27,10 @@ from paperworks.language.choice import continuation_questions
 from paperworks.pruning import PruningJob
 from paperworks.pruning.quality import load_tokenizer, lora_targets, quality_of, size_of
 from paperworks.pruning.recovery import recover
-from paperworks.runs.files import write_text
+from paperworks.runs.files import new_folder, write_text
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import save_model
+from paperworks.structure.checkpoints import REPORT_FILE
 
 T = TypeVar("T")
 CHOICES, CONTEXT, ENDING = 200, 48, 12
@@ -123,11 +124,18 @@ def _tune(task: dict[str, Any], job: PruningJob, source: Path, out: Path, tokeni
         eval_every=max(1, steps // 4), device=task["device"], checkpoint_dir=job.state / "recovery",
         progress=job.progress,
     )  # fmt: skip
-    if task["method"] == DENSE:
-        merged.save_pretrained(out)  # type: ignore[operator]
-        tokenizer.save_pretrained(out)
-    else:
-        save_model(merged, out, tokenizer, {"method": task["method"], "seed": task["seed"], "tuning steps": steps})  # type: ignore[arg-type]
+    _save(merged, out, tokenizer, {"method": task["method"], "seed": task["seed"], "tuning steps": steps})
+
+
+def _save(model: Any, out: Path, tokenizer: Any, report: dict[str, Any]) -> None:
+    """Save a tuned model: ours, or a stock one, which is what a model of equal widths was loaded as."""
+    if str(model.config.model_type).startswith(("sliced_", "pruned_")):
+        save_model(model, out, tokenizer, report)
+        return
+    with new_folder(out) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_text(folder / REPORT_FILE, json.dumps(report, indent=1))
 
 
 def _size_and_speed(task: dict[str, Any], folder: Path, source: Path) -> dict[str, Any]:

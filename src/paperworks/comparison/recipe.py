@@ -199,7 +199,7 @@ class _Comparison:
             "while pruning count. Compare the column 'after pruning' only among methods with equal steps. acc: "
             "multiple choice, after all steps. The dense model was tuned in the same way."
         )
-        return runs.Table("Quality at the same budget", columns, table, note)
+        return runs.Table("Quality at the same budget", columns, _shown(table), note)
 
     def _size_table(self, summary: list[dict[str, Any]]) -> runs.Table:
         whole = summary[0]
@@ -217,7 +217,7 @@ class _Comparison:
             f"Sizes are counted in the model as it runs, sequences of {self.config.length} tokens. Speed: batch of 8, "
             f"{self.config.rounds} rounds in turn with the dense model; the ratio is the median over rounds."
         )
-        return runs.Table("Size and speed", columns, table, note)
+        return runs.Table("Size and speed", columns, _shown(table), note)
 
     def _notes(self, rows: list[Row]) -> list[str]:
         dense = self.dense
@@ -249,6 +249,11 @@ def summarise(method: str, rows: list[Row]) -> dict[str, Any]:
     for name in ("prefill", "decode", "latency", "prefill ratio", "decode ratio"):
         found[name] = mean([r["speed"][name] for r in good])
     return found
+
+
+def _shown(table: list[list[Any]]) -> list[list[Any]]:
+    """Cells of methods that failed are empty."""
+    return [[None if isinstance(cell, float) and math.isnan(cell) else cell for cell in row] for row in table]
 
 
 def _by_seed(rows: list[Row]) -> runs.Table:

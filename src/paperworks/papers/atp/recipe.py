@@ -12,7 +12,8 @@ from pydantic import Field
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, bundled_text, load_model, read_texts, resolve_dtype, token_windows
-from paperworks.papers.atp.data import Examples, as_examples, definitions, dictionary_text
+from paperworks.language.windows import JOIN
+from paperworks.papers.atp.data import Examples, as_examples, dictionary_text
 from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.figures import course_figure, widths_figure
 from paperworks.papers.atp.report import ATPReport
@@ -22,6 +23,9 @@ from paperworks.pruning.quality import Figures, check_length, measured
 from paperworks.runs.files import write_text
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
+
+HELD_OUT = 0.1
+"""Share of the user's text that is kept for evaluation where no file is given."""
 
 
 class Config(runs.Config):
@@ -37,8 +41,10 @@ class Config(runs.Config):
         description="what gets masks: layer_uniform (rotary pairs, value channels, ffn), disp (the stream as each "
         "block reads and writes it, ffn), heads (key-value groups, ffn)",
     )
-    text: Path | None = Field(None, description="text of the domain: .txt, .jsonl, .gz, a folder (none: definitions)")
-    evaluation: Path | None = Field(None, description="held-out text of the domain (none: bundled text)")
+    text: Path | None = Field(
+        None, description="text of the domain: .txt, .jsonl, .gz, a folder (none: dictionary entries)"
+    )
+    evaluation: Path | None = Field(None, description="held-out text of the domain (none: the last tenth of it)")
     steps: int = Field(100, ge=2, description="steps of the tuning")
     control_steps: int | None = Field(None, ge=1, description="of them, steps with a search (none: the first half)")
     batch_size: int = Field(12, ge=1, description="sequences in a step")
@@ -91,10 +97,15 @@ class _OneStage:
         c = self.config
         held_out = read_texts(c.evaluation, "evaluation") if c.evaluation else None
         if c.text is None:
+            texts = [dictionary_text(bundled_text("train"))]
             held_out = held_out or [dictionary_text(bundled_text("test"))]
-            return definitions(bundled_text("train"), self.tokenizer, c.length), held_out
-        windows = token_windows(self.tokenizer, read_texts(c.text, "text"), c.length)
-        return as_examples(windows, "text"), held_out or [bundled_text("test")]
+        else:
+            texts = read_texts(c.text, "text")
+        if held_out is None:  # the end of the domain's own text, which the tuning then does not see
+            whole = JOIN.join(texts)
+            cut = len(whole) - max(1, int(HELD_OUT * len(whole)))
+            texts, held_out = [whole[:cut]], [whole[cut:]]
+        return as_examples(token_windows(self.tokenizer, texts, c.length), "text"), held_out
 
     def _method(self) -> ATP:
         from peft import LoraConfig
