@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from paperworks.errors import InputError
+from paperworks.pruning import latency
 from paperworks.pruning.latency import parameters_for_latency, seconds_per_token
-from paperworks.pruning.target import Target
+from paperworks.pruning.target import Target, resolved
 from paperworks.structure import count
 
 
@@ -63,3 +65,11 @@ def test_the_real_clock_runs(model: Any) -> None:
     assert 0 < seconds_per_token(model, prompt=4, new_tokens=2) < 5
     assert Target.parse("20ms") == Target(0.02, "seconds")
     assert Target.parse("0.7t").timed
+
+
+def test_a_time_is_measured_once_for_a_run(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([5000, 6000])
+    monkeypatch.setattr(latency, "parameters_for_latency", lambda *args, **more: next(answers))
+    assert [resolved("0.7t", model, tmp_path / "one.json") for _ in range(2)] == [5000, 5000]
+    assert resolved("0.7t", model, tmp_path / "other.json") == 6000
+    assert resolved("0.5x", model, tmp_path / "share.json") == count(model).parameters // 2

@@ -69,7 +69,7 @@ class _Comparison:
     def __init__(self, config: Config, run: runs.Run) -> None:
         from paperworks.language import bundled_model_path, bundled_text, load_model, read_questions, read_texts
         from paperworks.pruning.quality import check_length, family_of, load_tokenizer
-        from paperworks.pruning.target import Target
+        from paperworks.pruning.target import Target, resolved
         from paperworks.structure import count, skeleton_of
 
         self.config, self.run = config, run
@@ -78,13 +78,11 @@ class _Comparison:
         if not family_of(self.folder).head:
             raise InputError("model", f"{self.folder}, an encoder", "a causal language model")
         check_length(self.folder, config.length)
-        self.dense = count(skeleton_of(self.folder), context=config.length)
-        target = Target.parse(config.target_params, "target_params")
-        model = load_model(self.folder, "float32", config.device)[0] if target.timed else None
-        kept = run.state / "target.json"  # what was timed once is not timed again when the run goes on
-        if not kept.exists():
-            write_text(kept, json.dumps(target.parameters(self.dense, "target_params", model)))
-        self.target = int(json.loads(kept.read_text(encoding="utf-8")))
+        skeleton = skeleton_of(self.folder)
+        self.dense = count(skeleton, context=config.length)
+        timed = Target.parse(config.target_params, "target_params").timed
+        model = load_model(self.folder, "float32", config.device)[0] if timed else skeleton
+        self.target = resolved(config.target_params, model, run.state / "target.json", "target_params")
         self.texts = [] if config.text else [bundled_text("train")]
         self.held = [] if config.evaluation else [bundled_text("test")]
         for path, field in ((config.text, "text"), (config.evaluation, "evaluation")):

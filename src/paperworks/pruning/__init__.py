@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "target": ("Target",),
+    "target": ("Target", "resolved"),
     "job": ("Pruned", "PruningJob"),
     "baselines": ("BASELINES",),
     "quality": ("measured", "quality_of", "size_of", "weights_bytes"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from paperworks.errors import InputError
+from paperworks.runs.files import write_text
 
 if TYPE_CHECKING:
     from paperworks.structure.budgets import Cost
@@ -87,3 +90,15 @@ class Target:
         if most >= dense.parameters:
             raise InputError(field, f"{most:,} parameters", f"fewer than the model has, {dense.parameters:,}")
         return most
+
+
+def resolved(text: str, model: Any, kept: Path, field: str = "target") -> int:
+    """The most parameters for a budget in words, read from the file ``kept`` if an earlier attempt wrote it there.
+
+    A time that is measured again comes out otherwise: a run that goes on must aim at what it began with.
+    """
+    from paperworks.structure import count
+
+    if not kept.exists():
+        write_text(kept, json.dumps(Target.parse(text, field).parameters(count(model), field, model)))
+    return int(json.loads(kept.read_text(encoding="utf-8")))

@@ -16,7 +16,7 @@ from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distil
 from paperworks.papers.adapt_pruner.method import stages_for, training
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
-from paperworks.pruning import Target
+from paperworks.pruning import Target, resolved
 from paperworks.pruning.quality import Figures, check_length, measured
 from paperworks.pruning.tables import before_and_after, kept_widths_figure
 from paperworks.runs.files import write_text
@@ -136,7 +136,7 @@ class _Pruning:
         model, tokenizer = load_model(self.folder, "float32", c.device)
         stored = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         dense = count(model)
-        pruner = self._pruner(Target.parse(c.target).parameters(dense, model=model))
+        pruner = self._pruner(resolved(c.target, model, self.run.state / "target.json"))
         report: PruneReport | AccelReport
         with UsageMeter() as meter:
             if c.train_steps:

@@ -20,7 +20,6 @@ _HOME = {
     "KeptSize": "size",
     "Search": "settings",
     "TrainerArgs": "settings",
-    "definitions": "data",
     "ratio_loss": "losses",
 }
 

@@ -1,4 +1,4 @@
-"""Examples to tune and to search on: windows of text, definitions with the loss on the answer, or the user's sets."""
+"""Examples to tune and to search on: windows of text, or the user's sets."""
 
 from __future__ import annotations
 
@@ -115,27 +115,6 @@ def _padded(rows: Iterable[Mapping[str, Any]], field: str, pad_id: int) -> Examp
         for column, fill in zip(zip(*found, strict=True), (pad_id, 0, IGNORED), strict=True)
     ]
     return Examples(*columns)
-
-
-def definitions(text: str, tokenizer: Any, length: int, field: str = "text") -> Examples:
-    """Dictionary lines ``term (noun): definition`` as examples: the loss is on the definition and its end.
-
-    Lines longer than ``length`` tokens are left out. Raises InputError if there are no lines of this form, or where the
-    tokenizer has no end-of-sequence token.
-    """
-    if tokenizer.eos_token_id is None:
-        raise InputError("tokenizer", "no end-of-sequence token", "one: labels end with it")
-    pairs = [(match[1], match[2]) for match in ENTRY.finditer(text)]
-    if not pairs:
-        raise InputError(field, "no dictionary lines", "lines such as: term (noun): definition")
-    asked = tokenizer([a for a, _ in pairs], add_special_tokens=False)["input_ids"]
-    answered = tokenizer([b for _, b in pairs], add_special_tokens=False)["input_ids"]
-    rows = []
-    for question, answer in zip(asked, answered, strict=True):
-        answer = [*answer, tokenizer.eos_token_id]
-        if len(question) + len(answer) <= length:
-            rows.append({"input_ids": question + answer, "labels": [IGNORED] * len(question) + answer})
-    return as_examples(rows, field, tokenizer.eos_token_id)
 
 
 def dictionary_text(text: str) -> str:

@@ -18,7 +18,7 @@ from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.figures import course_figure, widths_figure
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import Search, Space, TrainerArgs, search_rate
-from paperworks.pruning import Target
+from paperworks.pruning import resolved
 from paperworks.pruning.quality import Figures, check_length, measured
 from paperworks.runs.files import write_text
 from paperworks.structure import count
@@ -85,7 +85,7 @@ class _OneStage:
         self.folder = (config.model or bundled_model_path()).expanduser()
         check_length(self.folder, config.length)
         self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
-        self.target = Target.parse(config.target).parameters(count(self.model), model=self.model)
+        self.target = resolved(config.target, self.model, run.state / "target.json")
         self.method = self._method()
         try:
             self.method.budget(self.model)

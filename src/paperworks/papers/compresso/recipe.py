@@ -27,7 +27,7 @@ from paperworks.papers.compresso.method import PENALTY, mask_rate
 from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids
 from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
-from paperworks.pruning import Target, before_and_after, kept_widths_figure, measured, weights_bytes
+from paperworks.pruning import before_and_after, kept_widths_figure, measured, resolved, weights_bytes
 from paperworks.runs.files import write_text
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -106,7 +106,7 @@ class _Pruning:
         self.folder = (config.model or bundled_model_path()).expanduser()
         self.template = PromptTemplate.of(config.prompt)
         self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
-        self.target = Target.parse(config.target).parameters(count(self.model), model=self.model)
+        self.target = resolved(config.target, self.model, run.state / "target.json")
         try:
             self._method().budget(self.model)
         except InputError as error:  # here the option is called target
