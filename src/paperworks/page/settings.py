@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,6 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from paperworks.errors import InputError, nearest
-from paperworks.runs.files import write_text
 from paperworks.runs.store import home
 
 ENVIRONMENT_PREFIX = "PAPERWORKS_PAGE_"
@@ -96,10 +96,23 @@ class Settings(BaseModel):
             return given.encode()
         path = self.folder / "secret-key"
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, secrets.token_urlsafe(48))
-            path.chmod(0o600)
+            _make_key(path)
         return path.read_text(encoding="utf-8").strip().encode()
+
+
+def _make_key(path: Path) -> None:
+    """Of several threads or processes that begin together one makes the key; all of them read that one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write(secrets.token_urlsafe(48))
+            out.flush()
+            os.fsync(out.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)  # unlike a replacement, fails where another was first
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def load_settings(**given: Any) -> Settings:

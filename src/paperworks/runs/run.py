@@ -123,7 +123,7 @@ class Run:
         """Whether a stop was asked for, here or through a ``cancel`` file that another process put into the folder."""
         if not self._stop.is_set():
             now = time.monotonic()
-            if now - self._last_look > PROGRESS_SECONDS:
+            if now - self._last_look >= PROGRESS_SECONDS:
                 self._last_look = now
                 if (self.folder / "cancel").exists():
                     self._stop.set()

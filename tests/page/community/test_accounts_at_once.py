@@ -53,6 +53,15 @@ def sign_up(database: Database, settings: Settings, email: str, name: str) -> No
         accounts.create_user(session, settings, token, name, "correct horse battery")
 
 
+def test_all_who_begin_together_sign_with_one_key(home: Path) -> None:
+    settings = Settings(folder=home / "page")
+    keys: set[bytes] = set()
+    assert at_once(lambda _: keys.add(settings.signing_key())) == [""] * AT_ONCE
+    assert len(keys) == 1
+    assert keys == {Settings(folder=home / "page").signing_key()}
+    assert [(p.name, p.stat().st_mode & 0o777) for p in (home / "page").iterdir()] == [("secret-key", 0o600)]
+
+
 @both_databases
 def test_one_address_is_one_account(settings: Settings) -> None:
     database = open_database(settings.database_url)

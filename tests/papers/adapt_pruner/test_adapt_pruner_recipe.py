@@ -106,7 +106,7 @@ def test_another_family_and_an_equal_width_export(gpt2: Path, llama: Path, text:
 
 @pytest.mark.parametrize("more", [{}, {"train_steps": 8, "stages": 2}])
 def test_a_cancelled_run_goes_on_to_the_same_weights(
-    llama: Path, text: Path, home: Path, tmp_path: Path, more: dict[str, Any]
+    llama: Path, text: Path, home: Path, tmp_path: Path, more: dict[str, Any], every_item_reported: None
 ) -> None:
     config = options(llama, text, **more)
     run(config, Run(tmp_path))

@@ -145,7 +145,9 @@ def test_an_encoder(text: Path, tmp_path: Path) -> None:
         run(options(bert, text, recovery_steps=5), Run(tmp_path / "bad"))
 
 
-def test_a_cancelled_run_goes_on_to_the_same_weights(llama: Path, text: Path, home: Path, tmp_path: Path) -> None:
+def test_a_cancelled_run_goes_on_to_the_same_weights(
+    llama: Path, text: Path, home: Path, tmp_path: Path, every_item_reported: None
+) -> None:
     run(options(llama, text), Run(tmp_path))
     store = Store(home)
     run_id = store.create("slicegpt", "paperworks.papers.slicegpt.recipe", options(llama, text))
