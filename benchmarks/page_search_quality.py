@@ -32,10 +32,11 @@ from typing import NamedTuple
 
 import numpy as np
 import Stemmer
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from paperworks import inputs
 from paperworks.cli.live import show_progress
+from paperworks.embedding import sentence_encoder
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, open_database
 from paperworks.page.search import SearchIndex, open_search
@@ -263,6 +264,26 @@ def measure(search: SearchIndex, descriptions: list[Description], count: int) ->
     return results
 
 
+def nearest_found(search: SearchIndex, database: Database, queries: list[str], depth: int = 50) -> dict[str, float]:
+    """The share of the ``depth`` entries nearest to a query, by all exact vectors, that the index gives.
+
+    Of the exact vectors of the queries, and of those that searches use.
+    """
+    encoder = sentence_encoder(required=True)
+    assert encoder is not None
+    with database.reading() as session:
+        ids = np.array(session.scalars(select(Entry.id).order_by(Entry.id)).all())
+    vectors = search.vectors(ids.tolist())
+    exact = encoder(queries)
+    wanted = [set(ids[np.argpartition(-(vectors @ v), depth)[:depth]].tolist()) for v in exact]
+    found = {}
+    for name, asked in (("exact query vectors", exact), ("query vectors in eight bits", encoder.queries(queries))):
+        with database.reading() as session:
+            nearest = [search._vectors.search(session, v, depth, None)[0].tolist() for v in asked]
+        found[name] = float(np.mean([len(w.intersection(n)) / depth for w, n in zip(wanted, nearest, strict=True)]))
+    return found
+
+
 def main() -> int:
     """Print a table; exit code 1 where hybrid is not best for known items and paraphrases."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -289,6 +310,9 @@ def main() -> int:
         print(f"{'':14} hybrid's lead in MRR {gain:+.3f} (95 % {low:+.3f} to {high:+.3f}); e.g. {row['example']!r}")
         if any(row["hybrid"][f] < max(row[m][f] for m in MODES) for f in ("recall@10", "mrr")):
             behind.append(kind)
+    asked = [d.synopsis for d in draw(read_descriptions(), 10**9)[-count:]]
+    nearest = nearest_found(search, database, asked)
+    print("of the 50 nearest entries the index finds " + ", ".join(f"{v:.4f} ({k})" for k, v in nearest.items()))
     print(f"hybrid is best for {', '.join(k for k in KINDS if k not in behind) or 'none'}")
     if KINDS[-1] in behind:
         print(
@@ -296,7 +320,9 @@ def main() -> int:
             "half of the first places; no ranking finds these packages with any use"
         )
     if options.json:
-        options.json.write_text(json.dumps({"entries": len(descriptions), "results": results}, indent=1))
+        options.json.write_text(
+            json.dumps({"entries": len(descriptions), "results": results, "nearest found": nearest}, indent=1)
+        )
     return 1 if set(behind) - {KINDS[-1]} else 0
 
 

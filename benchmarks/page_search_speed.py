@@ -5,8 +5,9 @@
 Entries are Debian package descriptions in the page's own database and index (those of page_search_quality.py, which
 encodes them); beyond the base they are copies with noise: a tenth of the words replaced by words of other packages, and
 the vector moved by noise of a quarter of its length. Readers are threads that ask one query after the other without a
-pause. Two streams of queries are measured: every query new (synopses of packages that are not indexed), and as people
-ask (the k-th most popular of 2,000 queries is asked in proportion to 1/k; the page remembers recent queries' vectors).
+pause, in as many processes as a public page's server has on this machine (--processes, one per core). Two streams of
+queries are measured: every query new (synopses of packages that are not indexed), and as people ask (the k-th most
+popular of 2,000 queries is asked in proportion to 1/k; the page remembers recent queries' vectors).
 
 The peer is the way of arxiv-sanity-lite, written by us: every entry's title and text are scanned in Python for the
 query's words, and scores sorted.
@@ -16,12 +17,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -31,7 +36,7 @@ from sqlalchemy import insert, select, text
 from paperworks.cli.live import show_progress
 from paperworks.embedding import sentence_encoder
 from paperworks.page.database import Database, Entry, EntryVector, open_database
-from paperworks.page.search import SearchIndex, open_search
+from paperworks.page.search import open_search
 from paperworks.page.search.tables import search_entries
 from paperworks.page.search.text import entry_text
 from paperworks.runs.store import home
@@ -41,6 +46,7 @@ NOISE = 0.25
 WORDS_REPLACED = 0.1
 PER_INSERT = 5_000
 TARGET_MS = 50.0
+HYBRID = "hybrid, every query new"
 
 
 def grow(database: Database, base: Database, descriptions: list[Description], size: int) -> None:
@@ -120,11 +126,9 @@ class LinearScan:
         return [identity for _, identity in scores[:20]]
 
 
-def ask(search: Callable[[str], object], streams: Sequence[Iterator[str]], seconds: float) -> dict[str, float]:
-    """Latencies (ms) and searches per second of readers that ask without a pause, after a warm-up of a fifth."""
+def ask(search: Callable[[str], object], streams: Sequence[Iterator[str]], begin: float, end: float) -> list[float]:
+    """Latencies (ms) of threads that ask without a pause until ``end``; those of searches begun after ``begin``."""
     latencies: list[list[float]] = [[] for _ in streams]
-    begin = time.perf_counter() + seconds / 5
-    end = begin + seconds
     errors: list[BaseException] = []
 
     def read(number: int) -> None:
@@ -146,22 +150,95 @@ def ask(search: Callable[[str], object], streams: Sequence[Iterator[str]], secon
         thread.join()
     if errors:
         raise errors[0]
-    every = np.concatenate([np.array(own) for own in latencies])
-    p50, p95, p99 = np.percentile(every, (50, 95, 99))
-    return {
-        "searches": len(every),
-        "per second": round(len(every) / seconds, 1),
-        "p50 ms": round(float(p50), 1),
-        "p95 ms": round(float(p95), 1),
-        "p99 ms": round(float(p99), 1),
-    }
+    return [x for own in latencies for x in own]
 
 
-def new_queries(queries: Sequence[str], readers: int) -> list[Iterator[str]]:
-    """Streams in which every query is new: the list's own, then with a number after it."""
+class Task(NamedTuple):
+    """A measurement: of what, with which queries, by how many readers, for how long."""
+
+    name: str
+    mode: str
+    make: Callable[[Sequence[str], int, int], list[Iterator[str]]]
+    queries: Sequence[str]
+    readers: int
+    seconds: float
+    first: int = 0
+
+
+def read_process(number: int, processes: int, url: str, pipe: Any) -> None:
+    """One of the processes that search: measures its share of the readers of every task that it is sent."""
+    database = open_database(url)
+    started = time.perf_counter()
+    held: Any = open_search(database, sentence_encoder(required=True))
+    opened = time.perf_counter() - started
+    held.search("warm up")
+    pipe.send((opened, psutil.Process().memory_info().rss / 2**20))
+    while (received := pipe.recv()) is not None:
+        task, begin = received
+        if task.mode == "scan":
+            if not isinstance(held, LinearScan):
+                del held
+                held = LinearScan(database)
+            pipe.send(None)
+            begin = pipe.recv()
+            search: Callable[[str], object] = held.search
+        else:
+            search = partial(held.search, limit=20, mode=task.mode)
+        streams = task.make(task.queries, task.readers, task.first)[number::processes]
+        pipe.send(ask(search, streams, begin, begin + task.seconds))
+    database.close()
+
+
+class Readers:
+    """Processes that search a database."""
+
+    def __init__(self, url: str, processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes, self._processes = [], []
+        for number in range(processes):
+            own, other = context.Pipe()
+            process = context.Process(target=read_process, args=(number, processes, url, other), daemon=True)
+            process.start()
+            self._pipes.append(own)
+            self._processes.append(process)
+        opened = [pipe.recv() for pipe in self._pipes]
+        self.opened = max(seconds for seconds, _ in opened)
+        self.memory = max(memory for _, memory in opened)
+
+    def measure(self, task: Task) -> dict[str, float]:
+        """Latencies (ms) and searches per second of a task, after a warm-up of a fifth."""
+        for pipe in self._pipes:
+            pipe.send((task, time.perf_counter() + task.seconds / 5))
+        if task.mode == "scan":
+            for pipe in self._pipes:
+                pipe.recv()
+            for pipe in self._pipes:
+                pipe.send(time.perf_counter() + task.seconds / 5)
+        every = np.concatenate([np.array(pipe.recv()) for pipe in self._pipes])
+        p50, p95, p99 = np.percentile(every, (50, 95, 99))
+        figures = {
+            "searches": len(every),
+            "per second": round(len(every) / task.seconds, 1),
+            "p50 ms": round(float(p50), 1),
+            "p95 ms": round(float(p95), 1),
+            "p99 ms": round(float(p99), 1),
+        }
+        print(f"  {task.name:34} {figures}", flush=True)
+        return figures
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.send(None)
+        for process in self._processes:
+            process.join()
+
+
+def new_queries(queries: Sequence[str], readers: int, first: int) -> list[Iterator[str]]:
+    """Streams in which every query is new: the list's own (if ``first`` is 0), then with a number after it."""
 
     def stream(own: Sequence[str]) -> Iterator[str]:
-        turn = 0
+        turn = first
         while True:
             yield from (f"{q} {turn}" if turn else q for q in own)
             turn += 1
@@ -169,7 +246,7 @@ def new_queries(queries: Sequence[str], readers: int) -> list[Iterator[str]]:
     return [stream(queries[i::readers]) for i in range(readers)]
 
 
-def popular_queries(queries: Sequence[str], readers: int) -> list[Iterator[str]]:
+def popular_queries(queries: Sequence[str], readers: int, first: int) -> list[Iterator[str]]:
     """Streams in which the k-th query is asked in proportion to 1/k."""
     weights = 1 / np.arange(1, len(queries) + 1)
     weights /= weights.sum()
@@ -179,22 +256,20 @@ def popular_queries(queries: Sequence[str], readers: int) -> list[Iterator[str]]
         while True:
             yield from (queries[i] for i in rng.choice(len(queries), 1000, p=weights))
 
-    return [stream(zlib.crc32(f"{i}".encode())) for i in range(readers)]
+    return [stream(zlib.crc32(f"{first + i}".encode())) for i in range(readers)]
 
 
-def measure(search: SearchIndex, queries: Sequence[str], readers: int, seconds: float) -> dict[str, dict]:
-    """Both streams by hybrid, and the new queries by words and by meaning alone."""
-    search.search("warm up")
-    results = {}
-    for name, mode, make in (
-        ("hybrid, every query new", "hybrid", new_queries),
-        ("hybrid, as people ask", "hybrid", popular_queries),
-        ("words, every query new", "words", new_queries),
-    ):
-        chosen = queries[:2_000] if make is popular_queries else queries
-        results[name] = ask(lambda q, mode=mode: search.search(q, limit=20, mode=mode), make(chosen, readers), seconds)
-        print(f"  {name:28} {results[name]}", flush=True)
-    return results
+def tasks(queries: Sequence[str], readers: int, seconds: float) -> list[Task]:
+    """What is measured of each size."""
+    popular = queries[:2_000]
+    return [
+        Task(HYBRID, "hybrid", new_queries, queries, readers, seconds),
+        Task("hybrid, every query new, one reader", "hybrid", new_queries, queries, 1, seconds / 2, 50),
+        Task("hybrid, as people ask", "hybrid", popular_queries, popular, readers, seconds),
+        Task("words, every query new", "words", new_queries, queries, readers, seconds / 2),
+        Task("linear scan in Python", "scan", new_queries, queries, readers, seconds),
+        Task("linear scan, one reader", "scan", new_queries, queries, 1, seconds / 2),
+    ]
 
 
 def main() -> None:
@@ -204,6 +279,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[BASE])
     parser.add_argument("--base", type=int, default=BASE, help="descriptions that are encoded; sizes beyond are copies")
     parser.add_argument("--readers", type=int, default=16)
+    parser.add_argument("--processes", type=int, default=psutil.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -212,9 +288,10 @@ def main() -> None:
     descriptions = draw(packages, base_size)
     left = draw(packages, len(packages))[base_size : base_size + 4_000]
     queries = list(dict.fromkeys(d.synopsis for d in left))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (psutil.cpu_count() or 1) // options.processes)))
     folder = home() / "benchmarks" / "search"
     base = open_entries(descriptions, folder)
-    encoder = sentence_encoder(required=True)
+    sentence_encoder(required=True)
     open_search(base).refresh(show_progress)
     figures: dict[str, dict] = {}
     for size in sizes:
@@ -222,23 +299,21 @@ def main() -> None:
         if size != base_size:
             database = open_database(f"sqlite:///{folder / f'copies-{size}-of-{base_size}.sqlite'}")
             grow(database, base, descriptions, size)
-        started = time.perf_counter()
-        search = open_search(database, encoder)
-        search.refresh()
-        opened = time.perf_counter() - started
-        memory = round(psutil.Process().memory_info().rss / 2**20)
-        print(f"{size:,} entries, {options.readers} readers; opened in {opened:.1f} s; {memory:,} MiB", flush=True)
-        figures[str(size)] = {"memory MiB": memory} | measure(search, queries, options.readers, seconds)
-        scan = LinearScan(database)
-        peer = ask(scan.search, new_queries(queries, options.readers), seconds)
-        alone = ask(scan.search, new_queries(queries, 1), min(seconds, 10.0))
-        print(f"  {'linear scan in Python':28} {peer}\n  {'linear scan, one reader':28} {alone}", flush=True)
-        figures[str(size)] |= {"linear scan": peer, "linear scan, one reader": alone, "opened in s": round(opened, 1)}
-        del search, scan
-    hybrid = "hybrid, every query new"
-    p95 = [figures[str(size)][hybrid]["p95 ms"] for size in sizes]
+        open_search(database).refresh()  # keeps what the processes open
+        url = str(database.engine.url)
+        database.close()
+        readers = Readers(url, options.processes)
+        print(
+            f"{size:,} entries, {options.readers} readers in {options.processes} processes, each opened in "
+            f"{readers.opened:.1f} s, {readers.memory:,.0f} MiB",
+            flush=True,
+        )
+        figures[str(size)] = {"opened in s": round(readers.opened, 1), "memory MiB": round(readers.memory)}
+        figures[str(size)] |= {t.name: readers.measure(t) for t in tasks(queries, options.readers, seconds)}
+        readers.close()
+    p95 = [figures[str(size)][HYBRID]["p95 ms"] for size in sizes]
     print(
-        f"p95 of {hybrid}: {p95[0]} ms; the target of {TARGET_MS:.0f} ms is {'' if p95[0] < TARGET_MS else 'not '}met"
+        f"p95 of {HYBRID}: {p95[0]} ms; the target of {TARGET_MS:.0f} ms is {'' if p95[0] < TARGET_MS else 'not '}met"
     )
     if len(sizes) > 1:
         print(f"{sizes[-1] / sizes[0]:.1f} times the entries take {p95[-1] / p95[0]:.2f} times as long (p95)")

@@ -1,12 +1,11 @@
 """Memory of slicing a checkpoint folder layer by layer: measured on two sizes, projected to 7 billion parameters.
 
-    python benchmarks/slicegpt_memory.py [--sequences 16] [--length 256] [--batch-size 4] [--small-only] [--folder DIR]
+    python benchmarks/slicegpt_memory.py [--sequences 16] [--length 256] [--batch-size 4] [--sizes small] [--folder DIR]
 
 For each of two randomly initialised Llama models (about 0.3 and 1.1 billion parameters, bfloat16) the checkpoint is
 written shard by shard, sliced by 25 % in a process of its own with every activation on disk, and the peak of that
 process's resident memory over its start is set beside two things: the size of the model's weights, and the formula of
-``predicted_peak``, which counts the tensors that are alive at once. The formula is a lower bound: resident memory also
-holds what the allocator and the libraries keep. The projection to 7B is therefore the line through the two measured
+``predicted_peak``, which counts what is alive at once. The second projection to 7B is the line through the two measured
 peaks, as a function of the numbers in one layer (``line_through``); it is an extrapolation by a factor of four.
 """
 
@@ -24,6 +23,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from paperworks.structure.allocator import LIBRARY_BYTES
+from paperworks.structure.stream import CHUNK_BYTES
 
 SMALL = {
     "hidden_size": 1024,
@@ -46,6 +48,7 @@ SEVEN = {
     "num_attention_heads": 32,
     "num_key_value_heads": 32,
 }
+SIZES = {"small": SMALL, "large": LARGE}
 SLICING = 0.25
 
 
@@ -88,20 +91,20 @@ def write_checkpoint(size: dict[str, int], folder: Path) -> int:
 def predicted_peak(size: dict[str, int], batch_size: int, length: int) -> dict[str, float]:
     """Bytes held at once over the process's start, in the most demanding moment of a layer and of the ends.
 
-    Layer: its weights in bfloat16 as read and in float32 as computed (6 bytes a number), the two residual matrices in
-    float32; the covariance, its eigenvectors, the workspace of the eigensolver and the basis in float64 (6 D^2 numbers
-    of 8 bytes); one float64 piece of a matrix and its product; the activations of one batch in float32, feed-forward
-    width included. Ends: the head in bfloat16 (V D numbers), read and written, beside what is left of a layer's
-    statistics.
+    Layer: its weights in float32 (4 bytes a number; they are read one by one, and written in the 4 bytes that bfloat16
+    and its serialised copy take), the two residual matrices in float32; the covariance, its eigenvectors, the workspace
+    of the eigensolver and the basis in float64 (6 D^2 numbers of 8 bytes); pieces of a matrix in float64; the
+    activations of one batch in float32, feed-forward width included. Ends: the head in bfloat16 (V D numbers), read and
+    written, beside what is left of a layer's statistics. Both: what the libraries load when they are first used.
     """
     d, f, vocabulary = size["hidden_size"], size["intermediate_size"], 32000
     layer = 4 * d * d + 3 * d * f
     tokens = batch_size * length
     activations = 4 * tokens * (6 * d + 3 * f)
     statistics = 8 * 6 * d * d
-    pieces = 2 * 64 * 2**20
-    at_layer = 6 * layer + 4 * 2 * d * d + statistics + pieces + activations
-    at_head = 2 * 2 * vocabulary * d + 8 * 2 * d * d + pieces
+    pieces = 3 * CHUNK_BYTES
+    at_layer = 4 * layer + 4 * 2 * d * d + statistics + pieces + activations + LIBRARY_BYTES
+    at_head = 2 * 2 * vocabulary * d + 8 * 2 * d * d + pieces + LIBRARY_BYTES
     return {"layer": at_layer, "head": at_head, "peak": max(at_layer, at_head)}
 
 
@@ -158,7 +161,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=16, help="calibration sequences")
     parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--batch-size", type=int, default=4, help="sequences computed together")
-    parser.add_argument("--small-only", action="store_true", help="leave the larger model out")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="which models")
     parser.add_argument("--folder", type=Path, help="where the checkpoints are written (default: a temporary folder)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
@@ -169,7 +172,7 @@ def main() -> None:
     gib = 2**30
     print("model        parameters   weights   peak over start   formula   ratio   on disk   time")
     points = []
-    for name, size in (("small", SMALL), ("large", LARGE))[: 1 if arguments.small_only else 2]:
+    for name, size in ((name, SIZES[name]) for name in arguments.sizes):
         with tempfile.TemporaryDirectory(dir=arguments.folder) as root:
             found = measure(size, arguments, Path(root))
         points.append((layer_numbers(size), found["over"]))
@@ -184,7 +187,7 @@ def main() -> None:
         seven = predicted_peak(SEVEN, batch, length)
         disk = 4 * sequences * length * SEVEN["hidden_size"]
         print(
-            f"7B, {sequences} x {length} tokens, batch {batch}: at least {seven['peak'] / gib:.2f} G over the start "
+            f"7B, {sequences} x {length} tokens, batch {batch}: {seven['peak'] / gib:.2f} G over the start, by formula "
             f"(a layer {seven['layer'] / gib:.2f} G, the head {seven['head'] / gib:.2f} G), {disk / gib:.1f} G of "
             "activations on disk"
         )

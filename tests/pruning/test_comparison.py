@@ -78,6 +78,36 @@ def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: d
     assert again.tables[0].rows == quality.rows
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_run_that_goes_on_tries_failed_methods_again(
+    checkpoint: Path, texts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(model=checkpoint, methods=("magnitude", "random"), **(SMALL | {"recovery_steps": 0}), **texts)
+    asked: list[str] = []
+    load = child.load_method
+
+    def loads(broken: bool) -> Any:
+        def load_method(name: str) -> Any:
+            asked.append(name)
+            if broken and name == "magnitude":
+                raise RuntimeError("no room")
+            return load(name)
+
+        return load_method
+
+    monkeypatch.setattr(child, "load_method", loads(broken=True))
+    first = run(config, Run(tmp_path / "run"))
+    assert [row[::2] for row in first.tables[-1].rows] == [["magnitude", "RuntimeError: no room"]]
+    assert asked == ["magnitude", "random"]
+    monkeypatch.setattr(child, "load_method", loads(broken=False))
+    second = run(config, Run(tmp_path / "run", resumed=True))
+    assert asked == ["magnitude", "random", "magnitude"]  # what had answered is not asked again
+    assert [table.title for table in second.tables] == [table.title for table in first.tables[:-1]]
+    assert [row[0] for row in second.tables[0].rows] == ["dense", "magnitude", "random"]
+    assert second.tables[0].rows[2] == first.tables[0].rows[2]
+    assert second.tables[0].rows[1][2] is not None
+
+
 def test_the_command_survives_a_kill_and_resumes(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
     environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     code = "import sys; from paperworks.cli import main; sys.exit(main())"
@@ -135,7 +165,7 @@ def test_means_leave_failures_out() -> None:
 def test_methods_are_found_and_unknown_ones_are_told() -> None:
     names = methods.method_names()
     assert "slicegpt" in names
-    assert names[-4:] == list(methods.BASELINES)
+    assert names[-5:] == list(methods.BASELINES)
     for name in names:
         assert callable(methods.load_method(name))
     with pytest.raises(InputError, match="magnitude"):

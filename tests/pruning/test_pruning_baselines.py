@@ -13,7 +13,7 @@ from paperworks.errors import InputError
 from paperworks.language import bundled_text, load_model
 from paperworks.pruning import BASELINES, PruningJob
 from paperworks.pruning.baselines import fill
-from paperworks.structure import count, prune, random_scores, units_of
+from paperworks.structure import count, prune, random_scores, read_channels, units_of
 
 TEXT = (bundled_text("test")[:20_000],)
 
@@ -40,8 +40,9 @@ def test_the_budget_is_met_within_one_channel_and_layers_are_alike(
     assert target - 3 * 32 < parameters <= target  # a channel is a row of gate and of up, and a column of down
     heads = {layer.self_attn.k_proj.out_features for layer in model.model.layers}
     widths = [layer.mlp.down_proj.in_features for layer in model.model.layers]
-    assert len(heads) == 1
-    assert max(widths) - min(widths) <= 1
+    if name != "flap":  # it ranks the units of all layers together
+        assert len(heads) == 1
+        assert max(widths) - min(widths) <= 1
     assert torch.isfinite(model(input_ids=torch.arange(6)[None]).logits).all()
     assert before == {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in checkpoint.iterdir()}
 
@@ -54,6 +55,34 @@ def test_magnitude_keeps_the_largest_channels(checkpoint: Path, tmp_path: Path) 
         weight += old.mlp.down_proj.weight.square().sum(0)
         kept = weight.argsort(descending=True)[: new.mlp.down_proj.in_features].sort().values
         assert torch.equal(new.mlp.gate_proj.weight, old.mlp.gate_proj.weight[kept])
+
+
+def test_fluctuation_ranks_all_layers_together_and_moves_means_into_biases(checkpoint: Path, tmp_path: Path) -> None:
+    dense, tokenizer = load_model(checkpoint, "float32", "cpu")
+    with torch.no_grad():
+        dense.model.layers[1].mlp.down_proj.weight[:, :24] *= 20
+    quiet = tmp_path / "louder"
+    dense.save_pretrained(quiet)
+    tokenizer.save_pretrained(quiet)
+    job = job_of(quiet, tmp_path, target_of(quiet, 0.6))
+    model = BASELINES["flap"](job).model
+    units = units_of(dense, ["ffn", "kv_group"])
+    channels = read_channels(dense, units, job.calibration(tokenizer).batches(2))
+    ranked = {key: read.standardised for key, read in channels.items()}
+    kept = [layer.mlp.down_proj.in_features for layer in model.model.layers]
+    for number, width in enumerate(kept):
+        best = ranked[number, "ffn"].argsort(descending=True)[:width].sort().values
+        down, whole = model.model.layers[number].mlp.down_proj, dense.model.layers[number].mlp.down_proj.weight
+        assert torch.equal(down.weight, whole[:, best])
+        gone = sorted(set(range(48)) - set(best.tolist()))
+        expected = channels[number, "ffn"].mean[gone] @ whole[:, gone].T.double()
+        torch.testing.assert_close(down.bias.double(), expected, rtol=1e-5, atol=1e-8)
+    last_kept = min(float(ranked[n, "ffn"].sort(descending=True).values[w - 1]) for n, w in enumerate(kept))
+    first_gone = max(float(ranked[n, "ffn"].sort(descending=True).values[w]) for n, w in enumerate(kept) if w < 48)
+    assert last_kept >= first_gone - 0.2  # one threshold for all layers, but for the unit that fills the budget up
+    assert len(set(kept)) > 1
+    with pytest.raises(InputError, match=r"target: .* at least"):
+        BASELINES["flap"](job_of(quiet, tmp_path, 1000))
 
 
 def test_chance_follows_the_seed(checkpoint: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from paperworks.errors import InputError, nearest
 if TYPE_CHECKING:
     from paperworks.pruning import Pruned, PruningJob
 
-BASELINES = ("magnitude", "random", "taylor", "activation")
+BASELINES = ("magnitude", "random", "taylor", "activation", "flap")
 
 
 def method_names() -> list[str]:

@@ -99,10 +99,15 @@ class _Comparison:
         return self._write_up(rows)
 
     def _result(self, method: str, seed: int) -> Row:
-        """What the child of a method and a seed found; it is not asked again once it has answered."""
+        """What the child of a method and a seed found.
+
+        It is not asked again once it has answered with figures. A run that goes on tries failed methods anew: what was
+        in their way may be mended, and the parts that they had finished are kept.
+        """
         folder = self.run.state / f"{method}-{seed}"
         kept = folder / "result.json"
-        if not kept.exists():
+        if not kept.exists() or "error" in json.loads(kept.read_text(encoding="utf-8")):
+            kept.unlink(missing_ok=True)
             self.run.step(method if method == DENSE else f"{method}, seed {seed}")
             write_text(folder / "task.json", json.dumps(self._task(method, seed, folder)))
             code = self._wait(folder)

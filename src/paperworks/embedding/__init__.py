@@ -1,6 +1,7 @@
 """Text encoders, nearest vectors, BM25 and hybrid search.
 
 text.py      the bundled sentence encoder
+eight_bit.py products for queries that need not be exact
 queries.py   encoding the queries of many readers at once
 search.py    hybrid search over a list of texts, and rank fusion
 postings.py  BM25 over an inverted index in memory

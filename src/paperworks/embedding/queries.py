@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -25,7 +27,9 @@ class QueryEncoder:
     encode : from texts to unit vectors [n, d].
     remembered : so many recent queries are not encoded again.
     largest : queries in a batch at most.
-    batches : batches encoded at the same time; one per core is right.
+    batches : batches encoded at the same time.
+    turn : entered before a batch is chosen and left when it is encoded, to wait for whatever else the process does:
+        meanwhile the batch grows.
     """
 
     def __init__(
@@ -34,11 +38,13 @@ class QueryEncoder:
         remembered: int = MOST_REMEMBERED,
         largest: int = LARGEST_BATCH,
         batches: int = MOST_BATCHES,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._encode = encode
         self._most = remembered
         self._largest = largest
         self._batches = batches
+        self._turn = turn
         self._running = 0
         self._known: OrderedDict[str, np.ndarray] = OrderedDict()
         self._waiting: OrderedDict[str, _Wish] = OrderedDict()
@@ -63,17 +69,21 @@ class QueryEncoder:
 
     def _lead(self) -> None:
         """Encode what is waiting. Called and left with the lock held; it is released in between."""
-        free = [(q, w) for q, w in self._waiting.items() if not w.taken]
-        share = -(-len(free) // (self._batches - self._running))
-        chosen = free[: min(share, self._largest)]
-        for _, wish in chosen:
-            wish.taken = True
         self._running += 1
+        self._changed.release()
+        chosen: list[tuple[str, _Wish]] = []
         vectors: np.ndarray | None = None
         error: BaseException | None = None
-        self._changed.release()
         try:
-            vectors = self._encode([q for q, _ in chosen])
+            with self._turn():
+                with self._changed:
+                    free = [(q, w) for q, w in self._waiting.items() if not w.taken]
+                    share = -(-len(free) // (self._batches - self._running + 1))
+                    chosen = free[: min(share, self._largest)]
+                    for _, wish in chosen:
+                        wish.taken = True
+                if chosen:
+                    vectors = self._encode([q for q, _ in chosen])
         except BaseException as raised:
             error = raised
         finally:

@@ -1,14 +1,15 @@
-"""Plain ways to choose units, at the same budget as the papers' methods: magnitude, random, Taylor, activation.
+"""Plain ways to choose units, at the same budget as the papers' methods: magnitude, random, Taylor, activation, FLAP.
 
-All keep the same share of key-value groups (with their query heads) and feed-forward channels in every layer, the
-units that score best. What the rounding to whole units leaves of the budget goes to feed-forward channels, one to a
-layer, so that the model ends within one unit of the target.
+All but FLAP keep the same share of key-value groups (with their query heads) and feed-forward channels in every layer,
+the units that score best. What the rounding to whole units leaves of the budget goes to feed-forward channels, one to
+a layer, so that the model ends within one unit of the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,9 +18,14 @@ from paperworks.pruning.job import Pruned, PruningJob
 from paperworks.structure import (
     TaylorScores,
     activation_scores,
+    add_output_biases,
     check_prunable,
+    compensate,
+    count,
+    exact_fill,
     magnitude_scores,
     random_scores,
+    read_channels,
     solve_ratio,
     units_of,
 )
@@ -70,8 +76,33 @@ def activation(job: PruningJob) -> Pruned:
     return _uniform(job, scores)
 
 
+def flap(job: PruningJob) -> Pruned:
+    """Keep the units whose input to the next matrix fluctuates most; biases stand in for what the others gave.
+
+    FLAP (An et al., arXiv 2312.11983): a channel's score is the variance of its activation over the calibration tokens
+    times the squared norm of the weights that read it, standardised over the channels of its layer and block; a
+    key-value group has the mean of its channels. All units of the model are then ranked together, so that every layer
+    keeps a width of its own (one unit at least), and what the removed ones gave on average becomes a bias of o and
+    down, in families that have none there too. Those biases count as parameters.
+    """
+    model, units, batches = _prepared(job)
+    dense = count(model).parameters
+    if job.target >= dense:
+        raise InputError("target", f"{job.target:,} parameters", f"fewer than the model has, {dense:,}")
+    channels = read_channels(model, units, job.progress(batches, "fluctuations", len(batches)))
+    scores = {key: read.standardised for key, read in channels.items()}
+    add_output_biases(model)
+    try:
+        plan = exact_fill(model, units, scores, job.target, per_cost=False)
+    except InputError as error:
+        raise InputError("target", error.found, error.expected) from error
+    compensate(model, units, plan, channels)
+    return Pruned(cut(model, plan))
+
+
 BASELINES: dict[str, Callable[[PruningJob], Pruned]] = {
     "magnitude": magnitude, "random": random, "taylor": taylor, "activation": activation,
+    "flap": flap,
 }  # fmt: skip
 
 
@@ -81,7 +112,8 @@ def _readers(unit_set: UnitSet) -> tuple[Slice, ...]:
     return tuple(piece for piece in unit_set.slices if piece.module in gates and piece.param.endswith(".weight"))
 
 
-def _uniform(job: PruningJob, score: Callable[..., Scores]) -> Pruned:
+def _prepared(job: PruningJob) -> tuple[Any, Units, list[dict[str, torch.Tensor]]]:
+    """The dense model, its units, and the calibration batches on its device."""
     model, tokenizer = job.load()
     check_prunable(model)
     units = units_of(model, KINDS)
@@ -90,6 +122,11 @@ def _uniform(job: PruningJob, score: Callable[..., Scores]) -> Pruned:
         {name: value.to(device) for name, value in batch.items()}
         for batch in job.calibration(tokenizer).batches(job.batch_size)
     ]
+    return model, units, batches
+
+
+def _uniform(job: PruningJob, score: Callable[..., Scores]) -> Pruned:
+    model, units, batches = _prepared(job)
     plan = fill(model, units, score(model, units, batches), job.target)
     return Pruned(cut(model, plan))
 

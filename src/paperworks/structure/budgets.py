@@ -206,9 +206,11 @@ def exact_fill(
     measure: Measure = "parameters",
     min_units: int = 1,
     context: int = 0,
+    per_cost: bool = True,
 ) -> KeepPlan:
     """Remove units with the least score per cost, over all sets at once, until ``target`` is met; then fill up again.
 
+    ``per_cost``: False takes the scores as they are, for those that are comparable and may be negative.
     The cost of a unit is what removing it alone would save. After the greedy pass, units that still fit are taken back,
     best first, so that the model ends within less than its cheapest removed unit of the target, unless ``min_units``
     forbids more. Query heads cannot be filled one by one: use ``uniform_plan``.
@@ -229,8 +231,9 @@ def exact_fill(
         one = KeepPlan({key: tuple(range(1, size))}, {key: size})
         costs[key] = now - getattr(counter(one), measure)
     order = sorted(
-        ((float(score) / max(costs[key], 1), name, unit, key) for name, (key, row) in enumerate(scores.items())
-         for unit, score in enumerate(row.tolist())), key=lambda entry: entry[:3],
+        ((float(score) / (max(costs[key], 1) if per_cost else 1), name, unit, key)
+         for name, (key, row) in enumerate(scores.items()) for unit, score in enumerate(row.tolist())),
+        key=lambda entry: entry[:3],
     )  # fmt: skip
     kept = {key: set(range(units[key].n_units)) for key in scores}
 

@@ -22,6 +22,9 @@ from paperworks.errors import InputError
 from paperworks.structure.families import Family
 from paperworks.structure.layers_sliced import part
 
+CHUNK_BYTES = 8 * 2**20
+"""Activations are taken to float64 in pieces of about this size, where that is all they are needed for."""
+
 
 class TokenBatches:
     """Token ids int64 [n, T] with an attention mask [n, T] (1: a token, 0: padding), taken ``batch_size`` at a time.
@@ -306,3 +309,41 @@ class SecondMoment:
         """Raise InputError if the signal was not finite."""
         if not bool(torch.isfinite(self.matrix).all()):
             raise InputError(f"activations at {name}", "NaN or infinite values", "finite activations: a wider dtype?")
+
+
+class ChannelMoments:
+    """Mean and spread of every channel of a signal over the tokens, in float64.
+
+    ``mean`` [C], and ``squares`` [C], the sum of the squared distances from it. Batches are joined by the update of
+    Chan, Golub and LeVeque, which does not cancel where a channel lies far from 0 beside its spread.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(0, dtype=torch.float64)
+        self.squares = torch.zeros(0, dtype=torch.float64)
+
+    def update(self, rows: torch.Tensor) -> None:
+        """Add tokens: rows [n, C]. They are taken to float64 a few at a time."""
+        step = max(1, CHUNK_BYTES // (8 * rows.shape[-1]))
+        for start in range(0, len(rows), step):
+            piece = rows[start : start + step].double()
+            mean = piece.mean(0)
+            squares = (piece - mean).square_().sum(0)
+            if not self.count:
+                self.count, self.mean, self.squares = len(piece), mean, squares
+                continue
+            total, away = self.count + len(piece), mean - self.mean
+            self.squares = self.squares + squares + away.square() * (self.count * len(piece) / total)
+            self.mean = self.mean + away * (len(piece) / total)
+            self.count = total
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """Mean squared distance from the mean, [C]."""
+        return self.squares / self.count
+
+    @property
+    def power(self) -> torch.Tensor:
+        """Mean square, [C]."""
+        return self.mean.square() + self.variance

@@ -84,13 +84,33 @@ class CheckpointReader:
                     return spelled
         return None
 
-    def read(self, name: str) -> torch.Tensor:
-        """One tensor, in memory of its own. Raises InputError if the folder has it not."""
+    def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """One tensor, in memory of its own, as ``dtype`` where that is given and it is not quantised.
+
+        Raises InputError if the folder has it not.
+        """
+        stored = self._stored(name)
+        with safe_open(self._files[stored], "pt") as shard:
+            tensor = shard.get_tensor(stored)
+            plain = tensor.is_floating_point() and tensor.element_size() > 1
+            return tensor.to(dtype if dtype is not None and plain else tensor.dtype, copy=True)
+
+    def read_rows(self, name: str, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Rows ``rows`` (int64 [n], ascending) of a matrix, as ``dtype`` [n, D]; the others are not read."""
+        stored = self._stored(name)
+        with safe_open(self._files[stored], "pt") as shard:
+            matrix = shard.get_slice(stored)
+            found = torch.empty(len(rows), matrix.get_shape()[1], dtype=dtype)
+            starts = torch.cat([torch.zeros(1, dtype=torch.int64), (rows.diff() != 1).nonzero().flatten() + 1])
+            for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+                found[start:stop] = matrix[int(rows[start]) : int(rows[stop - 1]) + 1]
+        return found
+
+    def _stored(self, name: str) -> str:
         stored = self.find(name)
         if stored is None:
             raise InputError(name, f"no such tensor in {self.folder}", "a complete checkpoint")
-        with safe_open(self._files[stored], "pt") as shard:
-            return shard.get_tensor(stored).clone()
+        return stored
 
 
 class LiveWeights:
@@ -100,8 +120,8 @@ class LiveWeights:
         self.model = model
         self.state = state
 
-    def fetch(self, path: str) -> Any:
-        """The module at ``path``, ready to be edited."""
+    def fetch(self, path: str, dtype: torch.dtype | None = None) -> Any:
+        """The module at ``path``, ready to be edited, in its own type whatever ``dtype`` is."""
         return part(self.model, path)
 
     def release(self, path: str, needed: bool = False) -> None:
@@ -142,9 +162,12 @@ def parts_beside(output: Path | None) -> Iterator[Path]:
 
 
 class FolderWeights:
-    """The weights of a checkpoint folder: a model on the meta device whose modules are real only while in use."""
+    """The weights of a checkpoint folder: a model on the meta device whose modules are real only while in use.
 
-    def __init__(self, folder: Path, state: Path) -> None:
+    ``state``: where finished modules are kept; None where modules are only looked at.
+    """
+
+    def __init__(self, folder: Path, state: Path | None = None) -> None:
         self.folder = folder
         self.state = state
         self.model: Any = skeleton_of(folder)
@@ -157,8 +180,8 @@ class FolderWeights:
         self._make_buffers()
         self._kept: set[str] = set()
 
-    def fetch(self, path: str) -> Any:
-        """Read the module at ``path`` from the folder."""
+    def fetch(self, path: str, dtype: torch.dtype | None = None) -> Any:
+        """Read the module at ``path`` from the folder, one tensor after the other, as ``dtype`` (None: as stored)."""
         module = part(self.model, path)
         tied = {"lm_head.weight": self.model.get_input_embeddings()}
         for name, parameter in list(module.named_parameters()):
@@ -168,7 +191,7 @@ class FolderWeights:
             if full in tied and self.reader.find(full) is None:
                 names = {id(m): n for n, m in self.model.named_modules()}
                 full = f"{names[id(tied[full])]}.weight"
-            tensor = self.reader.read(full)
+            tensor = self.reader.read(full, dtype)
             if tensor.shape != parameter.shape:
                 raise InputError(full, f"shape {tuple(tensor.shape)}", f"{tuple(parameter.shape)}, as in config.json")
             if not tensor.is_floating_point() or tensor.element_size() < 2:
@@ -181,14 +204,14 @@ class FolderWeights:
     def release(self, path: str, needed: bool = False) -> None:
         """Write the finished module at ``path``, and let go of its memory unless it is still ``needed``."""
         module = part(self.model, path)
-        write_part(self.state, path, module)
+        write_part(self._state(), path, module)
         if not needed:
             module.to("meta")
 
     def restore(self, path: str, needed: bool = False) -> None:
         """A finished module is on disk; read it only if it is ``needed``."""
         if needed:
-            read_part(self.state, path, part(self.model, path))
+            read_part(self._state(), path, part(self.model, path))
 
     def borrow(self, path: str) -> Any:
         """A module to try something on."""
@@ -197,6 +220,10 @@ class FolderWeights:
     def give_back(self, path: str) -> None:
         """The trial is over; the folder still has the module as it was."""
         part(self.model, path).to("meta")
+
+    def _state(self) -> Path:
+        assert self.state is not None, "finished modules need a folder to be kept in"
+        return self.state
 
     def _make_buffers(self) -> None:
         """Compute the buffers that checkpoints do not hold (rotary frequencies, position ids)."""
@@ -247,7 +274,7 @@ def assemble(
     with new_folder(folder, "output_dir") as out:
         for number, path in enumerate(order, 1):
             name = f"model-{number:05d}-of-{count:05d}.safetensors"
-            source = part_file(weights.state, path)
+            source = part_file(weights._state(), path)
             try:
                 os.link(source, out / name)
             except OSError:

@@ -37,10 +37,12 @@ class PrunedConfig:
       stream the block reads or writes, where it is not all (None). Which ones they are is stored with the weights.
 
     ``hidden_width``: width of the stream, where it is not ``hidden_size``.
+    ``added_biases``: paths inside a layer of matrices that have a bias though the architecture's own have none.
     """
 
     layer_widths: list[dict[str, Any]] | None = None
     hidden_width: int | None = None
+    added_biases: list[str] | None = None
     _auto_class: str | None = "AutoConfig"
     before_first: ClassVar[Callable[[], None] | None] = None
 

@@ -71,10 +71,19 @@ def stock_config(model: Any) -> Any | None:
 def _plain(config: Any) -> dict[str, Any]:
     """The fields of a configuration without those that only ours have."""
     fields = config.to_dict()
-    for name in ("layer_widths", "hidden_width", "auto_map", "model_type", "add_pooling_layer", "transformers_version",
+    for name in ("layer_widths", "hidden_width", "added_biases", "auto_map", "model_type", "add_pooling_layer",
+                 "transformers_version",
                  "layer_types" if len(set(fields.get("layer_types") or [0])) == 1 else ""):  # fmt: skip
         fields.pop(name, None)
     return fields
+
+
+def _refuse_added_biases(config: Any) -> None:
+    added = getattr(config, "added_biases", None)
+    if added:
+        raise InputError(
+            "added_biases", added, "none: a stock class has no place for them (save the model with its code)"
+        )
 
 
 def _pooling(base: Any) -> dict[str, bool]:
@@ -114,6 +123,7 @@ def per_layer_config(model: Any) -> dict[int, dict[str, int]]:
     """
     family, records, config = family_of(model), records_of(model), base_of(model).config
     trained = trained_record(config, family)
+    _refuse_added_biases(config)
     found: dict[int, dict[str, int]] = {}
     for number, record in enumerate(records):
         odd = [name for name in ("qk", "v", *BLOCK_ENDS) if record[name] is not None]
@@ -153,6 +163,7 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
     if base is not model:
         raise InputError("model", type(model).__name__, "merged adapters (merge_and_unload)")
     config = base.config
+    _refuse_added_biases(config)
     trained = trained_record(config, family)
     size = max(record["heads"] // record["kv_heads"] for record in records if record["kv_heads"])
     groups = max(record["kv_heads"] for record in records)

@@ -18,7 +18,7 @@ from torch import nn
 
 from .attention_pruned import ATTENTION_CLASSES, MLP_CLASSES, EmptyConv1D, PartNorm
 from .families import Family
-from .layers_sliced import set_weight
+from .layers_sliced import give_bias, set_weight
 
 BLOCK_ENDS = ("attention_in", "attention_out", "feed_forward_in", "feed_forward_out")
 
@@ -77,6 +77,8 @@ def resize_model(model: nn.Module, family: Family) -> None:
     for layer, record in zip(model.get_submodule(family.layers), config.layer_widths, strict=True):
         qk, v = head_dims(record, config, family)
         heads, kv_heads, ffn = record["heads"], record["kv_heads"], record["ffn"]
+        for path in config.added_biases or ():
+            give_bias(layer.get_submodule(path))
         rows = [heads * qk, kv_heads * qk, kv_heads * v]
         reads = record["attention_in"] or width
         for path, size in zip(family.attention.inputs, rows if len(family.attention.inputs) == 3 else [sum(rows)],

@@ -1,4 +1,4 @@
-"""How much each unit matters: first- and second-order Taylor, magnitude, activation norm, random; and each layer.
+"""How much each unit matters: first- and second-order Taylor, magnitude, random; and how much each layer changes.
 
 ``IndexMap.reduce`` makes unit scores of scores per position, so that every query head of a group counts for its own
 key-value head (a fold by reshape adds up the wrong ones where groups hold several heads).
@@ -6,16 +6,17 @@ key-value head (a fold by reshape adds up the wrong ones where groups hold sever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.structure.calibration import CHUNK_BYTES
 from paperworks.structure.families import Family
 from paperworks.structure.layers_pruned import linear_at
-from paperworks.structure.units import Key, Slice, Units, UnitSet, base_of, family_of
+from paperworks.structure.units import Key, Slice, Units, base_of, family_of
 from paperworks.training.losses import Loss, next_token_loss
 
 Scores = dict[Key, torch.Tensor]
@@ -35,7 +36,10 @@ def score_reduce(saliency: torch.Tensor, piece: Slice, *, signed: bool = False) 
     ``signed``: the absolute value of the sum is taken, for each unit (``vectorize``).
     """
     others = [axis for axis in range(saliency.ndim) if axis != piece.axis]
-    along = saliency.sum(others, dtype=torch.float64) if others else saliency.double()
+    # a sum in float64 makes a copy in float64: of a few rows or columns at a time
+    step = max(1, CHUNK_BYTES * saliency.shape[piece.axis] // (8 * max(1, saliency.numel())))
+    parts = [part.sum(others, dtype=torch.float64) for part in saliency.split(step, piece.axis)] if others else []
+    along = torch.cat(parts) if parts else saliency.double()
     reduced = piece.index.reduce(along)
     return reduced.abs() if signed else reduced
 
@@ -110,16 +114,23 @@ class TaylorScores:
         value = total / count
         if not bool(torch.isfinite(value)):
             raise InputError("calibration", f"a loss of {float(value)}", "a finite loss: a wider dtype?")
-        parameters = list(self._parameters.values())
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+        self.add_gradients(torch.autograd.grad(value, self.parameters, allow_unused=True))
+        return float(value.detach())
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The weights of the units, each once."""
+        return list(self._parameters.values())
+
+    def add_gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        """Add the gradients of the loss of one batch on ``parameters`` (None: 0) to the sums."""
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
             if gradient is None:
                 gradient = torch.zeros_like(parameter)
             _accumulate(self._first, parameter, gradient.float())
             if self.second_order:
                 _accumulate(self._second, parameter, gradient.float().square())
         self.batches += 1
-        return float(value.detach())
 
     def scores(self, mode: Taylor = "param_first", reduction: Reduction = "sum") -> Scores:
         """Scores of all units, float64."""
@@ -165,59 +176,6 @@ def magnitude_scores(model: Any, units: Units, norm: Literal[1, 2] = 2, reductio
 def random_scores(units: Units, generator: torch.Generator) -> Scores:
     """Uniform noise from ``generator``."""
     return {key: torch.rand(s.n_units, generator=generator, dtype=torch.float64) for key, s in units.items()}
-
-
-@torch.no_grad()
-def activation_scores(
-    model: Any, units: Units, batches: Iterable[Mapping[str, torch.Tensor]], power: Literal[1, 2] = 2
-) -> Scores:
-    """Mean of |a|^power over tokens, summed over a unit's positions at its gates (what down or o reads, ...).
-
-    Padding (attention mask 0) is left out. Forward passes only.
-    """
-    base = base_of(model)
-    sums: dict[tuple[Key, int], torch.Tensor] = {}
-    current: dict[str, torch.Tensor | None] = {"mask": None}
-    tokens, handles = 0, []
-
-    def watch(key: Key, number: int, unit_set: UnitSet) -> None:
-        gate = unit_set.gates[number]
-
-        def note(x: torch.Tensor) -> None:
-            rows = x.flatten(0, -2) if current["mask"] is None else x[current["mask"].to(x.device).bool()]
-            value = rows.float().abs().pow(power).sum(0, dtype=torch.float64)
-            sums[key, number] = sums.get((key, number), 0) + value
-
-        module = base.get_submodule(gate.module)
-        if gate.side == "in":
-            handles.append(module.register_forward_pre_hook(lambda m, args: note(args[0])))
-        else:
-            handles.append(module.register_forward_hook(lambda m, args, out: note(out)))
-
-    for key, unit_set in units.items():
-        for number in range(len(unit_set.gates)):
-            watch(key, number, unit_set)
-    mode = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            mask = batch.get("attention_mask")
-            current["mask"] = mask
-            model(input_ids=batch["input_ids"], attention_mask=mask)
-            tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
-    finally:
-        model.train(mode)
-        for handle in handles:
-            handle.remove()
-    if tokens == 0:
-        raise InputError("calibration", "no tokens", "at least one batch")
-    found = {}
-    for key, unit_set in units.items():
-        parts = [gate.index.reduce(sums[key, i].cpu() / tokens) for i, gate in enumerate(unit_set.gates)]
-        found[key] = combine(parts)
-        if not bool(torch.isfinite(found[key]).all()):
-            raise InputError(f"activations of {key}", "NaN or infinite values", "finite activations: a wider dtype?")
-    return found
 
 
 class LayerChange:

@@ -31,7 +31,7 @@ from paperworks.structure.layers_sliced import (
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 from paperworks.structure.registry import check_model, spec_for
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Rows of a matrix are taken to float64 in pieces of about this size."""
 
 

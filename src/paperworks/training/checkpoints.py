@@ -10,14 +10,18 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.training.sharding import like, whole
 
 State = dict[str, torch.Tensor]
 
 
 def trainable_state(model: torch.nn.Module) -> State:
-    """A copy on the CPU of the parameters that are trained. Frozen ones do not change, and are not stored."""
+    """A copy on the CPU of the parameters that are trained. Frozen ones do not change, and are not stored.
+
+    Of a sharded model (FSDP) it has whole tensors: all processes must call this together.
+    """
     return {
-        name: parameter.detach().to("cpu", copy=True)
+        name: whole(parameter.detach()).to("cpu", copy=True)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
@@ -39,7 +43,7 @@ def load_trainable(model: torch.nn.Module, state: State, source: str) -> None:
                     f"{name} of shape {tuple(state[name].shape)}",
                     f"shape {tuple(parameter.shape)}, as in the model",
                 )
-            parameter.copy_(state[name])
+            parameter.copy_(like(state[name], parameter))
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

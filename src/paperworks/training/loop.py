@@ -5,13 +5,16 @@
 
 Everything that decides the weights (order of the examples, dropout masks, learning rates) is a function of the seed and
 of the step's number, so that a training that was stopped and resumed has the same losses as one that was not.
+
+Started by ``accelerate launch``, several processes share the examples of every step (DDP, or FSDP with whole weights
+back at the end). Only the main process shows progress and writes checkpoints; a stop anywhere stops them all.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, broadcast, gather_object
 from torch.utils.data import Dataset
 
 from paperworks.errors import InputError
@@ -28,6 +32,7 @@ from paperworks.runs import Cancelled, Progress, no_progress
 from paperworks.training.checkpoints import State, load_trainable, read_checkpoint, trainable_state, write_checkpoint
 from paperworks.training.losses import Batch, Loss, next_token_loss
 from paperworks.training.settings import TrainSettings
+from paperworks.training.sharding import Whole, allow_on_cpu, load_optimizer, optimizer_state
 
 Examples = Dataset[Any] | Sequence[Mapping[str, torch.Tensor]] | torch.Tensor | Mapping[str, torch.Tensor]
 
@@ -77,7 +82,7 @@ def train(
     evaluate : gives the loss (lower is better) that decides the best weights and early stopping.
     loss : the sum over targets and their number, for one batch.
     checkpoint_dir : where checkpoints go, and where an earlier attempt is looked for and gone on from.
-    on_step : called after every step with (steps done, loss, learning rate).
+    on_step : called after every step, in every process, with (steps done, loss, learning rate).
     generator : a CPU generator that the seed is drawn from, in place of ``settings.seed``.
     optimizer : used in place of a new AdamW, with the moments that it has; for parts of the model with rates of their
         own (a group's ``lr_factor`` multiplies the rate), or to carry moments from one training to the next (see
@@ -132,16 +137,25 @@ class _Training:
         self.sampler = _Sampler(self.data, settings.examples_per_step(processes), self.seed)
         self.result = TrainResult()
         self.best: State | None = None
+        self.whole: Whole | None = None
 
     def run(self, progress: Progress, on_step: Callable[[int, float, float], None] | None) -> TrainResult:
         device, mode = next(self.model.parameters()).device, self.model.training
         attributes = set(vars(self.model))
+        together = False
         try:
-            with _own_randomness(self.accelerator.device, self.seed):
+            # processes have examples of their own, and so dropout masks of their own
+            with _own_randomness(self.accelerator.device, self.seed + self.accelerator.process_index):
                 self._prepare()
                 self._resume()
-                self._loop(progress, on_step)
+                self._loop(progress if self.accelerator.is_main_process else no_progress, on_step)
+            together = True
+        except (Cancelled, InputError):  # raised in every process
+            together = True
+            raise
         finally:
+            if self.whole is not None and together:  # a process that failed alone must not wait for the others
+                self.whole.restore()
             self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
             for name in set(vars(self.model)) - attributes:  # accelerate's marks, and its bound copy of forward
                 delattr(self.model, name)
@@ -154,14 +168,19 @@ class _Training:
         optimizer = self.given
         if optimizer is None:
             optimizer = adamw(self.model, settings, fused=self.accelerator.device.type in ("cpu", "cuda"))
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        self.whole = Whole(self.model, optimizer) if sharded else None
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        if self.whole is not None:
+            self.whole.empty()
         self.stepped = cast(torch.nn.Module, torch.compile(self.prepared)) if settings.compile else self.prepared
 
     def _loop(self, progress: Progress, on_step: Callable[[int, float, float], None] | None) -> None:
         settings, result = self.settings, self.result
         started = time.monotonic() - result.seconds
         try:
-            for step in progress(range(result.steps, self.total_steps), "training", self.total_steps - result.steps):
+            steps = progress(range(result.steps, self.total_steps), "training", self.total_steps - result.steps)
+            for step in self._together(steps):
                 if result.stopped_early:
                     break
                 rate = settings.rate(step, self.total_steps)
@@ -183,10 +202,30 @@ class _Training:
             self._checkpoint()
             raise
         self._checkpoint()
+        self.accelerator.wait_for_everyone()
         if self.evaluate is None:
             result.best_step = result.steps
         elif settings.restore_best and result.best_step != result.steps and self.best is not None:
             load_trainable(self.model, self.best, "checkpoint_dir")
+
+    def _together(self, steps: Iterable[int]) -> Iterator[int]:
+        """The steps, until any process is to stop: then all of them do, so that none waits for another forever."""
+        iterator = iter(steps)
+        while True:
+            wish: Cancelled | None = None
+            try:
+                step = next(iterator)
+            except StopIteration:
+                return
+            except Cancelled as cancelled:
+                wish = cancelled
+            if self.accelerator.num_processes > 1:
+                stops = torch.tensor(float(wish is not None), device=self.accelerator.device)
+                if float(cast(torch.Tensor, self.accelerator.reduce(stops, "sum"))):
+                    raise wish or Cancelled
+            elif wish is not None:
+                raise wish
+            yield step
 
     def _step(self, step: int, rate: float) -> float:
         settings, accelerator = self.settings, self.accelerator
@@ -247,6 +286,9 @@ class _Training:
         self.model.eval()
         with torch.no_grad():
             value = float(self.evaluate(self.model))
+        if self.accelerator.num_processes > 1:  # what decides when to stop must be one number
+            shared = broadcast(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device))
+            value = float(cast(torch.Tensor, shared))
         evals = self.result.evals
         best = min((v for _, v in evals), default=math.inf)
         evals.append((self.result.steps, value))
@@ -259,22 +301,30 @@ class _Training:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.settings.what_decides_the_weights(), "seed": self.seed, "examples": len(self.data)}
+        return {**self.settings.what_decides_the_weights(), "seed": self.seed, "examples": len(self.data),
+                "processes": self.accelerator.num_processes}  # fmt: skip
 
     def _checkpoint(self) -> None:
-        if self.folder is None or not self.accelerator.is_main_process:
+        if self.folder is None:
             return
-        result = self.result
-        scaler = self.accelerator.scaler
+        result, accelerator = self.result, self.accelerator
+        main = accelerator.is_main_process
+        rng = gather_object([_random_state(accelerator.device)])
+        if not main and self.whole is None:
+            return
+        model, optimizer = trainable_state(self.model), optimizer_state(self.optimizer)  # of shards: all together
+        if not main:
+            return
+        scaler = accelerator.scaler
         write_checkpoint(
             self.folder / "training.pt",
             {
                 "identity": self._identity(),
-                "model": trainable_state(self.model),
+                "model": model,
                 "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": optimizer,
                 "scaler": None if scaler is None else scaler.state_dict(),
-                "rng": _random_state(self.accelerator.device),
+                "rng": rng,
                 "losses": result.losses,
                 "evals": result.evals,
                 "best_step": result.best_step,
@@ -296,10 +346,10 @@ class _Training:
                     f"one with {name} {mine[name]}, or an empty folder",
                 )
         load_trainable(self.model, saved["model"], "checkpoint_dir")
-        self.optimizer.load_state_dict(saved["optimizer"])
+        load_optimizer(self.optimizer, saved["optimizer"])
         if self.accelerator.scaler is not None and saved["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
-        _set_random_state(self.accelerator.device, saved["rng"])
+        _set_random_state(self.accelerator.device, saved["rng"][self.accelerator.process_index])
         self.best = saved["best"]
         evals = [(int(steps), float(value)) for steps, value in saved["evals"]]
         self.result = TrainResult(
@@ -367,6 +417,7 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     if precision == "fp16" and (on_cpu or not torch.cuda.is_available()):
         raise InputError("precision", "fp16 on a machine or device without CUDA", "no or bf16")
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+    allow_on_cpu(accelerator)
     wanted = settings.device
     if wanted not in ("auto", "cpu") and torch.device(wanted).type != accelerator.device.type:
         raise InputError("device", wanted, f"auto, cpu or {accelerator.device.type}, which this machine has")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -296,6 +297,10 @@ def test_a_snippet_is_text_of_the_entry(abstract: str, query: str) -> None:
     assert plain in (abstract or "The title").replace("\x01", "").replace("\x02", "")
 
 
+def test_marks_stand_where_small_letters_are_longer() -> None:
+    assert Highlighter("cars").snippet("t", "İİ CARS and Car") == "İİ <mark>CARS</mark> and <mark>Car</mark>"
+
+
 def test_marks_are_words_of_the_query() -> None:
     text_ = "Pruned models prune the modelling of careful cars. " * 12
     shown = Highlighter("the pruning car").snippet("t", text_)
@@ -331,6 +336,37 @@ def test_kept_files_are_only_a_copy(tmp_path: Path, encoder, monkeypatch) -> Non
     open_search(database, encoder).refresh()
     assert 5 in [h.entry_id for h in open_search(database, encoder).search("song")]
     database.close()
+
+
+def test_a_lost_copy_is_kept_again(tmp_path: Path, encoder, monkeypatch) -> None:
+    monkeypatch.setattr(index_module, "MOST_CHANGES", 1)
+    file = tmp_path / "page.sqlite"
+    database = open_database(f"sqlite:///{file}")
+    with database.session() as session:
+        for word in ("car", "cat"):
+            upsert(session, IncomingPaper(f"All about a {word} and more", f"{word} again"))
+    open_search(database, encoder).refresh()
+    shutil.rmtree(f"{file}.search")
+    again = open_search(database, encoder)
+    assert again.refresh() == 0
+    (kept,) = Path(f"{file}.search").rglob("words.npz")
+    written = kept.stat().st_mtime_ns
+    again.refresh()
+    assert [p.stat().st_mtime_ns for p in Path(f"{file}.search").rglob("words.npz")] == [written]
+    database.close()
+
+
+def test_queries_may_be_encoded_otherwise_than_entries(database: Database, papers: list[int], encoder) -> None:
+    class WithQueries(type(encoder)):
+        def queries(self, texts):
+            asked.extend(texts)
+            return self(texts)
+
+    asked: list[str] = []
+    search = open_search(database, WithQueries())
+    search.refresh()
+    assert ids(search, "vehicle", mode="meaning")[0] == papers[0]
+    assert asked == ["vehicle"]
 
 
 def test_times_are_compared_as_the_database_keeps_them(search: SearchIndex, database: Database) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, case, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from paperworks.embedding import reciprocal_rank_fusion, sentence_encoder
@@ -28,7 +28,7 @@ from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, EntryVector
 from paperworks.page.feed.listing import filters
 from paperworks.page.kept import Kept
-from paperworks.page.search.guard import ReadersAndWriter
+from paperworks.page.search.guard import ReadersAndWriter, Turns
 from paperworks.page.search.meaning import VectorsBeside, read_vectors
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.sqlite import SqliteWords
@@ -53,13 +53,20 @@ MOST_CHANGES = 1000
 CHANGED_PART = 0.05
 """The large index is read again when more entries than both of these changed since it was read."""
 TABLES_LOCK = 7320  # any fixed number: one process makes the tables of a PostgreSQL database at a time
+AT_ONCE = 1
+"""So many threads of a process encode queries or rank at a time: more would wait for the interpreter in the midst of
+each search, many times, and queries that wait are encoded together. Several cores are for several processes."""
+ON_SERVER_AT_ONCE = 16
+"""The same where a database server ranks."""
 BUNDLED: Any = object()
 
 
 _TABLE = Entry.__table__
 _BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
-_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), _TABLE.c.hidden.is_(False))
-_VISIBLE_BY_ID = _BY_ID.where(_TABLE.c.hidden.is_(False))
+# Written so that no index is of use for it: SQLite would take that of all visible entries instead of the ids.
+_SHOWN = case((_TABLE.c.hidden, 1), else_=0) == 0
+_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), _SHOWN)
+_VISIBLE_BY_ID = _BY_ID.where(_SHOWN)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,11 @@ class SearchIndex:
         self._database = database
         self._encode = encoder
         self._model = str(getattr(encoder, "name", "custom"))
-        self._query_vector = QueryEncoder(encoder) if encoder is not None else None
+        self._turns = Turns(AT_ONCE if database.is_sqlite else ON_SERVER_AT_ONCE)
+        self._query_vector = None
+        if encoder is not None:
+            encode_queries: Encode = getattr(encoder, "queries", encoder)
+            self._query_vector = QueryEncoder(encode_queries, batches=1, turn=self._turns.turn)
         self._words: SqliteWords | PostgresWords = SqliteWords() if database.is_sqlite else PostgresWords()
         self._vectors: VectorsBeside | PostgresVectors | None = None
         self._guard = ReadersAndWriter()
@@ -123,7 +134,8 @@ class SearchIndex:
             for chunk in progress(chunks, "indexing", len(chunks)) if len(chunks) > 1 else chunks:
                 count += self._index(chunk)
             count += self._forget()
-            self._follow(save=True)
+            self._follow()
+            self._keep()
             return count
 
     def search(
@@ -167,7 +179,7 @@ class SearchIndex:
         by_words = mode != "meaning" or not by_meaning
         vector = self._query_vector(query) if by_meaning and self._query_vector else None  # before any lock is taken
         conditions = filters(tags, works, organisation) if restricted else []
-        with self._guard.reading(), self._database.reading() as session:
+        with self._turns.turn(), self._guard.reading(), self._database.reading() as session:
             version = self._identity, self._version
             # Hidden entries are few: without a filter they are only taken out at the end.
             allowed = (
@@ -193,12 +205,12 @@ class SearchIndex:
                 before, last = after
                 ranked = ranked[next((n for n, (i, _) in enumerate(ranked) if i == last), before) + 1 :]
             texts = self._shown(session, [i for i, _ in ranked], conditions if restricted else None, limit)
-        sets = {name: set(ids) for name, ids in rankings.items()}
-        show = Highlighter(query).snippet
-        hits = [
-            Hit(i, score, show(*texts[i]), tuple(name for name, ids in sets.items() if i in ids))
-            for i, score in [pair for pair in ranked if pair[0] in texts][:limit]
-        ]
+            sets = {name: set(ids) for name, ids in rankings.items()}
+            show = Highlighter(query).snippet
+            hits = [
+                Hit(i, score, show(*texts[i]), tuple(name for name, ids in sets.items() if i in ids))
+                for i, score in [pair for pair in ranked if pair[0] in texts][:limit]
+            ]
         return hits if restricted or asked[:2] != version else self._answers.put(asked, hits)
 
     def similar(self, entry_id: int, limit: int = 6) -> list[tuple[int, float]]:
@@ -348,7 +360,7 @@ class SearchIndex:
             finally:
                 self._refreshing.release()
 
-    def _follow(self, save: bool = False) -> None:
+    def _follow(self) -> None:
         """Bring what is in memory to the database's version."""
         with self._database.reading() as session:
             identity, version = session.execute(select(search_state.c.identity, search_state.c.version)).one()
@@ -374,8 +386,16 @@ class SearchIndex:
                 if self._vectors is not None:
                     self._vectors.set_changes(session, changed)
                 self._identity, self._version, self._base_version = identity, version, start
-        if save and folder is not None and start == version and start not in kept and total >= MOST_CHANGES:
-            self._save(folder, start)
+
+    def _keep(self) -> None:
+        """Keep a copy of what was read from the database, for the next start, where none as new is kept."""
+        folder = self._folder(self._identity)
+        if folder is None or max(_kept_versions(folder), default=-1) >= self._base_version:
+            return
+        with self._database.reading() as session:
+            total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
+        if total >= MOST_CHANGES:
+            self._save(folder, self._base_version)
 
     @staticmethod
     def _changes(session: Session, since: int) -> list[int]:

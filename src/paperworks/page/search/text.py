@@ -121,7 +121,14 @@ class Highlighter:
 
     def _places(self, text: str) -> list[tuple[int, int]]:
         stems = self._stems
-        return [m.span() for m in self._pattern.finditer(text) if _stem(m[0].lower()) in stems] if self._pattern else []
+        small = _small_letters(text)
+        return [m.span() for m in self._pattern.finditer(small) if _stem(m[0]) in stems] if self._pattern else []
+
+
+def _small_letters(text: str) -> str:
+    """The text in small letters, every one at its place: a pattern that ignores case takes half as long again."""
+    small = text.lower()
+    return small if len(small) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
 def _window(text: str, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -147,11 +154,11 @@ def _window(text: str, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _pattern(stems: frozenset[str]) -> re.Pattern[str] | None:
-    """Words that begin like one of the stems (whose last letter stemming may have changed)."""
+    """Words in small letters that begin like one of the stems (whose last letter stemming may have changed)."""
     if not stems:
         return None
     begins = sorted({s[:-1] if len(s) > 2 else s for s in stems}, key=lambda s: (-len(s), s))
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, begins))})\w*", re.IGNORECASE)
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, begins))})\w*")
 
 
 @lru_cache(maxsize=65536)

@@ -10,16 +10,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from paperworks import runs
-from paperworks.language import bundled_model_path, bundled_text, load_model, read_texts, resolve_dtype, token_windows
+from paperworks.language import bundled_text, read_texts, token_windows
 from paperworks.papers.adapt_pruner import figures
 from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
 from paperworks.papers.adapt_pruner.method import stages_for, training
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
-from paperworks.pruning import Target, resolved
-from paperworks.pruning.quality import Figures, check_length, measured
+from paperworks.pruning import Target
+from paperworks.pruning.quality import Figures, measured
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
 from paperworks.pruning.tables import before_and_after, kept_widths_figure
-from paperworks.runs.files import write_text
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import count, save_model, uniform_export
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -93,9 +93,7 @@ class _Pruning:
 
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
-        self.folder = (config.model or bundled_model_path()).expanduser()
-        for length in (config.length, config.train_length):
-            check_length(self.folder, length)
+        self.folder = source_folder(config.model, config.length, config.train_length)
         self.texts = read_texts(config.text, "text") if config.text else [bundled_text("train")]
         self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
         self.final = run.files / "model"
@@ -109,16 +107,15 @@ class _Pruning:
 
     def _once(self, stage: str, folder: Path) -> Figures:
         """Figures of a model, measured unless an earlier attempt has."""
-        kept = self.run.state / f"{stage}.json"
-        if not kept.exists():
-            c = self.config
-            self.run.step(f"measuring the {stage} model")
-            found = measured(
+        c = self.config
+
+        def measure() -> Figures:
+            return measured(
                 folder, self.held_out, length=c.train_length, sequences=c.evaluation_sequences,
                 batch_size=c.batch_size, device=c.device, progress=self.run.progress,
             )  # fmt: skip
-            write_text(kept, json.dumps(found))
-        return json.loads(kept.read_text(encoding="utf-8"))
+
+        return measured_once(self.run, stage, measure)
 
     def _pruner(self, target: int) -> AdaptPruner:
         c = self.config
@@ -133,10 +130,9 @@ class _Pruning:
         c = self.config
         self.run.step(f"pruning {self.folder.name} to {c.target}")
         model: Any
-        model, tokenizer = load_model(self.folder, "float32", c.device)
-        stored = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        model, tokenizer, target = open_dense(self.folder, c.target, self.run, c.device)
         dense = count(model)
-        pruner = self._pruner(resolved(c.target, model, self.run.state / "target.json"))
+        pruner = self._pruner(target)
         report: PruneReport | AccelReport
         with UsageMeter() as meter:
             if c.train_steps:
@@ -153,8 +149,7 @@ class _Pruning:
         content = {"method": kind, "settings": pruner.settings(), "peak_bytes": meter.peak_bytes,
                    "start_bytes": meter.start_bytes, "seconds_this_attempt": meter.seconds,
                    **report.to_dict()}  # fmt: skip
-        dtype = stored.get("dtype") or stored.get("torch_dtype") or "float32"
-        model = model.to(resolve_dtype(dtype if c.dtype == "auto" else c.dtype))
+        model = model.to(saved_dtype(self.folder, c.dtype))
         if c.uniform_export:
             uniform = uniform_export(model, "round", multiple_of=c.uniform_multiple)
             out = self.run.files / "model-uniform"

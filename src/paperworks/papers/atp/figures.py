@@ -1,4 +1,4 @@
-"""The course of a fit and the widths that it left, as figures."""
+"""The course of a fit, as a figure."""
 
 from __future__ import annotations
 
@@ -36,16 +36,3 @@ def course_figure(report: ATPReport) -> runs.Figure:
         "Share of the prunable parameters under the masks, mask entries that change from step to step, the two losses, "
         "and mean adapter norms of kept and pruned units.",
     )  # fmt: skip
-
-
-def widths_figure(report: ATPReport, dense: dict[str, list[int]]) -> runs.Figure:
-    """Kept share of the units of every kind, by layer."""
-    figure = Figure(figsize=(8, 3))
-    axes = figure.subplots()
-    for kind, kept in report.widths.items():
-        axes.plot([n / whole for n, whole in zip(kept, dense[kind], strict=True)], marker="o", label=kind)
-    axes.set_ylim(0, 1.05)
-    axes.set_xlabel("layer")
-    axes.set_ylabel("kept share")
-    axes.legend(frameon=False, fontsize=8)
-    return runs.Figure("Kept widths", figure, "Units of each kind that are left, of those there were.")

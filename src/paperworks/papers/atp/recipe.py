@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from paperworks import runs
-from paperworks.errors import InputError
-from paperworks.language import bundled_model_path, bundled_text, load_model, read_texts, resolve_dtype, token_windows
+from paperworks.language import bundled_text, read_texts, token_windows
 from paperworks.language.windows import JOIN
 from paperworks.papers.atp.data import Examples, as_examples, dictionary_text
 from paperworks.papers.atp.estimator import ATP
-from paperworks.papers.atp.figures import course_figure, widths_figure
+from paperworks.papers.atp.figures import course_figure
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import Search, Space, TrainerArgs, search_rate
-from paperworks.pruning import resolved
-from paperworks.pruning.quality import Figures, check_length, measured
-from paperworks.runs.files import write_text
+from paperworks.pruning import kept_widths_figure, measured
+from paperworks.pruning.quality import Figures
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
 
@@ -82,15 +80,11 @@ class _OneStage:
 
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
-        self.folder = (config.model or bundled_model_path()).expanduser()
-        check_length(self.folder, config.length)
-        self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
-        self.target = resolved(config.target, self.model, run.state / "target.json")
-        self.method = self._method()
-        try:
-            self.method.budget(self.model)
-        except InputError as error:  # here the option is called target
-            raise InputError("target", error.found, error.expected) from None
+        self.folder = source_folder(config.model, config.length)
+        self.model, self.tokenizer, self.target = open_dense(
+            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model)
+        )
+        self.method = self._method(self.target)
         self.training, self.held_out = self._data()
 
     def _data(self) -> tuple[Examples, list[str]]:
@@ -107,14 +101,14 @@ class _OneStage:
             texts, held_out = [whole[:cut]], [whole[cut:]]
         return as_examples(token_windows(self.tokenizer, texts, c.length), "text"), held_out
 
-    def _method(self) -> ATP:
+    def _method(self, target: int) -> ATP:
         from peft import LoraConfig
 
         c = self.config
         control = c.control_steps or max(1, c.steps // 2)
         rate = c.generator_rate or search_rate(control)
         return ATP(
-            target_params=self.target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
+            target_params=target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
             lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1), sparsity=None if c.sparsity == "auto" else c.sparsity,
             generator=Search(learning_rate=rate, masks=c.masks, final=c.final),
             trainer_args=TrainerArgs(steps=c.steps, control_steps=control, batch_size=c.batch_size,
@@ -129,21 +123,13 @@ class _OneStage:
             whole.setdefault(key[1], []).append(unit_set.n_units)
         if c.dry_run:
             return self._dry_run(whole)
-        dense = self._once("dense", lambda: self._figures(self.folder))
+        dense = measured_once(self.run, "dense", lambda: self._figures(self.folder))
         final = self.run.files / "model"
         if not final.exists():
             self._prune(final)
-        pruned = self._once("pruned", lambda: self._figures(final))
+        pruned = measured_once(self.run, "pruned", lambda: self._figures(final))
         found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
         return self._write_up(found, dense, pruned, whole)
-
-    def _once(self, name: str, measure: Callable[[], Figures]) -> Figures:
-        """Figures of a stage, measured unless an earlier attempt has."""
-        kept = self.run.state / f"{name}.json"
-        if not kept.exists():
-            self.run.step(f"measuring the {name} model")
-            write_text(kept, json.dumps(measure()))
-        return json.loads(kept.read_text(encoding="utf-8"))
 
     def _figures(self, folder: Path) -> Figures:
         c = self.config
@@ -157,8 +143,7 @@ class _OneStage:
         self.run.step(f"tuning {self.folder.name} and pruning it to {self.target:,} parameters")
         self.method.fit(self.model, self.training, checkpoint_dir=self.run.state / "training",
                         keep_adapter=c.keep_adapter, progress=self.run.progress)  # fmt: skip
-        saved = _stored_dtype(self.folder) if c.dtype == "auto" else resolve_dtype(c.dtype)
-        self.method.model_.to(saved)
+        self.method.model_.to(saved_dtype(self.folder, c.dtype))
         self.method.save(final, self.tokenizer, adapter=self.run.files / "unmerged" if c.keep_adapter else None)
 
     def _write_up(self, found: ATPReport, dense: Figures, pruned: Figures, whole: dict[str, list[int]]) -> runs.Report:
@@ -210,7 +195,7 @@ class _OneStage:
                 runs.Table("Kept units by layer", ["layer", *found.widths], widths),
                 runs.Table("What it took", ["", "figure"], cost),
             ],
-            [course_figure(found), widths_figure(found, whole)],
+            [course_figure(found), kept_widths_figure(found.widths, whole)],
             files,
             found.notes,
         )  # fmt: skip
@@ -232,8 +217,3 @@ class _OneStage:
             {"parameters, dense": float(dense.parameters), "parameters, at most": float(self.target)},
             [runs.Table("What would be done", ["", "figure"], rows)],
         )
-
-
-def _stored_dtype(folder: Path) -> Any:
-    data = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return resolve_dtype(data.get("dtype") or data.get("torch_dtype") or "float32")

@@ -17,6 +17,7 @@ from paperworks.language import read_texts, token_windows
 from paperworks.papers.compresso.prompt import (
     Kind,
     PromptTemplate,
+    all_plain_ids,
     plain_ids,
     prefix_ids,
     request_ids,
@@ -122,14 +123,22 @@ def _instruction_examples(
         raise InputError("max_length", f"{max_length} tokens with a prompt of {len(prefix)}",
                          f"at least {len(prefix) + LEAST_ROOM}, or a shorter prompt")  # fmt: skip
     end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    rows = []
     for number, row in enumerate(data):
         for name in ("instruction", "output"):
             if not isinstance(row.get(name), str) or not row[name].strip():
                 raise InputError(f"{field}[{number}].{name}", repr(row.get(name)), "a text that is not empty")
-        answer = [*plain_ids(tokenizer, row["output"]), *end]
+    # all at once: a call of the tokenizer for each text takes longer than its tokens
+    answers = all_plain_ids(tokenizer, [row["output"] for row in data])
+    requests = all_plain_ids(
+        tokenizer, [template.request(str(row["instruction"]), str(row.get("input") or "")) for row in data]
+    )
+    rows = []
+    for row, answer, asked in zip(data, answers, requests, strict=True):
+        answer = [*answer, *end]
         # a long request leaves at least half of the room to the response
-        asked = request_ids(template, tokenizer, row, max(room - len(answer), room // 2))
+        most = max(room - len(answer), room // 2)
+        if len(asked) > most:
+            asked = request_ids(template, tokenizer, row, most)
         answer = answer[: room - len(asked)]
         rows.append(([*asked, *answer], [IGNORED] * len(asked) + answer))
     return _padded(rows, prefix, "instruction", tokenizer, room, field)

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from paperworks import runs
-from paperworks.errors import InputError
-from paperworks.language import (
-    bundled_model_path,
-    bundled_text,
-    load_model,
-    resolve_dtype,
-)
+from paperworks.language import bundled_text, load_model
 from paperworks.papers.compresso.data import Examples, build_examples, definition_rows, read_rows
 from paperworks.papers.compresso.estimator import Compresso
 from paperworks.papers.compresso.figures import course_figure
@@ -27,8 +20,8 @@ from paperworks.papers.compresso.method import PENALTY, mask_rate
 from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids
 from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
-from paperworks.pruning import before_and_after, kept_widths_figure, measured, resolved, weights_bytes
-from paperworks.runs.files import write_text
+from paperworks.pruning import before_and_after, kept_widths_figure, measured, weights_bytes
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
 
@@ -103,14 +96,11 @@ class _Pruning:
 
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
-        self.folder = (config.model or bundled_model_path()).expanduser()
+        self.folder = source_folder(config.model)
         self.template = PromptTemplate.of(config.prompt)
-        self.model, self.tokenizer = load_model(self.folder, "float32", config.device)
-        self.target = resolved(config.target, self.model, run.state / "target.json")
-        try:
-            self._method().budget(self.model)
-        except InputError as error:  # here the option is called target
-            raise InputError(error.field.removesuffix("_params"), error.found, error.expected) from None
+        self.model, self.tokenizer, self.target = open_dense(
+            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model)
+        )
         self.training, self.held_out, self.texts = self._data()
 
     def _data(self) -> tuple[Examples, Examples, list[str]]:
@@ -138,23 +128,17 @@ class _Pruning:
     def report(self) -> runs.Report:
         if self.config.dry_run:
             return self._dry_run()
-        dense = self._once("dense", lambda: self._figures(self.model, self.folder))
+        dense = measured_once(self.run, "dense", lambda: self._figures(self.model, self.folder))
         final = self.run.files / "model"
         if not final.exists():
             self._prune(final)
-        pruned = self._once("pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final))
+        pruned = measured_once(
+            self.run, "pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final)
+        )
         data = json.loads((final / REPORT_FILE).read_text(encoding="utf-8"))
         return self._write_up(CompressoReport.from_dict(data), dense, pruned)
 
-    def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Figures of a stage, measured unless an earlier attempt has."""
-        kept = self.run.state / f"{name}.json"
-        if not kept.exists():
-            self.run.step(f"measuring the {name} model")
-            write_text(kept, json.dumps(measure()))
-        return json.loads(kept.read_text(encoding="utf-8"))
-
-    def _method(self) -> Compresso:
+    def _method(self, target: int) -> Compresso:
         from peft import LoraConfig
 
         c = self.config
@@ -165,7 +149,7 @@ class _Pruning:
             mask_learning_rate=c.mask_learning_rate or mask_rate(c.pruning_steps), penalty_factor=c.penalty_factor,
         )  # fmt: skip
         return Compresso(
-            target_params=self.target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
+            target_params=target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
             layer_gates=c.layer_gates, lora=LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha), prompt=self.template,
             warmup=c.warmup, schedule=c.schedule, exact_fill=c.exact_fill, trainer_args=args, seed=c.seed,
             device=c.device,
@@ -174,7 +158,7 @@ class _Pruning:
     def _prune(self, final: Path) -> None:
         c = self.config
         self.run.step(f"pruning {self.folder.name} to {self.target:,} parameters")
-        method = self._method()
+        method = self._method(self.target)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             method.fit(self.model, self.tokenizer, self.training, checkpoint_dir=self.run.state / "training",
@@ -182,8 +166,7 @@ class _Pruning:
         for warning in caught:
             if issubclass(warning.category, UserWarning) and not issubclass(warning.category, FutureWarning):
                 self.run.log.warning(str(warning.message))
-        saved = load_dtype(self.folder) if c.dtype == "auto" else resolve_dtype(c.dtype)
-        method.model_.to(saved)
+        method.model_.to(saved_dtype(self.folder, c.dtype))
         method.save(final, self.tokenizer)
 
     def _figures(self, model: Any, folder: Path) -> dict[str, Any]:
@@ -251,7 +234,7 @@ class _Pruning:
         )  # fmt: skip
 
     def _dry_run(self) -> runs.Report:
-        method, cost = self._method(), count(self.model)
+        method, cost = self._method(self.target), count(self.model)
         size, target = method.budget(self.model)
         rows: list[list[Any]] = [
             ["parameters, dense", cost.parameters],
@@ -269,12 +252,6 @@ class _Pruning:
             {"parameters, dense": float(cost.parameters), "parameters, at most": float(target)},
             [runs.Table("What a run would do", ["", "figure"], rows)],
         )
-
-
-def load_dtype(folder: Path) -> Any:
-    """The type of a checkpoint's weights, float32 where its configuration does not say."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
 
 
 def _constraint_table(report: CompressoReport) -> runs.Table:

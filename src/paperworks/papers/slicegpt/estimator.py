@@ -24,6 +24,7 @@ from paperworks.papers.slicegpt.widths import Schedule, check_rounding, constant
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import require_free
 from paperworks.runs.usage import UsageMeter
+from paperworks.structure.allocator import freed_at_once
 from paperworks.structure.calibration import StreamStore, TokenBatches
 from paperworks.structure.checkpoints import (
     CheckpointReader,
@@ -148,7 +149,7 @@ class SliceGPT:
         elif folder is not None:
             raise InputError("output_dir", "nothing", "a new folder for the sliced checkpoint")
         started = time.monotonic()
-        with torch.no_grad(), ExitStack() as stack, UsageMeter() as usage:
+        with torch.no_grad(), ExitStack() as stack, UsageMeter() as usage, freed_at_once():
             state = None
             if settings.checkpoint_dir is not None:
                 source = model if isinstance(model, nn.Module) else Path(model)
@@ -205,7 +206,7 @@ class SliceGPT:
         """
         tokens, cost, family, dtype = self._prepare(model, calibration, attention_mask, batch_size)
         widths = [width_at(s, cost.width, self.settings.round_to) for s in slicings]
-        with torch.no_grad(), ExitStack() as stack:
+        with torch.no_grad(), ExitStack() as stack, freed_at_once():
             weights = self._weights(model, None, None, stack)
             store = self._store(tokens, cost, dtype, None)
             stack.callback(store.close)

@@ -21,17 +21,11 @@ from paperworks.language import (
     token_windows,
 )
 from paperworks.language.perplexity import evaluating
-from paperworks.pruning.quality import check_length, family_of, load_tokenizer, lora_targets
+from paperworks.pruning.quality import family_of
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-__all__ = [
-    "check_length", "decoder_quality", "embedding_agreement", "encoder_sequences", "family_of", "is_encoder",
-    "load_encoder", "load_tokenizer", "lora_targets", "mean_embeddings",
-]  # fmt: skip
 
 
 def is_encoder(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from paperworks.language import (
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.report import Cut, SliceReport
-from paperworks.pruning.quality import weights_bytes
+from paperworks.pruning.quality import check_length, load_tokenizer, lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
 from paperworks.pruning.tables import before_and_after
 from paperworks.runs.files import write_text
@@ -98,8 +98,8 @@ class _Slicing:
         self.config, self.run = config, run
         self.folder = (config.model or bundled_model_path()).expanduser()
         self.encoder = quality.is_encoder(self.folder)
-        quality.check_length(self.folder, config.length)
-        self.tokenizer = quality.load_tokenizer(self.folder)
+        check_length(self.folder, config.length)
+        self.tokenizer = load_tokenizer(self.folder)
         self.texts = read_texts(config.calibration, "calibration") if config.calibration else [bundled_text("train")]
         self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
         if self.encoder and config.recovery_steps:
@@ -183,7 +183,7 @@ class _Slicing:
         model, _ = load_model(sliced, "float32", c.device)
         windows = token_windows(self.tokenizer, self.texts, c.length)
         merged, _ = recover(
-            model, windows, quality.lora_targets(sliced), steps=c.recovery_steps, rank=c.lora_rank, alpha=c.lora_alpha,
+            model, windows, lora_targets(sliced), steps=c.recovery_steps, rank=c.lora_rank, alpha=c.lora_alpha,
             dropout=c.lora_dropout, learning_rate=c.learning_rate, batch_size=c.batch_size, seed=c.seed,
             device=c.device, checkpoint_dir=self.run.state / "recovery", progress=self.run.progress,
         )  # fmt: skip

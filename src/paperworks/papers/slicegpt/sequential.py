@@ -168,7 +168,7 @@ class SequentialSlicer:
     ) -> tuple[torch.Tensor | None, NormWeights | None]:
         family, last = self.family, index == len(self._layers) - 1
         path = f"{family.layers}.{index}"
-        layer = self.weights.fetch(path)
+        layer = self.weights.fetch(path, self.compute)
         home = next(layer.parameters()).device
         layer.to(self.device, self.compute)
         eps = None if incoming is None else incoming.eps

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from paperworks import runs
 from paperworks.language import Calibration, bundled_model_path, bundled_text, load_model, perplexity, token_windows
-from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
+from paperworks.pruning.quality import load_tokenizer
 
 LENGTH = 256
 SLICINGS = (0.125, 0.25, 0.3125, 0.5)
@@ -32,7 +32,7 @@ class Bench:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return quality.load_tokenizer(bundled_model_path())
+        return load_tokenizer(bundled_model_path())
 
     @cached_property
     def test(self) -> torch.Tensor:

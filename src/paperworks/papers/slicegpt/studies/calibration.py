@@ -8,8 +8,8 @@ from pathlib import Path
 from paperworks import runs
 from paperworks.language import bundled_model_path, bundled_text, token_windows
 from paperworks.language.choice import choice_accuracy, continuation_questions
-from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.studies.bench import LENGTH, Bench
+from paperworks.pruning.quality import lora_targets
 from paperworks.pruning.recovery import recover
 from paperworks.runs import Finding
 
@@ -92,7 +92,7 @@ def recovery(run: runs.Run, fast: bool) -> list[runs.Finding]:
     before = bench.perplexity(method.model_)
     windows = token_windows(bench.tokenizer, bundled_text("train"), LENGTH)
     steps = 4 if fast else 200
-    targets = quality.lora_targets(bundled_model_path())
+    targets = lora_targets(bundled_model_path())
     merged, result = recover(
         method.model_,
         windows,

@@ -10,6 +10,7 @@ from paperworks import inputs, runs
 from paperworks.language import bundled_text
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
+from paperworks.pruning.quality import load_tokenizer
 from paperworks.runs import Finding
 
 
@@ -17,7 +18,7 @@ from paperworks.runs import Finding
 def post_ln(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """all-MiniLM-L6-v2: exact at full width; below it, embeddings against the dense ones and two other bases."""
     folder = Path(inputs.path("minilm"))
-    tokenizer = quality.load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     dense = quality.load_encoder(folder, "float64", "cpu")
     n = 16 if fast else 256
     calibration = quality.encoder_sequences(tokenizer, [bundled_text("train")], max(n, 64), 48, 0)

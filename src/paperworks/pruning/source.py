@@ -1,0 +1,64 @@
+"""What a recipe that prunes begins and ends with: the dense checkpoint, the target on it, stages measured once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paperworks.errors import InputError
+from paperworks.language import bundled_model_path, load_model, resolve_dtype
+from paperworks.pruning.quality import check_length
+from paperworks.pruning.target import resolved
+from paperworks.runs import Run
+from paperworks.runs.files import write_text
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+TARGET_FILE = "target.json"
+
+
+def source_folder(model: Path | None, *lengths: int) -> Path:
+    """The user's checkpoint folder, or the bundled one. Raises InputError if a sequence length is too long for it."""
+    folder = (model or bundled_model_path()).expanduser()
+    for length in lengths:
+        check_length(folder, length)
+    return folder
+
+
+def open_dense(
+    folder: Path, target: str, run: Run, device: str, check: Callable[[Any, int], object] | None = None
+) -> tuple[Any, PreTrainedTokenizerBase, int]:
+    """The dense model in float32, its tokenizer, and the most parameters that it may keep.
+
+    ``check(model, parameters)`` is the method's own look at the target; its InputErrors are told as ones of ``target``,
+    which is what the option is called. A run that goes on has the parameters that it began with.
+    """
+    model, tokenizer = load_model(folder, "float32", device)
+    most = resolved(target, model, run.state / TARGET_FILE)
+    if check is not None:
+        try:
+            check(model, most)
+        except InputError as error:
+            raise InputError("target", error.found, error.expected) from None
+    return model, tokenizer, most
+
+
+def saved_dtype(folder: Path, wanted: str) -> torch.dtype:
+    """The type to save weights in: ``wanted``, or for ``auto`` that of the checkpoint (float32 where it says none)."""
+    if wanted != "auto":
+        return resolve_dtype(wanted)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+
+
+def measured_once(run: Run, stage: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Figures of the model of a stage (``dense``, ``pruned``), measured unless an earlier attempt of the run has."""
+    kept = run.state / f"{stage}.json"
+    if not kept.exists():
+        run.step(f"measuring the {stage} model")
+        write_text(kept, json.dumps(measure()))
+    return dict(json.loads(kept.read_text(encoding="utf-8")))

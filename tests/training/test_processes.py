@@ -1,0 +1,136 @@
+"""Two processes train as one does: DDP and FSDP on gloo, by ``accelerate launch``; and autocast in bfloat16."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from paperworks.language import bundled_model_path, bundled_text
+from paperworks.runs import Cancelled
+from paperworks.training import TrainSettings, train
+from training.test_loop import StopAfter, same, tiny, tokens
+
+TOLERANCE = 1e-5
+"""Gradients are summed in another order; AdamW's first steps turn rounding into differences of this size."""
+SETTINGS = TrainSettings(
+    steps=6, batch_size=2, accumulation=2, learning_rate=1e-3, schedule="cosine", checkpoint_every=2, eval_every=2,
+    eps=1e-4, seed=3, device="cpu",
+)  # fmt: skip
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from training.test_processes import in_one_process_of_two
+in_one_process_of_two(Path(sys.argv[1]))
+"""
+
+
+def padded() -> dict[str, torch.Tensor]:
+    """Examples whose targets are unevenly spread, so that a mean of the processes' means would be another loss."""
+    ids = tokens(n=24)
+    mask = torch.ones_like(ids)
+    for row in range(0, len(ids), 3):
+        mask[row, 3:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def held_out(model: torch.nn.Module) -> float:
+    return float(model(input_ids=tokens(4, seed=9), labels=tokens(4, seed=9)).loss)
+
+
+def in_one_process_of_two(out: Path) -> None:
+    """What each process does; the main one leaves ``found.json`` and the weights."""
+    import runpy
+
+    from torch.distributed.tensor import DTensor
+
+    rank = int(os.environ["RANK"])
+    found: dict[str, object] = {}
+    for kind in ("ddp", "fsdp"):
+        os.environ["ACCELERATE_USE_FSDP"] = str(kind == "fsdp").lower()
+        model, seen = tiny(), []
+        parameters = list(model.parameters())
+
+        def note(done: int, loss: float, rate: float, model: LlamaForCausalLM = model, seen: list[bool] = seen) -> None:
+            seen.append(isinstance(model.lm_head.weight, DTensor))
+
+        result = train(model, padded(), SETTINGS, evaluate=held_out, checkpoint_dir=out / kind, on_step=note)
+        assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+        stopped = tiny(0.2)
+        whole = train(tiny(0.2), padded(), SETTINGS)
+        with pytest.raises(Cancelled):  # only the main process is told to stop
+            train(stopped, padded(), SETTINGS, checkpoint_dir=out / f"{kind}-stopped",
+                  progress=StopAfter(3) if rank == 0 else StopAfter(99))  # fmt: skip
+        resumed = train(tiny(0.2, seed=5), padded(), SETTINGS, checkpoint_dir=out / f"{kind}-stopped")
+        if rank == 0:
+            model.save_pretrained(out / f"{kind}-model")
+        again = train(model, padded(), replace(SETTINGS, steps=1))  # a model that was sharded can be sharded again
+        found[kind] = {
+            "sharded": seen, "losses": result.losses, "evals": result.evals, "whole": whole.losses,
+            "resumed": resumed.losses, "again": again.losses,
+        }  # fmt: skip
+    sys.argv = ["tune.py", str(bundled_model_path()), str(out / "text.txt"), str(out / "tuned"), "2", "cpu"]
+    runpy.run_path(str(out / "tune.py"), run_name="__main__")  # the guide's script, sharded
+    if rank == 0:
+        (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    script = re.search(r"```python\n# tune.py\n(.*?)```", guide, re.DOTALL)
+    assert script is not None
+    (tmp_path / "tune.py").write_text(script[1], encoding="utf-8")
+    (tmp_path / "text.txt").write_text(bundled_text("train")[:3000], encoding="utf-8")
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+               str(tmp_path / "script.py"), str(tmp_path), str(Path(__file__).parents[1])]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+
+    # one process, the same examples in a step: the sampler orders them by their number in the step
+    alone = tiny()
+    result = train(alone, padded(), replace(SETTINGS, batch_size=4), evaluate=held_out)
+    for kind in ("ddp", "fsdp"):
+        of = found[kind]
+        assert of["sharded"] == [kind == "fsdp"] * SETTINGS.steps
+        assert of["losses"] == pytest.approx(result.losses, abs=TOLERANCE)
+        assert [v for _, v in of["evals"]] == pytest.approx([v for _, v in result.evals], abs=TOLERANCE)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / f"{kind}-model")
+        for a, b in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=TOLERANCE, rtol=0)
+        assert of["resumed"] == of["whole"]  # with dropout, whose masks differ between the processes
+        assert {f.name for f in (tmp_path / kind).iterdir()} == {"training.pt"}
+    tuned = AutoModelForCausalLM.from_pretrained(tmp_path / "tuned")
+    dense = AutoModelForCausalLM.from_pretrained(bundled_model_path()).to(torch.float32)
+    assert not torch.equal(tuned.model.layers[0].mlp.up_proj.weight, dense.model.layers[0].mlp.up_proj.weight)
+    assert found["fsdp"]["again"] == pytest.approx(found["ddp"]["again"], abs=TOLERANCE)
+
+
+def test_autocast_in_bfloat16_trains_float32_weights_and_resumes(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=30, precision="bf16", learning_rate=1e-2)
+    model, plain = tiny(), tiny()
+    data = tokens(n=4)
+    losses = train(model, data, settings).losses
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    other = train(plain, data, replace(settings, precision="no")).losses
+    assert losses != other  # it did compute in fewer bits
+    assert losses == pytest.approx(other, rel=0.05)
+    stopped = tiny()
+    with pytest.raises(Cancelled):
+        train(stopped, data, settings, checkpoint_dir=tmp_path, progress=StopAfter(13))
+    again = tiny(seed=4)
+    assert train(again, data, settings, checkpoint_dir=tmp_path).losses == losses
+    assert same(again, model)
