@@ -87,7 +87,7 @@ class Paper:
                 str(path), f"text that is not JSON ({error})", "what 'paperworks reproduce' writes"
             ) from None
 
-    @property
+    @cached_property
     def findings(self) -> list[dict[str, Any]]:
         """The measured findings, as ``Finding.to_dict`` with the verdict computed again."""
         from paperworks.runs.findings import Finding

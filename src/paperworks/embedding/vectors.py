@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 EXACT_BELOW = 10_000
-PROBES = 32
+PROBES = 128
 CELLS_PER_ROOT = 2
 POINTS_PER_CELL = 48
 TRAINING_ROUNDS = 8

@@ -17,6 +17,16 @@ LARGEST = 32 * 2**20
 """What glibc lets its threshold grow to by itself, and twice which it then keeps at the top of the heap."""
 
 
+def trim() -> None:
+    """Give the pages of free blocks back to the system: small matrices between live objects otherwise pile up.
+
+    Nothing happens where the C library is not glibc.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
 @contextmanager
 def freed_at_once() -> Iterator[None]:
     """Blocks of a mebibyte and more go back to the system when they are freed, while the context lasts.
@@ -32,10 +42,10 @@ def freed_at_once() -> Iterator[None]:
         return
     library.mallopt(MMAP_THRESHOLD, LARGE)
     library.mallopt(TRIM_THRESHOLD, LARGE)
-    library.malloc_trim(0)
+    trim()
     try:
         yield
     finally:
         library.mallopt(MMAP_THRESHOLD, LARGEST)
         library.mallopt(TRIM_THRESHOLD, 2 * LARGEST)
-        library.malloc_trim(0)
+        trim()

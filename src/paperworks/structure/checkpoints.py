@@ -27,6 +27,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from paperworks.errors import InputError
 from paperworks.runs.files import new_folder, write_text
+from paperworks.structure.allocator import trim
 from paperworks.structure.export import as_stock, stock_config
 from paperworks.structure.layers_sliced import part
 from paperworks.structure.modeling_pruned import PRUNED_CLASSES
@@ -206,7 +207,7 @@ class FolderWeights:
         module = part(self.model, path)
         write_part(self._state(), path, module)
         if not needed:
-            module.to("meta")
+            self._let_go(module)
 
     def restore(self, path: str, needed: bool = False) -> None:
         """A finished module is on disk; read it only if it is ``needed``."""
@@ -219,7 +220,12 @@ class FolderWeights:
 
     def give_back(self, path: str) -> None:
         """The trial is over; the folder still has the module as it was."""
-        part(self.model, path).to("meta")
+        self._let_go(part(self.model, path))
+
+    @staticmethod
+    def _let_go(module: Any) -> None:
+        module.to("meta")
+        trim()
 
     def _state(self) -> Path:
         assert self.state is not None, "finished modules need a folder to be kept in"
