@@ -151,7 +151,6 @@ def _top(
     starts: Any, rows: Any, impacts: Any, numbers: Any, idf: Any, scores: Any, allowed: Any, limit: int
 ) -> tuple[Any, Any]:  # pragma: no cover - compiled
     """Add up scores, then take the best in a heap while the scratch is set back to zero."""
-    restricted = len(allowed) > 0
     for t in range(len(numbers)):
         weight = idf[t]
         for i in range(starts[numbers[t]], starts[numbers[t] + 1]):
@@ -159,39 +158,46 @@ def _top(
     best = np.empty(limit, np.float32)
     found = np.empty(limit, np.int64)
     size = 0
+    least = np.float32(0)  # the score that a row needs at least
     for t in range(len(numbers)):
         for i in range(starts[numbers[t]], starts[numbers[t] + 1]):
-            row = rows[i]
-            score = scores[row]
-            if score <= 0:
-                continue
-            scores[row] = 0
-            if restricted and not allowed[row]:
-                continue
-            if size < limit:
-                at = size
-                size += 1
-                while at > 0:  # sift up
-                    parent = (at - 1) // 2
-                    if best[parent] < score or (best[parent] == score and found[parent] > row):
-                        break
-                    best[at], found[at] = best[parent], found[parent]
-                    at = parent
-                best[at], found[at] = score, row
-            elif score > best[0] or (score == best[0] and row < found[0]):
-                at = 0
-                while True:  # sift down
-                    child = 2 * at + 1
-                    if child >= size:
-                        break
-                    other = child + 1
-                    if other < size and (
-                        best[other] < best[child] or (best[other] == best[child] and found[other] > found[child])
-                    ):
-                        child = other
-                    if score < best[child] or (score == best[child] and row > found[child]):
-                        break
-                    best[at], found[at] = best[child], found[child]
-                    at = child
-                best[at], found[at] = score, row
+            score = scores[rows[i]]
+            scores[rows[i]] = 0
+            if score > least or (score == least and score > 0):
+                size = _offer(best, found, size, score, np.int64(rows[i]), allowed)
+                least = best[0] if size == limit else np.float32(0)
     return found[:size], best[:size]
+
+
+@njit(nogil=True, cache=True)
+def _offer(best: Any, found: Any, size: int, score: Any, row: Any, allowed: Any) -> Any:  # pragma: no cover - compiled
+    """Put a row into the heap if it is among the best; returns how many are in it."""
+    full = size == len(best)
+    if full and not (score > best[0] or (score == best[0] and row < found[0])):
+        return size
+    if len(allowed) > 0 and not allowed[row]:
+        return size
+    if not full:
+        at = size
+        while at > 0:  # sift up
+            parent = (at - 1) // 2
+            if best[parent] < score or (best[parent] == score and found[parent] > row):
+                break
+            best[at], found[at] = best[parent], found[parent]
+            at = parent
+        best[at], found[at] = score, row
+        return size + 1
+    at = 0
+    while True:  # sift down
+        child = 2 * at + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and (best[other] < best[child] or (best[other] == best[child] and found[other] > found[child])):
+            child = other
+        if score < best[child] or (score == best[child] and row > found[child]):
+            break
+        best[at], found[at] = best[child], found[child]
+        at = child
+    best[at], found[at] = score, row
+    return size

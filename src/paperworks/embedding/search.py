@@ -18,9 +18,9 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[int]], constant: int = RR
     """
     scores: dict[int, float] = {}
     for ranking in rankings:
-        for rank, item in enumerate(ranking, 1):
-            scores[item] = scores.get(item, 0.0) + 1.0 / (constant + rank)
-    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
+        for rank, item in enumerate(ranking, constant + 1):
+            scores[item] = scores.get(item, 0.0) - 1.0 / rank
+    return [(item, -score) for score, item in sorted((score, item) for item, score in scores.items())]
 
 
 class HybridIndex:

@@ -7,13 +7,14 @@ import re
 import shutil
 import threading
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, open_database
@@ -145,6 +146,31 @@ def test_hidden_entries_are_never_shown(search: SearchIndex, papers: list[int], 
     for mode in ("words", "meaning", "hybrid"):
         assert papers[5] not in ids(search, "ice snow", mode=mode)
     assert papers[5] not in [i for i, _ in search.similar(papers[0], 10)]
+
+
+def test_entries_of_known_ids_are_looked_up_by_them(search: SearchIndex, database: Database) -> None:
+    """SQLite's plan names no index: it would be that of all visible entries, or of none."""
+    if not database.is_sqlite:
+        pytest.skip("a plan of SQLite")
+    seen: list[tuple[str, object]] = []
+    keep = partial(_keep_statement, seen)
+    event.listen(database.engine, "before_cursor_execute", keep)
+    search.search("pruning of language models")
+    search.search("pruning of language models")  # remembered
+    search.similar(1)
+    event.remove(database.engine, "before_cursor_execute", keep)
+    with database.engine.connect() as connection:
+        plans = [
+            str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given).all())
+            for statement, given in seen
+            if "FROM entries" in statement and "entries.id IN" in statement
+        ]
+    assert len(plans) == 3
+    assert all("USING INTEGER PRIMARY KEY" in plan for plan in plans), plans
+
+
+def _keep_statement(seen: list, connection, cursor, statement, parameters, context, many) -> None:
+    seen.append((statement, parameters))
 
 
 def test_changes_are_followed(search: SearchIndex, papers: list[int], database: Database, encoder) -> None:

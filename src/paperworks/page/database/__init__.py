@@ -2,6 +2,7 @@
 
 from paperworks.page.database.connection import Database, open_database, rows_changed
 from paperworks.page.database.models import (
+    AMONG_IDS,
     Base,
     Bookmark,
     Comment,
@@ -23,6 +24,7 @@ from paperworks.page.database.models import (
 )
 
 __all__ = [
+    "AMONG_IDS",
     "Base",
     "Bookmark",
     "Comment",

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    case,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -107,6 +108,13 @@ class Entry(Base):
     def tag_names(self) -> list[str]:
         """The tags, sorted."""
         return [t.tag for t in self.tags]
+
+
+AMONG_IDS = case((Entry.hidden, 1), else_=0) == 0
+"""True of entries that may be shown, for queries that name ids.
+
+Written so that no index is of use for it: SQLite would go through that of all visible entries instead of the ids.
+"""
 
 
 class EntryKey(Base):

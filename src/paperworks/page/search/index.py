@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sqlalchemy import bindparam, case, delete, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from paperworks.embedding import reciprocal_rank_fusion, sentence_encoder
 from paperworks.embedding.queries import QueryEncoder
 from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
-from paperworks.page.database import Database, Entry, EntryVector
+from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector
 from paperworks.page.feed.listing import filters
 from paperworks.page.kept import Kept
 from paperworks.page.search.guard import ReadersAndWriter, Turns
@@ -52,6 +52,8 @@ MOST_REMEMBERED = 2000
 MOST_CHANGES = 1000
 CHANGED_PART = 0.05
 """The large index is read again when more entries than both of these changed since it was read."""
+KEPT_FORMAT = 2
+"""Of the files that are kept beside the database: those of another format are not read."""
 TABLES_LOCK = 7320  # any fixed number: one process makes the tables of a PostgreSQL database at a time
 AT_ONCE = 1
 """So many threads of a process encode queries or rank at a time: more would wait for the interpreter in the midst of
@@ -63,10 +65,8 @@ BUNDLED: Any = object()
 
 _TABLE = Entry.__table__
 _BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
-# Written so that no index is of use for it: SQLite would take that of all visible entries instead of the ids.
-_SHOWN = case((_TABLE.c.hidden, 1), else_=0) == 0
-_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), _SHOWN)
-_VISIBLE_BY_ID = _BY_ID.where(_SHOWN)
+_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), AMONG_IDS)
+_VISIBLE_BY_ID = _BY_ID.where(AMONG_IDS)
 
 
 @dataclass(frozen=True)
@@ -406,7 +406,7 @@ class SearchIndex:
         file = self._database.engine.url.database
         if not self._database.is_sqlite or not file or file == ":memory:":
             return None
-        return Path(f"{file}.search") / f"{identity}-{self._model.replace('/', '-')}"
+        return Path(f"{file}.search") / f"{identity}-{self._model.replace('/', '-')}-{KEPT_FORMAT}"
 
     def _save(self, folder: Path, version: int) -> None:
         aside = folder / f".{version}.{os.getpid()}-{secrets.token_hex(4)}.partial"

@@ -53,8 +53,8 @@ FUNCTION_WORDS = frozenset(
 )
 """Words that are searched for and not shown as matches."""
 _WORD = re.compile(r"\w+")
+_WORD_LETTER, _WORD_LETTERS = re.compile(r"\w"), re.compile(r"\w+")
 _BEGIN, _END = "\x01", "\x02"  # stand for the tags until the text is escaped
-_NO_MARKS = {1: None, 2: None}
 
 
 class EntryText(NamedTuple):
@@ -98,15 +98,19 @@ class Highlighter:
 
     def __init__(self, query: str) -> None:
         words = query_words(query)
-        self._stems = frozenset(_stem(word) for word in [w for w in words if w not in FUNCTION_WORDS] or words)
-        self._pattern = _pattern(self._stems)
+        stems = {word: _stem(word) for word in [w for w in words if w not in FUNCTION_WORDS] or words}
+        self._stems = frozenset(stems.values())
+        # Stemming may have changed the last letter, and leaves nothing of some words.
+        self._begins = sorted({s[:-1] if len(s) > 2 else s or word[0] for word, s in stems.items()})
 
     def snippet(self, title: str, abstract: str) -> str:
         """The part of the abstract (or the title) with the most matches, as HTML: escaped, matches in ``<mark>``.
 
         A word matches when its stem is that of one of the query's words.
         """
-        text = (abstract or title).translate(_NO_MARKS)
+        text = abstract or title
+        if _BEGIN in text or _END in text:
+            text = text.replace(_BEGIN, "").replace(_END, "")
         places = self._places(text)
         begin, end = _window(text, places)
         parts = []
@@ -120,9 +124,17 @@ class Highlighter:
         return f"{'… ' if begin else ''}{escaped}{' …' if end < len(text) else ''}"
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        stems = self._stems
         small = _small_letters(text)
-        return [m.span() for m in self._pattern.finditer(small) if _stem(m[0]) in stems] if self._pattern else []
+        places: dict[int, int] = {}
+        for begin in self._begins:
+            at = small.find(begin)  # a pattern of all of them would take longer to compile than to use
+            while at >= 0:
+                if at not in places and not (at and _WORD_LETTER.match(small, at - 1)):
+                    end = _WORD_LETTERS.match(small, at).end()  # type: ignore[union-attr]
+                    if _stem(small[at:end]) in self._stems:
+                        places[at] = end
+                at = small.find(begin, at + 1)
+        return sorted(places.items())
 
 
 def _small_letters(text: str) -> str:
@@ -150,15 +162,6 @@ def _window(text: str, places: Sequence[tuple[int, int]]) -> tuple[int, int]:
         space = text.rfind(" ", end - 40, end)
         end = space if space > begin else end
     return begin, end
-
-
-@lru_cache(maxsize=1024)
-def _pattern(stems: frozenset[str]) -> re.Pattern[str] | None:
-    """Words in small letters that begin like one of the stems (whose last letter stemming may have changed)."""
-    if not stems:
-        return None
-    begins = sorted({s[:-1] if len(s) > 2 else s for s in stems}, key=lambda s: (-len(s), s))
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, begins))})\w*")
 
 
 @lru_cache(maxsize=65536)

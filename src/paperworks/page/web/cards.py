@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as OrmSession
 
 from paperworks.page.community.reactions import reactions_of
-from paperworks.page.database import Entry, EntryTag, User
+from paperworks.page.database import AMONG_IDS, Entry, EntryTag, User
 from paperworks.page.web.deps import Page
 
 _ENTRY: Any = Entry.__table__.c
@@ -64,8 +64,7 @@ def cards_of(
 
 def rows_of(session: OrmSession, ids: Sequence[int]) -> dict[int, Any]:
     """The rows of ``CARD_COLUMNS`` of those of these entries that may be shown, by id."""
-    shown = case((_ENTRY.hidden, 1), else_=0) == 0  # no index is of use for it: SQLite is to look the ids up
-    wanted = select(*CARD_COLUMNS).where(_ENTRY.id.in_(ids), shown)
+    wanted = select(*CARD_COLUMNS).where(_ENTRY.id.in_(ids), AMONG_IDS)
     return {row.id: row for row in session.execute(wanted)} if ids else {}
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session as OrmSession
 
-from paperworks.page.database import Entry, User
+from paperworks.page.database import AMONG_IDS, Entry, User
 from paperworks.page.feed.listing import PeriodName, filters, period_of
 from paperworks.page.web.addresses import PAPER_ID
 from paperworks.page.web.deps import ThePage
@@ -72,7 +72,7 @@ def search(
     with page.database.reading() as session:
         if words:
             ids = [hit.entry_id for hit in page.search.search(words, limit=limit)]
-            rows = {e.id: e for e in session.scalars(select(Entry).where(Entry.id.in_(ids), Entry.hidden.is_(False)))}
+            rows = {e.id: e for e in session.scalars(select(Entry).where(Entry.id.in_(ids), AMONG_IDS))}
             entries = [rows[i] for i in ids if i in rows]
         else:
             newest = select(Entry).where(*filters((), None, None)).order_by(Entry.listed.desc(), Entry.id.desc())

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from paperworks.page.community.comments import discussion
-from paperworks.page.database import Entry, Job
+from paperworks.page.database import AMONG_IDS, Entry, Job
 from paperworks.page.web import markdown_page
 from paperworks.page.web.addresses import PAPER_ID, paper_path
 from paperworks.page.web.addresses import paper_id as name_of
@@ -32,7 +32,7 @@ _FINISHED = (
 )
 _ENTRY: Any = Entry.__table__.c
 _SIMILAR = select(_ENTRY.id, _ENTRY.arxiv, _ENTRY.title, _ENTRY.works).where(
-    _ENTRY.id.in_(bindparam("ids", expanding=True)), _ENTRY.hidden.is_(False)
+    _ENTRY.id.in_(bindparam("ids", expanding=True)), AMONG_IDS
 )
 
 
