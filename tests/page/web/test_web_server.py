@@ -153,7 +153,10 @@ def test_running_a_paper_and_subscribing_in_a_browser(server: Server, post: Post
         steps = page.locator("[data-steps] li").all_text_contents()
         assert len(steps) == len(set(steps))  # the stream tells again what the page came with
         expect(page.get_by_role("heading", name="Counted 25 things")).to_be_visible(timeout=60_000)
-        assert page.get_by_role("img", name="A line. It rises").evaluate("image => image.naturalWidth") > 0
+        plot = page.get_by_role("img", name="A line. It rises")
+        plot.scroll_into_view_if_needed()
+        # decoded: the report stands before its pictures are loaded
+        assert plot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         with page.expect_download() as download:
             page.get_by_role("link", name="count.txt").click()
         assert Path(download.value.path()).read_text() == "25"
