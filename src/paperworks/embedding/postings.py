@@ -158,24 +158,23 @@ def _top(
     best = np.empty(limit, np.float32)
     found = np.empty(limit, np.int64)
     size = 0
+    restricted = len(allowed) > 0
     least = np.float32(0)  # the score that a row needs at least
     for t in range(len(numbers)):
         for i in range(starts[numbers[t]], starts[numbers[t] + 1]):
             score = scores[rows[i]]
             scores[rows[i]] = 0
-            if score > least or (score == least and score > 0):
-                size = _offer(best, found, size, score, np.int64(rows[i]), allowed)
+            if (score > least or (score == least and score > 0)) and not (restricted and not allowed[rows[i]]):
+                size = _offer(best, found, size, score, np.int64(rows[i]))
                 least = best[0] if size == limit else np.float32(0)
     return found[:size], best[:size]
 
 
 @njit(nogil=True, cache=True)
-def _offer(best: Any, found: Any, size: int, score: Any, row: Any, allowed: Any) -> Any:  # pragma: no cover - compiled
+def _offer(best: Any, found: Any, size: int, score: Any, row: Any) -> Any:  # pragma: no cover - compiled
     """Put a row into the heap if it is among the best; returns how many are in it."""
     full = size == len(best)
     if full and not (score > best[0] or (score == best[0] and row < found[0])):
-        return size
-    if len(allowed) > 0 and not allowed[row]:
         return size
     if not full:
         at = size

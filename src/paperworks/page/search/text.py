@@ -53,7 +53,7 @@ FUNCTION_WORDS = frozenset(
 )
 """Words that are searched for and not shown as matches."""
 _WORD = re.compile(r"\w+")
-_WORD_LETTER, _WORD_LETTERS = re.compile(r"\w"), re.compile(r"\w+")
+_WORD_LETTER = re.compile(r"\w")
 _BEGIN, _END = "\x01", "\x02"  # stand for the tags until the text is escaped
 
 
@@ -130,7 +130,7 @@ class Highlighter:
             at = small.find(begin)  # a pattern of all of them would take longer to compile than to use
             while at >= 0:
                 if at not in places and not (at and _WORD_LETTER.match(small, at - 1)):
-                    end = _WORD_LETTERS.match(small, at).end()  # type: ignore[union-attr]
+                    end = _WORD.match(small, at).end()  # type: ignore[union-attr]
                     if _stem(small[at:end]) in self._stems:
                         places[at] = end
                 at = small.find(begin, at + 1)
