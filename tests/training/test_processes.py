@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, bundled_text
+from paperworks.papers.atp import ATP, Search
+from paperworks.papers.atp import TrainerArgs as AtpArgs
+from paperworks.papers.compresso import Compresso
+from paperworks.papers.compresso import TrainerArgs as CompressoArgs
 from paperworks.runs import Cancelled
 from paperworks.training import TrainSettings, train
 from training.test_loop import StopAfter, same, tiny, tokens
@@ -47,6 +53,24 @@ def held_out(model: torch.nn.Module) -> float:
     return float(model(input_ids=tokens(4, seed=9), labels=tokens(4, seed=9)).loss)
 
 
+def pruned(batch_size: int) -> dict[str, object]:
+    """Two methods that learn masks beside the model, without dropout: their course, and what they keep."""
+    lora = LoraConfig(r=4, lora_dropout=0.0)
+    args = AtpArgs(steps=8, batch_size=batch_size, calibration_batch_size=4, learning_rate=1e-2)
+    atp = ATP(0.4, lora=lora, trainer_args=args, device="cpu",
+              generator=Search(learning_rate=1e-2, offset=0.0)).fit(tiny(), tokens(n=24))  # fmt: skip
+    learned = CompressoArgs(tuning_steps=2, pruning_steps=8, final_steps=2, batch_size=batch_size,
+                            mask_learning_rate=1.0, learning_rate=1e-2, max_length=24)  # fmt: skip
+    compresso = Compresso(0.4, prompt="none", device="cpu", trainer_args=learned)
+    report = compresso.fit(tiny(), None, tokens(n=24))
+    return {
+        "atp": atp.report_.trajectory.tuning_loss + atp.report_.trajectory.remaining,
+        "atp plan": json.dumps(atp.plan_.to_json()),
+        "compresso": [step.sparsity for step in report.course] + report.final_losses,
+        "compresso plan": json.dumps(report.plan),
+    }
+
+
 def in_one_process_of_two(out: Path) -> None:
     """What each process does; the main one leaves ``found.json`` and the weights."""
     import runpy
@@ -54,6 +78,8 @@ def in_one_process_of_two(out: Path) -> None:
     from torch.distributed.tensor import DTensor
 
     rank = int(os.environ["RANK"])
+    os.environ["ACCELERATE_USE_FSDP"] = "false"
+    (out / f"pruned-{rank}.json").write_text(json.dumps(pruned(2)), encoding="utf-8")
     found: dict[str, object] = {}
     for kind in ("ddp", "fsdp"):
         os.environ["ACCELERATE_USE_FSDP"] = str(kind == "fsdp").lower()
@@ -73,6 +99,9 @@ def in_one_process_of_two(out: Path) -> None:
         resumed = train(tiny(0.2, seed=5), padded(), SETTINGS, checkpoint_dir=out / f"{kind}-stopped")
         if rank == 0:
             model.save_pretrained(out / f"{kind}-model")
+        if kind == "fsdp":
+            with pytest.raises(InputError, match="FSDP"):
+                pruned(2)
         again = train(model, padded(), replace(SETTINGS, steps=1))  # a model that was sharded can be sharded again
         found[kind] = {
             "sharded": seen, "losses": result.losses, "evals": result.evals, "whole": whole.losses,
@@ -98,6 +127,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+
+    alone_pruned = pruned(4)
+    for rank in (0, 1):
+        of = json.loads((tmp_path / f"pruned-{rank}.json").read_text(encoding="utf-8"))
+        for name in ("atp", "compresso"):
+            assert of[f"{name} plan"] == alone_pruned[f"{name} plan"]
+            if rank == 0:
+                assert of[name] == pytest.approx(alone_pruned[name], abs=1e-4)
 
     # one process, the same examples in a step: the sampler orders them by their number in the step
     alone = tiny()

@@ -1,12 +1,18 @@
-"""Examples for the training loop: windows over a long stream of tokens, cut anew in every epoch."""
+"""Examples for the training loop: their forms, their order, and windows over a long stream of tokens, cut anew in every
+epoch."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from paperworks.errors import InputError
+
+Examples = Dataset[Any] | Sequence[Mapping[str, torch.Tensor]] | torch.Tensor | Mapping[str, torch.Tensor]
 
 
 class RandomWindows(Dataset[dict[str, torch.Tensor]]):
@@ -44,3 +50,52 @@ class RandomWindows(Dataset[dict[str, torch.Tensor]]):
         start = self.offset + index * self.length
         window = np.asarray(self.tokens[start : start + self.length], dtype=np.int64)
         return {"input_ids": torch.from_numpy(window)}
+
+
+class Shuffled:
+    """The rows of every step: ``n`` rows are shuffled anew in each epoch, and epochs follow each other without gaps.
+
+    They are a function of the seed and of the step's number only.
+    """
+
+    def __init__(self, n: int, per_step: int, seed: int) -> None:
+        self.n, self.per_step, self.seed = n, per_step, seed
+        self._epoch, self._order = -1, np.arange(0)
+
+    def rows(self, step: int) -> list[tuple[int, int]]:
+        """(epoch, row) of every example of a step, counted from 0."""
+        found = []
+        for position in range(step * self.per_step, (step + 1) * self.per_step):
+            epoch, index = divmod(position, self.n)
+            if epoch != self._epoch:
+                self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n)
+            found.append((epoch, int(self._order[index])))
+        return found
+
+
+class _Rows:
+    """A dictionary of tensors, row by row."""
+
+    def __init__(self, columns: Mapping[str, torch.Tensor]) -> None:
+        lengths = {name: len(tensor) for name, tensor in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise InputError("data", f"columns of {lengths} rows", "tensors of equally many rows")
+        self.columns, self.length = dict(columns), next(iter(lengths.values()))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {name: tensor[index] for name, tensor in self.columns.items()}
+
+
+def as_examples(data: Examples) -> Any:
+    """A set with a length and rows. Raises InputError for tensors of another form, and for no examples at all."""
+    if isinstance(data, torch.Tensor):
+        if data.ndim != 2:
+            raise InputError("data", f"a tensor of shape {tuple(data.shape)}", "token ids [n, T]")
+        data = {"input_ids": data}
+    examples: Any = _Rows(data) if isinstance(data, Mapping) else data
+    if len(examples) == 0:
+        raise InputError("data", "no examples", "at least one example")
+    return examples

@@ -1,6 +1,7 @@
 """The training loop.
 
-    for each step:  examples -> sum of losses / number of targets -> gradient -> clip -> AdamW
+    for each step:  companion
+                    examples -> sum of losses / number of targets -> gradient -> clip -> AdamW
                     now and then: evaluate, keep the best, stop early, write a checkpoint
 
 Everything that decides the weights (order of the examples, dropout masks, learning rates) is a function of the seed and
@@ -14,27 +15,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast, gather_object
-from torch.utils.data import Dataset
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, broadcast, gather_object
 
 from paperworks.errors import InputError
 from paperworks.runs import Cancelled, Progress, no_progress
 from paperworks.training.checkpoints import State, load_trainable, read_checkpoint, trainable_state, write_checkpoint
+from paperworks.training.data import Examples, Shuffled, as_examples
 from paperworks.training.losses import Batch, Loss, next_token_loss
 from paperworks.training.settings import TrainSettings
 from paperworks.training.sharding import Whole, allow_on_cpu, load_optimizer, optimizer_state
 
-Examples = Dataset[Any] | Sequence[Mapping[str, torch.Tensor]] | torch.Tensor | Mapping[str, torch.Tensor]
+
+class Companion(Protocol):
+    """What goes along with a training and decides with it: masks that are searched, multipliers, what was noted.
+
+    It must do the same in every process of a training; what it holds is in every checkpoint.
+    """
+
+    def before_step(self, step: int) -> None:
+        """Called in front of every step, counted from 0. It must leave dropout's random state as it is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave. Raises InputError naming ``checkpoint_dir`` if it is another's."""
 
 
 @dataclass
@@ -71,6 +85,7 @@ def train(
     on_step: Callable[[int, float, float], None] | None = None,
     generator: torch.Generator | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    companion: Companion | None = None,
 ) -> TrainResult:
     """Train a model in place.
 
@@ -87,13 +102,14 @@ def train(
     optimizer : used in place of a new AdamW, with the moments that it has; for parts of the model with rates of their
         own (a group's ``lr_factor`` multiplies the rate), or to carry moments from one training to the next (see
         ``adamw``, and ``optimizer`` of ``structure.prune``). The settings' betas, eps and decay then do not count.
+    companion : asked in front of every step, and kept in the checkpoints.
 
     Raises
     ------
     InputError : nothing to train, no data, a checkpoint of another training, or a loss that is not finite.
     Cancelled : through ``progress``; a checkpoint was written before.
     """
-    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator, optimizer)
+    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator, optimizer, companion)
     return job.run(progress, on_step)
 
 
@@ -123,18 +139,25 @@ class _Training:
         checkpoint_dir: Path | None,
         generator: torch.Generator | None,
         optimizer: torch.optim.Optimizer | None,
+        companion: Companion | None,
     ) -> None:
         self.model, self.settings, self.evaluate, self.loss = model, settings, evaluate, loss
-        self.data = _as_examples(data)
+        self.companion = companion
+        self.data = as_examples(data)
         self.seed = settings.seed if generator is None else int(torch.randint(2**62, (), generator=generator))
         if not any(p.requires_grad for p in model.parameters()):
             raise InputError("model", "no parameter with requires_grad", "at least one parameter to train")
         self.given = optimizer
         self.folder = checkpoint_dir
-        self.accelerator = _accelerator(settings)
+        # a block that was cut to nothing is passed over, and its adapters get no gradient
+        self.accelerator = _accelerator(settings, unused=any(p.numel() == 0 for p in model.parameters()))
+        if companion is not None and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InputError("training", "FSDP, with masks that are learned beside it",
+                             "DDP or one process: masks reach into whole modules")  # fmt: skip
         processes = self.accelerator.num_processes
         self.total_steps = settings.total_steps(len(self.data), processes)
-        self.sampler = _Sampler(self.data, settings.examples_per_step(processes), self.seed)
+        self.order = Shuffled(len(self.data), settings.examples_per_step(processes), self.seed)
+        self.epoch = -1
         self.result = TrainResult()
         self.best: State | None = None
         self.whole: Whole | None = None
@@ -229,6 +252,8 @@ class _Training:
 
     def _step(self, step: int, rate: float) -> float:
         settings, accelerator = self.settings, self.accelerator
+        if self.companion is not None:
+            self.companion.before_step(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_factor", 1.0)
         self.model.train()
@@ -272,7 +297,12 @@ class _Training:
     def _batches(self, step: int) -> list[Batch]:
         size, mine = self.settings.batch_size, self.accelerator.process_index
         per_process = self.settings.examples_per_step()
-        examples = self.sampler.examples(step)[mine * per_process : (mine + 1) * per_process]
+        examples = []
+        for epoch, row in self.order.rows(step)[mine * per_process : (mine + 1) * per_process]:
+            if epoch != self.epoch and hasattr(self.data, "set_epoch"):
+                self.data.set_epoch(epoch)
+            self.epoch = epoch
+            examples.append(self.data[row])
         return [
             {
                 name: torch.stack([e[name] for e in examples[i : i + size]]).to(self.accelerator.device)
@@ -330,6 +360,7 @@ class _Training:
                 "best_step": result.best_step,
                 "stopped_early": result.stopped_early,
                 "seconds": result.seconds,
+                "companion": None if self.companion is None else self.companion.state_dict(),
             },
         )
 
@@ -350,6 +381,8 @@ class _Training:
         if self.accelerator.scaler is not None and saved["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         _set_random_state(self.accelerator.device, saved["rng"][self.accelerator.process_index])
+        if self.companion is not None:
+            self.companion.load_state_dict(saved["companion"])
         self.best = saved["best"]
         evals = [(int(steps), float(value)) for steps, value in saved["evals"]]
         self.result = TrainResult(
@@ -362,61 +395,15 @@ class _Training:
         )
 
 
-class _Sampler:
-    """The examples of every step: the set is shuffled anew in each epoch, and epochs follow each other without gaps."""
-
-    def __init__(self, data: Any, per_step: int, seed: int) -> None:
-        self.data, self.per_step, self.seed = data, per_step, seed
-        self.epoch = -1
-
-    def examples(self, step: int) -> list[Mapping[str, torch.Tensor]]:
-        return [self._example(i) for i in range(step * self.per_step, (step + 1) * self.per_step)]
-
-    def _example(self, position: int) -> Mapping[str, torch.Tensor]:
-        epoch, index = divmod(position, len(self.data))
-        if epoch != self.epoch:
-            self.epoch = epoch
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.data))
-            if hasattr(self.data, "set_epoch"):
-                self.data.set_epoch(epoch)
-        return self.data[int(self.order[index])]
-
-
-class _Rows:
-    """A dictionary of tensors, row by row."""
-
-    def __init__(self, columns: Mapping[str, torch.Tensor]) -> None:
-        lengths = {name: len(tensor) for name, tensor in columns.items()}
-        if len(set(lengths.values())) != 1:
-            raise InputError("data", f"columns of {lengths} rows", "tensors of equally many rows")
-        self.columns, self.length = dict(columns), next(iter(lengths.values()))
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {name: tensor[index] for name, tensor in self.columns.items()}
-
-
-def _as_examples(data: Examples) -> Any:
-    if isinstance(data, torch.Tensor):
-        if data.ndim != 2:
-            raise InputError("data", f"a tensor of shape {tuple(data.shape)}", "token ids [n, T]")
-        data = {"input_ids": data}
-    examples: Any = _Rows(data) if isinstance(data, Mapping) else data
-    if len(examples) == 0:
-        raise InputError("data", "no examples", "at least one example")
-    return examples
-
-
-def _accelerator(settings: TrainSettings) -> Accelerator:
+def _accelerator(settings: TrainSettings, unused: bool) -> Accelerator:
     # accelerate keeps one state per process and refuses a second precision or device: start from none, as Trainer does
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = settings.device.startswith("cpu")
     precision = settings.precision
     if precision == "fp16" and (on_cpu or not torch.cuda.is_available()):
         raise InputError("precision", "fp16 on a machine or device without CUDA", "no or bf16")
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[ddp])
     allow_on_cpu(accelerator)
     wanted = settings.device
     if wanted not in ("auto", "cpu") and torch.device(wanted).type != accelerator.device.type:

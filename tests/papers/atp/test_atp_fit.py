@@ -122,11 +122,32 @@ def test_two_stage_searches_before_it_tunes() -> None:
     assert (len(course.search_loss), len(course.tuning_loss)) == (4, 2)
 
 
+@pytest.mark.parametrize("done", [2, 5])
+def test_a_two_stage_fit_resumes_in_either_stage(done: int, tmp_path: Path) -> None:
+    args = TrainerArgs(steps=8, control_steps=4, batch_size=4, tune_while_searching=False, checkpoint_every=3)
+    whole = fitted("llama", trainer_args=args).report_.trajectory
+    left = done
+
+    def stop(steps: object, description: str, total: object = None) -> object:
+        nonlocal left
+        for step in steps:  # type: ignore[attr-defined]
+            if not left:
+                raise Cancelled
+            left -= 1
+            yield step
+
+    method = ATP(0.4, generator=FAST, trainer_args=args, device="cpu")
+    with pytest.raises(Cancelled):
+        method.fit(tiny("llama"), TOKENS, checkpoint_dir=tmp_path, progress=stop)
+    assert fitted("llama", trainer_args=args, checkpoint_dir=tmp_path).report_.trajectory == whole
+
+
 @pytest.mark.parametrize(
     ("field", "options"),
     [("target_ratio", {"ratio": 1.2}), ("target_ratio", {"ratio": 0.999}), ("space", {"space": "inner"}),
      ("target_params", {"target_params": 10}), ("sparsity", {"sparsity": "l1"}),
-     ("rank", {"svd_init": True, "lora": 64})],
+     ("rank", {"svd_init": True, "lora": 64}),
+     ("control_steps", {"trainer_args": TrainerArgs(steps=4, control_steps=4, tune_while_searching=False)})],
 )  # fmt: skip
 def test_bad_options(field: str, options: dict) -> None:
     from peft import LoraConfig
@@ -136,6 +157,11 @@ def test_bad_options(field: str, options: dict) -> None:
     with pytest.raises(InputError) as found:
         fitted("llama", **options)
     assert found.value.field == field
+
+
+def test_a_search_before_the_tuning_starts_with_it() -> None:
+    with pytest.raises(InputError, match="control_start"):
+        TrainerArgs(control_start=1, tune_while_searching=False)
 
 
 def test_weights_that_are_not_finite_are_named() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from paperworks.errors import InputError
@@ -42,24 +41,6 @@ class Examples:
     def targets(self) -> int:
         """Predicted tokens."""
         return int((self.labels[:, 1:] != IGNORED).sum())
-
-
-class Sampler:
-    """The rows of every step: shuffled anew in each epoch, epochs without gaps; a function of seed and step only."""
-
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
-        self.n, self.size, self.seed = n, batch_size, seed
-        self._epoch, self._order = -1, np.arange(n)
-
-    def rows(self, step: int) -> torch.Tensor:
-        """int64 [batch_size]."""
-        found = []
-        for position in range(step * self.size, (step + 1) * self.size):
-            epoch, index = divmod(position, self.n)
-            if epoch != self._epoch:
-                self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            found.append(int(self._order[index]))
-        return torch.tensor(found)
 
 
 def as_examples(data: Any, field: str, pad_id: int = 0) -> Examples:

@@ -173,53 +173,53 @@ class ATP:
             plan=plan, checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir), on_step=on_step,
         )  # fmt: skip
         fitting.run(progress)
-        assert fitting.plan is not None
-        self.plan_ = fitting.plan
-        self.masks_: dict[Key, torch.Tensor] = {key: mask.bool().cpu() for key, mask in fitting.masks.items()}
+        assert fitting.search.plan is not None
+        self.plan_ = fitting.search.plan
+        self.masks_: dict[Key, torch.Tensor] = {key: mask.bool().cpu() for key, mask in fitting.search.masks.items()}
         self._cut(adapted, fitting, search.take(slice(0, EVALUATED)), before, keep_adapter)
         return self
 
     def _args(self, examples: int) -> TrainerArgs:
         if self.control_epochs is None:
             return self.args
-        steps = max(1, round(self.control_epochs * examples / self.args.batch_size))
+        steps = max(1, round(self.control_epochs * examples / (self.args.batch_size * self.args.accumulation)))
         return replace(self.args, control_steps=steps)
 
     def _cut(self, adapted: Any, fitting: Fitting, shown: Examples, before: Any, keep_adapter: bool) -> None:
         """Empty the adapters of pruned units, cut the model and its adapters, merge; measure that nothing changed."""
         adapted.eval()
-        units, dropped = fitting.units, decisions.dropped_units(fitting.masks)
+        units, dropped = fitting.units, decisions.dropped_units(fitting.search.masks)
         adapters = sum(p.numel() for p in fitting.adapters)
-        with masked(adapted, fitting.masks, base_only=True):
+        with masked(adapted, fitting.search.masks, base_only=True):
             unzeroed = self._loss(adapted, shown)
         zero_adapters(adapted, units, dropped)
-        with masked(adapted, fitting.masks):
+        with masked(adapted, fitting.search.masks):
             zeroed, expected = self._loss(adapted, shown), _outputs(adapted, shown)
         prune(adapted, self.plan_)
         self.adapted_ = copy.deepcopy(adapted) if keep_adapter else None
         self.model_: Any = merge_lora(adapted).eval()
         after = count(self.model_)
         widths: dict[str, list[int]] = {}
-        for key in size_order(fitting.masks):
+        for key in size_order(fitting.search.masks):
             widths.setdefault(key[1], []).append(int(self.masks_[key].sum()))
         self.report_ = ATPReport(
             space=self.space, generation=self.search.generation or 1, target=fitting.target,
             parameters_before=before.parameters, parameters_after=after.parameters,
             prunable_before=before.prunable, prunable_after=after.prunable,
             macs_before=before.macs, macs_after=after.macs,
-            steps=fitting.step, search_steps=fitting.searched,
-            returned_sampled=_returned(fitting.was_sampled_out, self.masks_),
-            returned_decided=_returned(fitting.was_decided_out, self.masks_),
+            steps=fitting.result.steps, search_steps=fitting.search.searched,
+            returned_sampled=_returned(fitting.search.was_sampled_out, self.masks_),
+            returned_decided=_returned(fitting.search.was_decided_out, self.masks_),
             units=sum(len(mask) for mask in self.masks_.values()),
             loss_before_zeroing=unzeroed, loss_after_zeroing=zeroed, loss_after_cut=self._loss(self.model_, shown),
             masked_against_cut=float((_outputs(self.model_, shown) - expected).abs().max()),
-            seconds=fitting.seconds, generator_parameters=sum(p.numel() for p in fitting.generator.parameters()),
+            seconds=fitting.seconds, generator_parameters=sum(p.numel() for p in fitting.search.generator.parameters()),
             adapter_parameters=adapters, widths=widths, trajectory=fitting.trajectory,
             notes=self._notes(after, fitting),
         )  # fmt: skip
 
     def _notes(self, after: Any, fitting: Fitting) -> list[str]:
-        if self.search.final == "sampled" and fitting.searched:
+        if self.search.final == "sampled" and fitting.search.searched:
             gap = after.parameters - fitting.target
             return [f"The last sampled masks were kept: the model has {gap:+,} parameters against the target."]
         return []

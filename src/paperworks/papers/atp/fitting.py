@@ -1,18 +1,15 @@
-"""The training loop: one step of the search, one step of the tuning, in turn.
+"""One step of the search, one step of the tuning, in turn, in the training loop that all methods share.
 
-    for each step:  in the search:  generator <- CE(search forward, soft masks) + alpha R(share of hard masks, target)
-                    masks           <- the generator's, fixed once the search is over
-                    adapters        <- CE(LoRA-aware forward, masks) + beta GL, or a proximal step instead of GL
-
-Every random draw is a function of the seed and of the step's number, so that a resumed training has the same losses.
+for each step:  in the search:  generator <- CE(search forward, soft masks) + alpha R(share of hard masks, target)
+                masks           <- the generator's, fixed once the search is over
+                adapters        <- CE(LoRA-aware forward, masks) + beta GL, or a proximal step instead of GL
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +17,25 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.papers.atp import decisions
-from paperworks.papers.atp.data import Examples, Sampler
-from paperworks.papers.atp.generator import DecisionGenerator
-from paperworks.papers.atp.losses import TaskLoss, mean_loss, ratio_loss, thresholds
+from paperworks.papers.atp.data import Examples
+from paperworks.papers.atp.losses import TaskLoss, summed_loss, thresholds
 from paperworks.papers.atp.report import Trajectory
+from paperworks.papers.atp.search import MaskSearch, finite
 from paperworks.papers.atp.settings import Search, TrainerArgs
 from paperworks.papers.atp.size import KeptSize
 from paperworks.runs import Cancelled, Progress, no_progress
-from paperworks.structure import KeepPlan, StraightThroughGumbel, masked, units_of
-from paperworks.structure.units import Key, base_of
-from paperworks.training import group_penalty, lora_group_norms, proximal_step
-from paperworks.training.checkpoints import load_trainable, read_checkpoint, trainable_state, write_checkpoint
+from paperworks.structure import KeepPlan, masked, units_of
+from paperworks.structure.units import base_of
+from paperworks.training import TrainResult, group_penalty, lora_group_norms, proximal_step, train
+from paperworks.training.checkpoints import read_checkpoint, write_checkpoint
+from paperworks.training.losses import Batch
 
 StepHook = Callable[[int, dict[str, float]], None]
 """``on_step(steps done, figures of the step)``."""
-PER_STEP = 16
-"""Seeds that one step may use."""
 
 
 class Fitting:
-    """One training of an adapted model with its generator.
+    """One training of an adapted model with its masks; the training loop asks it in front of every step.
 
     Parameters
     ----------
@@ -68,242 +64,140 @@ class Fitting:
         checkpoint_dir: Path | None = None,
         on_step: StepHook | None = None,
     ) -> None:
-        self.model, self.size, self.search, self.args = model, size, search, args
-        self.target, self.space, self.alpha, self.beta, self.sparsity = target, space, alpha, beta, sparsity
-        self.task, self.train_set, self.calibration, self.seed, self.on_step = task, train, calibration, seed, on_step
-        self.device = next(model.parameters()).device
-        dense = size.dense
-        self.share = max(dense.prunable - (dense.parameters - target), 1) / dense.prunable
+        self.model, self.size, self.args, self.target = model, size, args, target
+        self.beta, self.sparsity, self.task, self.train_set = beta, sparsity, task, train
+        self.folder, self.on_step = checkpoint_dir, on_step
         self.units = units_of(model, {kind for _, kind in size.units})
-        self.generator = DecisionGenerator(
-            {key: unit_set.n_units for key, unit_set in size.units.items()},
-            generation=search.generation or 1, head=search.head, smoothing=search.smoothing, seed=seed,
-        ).to(self.device)  # fmt: skip
-        self.gumbel = StraightThroughGumbel(search.temperature or 0.4, search.offset)
         self.adapters = [p for p in model.parameters() if p.requires_grad]
-        self.tuner = torch.optim.AdamW(self.adapters, lr=args.learning_rate, weight_decay=args.weight_decay)
-        self.searcher = torch.optim.AdamW(self.generator.parameters(), lr=search.learning_rate or 1e-3)
-        self.total = args.total(len(train))
-        self.control = args.control(self.total) if plan is None else range(0)
-        size_c = args.calibration_batch_size or args.batch_size
-        self.train_rows = Sampler(len(train), args.batch_size, seed)
-        self.calibration_rows = Sampler(len(calibration), size_c, seed + 1)
-        self.step, self.calm, self.seconds, self.searched = 0, 0, 0.0, 0
+        total = args.total(len(train))
+        control = args.control(total) if plan is None else range(0)
+        self.first = 0 if args.tune_while_searching else len(control)  # steps of the search that has to go before
+        device = str(next(model.parameters()).device)
+        self.settings = args.train_settings(total - self.first, seed, device)
+        self.optimizer = torch.optim.AdamW(self.adapters, lr=args.learning_rate, weight_decay=args.weight_decay)
+        dense = size.dense
+        self.search = MaskSearch(
+            model, size, search, control, share=max(dense.prunable - (dense.parameters - target), 1) / dense.prunable,
+            target=target, space=space, alpha=alpha, task=task, calibration=calibration,
+            batch_size=args.calibration_batch_size or args.batch_size, seed=seed, plan=plan,
+        )  # fmt: skip
         self.trajectory = Trajectory()
-        self.masks = {key: torch.ones(u.n_units) for key, u in size.units.items()}
-        self.plan = plan
-        if plan is not None:
-            self.masks |= plan.masks()
-        self.masks = {key: mask.to(self.device) for key, mask in self.masks.items()}
-        self.was_sampled_out = {key: torch.zeros(u.n_units, dtype=torch.bool) for key, u in size.units.items()}
-        self.was_decided_out = {key: mask.clone() for key, mask in self.was_sampled_out.items()}
-        self.file = None if checkpoint_dir is None else checkpoint_dir / "atp.pt"
+        self.live: decisions.Masks = {}
+        self.before = self.search.masks
+        self.figures: dict[str, float] = {}
+        self.result = TrainResult()
+        self.seconds = 0.0
 
     def run(self, progress: Progress = no_progress) -> None:
         """Train to the end; with a checkpoint, go on from it."""
-        self._resume()
-        started = time.monotonic() - self.seconds
-        if self.args.gradient_checkpointing:
-            base_of(self.model).gradient_checkpointing_enable({"use_reentrant": False})
-            base_of(self.model).enable_input_require_grads()
-        try:
-            for _ in progress(range(self.step, self.total), "tuning and pruning", self.total - self.step):
-                figures = self._one_step()
-                self.step += 1
-                self.seconds = time.monotonic() - started
-                if self.on_step is not None:
-                    self.on_step(self.step, figures)
-                if self.step % self.args.checkpoint_every == 0:
-                    self._checkpoint()
-        except Cancelled:
-            self._checkpoint()
-            raise
-        finally:
+        if self.first:
+            self._search_before(progress)
+        columns = {name: getattr(self.train_set, name) for name in ("input_ids", "attention_mask", "labels")}
+        with ExitStack() as stack:
+            self.live = stack.enter_context(masked(self.model, self.search.masks, base_only=True))
             if self.args.gradient_checkpointing:
-                base_of(self.model).gradient_checkpointing_disable()
-            self.model.eval()
-        if self.plan is None:
-            self._decide()
-        self._checkpoint()
+                base_of(self.model).gradient_checkpointing_enable({"use_reentrant": False})
+                base_of(self.model).enable_input_require_grads()
+                stack.callback(base_of(self.model).gradient_checkpointing_disable)
+            self.result = train(
+                self.model, columns, self.settings, loss=self._loss, checkpoint_dir=self.folder, progress=progress,
+                on_step=self._after_step, optimizer=self.optimizer, companion=self,
+            )  # fmt: skip
+        self.model.eval()
+        self.search.decide()
+        self.seconds += self.result.seconds
 
-    def _one_step(self) -> dict[str, float]:
-        before = self.masks
-        figures: dict[str, float] = {}
-        tuned = True
-        with self._randomness(0):
-            if self.plan is None and self.step in self.control:
-                figures |= self._search_step()
-                tuned = self.args.tune_while_searching
-            elif self.plan is None and self.step == self.control.stop:
-                self._decide()
-            if tuned:
-                figures["tuning_loss"] = self._tuning_step()
-        changed = sum(int((before[key] != self.masks[key]).sum()) for key in before)
-        figures["flips"] = changed / sum(len(mask) for mask in before.values())
-        figures["remaining"] = float(self.size.share(self.masks))
+    def _search_before(self, progress: Progress) -> None:
+        """The search on the untuned model (two-stage pruning with the same generator)."""
+        file = None if self.folder is None else self.folder / "search.pt"
+        started = time.monotonic()
+        if file is not None and file.exists():
+            self.load_state_dict(read_checkpoint(file))
+
+        def keep() -> None:
+            if file is not None:
+                write_checkpoint(file, self.state_dict())
+
+        try:
+            steps = range(self.search.searched, 0 if self.search.plan else self.first)
+            for step in progress(steps, "searching", len(steps)):
+                self.before = self.search.masks
+                self._note(self.search.advance(step))
+                if (step + 1) % self.args.checkpoint_every == 0:
+                    keep()
+                if step + 1 == self.search.control.stop:
+                    break
+        except Cancelled:
+            keep()
+            raise
+        self.search.decide()
+        keep()
+        self.seconds = time.monotonic() - started
+
+    # -- what the training loop calls ----------------------------------------------------------------------------
+
+    def before_step(self, step: int) -> None:
+        """The step's masks, where the hooks of the LoRA-aware forward look."""
+        self.before = self.search.masks
+        for key in self.live:
+            self.live[key] = torch.ones_like(self.live[key])  # the search has its own masks, on complete outputs
+        self.figures = self.search.advance(step)
+        self.live.update(self.search.masks)
+        self.dropped = decisions.dropped_units(self.search.masks)
+        self.step, self.penalty = step, 0.0
+
+    def _loss(self, wrapped: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        width = max(2, int(batch["attention_mask"].any(0).nonzero().max()) + 1)
+        total, number = summed_loss(self.task, wrapped, {name: part[:, :width] for name, part in batch.items()})
+        finite(total, "tuning", self.step)
+        if self.sparsity == "penalty" and self.beta:
+            penalty = self.beta * group_penalty(self.model, self.units, self.dropped)
+            self.penalty = float(penalty.detach())
+            total = total + penalty * number  # the loop divides by the number of targets: it is to count once
+        return total, number
+
+    def _after_step(self, done: int, value: float, rate: float) -> None:
+        if self.sparsity == "proximal":
+            taus = thresholds(self.dropped, rate, done / (self.settings.steps or done))
+            proximal_step(self.model, self.units, self.dropped, taus)
+        figures = {**self.figures, "tuning_loss": value - self.penalty}
+        self._note(figures)
+        if (done - 1) % self.args.record_every == 0:
+            self._record_norms(self.first + done - 1)
+        if self.on_step is not None:
+            self.on_step(self.first + done, figures)
+
+    def _note(self, figures: dict[str, float]) -> None:
+        masks = self.search.masks
+        changed = sum(int((self.before[key] != masks[key]).sum()) for key in masks)
+        figures["flips"] = changed / sum(len(mask) for mask in masks.values())
+        figures["remaining"] = float(self.size.share(masks))
         for name, value in figures.items():
             getattr(self.trajectory, name).append(value)
-        if self.step % self.args.record_every == 0:
-            self._record_norms()
-        return figures
-
-    def _search_step(self) -> dict[str, float]:
-        """Update the generator on a calibration batch, model frozen and in evaluation mode; then draw new masks."""
-        self.searched += 1
-        settled = self.search.settle and self.step >= self.control.stop - len(self.control) // 5
-        for group in self.searcher.param_groups:
-            group["lr"] = (self.search.learning_rate or 1e-3) * (0.2 if settled else 1.0)
-        self.model.eval()
-        self.generator.train()
-        batch = self.calibration.batch(self.calibration_rows.rows(self.step), self.device)
-        soft, hard = decisions.relaxed(self.gumbel, self.generator(), self._noise(1))
-        # v1 masks both gate and up, so that a soft value counts twice
-        twice = "ffn" if self.space == "layer_uniform" else ""
-        seen = {key: mask.square() if key[1] == twice else mask for key, mask in soft.items()}
-        with self._frozen(), masked(self.model, seen):
-            loss = self._finite(mean_loss(self.task, self.model, batch), "search")
-            ratio = ratio_loss(self.size.share(hard).clamp(min=1e-9), self.share)
-            (loss + self.alpha * ratio.to(loss)).backward()
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.search.clip_norm or 3.0)
-        self.searcher.step()
-        self.searcher.zero_grad(set_to_none=True)
-        self.generator.eval()
-        with torch.no_grad():
-            logits = self.generator()
-            sampled = decisions.at_least_one(decisions.relaxed(self.gumbel, logits, self._noise(2))[1], logits)
-        quiet = decisions.decided(self.gumbel, logits)
-        self.masks = sampled if self.search.masks == "sampled" else quiet
-        for key in self.masks:
-            self.was_sampled_out[key] |= sampled[key].cpu() == 0
-            self.was_decided_out[key] |= quiet[key].cpu() == 0
-        self.calm = self.calm + 1 if float(ratio.detach()) < self.search.stop_ratio else 0
-        if self.search.stop_after and self.calm >= self.search.stop_after:
-            self.control = range(self.control.start, self.step + 1)
-        return {"search_loss": float(loss.detach()), "ratio": float(ratio.detach())}
-
-    def _tuning_step(self) -> float:
-        """Update the adapters under the masks."""
-        rate = self.args.rate(self.step, self.total)
-        for group in self.tuner.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        batch = self.train_set.batch(self.train_rows.rows(self.step), self.device)
-        dropped = decisions.dropped_units(self.masks)
-        with masked(self.model, self.masks, base_only=True):
-            loss = self._finite(mean_loss(self.task, self.model, batch), "tuning")
-            whole = loss
-            if self.sparsity == "penalty" and self.beta:
-                whole = loss + self.beta * group_penalty(self.model, self.units, dropped)
-            whole.backward()
-        torch.nn.utils.clip_grad_norm_(self.adapters, self.args.clip_norm)
-        self.tuner.step()
-        self.tuner.zero_grad(set_to_none=True)
-        if self.sparsity == "proximal":
-            taus = thresholds(dropped, rate, (self.step + 1) / self.total)
-            proximal_step(self.model, self.units, dropped, taus)
-        return float(loss.detach())
-
-    def _decide(self) -> None:
-        """Fix the masks: the exact budget by the generator's logits, or the last ones that were drawn."""
-        if self.search.final == "exact":
-            self.generator.eval()
-            with torch.no_grad():
-                logits = self.generator()
-            self.plan = decisions.exact(self.model, self.size, logits, self.target)
-            self.masks = {key: mask.to(self.device) for key, mask in self.plan.masks().items()}
-        else:
-            self.plan = KeepPlan.from_masks(self.masks)
 
     @torch.no_grad()
-    def _record_norms(self) -> None:
+    def _record_norms(self, step: int) -> None:
         norms = {True: 0.0, False: 0.0}
         number = {True: 0, False: 0}
-        for key, mask in self.masks.items():
+        for key, mask in self.search.masks.items():
             found = lora_group_norms(self.model, self.units[key])
             for kept in (True, False):
                 part = found[(mask != 0) == kept]
                 norms[kept] += float(part.sum())
                 number[kept] += len(part)
-        self.trajectory.norm_steps.append(self.step)
+        self.trajectory.norm_steps.append(step)
         self.trajectory.kept_norm.append(norms[True] / max(number[True], 1))
         self.trajectory.dropped_norm.append(norms[False] / max(number[False], 1))
 
-    def _finite(self, loss: torch.Tensor, where: str) -> torch.Tensor:
-        if not math.isfinite(float(loss.detach())):
-            raise InputError(
-                "model", f"a {where} loss of {float(loss.detach())} at step {self.step + 1}",
-                "finite activations: check the weights and the learning rates",
-            )  # fmt: skip
-        return loss
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, generator and trajectory."""
+        penalty = f"{self.sparsity} {self.beta}"
+        return {"search": self.search.state_dict(), "trajectory": vars(self.trajectory), "penalty": penalty}
 
-    def _noise(self, use: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.step) * PER_STEP + use)
-
-    @contextmanager
-    def _randomness(self, use: int) -> Iterator[None]:
-        """Dropout draws from the global generator: seeded for the step, and put back behind it."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed((self.seed * 1_000_003 + self.step) * PER_STEP + use)
-            yield
-
-    @contextmanager
-    def _frozen(self) -> Iterator[None]:
-        for parameter in self.adapters:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in self.adapters:
-                parameter.requires_grad_(True)
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "target": self.target, "space": self.space, "seed": self.seed, "steps": self.total,
-            "examples": len(self.train_set), "sparsity": f"{self.sparsity} {self.alpha} {self.beta}",
-            "search": str(self.search), "batch_size": self.args.batch_size, "learning_rate": self.args.learning_rate,
-        }  # fmt: skip
-
-    def _checkpoint(self) -> None:
-        if self.file is None:
-            return
-        names = {key: f"{key[0]}/{key[1]}" for key in self.masks}
-
-        def plain(values: dict[Key, torch.Tensor]) -> dict[str, torch.Tensor]:
-            return {names[key]: value.cpu() for key, value in values.items()}
-
-        write_checkpoint(
-            self.file,
-            {
-                "identity": self._identity(), "step": self.step, "model": trainable_state(self.model),
-                "tuner": self.tuner.state_dict(), "generator": self.generator.state_dict(),
-                "searcher": self.searcher.state_dict(), "masks": plain(self.masks),
-                "sampled_out": plain(self.was_sampled_out), "decided_out": plain(self.was_decided_out),
-                "plan": None if self.plan is None else self.plan.to_json(), "trajectory": vars(self.trajectory),
-                "calm": self.calm, "seconds": self.seconds, "searched": self.searched,
-                "control": [self.control.start, self.control.stop],
-            },
-        )  # fmt: skip
-
-    def _resume(self) -> None:
-        if self.file is None or not self.file.exists():
-            return
-        saved, mine = read_checkpoint(self.file), self._identity()
-        for name, value in mine.items():
-            if saved["identity"].get(name) != value:
-                raise InputError(
-                    "checkpoint_dir", f"a training with {name} {saved['identity'].get(name)}", f"{name} {value}"
-                )
-        load_trainable(self.model, saved["model"], "checkpoint_dir")
-        self.tuner.load_state_dict(saved["tuner"])
-        self.generator.load_state_dict(saved["generator"])
-        self.searcher.load_state_dict(saved["searcher"])
-        for name, place in (("masks", self.masks), ("sampled_out", self.was_sampled_out),
-                            ("decided_out", self.was_decided_out)):  # fmt: skip
-            for key in place:
-                place[key] = saved[name][f"{key[0]}/{key[1]}"].to(place[key].device)
-        self.plan = None if saved["plan"] is None else KeepPlan.from_json(saved["plan"])
-        self.trajectory = Trajectory(**saved["trajectory"])
-        self.step, self.calm, self.searched = saved["step"], saved["calm"], saved["searched"]
-        self.seconds = saved["seconds"]
-        self.control = range(*saved["control"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises InputError for the state of another fit."""
+        mine = f"{self.sparsity} {self.beta}"
+        if state["penalty"] != mine:
+            raise InputError("checkpoint_dir", f"a training with the penalty {state['penalty']}", mine)
+        self.search.load_state_dict(state["search"])
+        self.trajectory = Trajectory(**state["trajectory"])

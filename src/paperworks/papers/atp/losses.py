@@ -10,7 +10,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.structure.units import Key
-from paperworks.training.losses import Batch
+from paperworks.training.losses import IGNORED, Batch, labels_of
 
 TaskLoss = Callable[[torch.nn.Module, Batch], Any]
 """``loss(model, batch)``: a mean loss (a scalar), the pair (sum over targets, their number), or an output with
@@ -43,13 +43,22 @@ def thresholds(dropped: Mapping[Key, torch.Tensor], rate: float, progress: float
     return {key: rate * n / whole * growth(progress) for key, n in zeros.items()}
 
 
-def mean_loss(task: TaskLoss, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """The mean loss of a batch, whatever form the task gives it in. Raises InputError for any other form."""
+def summed_loss(task: TaskLoss, model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss summed over the targets of a batch, and their number, whatever form the task gives it in.
+
+    A task that gives a mean is taken to give it over the batch's labels. Raises InputError for any other form.
+    """
     found = task(model, batch)
     found = getattr(found, "loss", found)
     if isinstance(found, tuple):
-        total, number = found
-        return total / number
+        return found
     if not isinstance(found, torch.Tensor) or found.numel() != 1:
         raise InputError("task_loss", type(found).__name__, "a scalar, (sum, number of targets), or an output's .loss")
-    return found.reshape(())
+    number = (labels_of(batch)[:, 1:] != IGNORED).sum()
+    return found.reshape(()) * number, number
+
+
+def mean_loss(task: TaskLoss, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """The mean loss of a batch, whatever form the task gives it in. Raises InputError for any other form."""
+    total, number = summed_loss(task, model, batch)
+    return total / number

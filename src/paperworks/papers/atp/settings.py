@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from paperworks.errors import InputError
 from paperworks.papers.atp.generator import Head, Smoothing
+from paperworks.training import TrainSettings
 
 Space = Literal["layer_uniform", "disp", "heads"]
 SPACES: dict[str, tuple[str, ...]] = {
@@ -87,7 +88,8 @@ class TrainerArgs:
     epochs : over the training set; ``steps`` (optimiser steps) take its place where they are given.
     control_start, control_steps : the search runs in steps [start, start + steps); None: the first half of all.
         ``ATP(control_epochs=)`` counts in epochs.
-    batch_size, calibration_batch_size : sequences in a step of the tuning and of the search (None: the same).
+    batch_size, accumulation, precision : of the tuning, see ``training.TrainSettings``.
+    calibration_batch_size : sequences in a step of the search (None: ``batch_size``).
     schedule : constant (as the paper's, in effect) or cosine.
     tune_while_searching : False is two-stage pruning with the same generator: the search sees the untuned model.
     record_every : steps between two records of group norms.
@@ -99,12 +101,14 @@ class TrainerArgs:
     control_start: int = 0
     control_steps: int | None = None
     batch_size: int = 4
+    accumulation: int = 1
     calibration_batch_size: int | None = None
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     schedule: Literal["constant", "cosine"] = "constant"
     tune_while_searching: bool = True
+    precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     record_every: int = 10
     checkpoint_every: int = 50
@@ -112,32 +116,37 @@ class TrainerArgs:
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "clip_norm"):
             _positive(name, getattr(self, name))
-        for name in ("batch_size", "record_every", "checkpoint_every"):
+        for name in ("batch_size", "accumulation", "record_every", "checkpoint_every"):
             _least(name, getattr(self, name), 1)
         for name in ("steps", "control_steps", "calibration_batch_size"):
             if getattr(self, name) is not None:
                 _least(name, getattr(self, name), 1)
         _least("control_start", self.control_start, 0)
         _choice("schedule", self.schedule, ("constant", "cosine"))
+        if self.control_start and not self.tune_while_searching:
+            raise InputError("control_start", self.control_start, "0, where the search comes before the tuning")
         if not self.weight_decay >= 0:
             raise InputError("weight_decay", self.weight_decay, "0 or more")
 
     def total(self, examples: int) -> int:
         """Optimiser steps of the whole training."""
-        return self.steps or max(1, math.ceil(self.epochs * examples / self.batch_size))
+        return self.steps or max(1, math.ceil(self.epochs * examples / (self.batch_size * self.accumulation)))
 
     def control(self, total: int) -> range:
         """Steps in which the masks are searched. Raises InputError if they are not inside the training."""
         length = self.control_steps or max(1, total // 2)
-        if self.control_start + length > total:
-            raise InputError("control_steps", f"{self.control_start} + {length}", f"at most {total}, the steps in all")
+        most = total if self.tune_while_searching else total - 1
+        if self.control_start + length > most:
+            raise InputError("control_steps", f"{self.control_start} + {length}", f"at most {most} of {total} steps")
         return range(self.control_start, self.control_start + length)
 
-    def rate(self, step: int, total: int) -> float:
-        """The adapters' learning rate in a step."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+    def train_settings(self, steps: int, seed: int, device: str) -> TrainSettings:
+        """The tuning's share of these options, for the training loop."""
+        return TrainSettings(
+            steps=steps, batch_size=self.batch_size, accumulation=self.accumulation, learning_rate=self.learning_rate,
+            clip_norm=self.clip_norm, schedule=self.schedule, checkpoint_every=self.checkpoint_every,
+            precision=self.precision, device=device, seed=seed,
+        )  # fmt: skip
 
 
 def _choice(name: str, found: object, options: tuple[object, ...]) -> None:

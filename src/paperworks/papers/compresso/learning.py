@@ -23,9 +23,6 @@ from paperworks.structure.units import Key
 from paperworks.training import TrainResult, TrainSettings, train
 from paperworks.training.losses import Batch
 
-COURSE = "course"
-"""The entry of the multipliers' parameter group that holds the course so far: it is in every checkpoint with them."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -116,38 +113,48 @@ def learn_masks(
     optimizer = _optimizer(adapters, gates, lagrangian, settings, mask_rate, penalty_factor, clip_norm)
     total = settings.total_steps(len(examples))
 
-    def begin(step: int) -> None:
-        """The constant rates of the next step, against a schedule that is not."""
-        if step < total:
-            for group in optimizer.param_groups[1:]:
-                group["lr_factor"] = group["own_rate"] / settings.rate(step, total)
+    course = _Course(learner, optimizer, settings, total, on_step)
 
     def loss(wrapped: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        learner.step = len(optimizer.param_groups[2][COURSE])
         response, count, term = wrapped(batch)
         # the loop divides by the number of targets: the Lagrangian is to count once
         return response + term.to(response) * count, count
 
-    def note(done: int, value: float, rate: float) -> None:
-        sparsity, response = learner.latest
-        before = Step(lagrangian.target(done - 1), sparsity, seen[0], seen[1], response)
-        optimizer.param_groups[2][COURSE].append(list(astuple(before)))
-        begin(done)
-        if on_step is not None:
-            on_step(done, before)
-
-    begin(0)
-    seen = [0.0, 0.0]  # the multipliers that the step was computed with
     with masked(model, gates.deterministic(), ffn_gate="gate_up") as live:
         learner.live = live
-        optimizer.register_step_pre_hook(lambda *_: _remember(seen, lagrangian))
         train(learner, examples, settings, loss=loss, checkpoint_dir=checkpoint_dir, progress=progress,  # type: ignore[arg-type]
-              on_step=note, optimizer=optimizer)  # fmt: skip
-    return [Step(*row) for row in optimizer.param_groups[2][COURSE]]
+              on_step=course.after_step, optimizer=optimizer, companion=course)  # fmt: skip
+    return course.steps
 
 
-def _remember(seen: list[float], lagrangian: Lagrangian) -> None:
-    seen[:] = [float(lagrangian.lambda_1.detach()), float(lagrangian.lambda_2.detach())]
+class _Course:
+    """What the steps were, and the rates of the gates and multipliers: constant, against a schedule that is not."""
+
+    def __init__(self, learner: MaskedLearner, optimizer: torch.optim.AdamW, settings: TrainSettings, total: int,
+                 on_step: Callable[[int, Step], None] | None) -> None:  # fmt: skip
+        self.learner, self.optimizer, self.settings, self.total = learner, optimizer, settings, total
+        self.on_step = on_step
+        self.steps: list[Step] = []
+
+    def before_step(self, step: int) -> None:
+        self.learner.step = step
+        lagrangian = self.learner.lagrangian
+        self.multipliers = float(lagrangian.lambda_1.detach()), float(lagrangian.lambda_2.detach())
+        for group in self.optimizer.param_groups[1:]:
+            group["lr_factor"] = group["own_rate"] / self.settings.rate(step, self.total)
+
+    def after_step(self, done: int, value: float, rate: float) -> None:
+        sparsity, response = self.learner.latest
+        before = Step(self.learner.lagrangian.target(done - 1), sparsity, *self.multipliers, response)
+        self.steps.append(before)
+        if self.on_step is not None:
+            self.on_step(done, before)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": [list(astuple(step)) for step in self.steps]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = [Step(*row) for row in state["steps"]]
 
 
 def _optimizer(
@@ -162,7 +169,7 @@ def _optimizer(
     groups: list[dict[str, Any]] = [
         {"params": adapters, "weight_decay": settings.weight_decay},
         {"params": list(gates.parameters()), "own_rate": mask_rate},
-        {"params": [lagrangian.lambda_1], "own_rate": mask_rate, "maximize": True, COURSE: []},
+        {"params": [lagrangian.lambda_1], "own_rate": mask_rate, "maximize": True},
         {"params": [lagrangian.lambda_2], "own_rate": mask_rate * penalty_factor, "maximize": True},
     ]
     optimizer = torch.optim.AdamW(groups, lr=mask_rate, betas=settings.betas, eps=settings.eps, weight_decay=0.0)
