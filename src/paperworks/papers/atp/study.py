@@ -20,7 +20,7 @@ from paperworks.runs import Finding
 from paperworks.structure import KeepPlan, exact_fill, magnitude_scores, masked, random_scores, solve_ratio, units_of
 from paperworks.structure.budgets import uniform_plan
 
-STEPS, SEEDS, LENGTH, BATCH, RATE = 80, (0, 1, 2), 64, 12, 2e-3
+STEPS, SEEDS, LENGTH, BATCH, RATE = 300, (0, 1, 2), 64, 12, 2e-3
 TITLE = f"{STEPS} updates of {BATCH} x {LENGTH} tokens on dictionary entries"
 
 
@@ -134,7 +134,7 @@ def exact_properties(run: runs.Run, fast: bool) -> list[Finding]:
 
 
 @runs.study(
-    claims=["one-stage-beats-two-stage", "retained-performance"], title=f"One stage against two, {TITLE}", minutes=8
+    claims=["one-stage-beats-two-stage", "retained-performance"], title=f"One stage against two, {TITLE}", minutes=25
 )
 def stages(run: runs.Run, fast: bool) -> list[Finding]:
     """40% of the prunable parameters removed: ATP, one-shot masks with LoRA, and the same generator before tuning."""
@@ -160,7 +160,7 @@ def stages(run: runs.Run, fast: bool) -> list[Finding]:
     ]  # fmt: skip
 
 
-@runs.study(claims=["ratio-control", "quality-against-sparsity"], title=f"Sizes, {TITLE}", minutes=3)
+@runs.study(claims=["ratio-control", "quality-against-sparsity"], title=f"Sizes, {TITLE}", minutes=8)
 def sizes(run: runs.Run, fast: bool) -> list[Finding]:
     """30 to 60% removed, one seed."""
     b = bench(run, fast)
@@ -182,7 +182,7 @@ def sizes(run: runs.Run, fast: bool) -> list[Finding]:
 
 
 @runs.study(
-    claims=["direct-removal", "reversible-decisions", "weight-stability"], title=f"Ablations, {TITLE}", minutes=3
+    claims=["direct-removal", "reversible-decisions", "weight-stability"], title=f"Ablations, {TITLE}", minutes=8
 )
 def ablations(run: runs.Run, fast: bool) -> list[Finding]:
     """40% removed, one seed: without the group penalty, and with the paper's other weights."""

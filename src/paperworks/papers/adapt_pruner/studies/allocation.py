@@ -103,8 +103,8 @@ def allocation(run: runs.Run, fast: bool) -> list[runs.Finding]:
             1.0,
             baseline=mean["one-shot"],
             baseline_name="uniform Taylor in one shot, mean perplexity",
-            detail=shown("adaptive, both", "one-shot") + ". Perplexity in place of commonsense accuracy; FLAP is not "
-            "here; SliceGPT is beside it in compare-methods",
+            detail=shown("adaptive, both", "one-shot") + ". Perplexity in place of commonsense accuracy; FLAP and "
+            "SliceGPT are beside it in compare-methods",
         )
     )
     return findings
