@@ -117,6 +117,14 @@ def test_run_open_compare(cli, tiny_paper: Path, tmp_path: Path) -> None:
     assert "nothing is overwritten" in cli("run", "tiny-paper", "--out", out, code=2)
     assert len(json.loads(cli("runs", "--json", "--paper", "tiny-paper"))) == 2
     assert "which is finished" in cli("resume", runs[0]["id"], code=2)
+    assert "ids of runs" in cli("remove", code=2)
+    assert f"would remove {runs[0]['id']}" in cli("remove", "last", "--dry-run")
+    assert len(json.loads(cli("runs", "--json"))) == 2
+    (removed,) = json.loads(cli("remove", "last", runs[0]["id"], "--json"))
+    assert removed["id"] == runs[0]["id"]
+    assert removed["bytes"] > 200_000
+    assert [r["id"] for r in json.loads(cli("runs", "--json"))] == [runs[1]["id"]]
+    assert (out / "count.txt").exists()
 
 
 def test_options_from_flags_and_file(cli, tiny_paper: Path, tmp_path: Path, home: Path) -> None:

@@ -73,6 +73,46 @@ def test_find(store: Store) -> None:
         store.find("nothing-like-it")
 
 
+def test_removed_runs_are_gone_with_their_checkpoints(store: Store) -> None:
+    kept, gone = (LocalEngine().execute(store, create(store)).id for _ in range(2))
+    failed = create(store, mode="fail")
+    with pytest.raises(RuntimeError):
+        LocalEngine().execute(store, failed)
+    state = store.state(failed)
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "weights").write_bytes(b"x" * 5000)
+    assert store.size(failed) > 5000
+    assert store.remove(failed) > 5000
+    assert store.remove(gone) > 200_000  # the file that the recipe makes
+    assert [r.id for r in store.records()] == [kept]
+    assert not state.exists()
+    assert {p.name for folder in (store.runs, store.working, store.states) for p in folder.iterdir()} == {kept}
+    with pytest.raises(InputError, match="expected the id of a run"):
+        store.find(gone)
+
+
+def test_a_run_that_is_executed_is_not_removed(store: Store) -> None:
+    run_id = create(store)
+    with store.claim(run_id), pytest.raises(RunBusy):
+        store.remove(run_id)
+    assert store.find(run_id).status == "waiting"
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next_listing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = create(store, mode="fail")
+    with pytest.raises(RuntimeError):
+        LocalEngine().execute(store, run_id)
+    store.state(run_id).mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(store, "_sweep", lambda: None)  # killed behind the rename
+    store.remove(run_id)
+    assert store.state(run_id).exists()
+    monkeypatch.undo()
+    assert store.records() == []
+    assert not any(p for folder in (store.working, store.states) for p in folder.iterdir())
+
+
 def test_a_failure_is_kept_and_can_be_resumed(store: Store) -> None:
     run_id = create(store, mode="fail")
     with pytest.raises(RuntimeError, match="it broke"):

@@ -34,6 +34,7 @@ def build_app(arguments: list[str]) -> App:
         ("open", open_run),
         ("resume", resume),
         ("compare", compare),
+        ("remove", remove),
         ("reproduce", reproduce),
         ("new", new),
     ):
@@ -189,6 +190,30 @@ def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json
         raise InputError("run", f"{record.id}, which is finished", "a run that was cancelled, failed or interrupted")
     saved = store.about(record.folder).get("out")
     _execute(store, record.id, LocalEngine(), out or (Path(saved) if saved else None), quiet, json)
+
+
+def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:
+    """Remove runs for good: their reports, files and checkpoints. What '--out' was given stays.
+
+    Parameters
+    ----------
+    runs
+        ids of runs, their beginnings or ends, or 'last'
+    dry_run
+        only show what would be removed
+    """
+    from paperworks.runs.store import Store
+
+    if not runs:
+        raise InputError("runs", "nothing", "ids of runs; see 'paperworks runs'")
+    store = Store()
+    chosen = {record.id: record for record in map(store.find, runs)}
+    act = store.size if dry_run else store.remove
+    removed = [{**record.to_dict(), "bytes": act(run_id)} for run_id, record in chosen.items()]
+    if json:
+        print(jsonlib.dumps(removed, indent=1))
+    else:
+        show.print_removed(removed, dry_run)
 
 
 def reproduce(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paperworks.catalog import Paper
 from paperworks.errors import InputError
-from paperworks.runs.render import format_cell, format_seconds, terminal_table, to_terminal
+from paperworks.runs.render import format_bytes, format_cell, format_seconds, terminal_table, to_terminal
 from paperworks.runs.report import Report, Table
 
 if TYPE_CHECKING:
@@ -141,6 +141,12 @@ def print_runs(records: Sequence[RunRecord]) -> None:
             Table("", ["run", "status", "started (UTC)", "time", "result"], rows, "" if rows else "No runs yet.")
         )
     )
+
+
+def print_removed(removed: Sequence[dict[str, Any]], dry_run: bool) -> None:
+    """Runs that are gone, or would be, and the room that they took."""
+    for run in removed:
+        print(f"{'would remove' if dry_run else 'removed'} {run['id']} ({format_bytes(run['bytes'])})")
 
 
 def compare_runs(first: RunRecord, second: RunRecord) -> dict[str, Any]:

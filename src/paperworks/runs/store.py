@@ -29,6 +29,7 @@ from paperworks.runs.config import Config
 from paperworks.runs.files import new_folder, require_free, write_text
 from paperworks.runs.report import Report
 
+_REMOVED = ".removed-"
 Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed"]
 
 
@@ -151,6 +152,26 @@ class Store:
             folder / "error.json", json.dumps({"status": status, "message": message, "detail": detail}, indent=1)
         )
 
+    def remove(self, run_id: str) -> int:
+        """Remove a run, finished or not, with its checkpoints; returns how many bytes that frees.
+
+        It is gone in one step: a kill leaves the whole run, or a rest that the next listing clears away. Raises RunBusy
+        while a process executes it.
+        """
+        size = self.size(run_id)
+        if (self.working / run_id).is_dir():
+            with self.claim(run_id) as folder:
+                os.rename(folder, self.working / f"{_REMOVED}{run_id}")
+        else:
+            os.rename(self.runs / run_id, self.runs / f"{_REMOVED}{run_id}")
+        self._sweep()
+        return size
+
+    def size(self, run_id: str) -> int:
+        """Bytes that a run takes, checkpoints included."""
+        places = (folder / run_id for folder in (self.runs, self.working, self.states))
+        return sum(path.lstat().st_size for place in places for path in place.rglob("*") if not path.is_dir())
+
     def request_cancel(self, run_id: str) -> None:
         """Ask the process that executes a run, whichever it is, to stop at its next check."""
         (self.working / run_id / "cancel").touch()
@@ -227,10 +248,13 @@ class Store:
         return known + missing
 
     def _sweep(self) -> None:
-        """Remove the checkpoints of finished runs, which a kill between the two steps of ``finish`` leaves behind."""
+        """Remove what a kill between two steps leaves behind: checkpoints of finished runs, rests of removed ones."""
         for run_id in self._ids(self.states):
-            if (self.runs / run_id).is_dir():
+            if (self.working / f"{_REMOVED}{run_id}").is_dir() or (self.runs / run_id).is_dir():
                 shutil.rmtree(self.state(run_id), ignore_errors=True)
+        for folder in (self.working, self.runs):
+            for rest in folder.glob(f"{_REMOVED}*"):
+                shutil.rmtree(rest, ignore_errors=True)
 
     def _unfinished_records(self) -> list[RunRecord]:
         records = []
