@@ -2,8 +2,8 @@
 
     python benchmarks/compare_methods.py [--seeds 3] [--train-steps 60] [--recovery-steps 20] [--out docs/benchmarks]
 
-Runs ``paperworks compare-methods`` twice and writes ``compare-methods.md`` into ``--out``. Killed, it goes on where it
-was when it is started again with the same options.
+Runs ``paperworks compare-methods`` twice and writes ``compare-methods-tables.md`` and its plots into ``--out``. Killed,
+it goes on where it was when it is started again with the same options.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         f"--recovery-steps {given.recovery_steps}"
     )
     parts = [
-        "# Pruning methods at the same budget",
+        "# Pruning methods at the same budget: all figures",
         "",
         f"`{command}`: the bundled model (5.7 million parameters).",
         "",
@@ -77,9 +77,13 @@ def main() -> None:
             )
         )
         parts += [f"## {target.removesuffix('p')} of the prunable parameters", "", f"{report.headline}.", ""]
+        for figure in report.figures:
+            name = f"compare-methods-{target}.svg"
+            write_text(given.out / name, figure.to_svg())
+            parts += [f"![{figure.title}]({name})", ""]
         parts += [markdown(table) for table in report.tables]
         parts += ["".join(f"- {note}\n" for note in report.notes)]
-        write_text(given.out / "compare-methods.md", "\n".join(parts))
+        write_text(given.out / "compare-methods-tables.md", "\n".join(parts))
     print("\n".join(parts))
 
 

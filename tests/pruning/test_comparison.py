@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from paperworks.comparison import child, methods
-from paperworks.comparison.recipe import Config, _Comparison, run, summarise
+from paperworks.comparison.recipe import Config, _Comparison, method_notes, run, summarise
 from paperworks.errors import InputError
 from paperworks.language import bundled_text, load_model
 from paperworks.runs import Run
@@ -76,6 +76,13 @@ def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: d
     # What is finished is not done again: a task that would fail now is never started.
     again = run(config.model_copy(update={"model": checkpoint}), Run(tmp_path / "run", resumed=True))
     assert again.tables[0].rows == quality.rows
+
+
+def test_what_methods_say_of_all_seeds_is_said_once() -> None:
+    notes = {0: ["no head", "odd"], 1: ["no head", "odd"], 2: ["no head"]}
+    rows = [{"method": "a", "seed": seed, "notes": said} for seed, said in notes.items()]
+    rows += [{"method": "b", "seed": seed} for seed in notes] + [{"method": "c", "seed": 1, "notes": ["late"]}]
+    assert method_notes(rows) == ["a: no head", "a, seeds 0, 1: odd", "c: late"]
 
 
 @pytest.mark.usefixtures("at_once")

@@ -228,9 +228,21 @@ class _Comparison:
             f"The budget is {self.target:,} of {dense.parameters:,} parameters; {dense.prunable:,} of them are inside "
             f"the layers, of which {1 - (dense.parameters - self.target) / dense.prunable:.1%} may stay."
         ]
-        for row in rows:
-            notes += [f"{row['method']}, seed {row['seed']}: {note}" for note in row.get("notes", [])]
-        return list(dict.fromkeys(notes))
+        return notes + method_notes(rows)
+
+
+def method_notes(rows: list[Row]) -> list[str]:
+    """What the methods say of their fits: once, with the seeds where it is not true of all of them."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for note in dict.fromkeys(row.get("notes", [])):
+            said.setdefault((row["method"], note), []).append(str(row["seed"]))
+    found = []
+    for (method, note), seeds in said.items():
+        of_all = len(seeds) == sum(row["method"] == method for row in rows)
+        which = "" if of_all else f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+        found.append(f"{method}{which}: {note}")
+    return found
 
 
 def summarise(method: str, rows: list[Row]) -> dict[str, Any]:
