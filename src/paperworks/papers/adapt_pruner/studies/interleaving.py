@@ -18,7 +18,7 @@ from paperworks.papers.adapt_pruner.studies.bench import Bench
 from paperworks.runs import Finding
 from paperworks.training import train
 
-STEPS = 400
+STEPS = 160
 STAGES = 8
 SHARE = 0.5
 BATCH = 8
@@ -29,7 +29,7 @@ SCRATCH_RATES = (1e-3, 3e-3)
 @runs.study(
     claims=["interleaving-beats-one-shot"],
     title=f"The bundled model at half of its layers: {STAGES} stages, {STEPS} steps of 8 x 64 tokens, 3 seeds",
-    minutes=20,
+    minutes=15,
 )
 def interleaving(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """The same stream of data, schedule and number of steps for all; 16 calibration sequences per pruning step."""
@@ -68,7 +68,7 @@ def interleaving(run: runs.Run, fast: bool) -> list[runs.Finding]:
 @runs.study(
     claims=["fewer-tokens-than-pretraining"],
     title=f"The bundled model at half of its layers beside a new model of the same shape, {STEPS} x 512 tokens",
-    minutes=7,
+    minutes=4,
 )
 def pretraining(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """One seed; the new model has the better of two rates for itself."""
