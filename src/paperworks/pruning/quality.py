@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from paperworks.errors import InputError
 from paperworks.language import load_model, measure_speed, perplexity, token_windows
 from paperworks.language.choice import Question, choice_accuracy
 from paperworks.language.models import check_model_folder
+from paperworks.language.speed import Speed
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import Cost, Family, count, spec_for
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
@@ -136,10 +138,10 @@ def measured(
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> Figures:
-    """Everything that a table of before and after shows, of a live model (with its tokenizer) or a folder (float32).
+    """What a table of before and after shows but for speed, of a live model (with its tokenizer) or a folder (float32).
 
-    Counts are at a context of ``length`` tokens; perplexity is over the first ``sequences`` held-out windows; speed is
-    that of a batch of 8. ``weights on disk, bytes`` is there for folders.
+    Counts are at a context of ``length`` tokens; perplexity is over the first ``sequences`` held-out windows.
+    ``weights on disk, bytes`` is there for folders.
     """
     folder = model if isinstance(model, Path) else None
     live: Any = model
@@ -148,10 +150,6 @@ def measured(
     if tokenizer is None:
         raise InputError("tokenizer", "none", "the tokenizer of the live model")
     size = size_of(live, length)
-    speed = measure_speed(
-        live, batch_size=8, prompt=max(1, min(128, length // 2)), new_tokens=max(1, min(16, length // 2)),
-        repetitions=3, progress=progress,
-    )  # fmt: skip
     found: Figures = {
         "parameters": float(size.parameters),
         "of them in the layers' matrices": float(size.prunable),
@@ -162,9 +160,37 @@ def measured(
         found["weights on disk, bytes"] = float(weights_bytes(folder))
     windows = token_windows(tokenizer, list(texts), length)[:sequences]
     found |= quality_of(live, windows, questions, batch_size=batch_size, progress=progress)
-    found |= {
-        "prefill tokens/s": speed.prefill_tokens_per_second,
-        "decode tokens/s": speed.decode_tokens_per_second,
-        "decode latency per token, seconds": speed.seconds_per_token,
-    }
     return found
+
+
+def speeds_in_turn(
+    folders: Mapping[str, Path],
+    *,
+    length: int,
+    dtype: str = "float32",
+    device: str = "auto",
+    rounds: int = 3,
+    progress: Progress = no_progress,
+) -> dict[str, Figures]:
+    """Reading and writing speed of checkpoints for a batch of 8, by the names given; medians over the rounds.
+
+    In each round every checkpoint is loaded and measured once: what else the machine does falls on all of them, and one
+    is in memory at a time.
+    """
+    found: dict[str, list[Speed]] = {name: [] for name in folders}
+    turns = [name for _ in range(rounds) for name in folders]
+    for name in progress(turns, "measuring speed in turn", len(turns)):
+        model, _ = load_model(folders[name], dtype, device)
+        found[name].append(measure_speed(
+            model, batch_size=8, prompt=max(1, min(128, length // 2)), new_tokens=max(1, min(16, length // 2)),
+            repetitions=1,
+        ))  # fmt: skip
+        del model
+    return {
+        name: {
+            "prefill tokens/s": median(s.prefill_tokens_per_second for s in own),
+            "decode tokens/s": median(s.decode_tokens_per_second for s in own),
+            "decode latency per token, seconds": median(s.seconds_per_token for s in own),
+        }
+        for name, own in found.items()
+    }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, load_model, resolve_dtype
-from paperworks.pruning.quality import check_length
+from paperworks.pruning.quality import Figures, check_length, speeds_in_turn
 from paperworks.pruning.target import resolved
 from paperworks.runs import Run
 from paperworks.runs.files import write_text
@@ -55,10 +55,21 @@ def saved_dtype(folder: Path, wanted: str) -> torch.dtype:
     return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
 
 
-def measured_once(run: Run, stage: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def measured_once(
+    run: Run, stage: str, measure: Callable[[], dict[str, Any]], text: str | None = None
+) -> dict[str, Any]:
     """Figures of the model of a stage (``dense``, ``pruned``), measured unless an earlier attempt of the run has."""
     kept = run.state / f"{stage}.json"
     if not kept.exists():
-        run.step(f"measuring the {stage} model")
+        run.step(text or f"measuring the {stage} model")
         write_text(kept, json.dumps(measure()))
     return dict(json.loads(kept.read_text(encoding="utf-8")))
+
+
+def with_speeds(
+    run: Run, figures: Mapping[str, Figures], folders: Mapping[str, Path], **options: Any
+) -> dict[str, Figures]:
+    """The figures of several models with their speeds, which are measured in turn (``speeds_in_turn``), and once."""
+    speeds = measured_once(run, "speed", lambda: speeds_in_turn(folders, progress=run.progress, **options),
+                           "measuring speed in turn")  # fmt: skip
+    return {name: {**found, **speeds[name]} for name, found in figures.items()}

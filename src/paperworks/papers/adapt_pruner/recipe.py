@@ -18,7 +18,7 @@ from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
 from paperworks.pruning import Target
 from paperworks.pruning.quality import Figures, measured
-from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.pruning.tables import before_and_after, kept_widths_figure
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import count, save_model, uniform_export
@@ -102,8 +102,10 @@ class _Pruning:
         if not self.final.exists():
             self._prune()
         saved = json.loads((self.final / REPORT_FILE).read_text(encoding="utf-8"))
-        dense, pruned = self._once("dense", self.folder), self._once("pruned", self.final)
-        return self._write_up(saved, dense, pruned)
+        folders = {"dense": self.folder, "pruned": self.final}
+        found = {name: self._once(name, folder) for name, folder in folders.items()}
+        found = with_speeds(self.run, found, folders, length=self.config.train_length, device=self.config.device)
+        return self._write_up(saved, found["dense"], found["pruned"])
 
     def _once(self, stage: str, folder: Path) -> Figures:
         """Figures of a model, measured unless an earlier attempt has."""
@@ -190,7 +192,7 @@ class _Pruning:
         ]
         drawn = [figures.trajectory(reports)] if any(s.sparsity for r in reports for s in r.steps) else []
         last = reports[-1].steps[-1]
-        words = "Token perplexity on held-out text; speed for a batch of 8 on this machine."
+        words = "Token perplexity on held-out text; speed for a batch of 8 on this machine, in turn."
         tables = [before_and_after(["dense", "pruned"], rows, words)]
         if len(last.ffn) == len(reports[0].ffn):
             kept = {"key-value groups": last.kv_groups, "feed-forward channels": last.ffn}

@@ -18,7 +18,7 @@ from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import Search, Space, TrainerArgs, search_rate
 from paperworks.pruning import kept_widths_figure, measured
 from paperworks.pruning.quality import Figures
-from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
 
@@ -128,8 +128,10 @@ class _OneStage:
         if not final.exists():
             self._prune(final)
         pruned = measured_once(self.run, "pruned", lambda: self._figures(final))
+        both = with_speeds(self.run, {"dense": dense, "pruned": pruned}, {"dense": self.folder, "pruned": final},
+                           length=c.length, device=c.device)  # fmt: skip
         found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
-        return self._write_up(found, dense, pruned, whole)
+        return self._write_up(found, both["dense"], both["pruned"], whole)
 
     def _figures(self, folder: Path) -> Figures:
         c = self.config
@@ -190,7 +192,7 @@ class _OneStage:
             [
                 runs.Table("Before and after", ["", "dense", "pruned", "ratio"], rows,
                            "Perplexity of all held-out tokens of the domain (token_ppl); the dense model is not tuned. "
-                           "Speed for a batch of 8 on this machine."),
+                           "Speed for a batch of 8 on this machine, in turn."),
                 runs.Table("Direct removal", ["", "figure"], direct, "Losses on calibration examples, in nats."),
                 runs.Table("Kept units by layer", ["layer", *found.widths], widths),
                 runs.Table("What it took", ["", "figure"], cost),

@@ -21,7 +21,7 @@ from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids
 from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.pruning import before_and_after, kept_widths_figure, measured, weights_bytes
-from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder
+from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
 
@@ -135,6 +135,11 @@ class _Pruning:
         pruned = measured_once(
             self.run, "pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final)
         )
+        figures = with_speeds(
+            self.run, {"dense": dense["figures"], "pruned": pruned["figures"]},
+            {"dense": self.folder, "pruned": final}, length=min(128, self.config.length), device=self.config.device,
+        )  # fmt: skip
+        dense["figures"], pruned["figures"] = figures["dense"], figures["pruned"]
         data = json.loads((final / REPORT_FILE).read_text(encoding="utf-8"))
         return self._write_up(CompressoReport.from_dict(data), dense, pruned)
 
@@ -199,7 +204,7 @@ class _Pruning:
         tables = [
             before_and_after(
                 ["dense", "pruned"], rows,
-                "Speed for a batch of 8 on this machine; responses behind the prompt of the training.",
+                "Speed for a batch of 8 on this machine, in turn; responses behind the prompt of the training.",
             ),
             _constraint_table(report),
             runs.Table(

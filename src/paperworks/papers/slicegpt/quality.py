@@ -14,7 +14,6 @@ from paperworks.errors import InputError
 from paperworks.language import (
     Calibration,
     load_model,
-    measure_speed,
     perplexity,
     resolve_device,
     resolve_dtype,
@@ -97,16 +96,10 @@ def decoder_quality(
     device: str,
     progress: Progress = no_progress,
 ) -> dict[str, float]:
-    """Token perplexity on held-out windows, and tokens a second when reading and when writing (batch of 8)."""
+    """Token perplexity on held-out windows."""
     model, tokenizer = load_model(folder, dtype, device)
     windows = token_windows(tokenizer, texts, length)[:sequences]
-    prompt = max(1, min(128, length // 2))
-    speed = measure_speed(
-        model, batch_size=8, prompt=prompt, new_tokens=min(16, length // 2), repetitions=3, progress=progress
-    )
     return {
         "perplexity": perplexity(model, windows, batch_size=batch_size, progress=progress),
         "held-out tokens": float(windows.numel()),
-        "prefill tokens/s": speed.prefill_tokens_per_second,
-        "decode tokens/s": speed.decode_tokens_per_second,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.report import Cut, SliceReport
 from paperworks.pruning.quality import check_length, load_tokenizer, lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
+from paperworks.pruning.source import measured_once, with_speeds
 from paperworks.pruning.tables import before_and_after
 from paperworks.runs.files import write_text
 from paperworks.structure import cost_of, save_model
@@ -110,23 +111,21 @@ class _Slicing:
     def report(self) -> runs.Report:
         if self.config.dry_run:
             return self._dry_run()
-        dense = self._once("dense", lambda: self._quality(self.folder, "dense"))
+        dense = measured_once(self.run, "dense", lambda: self._quality(self.folder, "dense"))
         final = self.run.files / "model"
         sliced = self.run.state / "sliced" if self.config.recovery_steps else final
         report = self._slice(sliced)
-        stages = {"dense": dense, "sliced": self._once("sliced", lambda: self._quality(sliced, "sliced"))}
+        folders = {"dense": self.folder, "sliced": sliced}
+        stages = {"dense": dense, "sliced": measured_once(self.run, "sliced", lambda: self._quality(sliced, "sliced"))}
         if self.config.recovery_steps:
             if not final.exists():
                 self._recover(sliced, final)
-            stages["recovered"] = self._once("recovered", lambda: self._quality(final, "recovered"))
+            folders["recovered"] = final
+            stages["recovered"] = measured_once(self.run, "recovered", lambda: self._quality(final, "recovered"))
+        if not self.encoder:
+            c = self.config
+            stages = with_speeds(self.run, stages, folders, length=c.length, dtype=c.evaluation_dtype, device=c.device)
         return self._write_up(report, stages, final)
-
-    def _once(self, name: str, measure: Callable[[], Figures]) -> Figures:
-        """Figures of a stage, measured unless an earlier attempt has."""
-        kept = self.run.state / f"{name}.json"
-        if not kept.exists():
-            write_text(kept, json.dumps(measure()))
-        return json.loads(kept.read_text(encoding="utf-8"))
 
     def _calibration(self) -> Calibration:
         c = self.config
@@ -162,7 +161,6 @@ class _Slicing:
         return report
 
     def _quality(self, folder: Path, stage: str) -> Figures:
-        self.run.step(f"measuring the {stage} model")
         c = self.config
         if not self.encoder:
             return quality.decoder_quality(
@@ -230,7 +228,7 @@ class _Slicing:
             ],
             f"The least energy is kept at: {low.name}.",
         )
-        note = "Perplexity over all held-out tokens (token_ppl); speed for a batch of 8 on this machine."
+        note = "Perplexity over all held-out tokens (token_ppl); speed for a batch of 8 on this machine, in turn."
         if self.encoder:
             note = "Mean-pooled embeddings of held-out passages; spearman: rank correlation of their similarities."
         return runs.Report(
