@@ -1,16 +1,12 @@
-"""The bundled encoder against the general implementation of the same model; many readers' queries."""
+"""The bundled encoder against the general implementation of the same model."""
 
 from __future__ import annotations
-
-import threading
-import time
 
 import numpy as np
 import pytest
 
 from paperworks.embedding import eight_bit, sentence_encoder
 from paperworks.embedding import text as text_module
-from paperworks.embedding.queries import QueryEncoder
 from paperworks.embedding.text import LONGEST, SentenceEncoder, _batches
 
 TEXTS = [
@@ -83,89 +79,3 @@ def test_batches_hold_every_text_once() -> None:
     batches = list(_batches(lengths))
     assert sorted(i for b in batches for i in b) == list(range(500))
     assert all(len(b) * max(lengths[i] for i in b) <= text_module.BATCH_TOKENS for b in batches)
-
-
-class Counting:
-    """Each text's length and first letter; slow enough for queries to pile up."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.running = self.most = 0
-        self.lock = threading.Lock()
-
-    def __call__(self, texts) -> np.ndarray:
-        with self.lock:
-            self.batches.append(list(texts))
-            self.running += 1
-            self.most = max(self.most, self.running)
-        time.sleep(0.01)
-        with self.lock:
-            self.running -= 1
-        if "bad" in texts:
-            raise RuntimeError("cannot encode")
-        return np.array([[len(t), ord(t[0])] for t in texts], np.float32)
-
-
-def in_threads(function, arguments) -> list:
-    results: list = [None] * len(arguments)
-
-    def call(number: int) -> None:
-        try:
-            results[number] = function(arguments[number])
-        except Exception as error:
-            results[number] = error
-
-    threads = [threading.Thread(target=call, args=(i,)) for i in range(len(arguments))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return results
-
-
-def test_concurrent_queries_share_batches() -> None:
-    encode = Counting()
-    queries = QueryEncoder(encode, largest=8, batches=2)
-    asked = [f"{chr(97 + i % 20)}{i % 20}" for i in range(60)]
-    found = in_threads(queries, asked)
-    for query, vector in zip(asked, found, strict=True):
-        np.testing.assert_array_equal(vector, [len(query), ord(query[0])])
-    encoded = [q for b in encode.batches for q in b]
-    assert sorted(encoded) == sorted(set(asked))  # each once
-    assert max(map(len, encode.batches)) <= 8
-    assert encode.most <= 2
-    assert len(encode.batches) < 20
-
-
-def test_a_batch_grows_while_its_turn_is_waited_for() -> None:
-    encode = Counting()
-    busy = threading.Lock()
-    queries = QueryEncoder(encode, batches=1, turn=lambda: busy)
-    busy.acquire()
-    threads = [threading.Thread(target=queries, args=(f"{c} query",)) for c in "abcdefgh"]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    while len(queries._waiting) < 8 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert not encode.batches
-    busy.release()
-    for thread in threads:
-        thread.join(20)
-    assert [len(batch) for batch in encode.batches] == [8]
-
-
-def test_a_failure_reaches_all_who_waited_and_no_others() -> None:
-    encode = Counting()
-    queries = QueryEncoder(encode, largest=1)
-    found = in_threads(queries, ["bad", "good", "bad", "fine"])
-    assert [isinstance(f, RuntimeError) for f in found] == [True, False, True, False]
-    assert queries("good")[0] == 4
-
-
-def test_only_recent_queries_are_remembered() -> None:
-    encode = Counting()
-    queries = QueryEncoder(encode, remembered=2)
-    for query in ("a", "b", "a", "c", "a", "b"):
-        queries(query)
-    assert [b[0] for b in encode.batches] == ["a", "b", "c", "b"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperworks.embedding import vectors as vectors_module
-from paperworks.embedding.postings import Postings, inverse_frequency
+from paperworks.embedding.postings import K1, B, Postings, inverse_frequency
 from paperworks.embedding.vectors import VectorIndex
 
 WORDS = st.sampled_from(["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"])
@@ -68,6 +68,33 @@ def test_only_allowed_rows(documents, query, random) -> None:
     expected = [(i, s) for i, s in zip(every.tolist(), scores.tolist(), strict=True) if i in kept]
     found = index.top(idf, 100, allowed)
     assert [(i, s) for i, s in zip(found[0].tolist(), found[1].tolist(), strict=True)] == expected
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from([1, 5, 60]), st.sampled_from([0.0, 0.5, 0.97]))
+def test_frequent_words_are_read_only_where_they_can_matter(seed: int, limit: int, hidden: float) -> None:
+    """Against the sum over all postings, on documents whose words are as unevenly frequent as in a language."""
+    rng = np.random.default_rng(seed)
+    chance = 0.9 / (1 + np.arange(30)) ** rng.uniform(0.2, 1.5)
+    has = rng.random((2_000, 30)) < chance
+    has[:, 29] = True
+    numbers, documents = np.nonzero(has.T)
+    weights = rng.integers(1, 6, len(numbers)).astype(float)
+    index = Postings.build((f"t{n}", int(d), w) for n, d, w in zip(numbers, documents, weights, strict=True))
+    norm = K1 * (1 - B + B * has.sum(1) / has.sum(1).mean())
+    counts = np.zeros(has.shape)
+    counts[documents, numbers] = weights
+    allowed = rng.random(2_000) >= hidden
+    for _ in range(5):
+        query = rng.choice(30, rng.integers(1, 8), replace=False)
+        idf = {f"t{n}": inverse_frequency(2_000, index.frequency(f"t{n}")) for n in query}
+        parts = counts * (K1 + 1) / (counts + norm[:, None])
+        scores = sum(parts[:, n] * idf[f"t{n}"] for n in query) * allowed
+        best = np.sort(scores[scores > 0])[::-1][:limit]
+        ids, found = index.top(idf, limit, allowed)
+        np.testing.assert_allclose(found, best, rtol=1e-4)
+        np.testing.assert_allclose(scores[ids], best, rtol=1e-4)
+        assert len(set(ids.tolist())) == len(ids)
 
 
 def test_equal_scores_are_in_order_and_files_keep_all(tmp_path: Path) -> None:

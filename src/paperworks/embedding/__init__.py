@@ -2,7 +2,6 @@
 
 text.py      the bundled sentence encoder
 eight_bit.py products for queries that need not be exact
-queries.py   encoding the queries of many readers at once
 search.py    hybrid search over a list of texts, and rank fusion
 postings.py  BM25 over an inverted index in memory
 vectors.py   nearest vectors

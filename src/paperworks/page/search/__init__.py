@@ -1,6 +1,8 @@
 """Search over the entries by words and by meaning, on SQLite or PostgreSQL behind one interface.
 
 index.py      the interface: refresh, search, similar, vectors
+ranking.py    from a question to its hits
+together.py   what many ask at the same time is answered together
 text.py       what is searched of an entry, words of a query, highlighted matches
 sqlite.py     words on SQLite: FTS5, ranked by BM25
 postgres.py   words (tsvector) and vectors (pgvector) on PostgreSQL

@@ -1,9 +1,8 @@
-"""Locks: for what many read and one changes, and for what few should do at a time."""
+"""A lock for what many read and one changes."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,34 +44,3 @@ class ReadersAndWriter:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
-
-
-class Turns:
-    """At most ``at_once`` threads at a time, in the order in which they came."""
-
-    def __init__(self, at_once: int) -> None:
-        self._lock = threading.Lock()
-        self._free = at_once
-        self._waiting: deque[threading.Lock] = deque()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn, and have it during the block."""
-        called: threading.Lock | None = None
-        with self._lock:
-            if self._free:
-                self._free -= 1
-            else:
-                called = threading.Lock()
-                called.acquire()
-                self._waiting.append(called)
-        if called is not None:
-            called.acquire()
-        try:
-            yield
-        finally:
-            with self._lock:
-                if self._waiting:
-                    self._waiting.popleft().release()
-                else:
-                    self._free += 1

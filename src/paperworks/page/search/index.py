@@ -13,37 +13,28 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from paperworks.embedding import reciprocal_rank_fusion, sentence_encoder
-from paperworks.embedding.queries import QueryEncoder
+from paperworks.embedding import sentence_encoder
 from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
 from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector
-from paperworks.page.feed.listing import filters
 from paperworks.page.kept import Kept
-from paperworks.page.search.guard import ReadersAndWriter, Turns
+from paperworks.page.search.guard import ReadersAndWriter
 from paperworks.page.search.meaning import VectorsBeside, read_vectors
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
+from paperworks.page.search.ranking import MOST_HITS, Hit, Mode, Question, hits_of, rank
 from paperworks.page.search.sqlite import SqliteWords
 from paperworks.page.search.tables import make_tables, search_entries, search_state
-from paperworks.page.search.text import EntryText, Highlighter, clean_query, entry_text, query_words
+from paperworks.page.search.text import EntryText, clean_query, entry_text, query_words
+from paperworks.page.search.together import Together
 from paperworks.runs import Progress, no_progress
 
-Mode = Literal["hybrid", "words", "meaning"]
-DEPTH = 100
-"""So many of each ranking are fused: the same for every page of the results, so that they are pages of one order."""
-FUSION_CONSTANT = 10
-"""The constant of the fusion: chosen among 5, 10, 20, 30 and 60 on queries that the quality benchmark does not use."""
-LEAST_COSINE = 0.15
-"""Entries farther than this from a query are not said to be near it in meaning."""
-MOST_HITS = 200
 PER_CHUNK = 64
 """Entries encoded and committed at a time: a refresh that is killed loses at most so many."""
 LOOK_SECONDS = 2.0
@@ -52,34 +43,23 @@ MOST_REMEMBERED = 2000
 MOST_CHANGES = 1000
 CHANGED_PART = 0.05
 """The large index is read again when more entries than both of these changed since it was read."""
+READ_ANEW_BELOW = 500
+"""An index of fewer entries is read again after every change: the few that changed would be ranked with the lengths and
+the frequencies of those that were read before, which may have been none."""
 KEPT_FORMAT = 2
 """Of the files that are kept beside the database: those of another format are not read."""
 TABLES_LOCK = 7320  # any fixed number: one process makes the tables of a PostgreSQL database at a time
 AT_ONCE = 1
-"""So many threads of a process encode queries or rank at a time: more would wait for the interpreter in the midst of
-each search, many times, and queries that wait are encoded together. Several cores are for several processes."""
+"""So many threads of a process answer at a time: more would wait for the interpreter in the midst of each search, many
+times. Several cores are for several processes."""
 ON_SERVER_AT_ONCE = 16
 """The same where a database server ranks."""
+MOST_VECTORS = 4096
+"""So many recent queries are not encoded again."""
 BUNDLED: Any = object()
 
 
-_TABLE = Entry.__table__
-_BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
-_VISIBLE = select(_TABLE.c.id).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)), AMONG_IDS)
-_VISIBLE_BY_ID = _BY_ID.where(AMONG_IDS)
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One result. ``snippet_html_safe`` is escaped HTML with ``<mark>``; ``matched_by`` says which rankings have it.
-
-    The score is only for comparison with the others of the same search.
-    """
-
-    entry_id: int
-    score: float
-    snippet_html_safe: str
-    matched_by: tuple[str, ...]
+_VISIBLE = select(Entry.__table__.c.id).where(Entry.__table__.c.id.in_(bindparam("ids", expanding=True)), AMONG_IDS)
 
 
 def open_search(database: Database, encoder: Encode | None = BUNDLED) -> SearchIndex:
@@ -94,11 +74,9 @@ class SearchIndex:
         self._database = database
         self._encode = encoder
         self._model = str(getattr(encoder, "name", "custom"))
-        self._turns = Turns(AT_ONCE if database.is_sqlite else ON_SERVER_AT_ONCE)
-        self._query_vector = None
-        if encoder is not None:
-            encode_queries: Encode = getattr(encoder, "queries", encoder)
-            self._query_vector = QueryEncoder(encode_queries, batches=1, turn=self._turns.turn)
+        self._answer = Together(self._answers_to, at_once=AT_ONCE if database.is_sqlite else ON_SERVER_AT_ONCE)
+        self._encode_query = Together(self._encode_queries)
+        self._query_vectors: Kept[np.ndarray] = Kept(MOST_VECTORS)
         self._words: SqliteWords | PostgresWords = SqliteWords() if database.is_sqlite else PostgresWords()
         self._vectors: VectorsBeside | PostgresVectors | None = None
         self._guard = ReadersAndWriter()
@@ -169,49 +147,44 @@ class SearchIndex:
         if not query_words(query):
             return []
         self._look()
-        restricted = bool(tags) or works is not None or organisation is not None
-        asked = self._identity, self._version, query, limit, mode, after
-        if not restricted and (known := self._answers.find(asked)) is not None:
+        question = Question(query, tuple(tags), works, organisation, limit, mode, after)
+        if (known := self._answers.find((self._identity, self._version, question))) is not None:
             with self._database.reading() as session:
                 shown = set(session.scalars(_VISIBLE, {"ids": [hit.entry_id for hit in known]}))
             return [hit for hit in known if hit.entry_id in shown]
-        by_meaning = mode != "words" and self._vectors is not None and '"' not in query
-        by_words = mode != "meaning" or not by_meaning
-        vector = self._query_vector(query) if by_meaning and self._query_vector else None  # before any lock is taken
-        conditions = filters(tags, works, organisation) if restricted else []
-        with self._turns.turn(), self._guard.reading(), self._database.reading() as session:
+        return self._answer(question)
+
+    def _answers_to(self, questions: list[Question]) -> list[list[Hit]]:
+        """The hits of each of these questions."""
+        vectors = self._vectors_of([q.query for q in questions if q.by_meaning])  # before any lock is taken
+        with self._guard.reading(), self._database.reading() as session:
             version = self._identity, self._version
-            # Hidden entries are few: without a filter they are only taken out at the end.
-            allowed = (
-                np.fromiter(session.scalars(select(Entry.id).where(*conditions)), np.int64) if restricted else None
-            )
-            rankings: dict[str, list[int]] = {}
-            scores: dict[str, np.ndarray] = {}
-            depth = DEPTH if by_words and vector is not None else MOST_HITS
-            if by_words:
-                ids, scores["words"] = self._words.search(session, query, depth, allowed)
-                rankings["words"] = ids.tolist()
-            if vector is not None:
-                assert self._vectors is not None
-                ids, cosines = self._vectors.search(session, vector, depth, allowed)
-                near = cosines >= LEAST_COSINE
-                rankings["meaning"], scores["meaning"] = ids[near].tolist(), cosines[near]
-            if len(rankings) > 1:
-                ranked = reciprocal_rank_fusion(list(rankings.values()), FUSION_CONSTANT)
-            else:
-                ((name, order),) = rankings.items()
-                ranked = list(zip(order, scores[name].tolist(), strict=True))
-            if after is not None:
-                before, last = after
-                ranked = ranked[next((n for n, (i, _) in enumerate(ranked) if i == last), before) + 1 :]
-            texts = self._shown(session, [i for i, _ in ranked], conditions if restricted else None, limit)
-            sets = {name: set(ids) for name, ids in rankings.items()}
-            show = Highlighter(query).snippet
-            hits = [
-                Hit(i, score, show(*texts[i]), tuple(name for name, ids in sets.items() if i in ids))
-                for i, score in [pair for pair in ranked if pair[0] in texts][:limit]
+            ranked = [
+                rank(session, q, vectors.get(q.query) if q.by_meaning else None, self._words, self._vectors)
+                for q in questions
             ]
-        return hits if restricted or asked[:2] != version else self._answers.put(asked, hits)
+            hits = hits_of(session, questions, ranked)
+        for question, found in zip(questions, hits, strict=True):
+            if not question.restricted:
+                self._answers.put((*version, question), found)
+        return hits
+
+    def _vectors_of(self, queries: Sequence[str]) -> dict[str, np.ndarray]:
+        """The unit vectors [d] of queries by query; none without an encoder."""
+        if self._encode is None or self._vectors is None:
+            return {}
+        known = {query: self._query_vectors.find(query) for query in queries}
+        missing = [query for query, vector in known.items() if vector is None]
+        # Where several threads answer at once, each with a question of its own, their queries are encoded together.
+        fresh = [self._encode_query(missing[0])] if len(missing) == 1 else self._encode_queries(missing)
+        for query, vector in zip(missing, fresh, strict=True):
+            known[query] = self._query_vectors.put(query, vector)
+        return {query: vector for query, vector in known.items() if vector is not None}
+
+    def _encode_queries(self, queries: list[str]) -> list[np.ndarray]:
+        assert self._encode is not None
+        encode: Encode = getattr(self._encode, "queries", self._encode)
+        return list(encode(queries)) if queries else []
 
     def similar(self, entry_id: int, limit: int = 6) -> list[tuple[int, float]]:
         """The entries nearest in meaning to one, with their cosines; empty without an encoder or before a refresh."""
@@ -374,7 +347,8 @@ class SearchIndex:
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
             start = max(base, newest)
             changed = self._changes(session, start)
-            if start < 0 or len(changed) > max(MOST_CHANGES, CHANGED_PART * total):
+            few = total < READ_ANEW_BELOW and len(changed) > 0
+            if start < 0 or few or len(changed) > max(MOST_CHANGES, CHANGED_PART * total):
                 start, changed = version, []
             with self._guard.writing():
                 if start != base:
@@ -422,24 +396,6 @@ class SearchIndex:
         for old, place in _kept_versions(folder).items():
             if old < version:
                 shutil.rmtree(place, ignore_errors=True)
-
-    @staticmethod
-    def _shown(
-        session: Session, ids: Sequence[int], conditions: Sequence[Any] | None, limit: int
-    ) -> dict[int, tuple[str, str]]:
-        """Title and abstract of the first ``limit`` of these entries that exist and may be shown."""
-        found: dict[int, tuple[str, str]] = {}
-        step = limit + limit // 4 + 2  # rarely is one of them hidden: most of the time one read is enough
-        for start in range(0, len(ids), step):
-            part = ids[start : start + step]
-            if conditions is not None:
-                rows = session.execute(_BY_ID.where(*conditions), {"ids": part})
-            else:
-                rows = session.execute(_VISIBLE_BY_ID, {"ids": part})
-            found |= {i: (title, abstract) for i, title, abstract in rows}
-            if len(found) >= limit:
-                break
-        return found
 
 
 def _kept_versions(folder: Path) -> dict[int, Path]:
