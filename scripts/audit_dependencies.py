@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -102,18 +103,31 @@ def rewritten(text: str) -> str:
 
 
 def known_faults() -> int | None:
-    """What pip-audit says of constraints.txt: 0 nothing, 1 faults; None where it or its data is not there."""
+    """What pip-audit knows against the versions of constraints.txt, printed: how many faults; None where it or its data
+    is not there.
+
+    Packages that it could not look up are named: it calls them skipped, and ends well even if it looked up none.
+    """
     if importlib.util.find_spec("pip_audit") is None:
         return None
-    command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "-r", str(ROOT / "constraints.txt")]
+    options = ["--disable-pip", "--no-deps", "--progress-spinner", "off", "--format", "json"]
+    command = [sys.executable, "-m", "pip_audit", *options, "-r", str(ROOT / "constraints.txt")]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=AUDIT_SECONDS)
-    except subprocess.TimeoutExpired:
+        every = json.loads(done.stdout)["dependencies"]
+    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
         return None
-    if done.returncode == 0 or "known vulnerabilit" in done.stdout + done.stderr:
-        print(done.stdout + done.stderr)
-        return done.returncode
-    return None  # it could not ask
+    looked_up = [d for d in every if "skip_reason" not in d]
+    if not looked_up:
+        return None
+    faults = [(d, fault) for d in looked_up for fault in d["vulns"]]
+    for d, fault in faults:
+        fixed = ", ".join(fault.get("fix_versions") or []) or "no version"
+        print(f"{d['name']} {d['version']}: {fault['id']}, fixed in {fixed}")
+    if skipped := [d["name"] for d in every if "skip_reason" in d]:
+        print(f"pip-audit could not look up {len(skipped)} of {len(every)}: {', '.join(skipped)}", file=sys.stderr)
+    print(f"pip-audit knows {len(faults)} faults of {len(looked_up)} dependencies")
+    return len(faults)
 
 
 def normal(name: str) -> str:
