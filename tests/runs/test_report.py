@@ -112,6 +112,9 @@ def test_numbers_keep_four_digits(value: float) -> None:
 def test_units() -> None:
     assert format_bytes(512) == "512 B"
     assert format_bytes(3 * 2**20) == "3.0 MiB"
+    assert format_seconds(0) == "0 s"
+    assert format_seconds(0.0034217) == "3.42 ms"
+    assert format_seconds(0.0999) == "99.9 ms"
     assert format_seconds(0.351) == "0.35 s"
     assert format_seconds(42) == "42 s"
     assert format_seconds(185) == "3 min 05 s"

@@ -42,7 +42,11 @@ def format_bytes(value: float) -> str:
 
 
 def format_seconds(value: float) -> str:
-    """A duration: ``0.35 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """A duration: ``3.42 ms``, ``0.35 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if value == 0:
+        return "0 s"
+    if abs(value) < 0.1:
+        return f"{1000 * value:.3g} ms"
     if value < 10:
         return f"{value:.2f} s"
     if value < 60:
