@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -141,7 +141,7 @@ def hits_of(session: Session, questions: Sequence[Question], ranked: Sequence[Ra
     return answers
 
 
-def _texts(session: Session, ids: Any, conditions: Sequence[Any] | None) -> dict[int, tuple[str, str]]:
+def _texts(session: Session, ids: Iterable[int], conditions: Sequence[Any] | None) -> dict[int, tuple[str, str]]:
     """Title and abstract of those of these entries that may be shown."""
     query = _VISIBLE_BY_ID if conditions is None else _BY_ID.where(*conditions)
     return {i: (title, abstract) for i, title, abstract in session.execute(query, {"ids": list(ids)})}

@@ -74,14 +74,14 @@ class Together(Generic[Q, A]):
     def _lead(self, question: Q, asked: _Asked[A]) -> None:
         """Answer this question and what waits, and hand over."""
         batch = [(question, asked)]
-        if self._crowd:
-            time.sleep(GATHER_SECONDS)
-        with self._lock:
-            while self._waiting and len(batch) < self._largest:
-                batch.append(self._waiting.popitem(last=False))
-            self._under_way.update(batch)
-            self._crowd = len(batch) > 1
         try:
+            if self._crowd:
+                time.sleep(GATHER_SECONDS)
+            with self._lock:
+                while self._waiting and len(batch) < self._largest:
+                    batch.append(self._waiting.popitem(last=False))
+                self._under_way.update(batch)
+                self._crowd = len(batch) > 1
             self._fill(batch)
         except BaseException as error:  # the leader is interrupted: nobody may wait for ever
             for _, one in batch:
