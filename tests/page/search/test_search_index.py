@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 import shutil
 import threading
 from datetime import timedelta
@@ -12,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from paperworks.errors import InputError
@@ -23,7 +19,6 @@ from paperworks.page.search import SearchIndex, open_search
 from paperworks.page.search import index as index_module
 from paperworks.page.search.postgres import PostgresVectors
 from paperworks.page.search.ranking import FUSION_CONSTANT
-from paperworks.page.search.text import Highlighter
 
 
 @pytest.fixture
@@ -201,6 +196,15 @@ def test_changes_are_followed(
             assert set(ids(fresh, query)) == set(ids(search, query))
 
 
+def test_entries_that_are_gone_do_not_count(
+    search: SearchIndex, papers: list[int], database: Database, encoder
+) -> None:
+    with database.session() as session:
+        session.delete(session.get(Entry, papers[5]))  # one of three about ice
+    assert search.refresh() == 1
+    assert search.search("ice", mode="words") == open_search(database, encoder).search("ice", mode="words")
+
+
 def test_another_process_is_followed(database: Database, papers: list[int], encoder, monkeypatch) -> None:
     monkeypatch.setattr(index_module, "LOOK_SECONDS", 0.0)
     reader = open_search(database, encoder)
@@ -321,27 +325,6 @@ def test_snippets_are_escaped_and_marked(search: SearchIndex, papers: list[int])
     (hit,) = [h for h in search.search("waves ocean") if h.entry_id == papers[2]]
     assert "&lt;b&gt;<mark>waves</mark>&lt;/b&gt; &amp; wind" in hit.snippet_html_safe
     assert "<mark>ocean</mark>" in hit.snippet_html_safe
-
-
-@given(st.text(max_size=600), st.text(min_size=1, max_size=60))
-def test_a_snippet_is_text_of_the_entry(abstract: str, query: str) -> None:
-    shown = Highlighter(query).snippet("The title", abstract)
-    bare = re.sub(r"</?mark>", "", shown)
-    assert "<" not in bare
-    assert ">" not in bare
-    plain = html.unescape(bare).removeprefix("… ").removesuffix(" …")
-    assert plain in (abstract or "The title").replace("\x01", "").replace("\x02", "")
-
-
-def test_marks_stand_where_small_letters_are_longer() -> None:
-    assert Highlighter("cars").snippet("t", "İİ CARS and Car") == "İİ <mark>CARS</mark> and <mark>Car</mark>"
-
-
-def test_marks_are_words_of_the_query() -> None:
-    text_ = "Pruned models prune the modelling of careful cars. " * 12
-    shown = Highlighter("the pruning car").snippet("t", text_)
-    assert set(re.findall(r"<mark>(.*?)</mark>", shown)) == {"Pruned", "prune", "cars"}
-    assert len(re.sub(r"</?mark>", "", shown)) < 300
 
 
 def test_pgvector_is_used_where_it_is(search: SearchIndex, database: Database) -> None:

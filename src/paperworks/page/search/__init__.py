@@ -7,6 +7,7 @@ text.py       what is searched of an entry, words of a query, highlighted matche
 sqlite.py     words on SQLite: FTS5, ranked by BM25
 postgres.py   words (tsvector) and vectors (pgvector) on PostgreSQL
 guard.py      many readers or one writer
+copies.py     what was read, kept beside the database for the next start
 meaning.py    vectors beside the database, where it has no index for them
 
 What these make is derived from the entries: it can be deleted at any time, and ``refresh`` makes it again.

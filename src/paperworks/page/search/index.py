@@ -7,9 +7,6 @@ within ``LOOK_SECONDS``.
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +22,7 @@ from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
 from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector
 from paperworks.page.kept import Kept
+from paperworks.page.search.copies import Copies
 from paperworks.page.search.guard import ReadersAndWriter
 from paperworks.page.search.meaning import VectorsBeside, read_vectors
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
@@ -46,8 +44,6 @@ CHANGED_PART = 0.05
 READ_ANEW_BELOW = 500
 """An index of fewer entries is read again after every change: the few that changed would be ranked with the lengths and
 the frequencies of those that were read before, which may have been none."""
-KEPT_FORMAT = 2
-"""Of the files that are kept beside the database: those of another format are not read."""
 TABLES_LOCK = 7320  # any fixed number: one process makes the tables of a PostgreSQL database at a time
 AT_ONCE = 1
 """So many threads of a process answer at a time: more would wait for the interpreter in the midst of each search, many
@@ -340,14 +336,13 @@ class SearchIndex:
             self._looked = time.monotonic()
             if (identity, version) == (self._identity, self._version):
                 return
-            folder = self._folder(identity)
-            kept = _kept_versions(folder) if folder else {}
+            kept = self._copies(identity).versions()
             newest = max((v for v in kept if v <= version), default=-1)
             base = self._base_version if identity == self._identity else -1
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
             start = max(base, newest)
             changed = self._changes(session, start)
-            few = total < READ_ANEW_BELOW and len(changed) > 0
+            few = total < READ_ANEW_BELOW and start < version
             if start < 0 or few or len(changed) > max(MOST_CHANGES, CHANGED_PART * total):
                 start, changed = version, []
             with self._guard.writing():
@@ -363,40 +358,23 @@ class SearchIndex:
 
     def _keep(self) -> None:
         """Keep a copy of what was read from the database, for the next start, where none as new is kept."""
-        folder = self._folder(self._identity)
-        if folder is None or max(_kept_versions(folder), default=-1) >= self._base_version:
+        copies = self._copies(self._identity)
+        if not copies or max(copies.versions(), default=-1) >= self._base_version:
             return
         with self._database.reading() as session:
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
         if total >= MOST_CHANGES:
-            self._save(folder, self._base_version)
+            copies.save(self._base_version, self._write)
 
     @staticmethod
     def _changes(session: Session, since: int) -> list[int]:
         return list(session.scalars(select(search_entries.c.entry_id).where(search_entries.c.version > since)))
 
-    def _folder(self, identity: str) -> Path | None:
-        """Where what is read from the database is kept, to start quickly: beside an SQLite file."""
-        file = self._database.engine.url.database
-        if not self._database.is_sqlite or not file or file == ":memory:":
-            return None
-        return Path(f"{file}.search") / f"{identity}-{self._model.replace('/', '-')}-{KEPT_FORMAT}"
+    def _copies(self, identity: str) -> Copies:
+        file = self._database.engine.url.database if self._database.is_sqlite else None
+        return Copies(None if file == ":memory:" else file, f"{identity}-{self._model}")
 
-    def _save(self, folder: Path, version: int) -> None:
-        aside = folder / f".{version}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-        try:
-            aside.mkdir(parents=True)
-            self._words.save(aside / "words.npz")
-            if self._vectors is not None:
-                self._vectors.save(aside / "vectors.faiss")
-            os.rename(aside, folder / str(version))
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)  # a full or read-only disk: the next start reads the database
-            return
-        for old, place in _kept_versions(folder).items():
-            if old < version:
-                shutil.rmtree(place, ignore_errors=True)
-
-
-def _kept_versions(folder: Path) -> dict[int, Path]:
-    return {int(p.name): p for p in folder.glob("[0-9]*") if p.name.isdigit()} if folder.is_dir() else {}
+    def _write(self, folder: Path) -> None:
+        self._words.save(folder / "words.npz")
+        if self._vectors is not None:
+            self._vectors.save(folder / "vectors.faiss")

@@ -1,0 +1,50 @@
+"""Copies of what was read from the database, to start quickly: folders by version, beside an SQLite file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+FORMAT = 2
+"""Of the files in a copy: copies of another format are not read."""
+
+
+class Copies:
+    """The copies of one index.
+
+    Parameters
+    ----------
+    database : the SQLite file; None for none, which keeps no copies.
+    index : a name for the index: which database's, and of which vectors.
+    """
+
+    def __init__(self, database: str | None, index: str) -> None:
+        self._folder = Path(f"{database}.search") / f"{index.replace('/', '-')}-{FORMAT}" if database else None
+
+    def __bool__(self) -> bool:
+        return self._folder is not None
+
+    def versions(self) -> dict[int, Path]:
+        """The folder of each version that is kept whole."""
+        if self._folder is None or not self._folder.is_dir():
+            return {}
+        return {int(p.name): p for p in self._folder.glob("[0-9]*") if p.name.isdigit()}
+
+    def save(self, version: int, write: Callable[[Path], None]) -> None:
+        """Keep what ``write`` puts into a folder as this version, instead of older ones."""
+        if self._folder is None:
+            return
+        aside = self._folder / f".{version}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        try:
+            aside.mkdir(parents=True)
+            write(aside)
+            os.rename(aside, self._folder / str(version))
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)  # a full or read-only disk: the next start reads the database
+            return
+        for old, place in self.versions().items():
+            if old < version:
+                shutil.rmtree(place, ignore_errors=True)
