@@ -52,7 +52,7 @@ def import_papers(
     from paperworks.cli.live import show_progress
     from paperworks.errors import InputError
     from paperworks.page.database import open_database
-    from paperworks.page.feed.importers import PoliteClient, Sites, import_source
+    from paperworks.page.feed.importers import PoliteClient, SourceUrls, import_source
     from paperworks.page.feed.importers.base import NOT_MODIFIED
     from paperworks.page.settings import load_settings
     from paperworks.runs import no_progress
@@ -61,7 +61,7 @@ def import_papers(
         raise InputError("most", most, "1 or more")
     settings = load_settings(database=database, contact=contact)
     given: dict[str, Any] = {k: v for k, v in (("arxiv", arxiv_api), ("huggingface", hf)) if v}
-    client = PoliteClient(settings.contact, Sites(**given))
+    client = PoliteClient(settings.contact, SourceUrls(**given))
     opened = open_database(settings.database_url)
     try:
         outcome = import_source(opened, source, settings, client, no_progress if quiet else show_progress, most)

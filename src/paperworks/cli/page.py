@@ -83,10 +83,18 @@ def serve(
     from paperworks.page.server import serve as run_server
 
     settings = _settings(
-        host=host, port=port, public=public or None, allowed_hosts=tuple(allowed_host) if allowed_host else None,
-        base_url=base_url, database=database, folder=folder, uploads=uploads, no_mail=no_mail or None,
-        workers=workers, run_workers=run_workers,
-    )  # fmt: skip
+        host=host,
+        port=port,
+        public=public or None,
+        allowed_hosts=tuple(allowed_host) if allowed_host else None,
+        base_url=base_url,
+        database=database,
+        folder=folder,
+        uploads=uploads,
+        no_mail=no_mail or None,
+        workers=workers,
+        run_workers=run_workers,
+    )
 
     def ready(address: str) -> None:
         print(f"Paperworks is at {address}  (Ctrl-C ends it)", flush=True)
@@ -193,10 +201,13 @@ def send(
     outcome = send_digests(pages, settings, mailer, frequency, dry_run=dry_run, vectors=search.vectors)
     if json:
         counted: dict[str, Any] = {
-            "sent": len(outcome.sent), "already": len(outcome.already), "empty": len(outcome.empty),
-            "unknown": len(outcome.unknown), "failed": [reason for _, reason in outcome.failed],
+            "sent": len(outcome.sent),
+            "already": len(outcome.already),
+            "empty": len(outcome.empty),
+            "unknown": len(outcome.unknown),
+            "failed": [reason for _, reason in outcome.failed],
             "messages": [m.as_string() for m in outcome.messages],
-        }  # fmt: skip
+        }
         print(jsonlib.dumps(counted, indent=1))
     elif dry_run:
         for message in outcome.messages:

@@ -139,9 +139,14 @@ def _put_database(settings: Settings, saved: Path, page: Path) -> None:
 def _postgres(program: str, url: URL, *arguments: str) -> None:
     if shutil.which(program) is None:
         raise InputError("database", f"no {program} on this machine", "PostgreSQL's client programs")
-    values = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password,
-              "PGDATABASE": url.database, "PGSSLMODE": url.query.get("sslmode"), "PGHOSTADDR": None}  # fmt: skip
-    values["PGHOST"] = url.query.get("host") or url.host  # a socket's folder stands in the query
+    values = {
+        "PGHOST": url.query.get("host") or url.host,  # a socket's folder stands in the query
+        "PGPORT": url.port,
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
+        "PGSSLMODE": url.query.get("sslmode"),
+    }
     environment = os.environ | {k: str(v) for k, v in values.items() if v is not None}
     done = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

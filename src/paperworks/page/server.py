@@ -117,9 +117,13 @@ def answer(settings: Settings, parent: int, first: bool) -> None:
 
     app = create_app(settings, seed=False, index=first)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
-    )  # fmt: skip
+    )
     server = uvicorn.Server(config)
 
     def follow() -> None:

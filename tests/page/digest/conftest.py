@@ -50,9 +50,13 @@ def database(settings: Settings) -> Database:
         for n in range(40):
             session.add(
                 Entry(
-                    key=f"arxiv:2601.{n:05d}", arxiv=f"2601.{n:05d}", title=f"Paper {n}: <b>on</b> things & more",
-                    abstract=f"What paper {n} says.", listed=TODAY - timedelta(days=n // 10), trend=100.0 - n,
+                    key=f"arxiv:2601.{n:05d}",
+                    arxiv=f"2601.{n:05d}",
+                    title=f"Paper {n}: <b>on</b> things & more",
+                    abstract=f"What paper {n} says.",
+                    listed=TODAY - timedelta(days=n // 10),
+                    trend=100.0 - n,
                     tags=[EntryTag(tag=f"tag{n % 4}")],
                 )
-            )  # fmt: skip
+            )
     return database

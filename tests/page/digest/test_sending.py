@@ -70,9 +70,22 @@ def test_a_link_is_for_one_purpose_and_a_time(settings: Settings, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "address", ["", "a", "a@", "@b", "a b@c.d", "a@b\nBcc: x@y.z", "a@b,c@d", "<a@b>", "a@-b.c", "a@b..c",
-                "x" * 65 + "@b.c", "a@" + "b" * 250 + ".c"],
-)  # fmt: skip
+    "address",
+    [
+        "",
+        "a",
+        "a@",
+        "@b",
+        "a b@c.d",
+        "a@b\nBcc: x@y.z",
+        "a@b,c@d",
+        "<a@b>",
+        "a@-b.c",
+        "a@b..c",
+        "x" * 65 + "@b.c",
+        "a@" + "b" * 250 + ".c",
+    ],
+)
 def test_addresses_that_are_refused(database: Database, settings: Settings, mailer: Mailer, address: str) -> None:
     with pytest.raises(InputError, match="email"):
         subscribe(database, settings, mailer, address, "daily", [])

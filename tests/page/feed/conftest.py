@@ -9,7 +9,7 @@ import pytest
 from feed_helpers import Clock, Site
 
 from paperworks.page.database import Database, open_database
-from paperworks.page.feed.importers import PoliteClient, Sites
+from paperworks.page.feed.importers import PoliteClient, SourceUrls
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def clock() -> Clock:
 @pytest.fixture
 def client(site: Site, clock: Clock) -> Iterator[PoliteClient]:
     client = PoliteClient(
-        "owner@example.org", Sites(arxiv=f"{site.url}/api/query", huggingface=site.url), clock.sleep, clock
+        "owner@example.org", SourceUrls(arxiv=f"{site.url}/api/query", huggingface=site.url), clock.sleep, clock
     )
     yield client
     client.close()

@@ -32,22 +32,42 @@ from paperworks.page.feed.trend import REFERENCE, entry_trend
 
 TITLE = "Attention with Fewer Words: a Study"
 SOURCES = [
-    IncomingPaper(TITLE, "From arXiv.", arxiv="2401.00001v2", authors=["A. Bee", "C. Dee"], tags=["cs.LG"],
-                  published=date(2024, 1, 1), source="arxiv"),
-    IncomingPaper(TITLE.upper(), "From the hub.", arxiv="2401.00001", upvotes=12, comments=2, listed=date(2024, 1, 5),
-                  source="hf"),
+    IncomingPaper(
+        TITLE,
+        "From arXiv.",
+        arxiv="2401.00001v2",
+        authors=["A. Bee", "C. Dee"],
+        tags=["cs.LG"],
+        published=date(2024, 1, 1),
+        source="arxiv",
+    ),
+    IncomingPaper(
+        TITLE.upper(), "From the hub.", arxiv="2401.00001", upvotes=12, comments=2, listed=date(2024, 1, 5), source="hf"
+    ),
     IncomingPaper("Attention with fewer words – a study", "From a paste.", author_count=2, comments=3, source="paste"),
     IncomingPaper(TITLE, url="https://arxiv.org/abs/2401.00001v1", doi="10.1000/XYZ", source="feed:x"),
-]  # fmt: skip
+]
 
 
 def content(database: Database) -> list[tuple]:
     with database.reading() as session:
         return [
-            (e.title, e.abstract, e.arxiv, tuple(e.authors), e.author_count, e.published, e.listed, e.source,
-             tuple(e.tag_names), e.upvotes_elsewhere, e.comments_elsewhere, e.url)
+            (
+                e.title,
+                e.abstract,
+                e.arxiv,
+                tuple(e.authors),
+                e.author_count,
+                e.published,
+                e.listed,
+                e.source,
+                tuple(e.tag_names),
+                e.upvotes_elsewhere,
+                e.comments_elsewhere,
+                e.url,
+            )
             for e in session.scalars(select(Entry))
-        ]  # fmt: skip
+        ]
 
 
 def test_the_order_of_sources_does_not_matter(database: Database) -> None:
@@ -66,8 +86,13 @@ def test_the_order_of_sources_does_not_matter(database: Database) -> None:
         assert keys == {"arxiv:2401.00001", "doi:10.1000/xyz", f"title:{normal_title(TITLE)}"}
     assert len(seen) == 1
     assert next(iter(seen))[:6] == (
-        TITLE, "From arXiv.", "2401.00001", ("A. Bee", "C. Dee"), 2, date(2024, 1, 1),
-    )  # fmt: skip
+        TITLE,
+        "From arXiv.",
+        "2401.00001",
+        ("A. Bee", "C. Dee"),
+        2,
+        date(2024, 1, 1),
+    )
 
 
 def test_same_title_other_arxiv_id_is_another_paper(database: Database) -> None:
@@ -150,10 +175,17 @@ def test_any_text_is_stored_once_or_refused(database: Database, title, abstract,
 
 @pytest.mark.parametrize(
     "text",
-    ["2401.15024", "2401.15024v3", "arXiv:2401.15024", "https://arxiv.org/abs/2401.15024v2",
-     "arxiv.org/pdf/2401.15024.pdf",
-     "https://huggingface.co/papers/2401.15024", "10.48550/arXiv.2401.15024", "https://doi.org/10.48550/arXiv.2401.15024"],
-)  # fmt: skip
+    [
+        "2401.15024",
+        "2401.15024v3",
+        "arXiv:2401.15024",
+        "https://arxiv.org/abs/2401.15024v2",
+        "arxiv.org/pdf/2401.15024.pdf",
+        "https://huggingface.co/papers/2401.15024",
+        "10.48550/arXiv.2401.15024",
+        "https://doi.org/10.48550/arXiv.2401.15024",
+    ],
+)
 def test_arxiv_ids(text: str) -> None:
     assert arxiv_id(text) == "2401.15024"
 
@@ -175,16 +207,22 @@ def test_the_catalogue_is_there(database: Database) -> None:
         for paper in papers:
             entry = entries[paper.slug]
             assert (entry.works, entry.claims_held, entry.claims_total) == (
-                paper.works, paper.claims_held, len(paper.claims),
-            )  # fmt: skip
+                paper.works,
+                paper.claims_held,
+                len(paper.claims),
+            )
             assert entry.tag_names == sorted(paper.tags)
         entries["slicegpt"].claims_held = 99
         entries["slicegpt"].works = not entries["slicegpt"].works
     assert seed_catalogue(database).updated == 1
     with database.session() as session:  # a weaker source adds what is missing and replaces nothing
         before = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one().title
-        upsert(session, IncomingPaper("Slicegpt: compress large language models by deleting rows and columns", "x",
-                                      upvotes=7, source="paste"))  # fmt: skip
+        upsert(
+            session,
+            IncomingPaper(
+                "Slicegpt: compress large language models by deleting rows and columns", "x", upvotes=7, source="paste"
+            ),
+        )
         entry = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one()
         assert (entry.title, entry.upvotes_elsewhere) == (before, 7)
     assert seed_catalogue(database).updated == 0
@@ -243,8 +281,11 @@ def filled(database: Database) -> Database:
 def test_pages_are_the_whole_list(filled: Database, sort, limit: int) -> None:
     key = {"trend": "trend", "date": "listed", "claims": "claims_held"}[sort]
     with filled.reading() as session:
-        expected = sorted(session.scalars(select(Entry).where(Entry.hidden.is_(False))),
-                          key=lambda e: (getattr(e, key), e.id), reverse=True)  # fmt: skip
+        expected = sorted(
+            session.scalars(select(Entry).where(Entry.hidden.is_(False))),
+            key=lambda e: (getattr(e, key), e.id),
+            reverse=True,
+        )
         found, cursor = [], None
         while True:
             page = list_entries(session, FeedQuery(sort=sort, limit=limit, cursor=cursor))

@@ -141,17 +141,26 @@ def test_an_interrupted_query_goes_on(database, site: Site, client: PoliteClient
 DAILY = [
     {
         "paper": {
-            "id": "2510.00001", "title": "A daily paper", "summary": "Short.", "upvotes": 31,
+            "id": "2510.00001",
+            "title": "A daily paper",
+            "summary": "Short.",
+            "upvotes": 31,
             "authors": [{"name": "Ada Bee", "hidden": False}, {"name": "Ghost", "hidden": True}],
-            "publishedAt": "2025-10-01T03:00:00.000Z", "submittedOnDailyAt": "2025-10-29T00:00:00.000Z",
-            "ai_keywords": ["Sparse Attention"], "githubRepo": "https://github.com/a/b",
+            "publishedAt": "2025-10-01T03:00:00.000Z",
+            "submittedOnDailyAt": "2025-10-29T00:00:00.000Z",
+            "ai_keywords": ["Sparse Attention"],
+            "githubRepo": "https://github.com/a/b",
             "organization": {"name": "eth", "fullname": "ETH Zurich"},
         },
-        "numComments": 4, "title": "A daily paper", "publishedAt": "2025-10-01T03:00:00.000Z",
+        "numComments": 4,
+        "title": "A daily paper",
+        "publishedAt": "2025-10-01T03:00:00.000Z",
     },
     {"paper": {"id": "2510.00002", "title": "Another daily paper"}},
-    {"paper": None}, "text", {"paper": {"id": 7, "title": "x"}},
-]  # fmt: skip
+    {"paper": None},
+    "text",
+    {"paper": {"id": 7, "title": "x"}},
+]
 
 
 def test_a_day_of_daily_papers(database, site: Site, client: PoliteClient, settings: Settings) -> None:
@@ -181,9 +190,15 @@ def test_a_day_of_daily_papers(database, site: Site, client: PoliteClient, setti
         import_source(database, "hf:2025-13-45", settings, client)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-                    lambda c: st.lists(c, max_size=3) | st.dictionaries(
-                        st.sampled_from(["paper", "id", "title", "authors", "upvotes", "name"]), c)))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda c: (
+            st.lists(c, max_size=3)
+            | st.dictionaries(st.sampled_from(["paper", "id", "title", "authors", "upvotes", "name"]), c)
+        ),
+    )
+)
 def test_any_json_is_read_or_refused(value) -> None:
     try:
         papers, skipped, count = read_daily(json.dumps(value).encode(), date(2026, 1, 1))
@@ -243,10 +258,14 @@ def test_feeds(database, site: Site, client: PoliteClient, settings: Settings) -
     [
         b'<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><rss><item><title>&b;</title></item></rss>',
         b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><rss><channel><item><title>&a;</title></item></channel></rss>',
-        b"<rss><channel><item><title>x</title></channel></rss>", b"", b"\xff\xfe\x00", b"hello", b"<html/>",
+        b"<rss><channel><item><title>x</title></channel></rss>",
+        b"",
+        b"\xff\xfe\x00",
+        b"hello",
+        b"<html/>",
         b'<?xml version="1.0" encoding="nonsense"?><rss/>',
     ],
-)  # fmt: skip
+)
 def test_hostile_or_broken_xml_is_refused(content: bytes) -> None:
     for read in (lambda: read_feed(content, "https://example.org"), lambda: read_answer(content)):
         with pytest.raises(InputError):
@@ -317,13 +336,22 @@ def test_limits_of_the_client(site: Site, client: PoliteClient, clock: Clock, mo
 
 def test_jsonl(database: Database, settings: Settings, tmp_path: Path, monkeypatch) -> None:
     rows = [
-        {"title": "The first paper here", "abstract": "x", "authors": ["A"], "tags": ["T 1"],
-         "published": "2024-01-02"},
+        {
+            "title": "The first paper here",
+            "abstract": "x",
+            "authors": ["A"],
+            "tags": ["T 1"],
+            "published": "2024-01-02",
+        },
         {"title": "The second paper here", "arxiv": "2401.00001", "upvotes": 3, "organisation": None},
         {"title": "The second paper here", "arxiv": "2401.00001v2"},
-        {"title": "y", "upvots": 3}, {"abstract": "no title"}, {"title": "z", "upvotes": "3"}, [1],
-        {"title": "w", "published": "tomorrow"}, {"title": "v", "authors": "A"},
-    ]  # fmt: skip
+        {"title": "y", "upvots": 3},
+        {"abstract": "no title"},
+        {"title": "z", "upvotes": "3"},
+        [1],
+        {"title": "w", "published": "tomorrow"},
+        {"title": "v", "authors": "A"},
+    ]
     file = tmp_path / "papers.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n{broken\n", encoding="utf-8")
     outcome = import_source(database, str(file), settings)

@@ -40,8 +40,10 @@ def test_fields_say_what_the_config_says() -> None:
     fields = {f.name: f for f in form_fields(Options, uploads=True)}
     assert list(fields) == ["seed", "table", "model", "share", "kinds", "label", "quick"]
     assert (fields["table"].kind, fields["table"].choices, fields["table"].accepts_upload) == (
-        "file", ("wine", "digits"), True,
-    )  # fmt: skip
+        "file",
+        ("wine", "digits"),
+        True,
+    )
     assert (fields["share"].minimum, fields["share"].maximum) == (0, 1)
     assert (fields["kinds"].kind, fields["kinds"].default) == ("list", "a, b")
     assert (fields["quick"].kind, fields["quick"].default) == ("flag", "true")

@@ -156,10 +156,12 @@ def test_cancelling_waiting_and_running_jobs(database: Database, settings: Setti
 
 @pytest.mark.parametrize(
     ("limits", "values", "message"),
-    [({"run_seconds": 2}, {"n": "500", "pause": "0.1"}, "time limit"),
-     ({"run_memory_bytes": 400 * 2**20}, {"mode": "hog"}, "memory limit"),
-     ({"run_disk_bytes": 50}, {"n": "200", "pause": "0.05"}, "disk limit")],
-)  # fmt: skip
+    [
+        ({"run_seconds": 2}, {"n": "500", "pause": "0.1"}, "time limit"),
+        ({"run_memory_bytes": 400 * 2**20}, {"mode": "hog"}, "memory limit"),
+        ({"run_disk_bytes": 50}, {"n": "200", "pause": "0.05"}, "disk limit"),
+    ],
+)
 def test_limits(
     database: Database, settings: Settings, store: Store, limits: dict[str, int], values: dict[str, str], message: str
 ) -> None:

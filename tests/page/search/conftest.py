@@ -14,9 +14,19 @@ from paperworks.page.database import Database, open_database
 from paperworks.page.feed import IncomingPaper, upsert
 
 CONCEPTS = {
-    "car": 0, "automobile": 0, "vehicle": 0, "cat": 1, "feline": 1, "kitten": 1, "boat": 2, "ship": 2, "tree": 3,
-    "forest": 3, "music": 4, "song": 4,
-}  # fmt: skip
+    "car": 0,
+    "automobile": 0,
+    "vehicle": 0,
+    "cat": 1,
+    "feline": 1,
+    "kitten": 1,
+    "boat": 2,
+    "ship": 2,
+    "tree": 3,
+    "forest": 3,
+    "music": 4,
+    "song": 4,
+}
 
 
 class ConceptEncoder:

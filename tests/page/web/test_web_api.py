@@ -95,8 +95,13 @@ def test_the_hubs_client_reads_papers(api) -> None:  # type: ignore[no-untyped-d
 
 def test_the_api_says_what_is_wrong(local: Browser) -> None:
     assert local.get("/api/daily_papers?week=2025-W53").json() == local.get("/api/daily_papers?week=2026-W01").json()
-    for path in ("/api/daily_papers?date=soon", "/api/daily_papers?week=2026-W60", "/api/daily_papers?month=2026-13",
-                 "/api/daily_papers?p=-1", "/api/papers/search?limit=0"):  # fmt: skip
+    for path in (
+        "/api/daily_papers?date=soon",
+        "/api/daily_papers?week=2026-W60",
+        "/api/daily_papers?month=2026-13",
+        "/api/daily_papers?p=-1",
+        "/api/papers/search?limit=0",
+    ):
         answer = local.get(path)
         assert answer.status_code == 422
         assert re.search(r"date|week|month|^p|limit", answer.json()["error"])
@@ -116,8 +121,12 @@ def test_the_document_of_the_api(local: Browser) -> None:
     document = local.get("/openapi.json").json()
     assert document["info"]["description"] == API_TEXT
     assert set(document["paths"]) == {
-        "/api/daily_papers", "/api/papers/search", "/api/papers/{paper_id}", "/papers/{paper_id}.md", "/feed.atom",
-    }  # fmt: skip
+        "/api/daily_papers",
+        "/api/papers/search",
+        "/api/papers/{paper_id}",
+        "/papers/{paper_id}.md",
+        "/feed.atom",
+    }
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

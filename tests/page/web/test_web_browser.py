@@ -21,9 +21,14 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 # The background services of the browser look up hosts that are none of this test's business.
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1440, "height": 900}
 
@@ -155,8 +160,19 @@ def test_the_same_without_scripts(chromium, local_server: str) -> None:  # type:
     context.close()
 
 
-PAGES = ["/", "/search?q=gardens", "/papers/2401.15024", "/tags", "/about", "/account", "/submit", "/bookmarks",
-         "/papers/2208.07912/run", "/runs", "/nope"]  # fmt: skip
+PAGES = [
+    "/",
+    "/search?q=gardens",
+    "/papers/2401.15024",
+    "/tags",
+    "/about",
+    "/account",
+    "/submit",
+    "/bookmarks",
+    "/papers/2208.07912/run",
+    "/runs",
+    "/nope",
+]
 
 
 def test_no_page_has_a_fault_of_accessibility_or_is_wider_than_a_phone(chromium, local_server: str) -> None:  # type: ignore[no-untyped-def]

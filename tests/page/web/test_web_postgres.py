@@ -21,12 +21,32 @@ def test_a_page_of_ones_own(
     settings = load_settings(folder=tmp_path / "page", database=database_url)
     reader = Browser(make_page(settings, mailbox, tmp_path / "store"), LOCAL)
     for path in (
-        "/", "/?period=week", "/?period=month&sort=claims", "/?sort=date&tag=garden&works=0", "/tags", "/about",
-        "/?organisation=Garden+Institute", PAPER, f"{PAPER}.md", "/papers/2401.15024",
-        "/search?q=gardens", "/search?q=gardens&mode=words&tag=garden", "/search?q=%22gardens%22", "/feed.atom",
-        "/sitemap.xml", "/runs", "/bookmarks", "/following", "/digest", "/submit", "/account", "/api/daily_papers",
-        "/api/daily_papers?sort=trending&p=1&limit=20", "/api/papers/search?q=gardens", "/api/papers/2611.00020",
-    ):  # fmt: skip
+        "/",
+        "/?period=week",
+        "/?period=month&sort=claims",
+        "/?sort=date&tag=garden&works=0",
+        "/tags",
+        "/about",
+        "/?organisation=Garden+Institute",
+        PAPER,
+        f"{PAPER}.md",
+        "/papers/2401.15024",
+        "/search?q=gardens",
+        "/search?q=gardens&mode=words&tag=garden",
+        "/search?q=%22gardens%22",
+        "/feed.atom",
+        "/sitemap.xml",
+        "/runs",
+        "/bookmarks",
+        "/following",
+        "/digest",
+        "/submit",
+        "/account",
+        "/api/daily_papers",
+        "/api/daily_papers?sort=trending&p=1&limit=20",
+        "/api/papers/search?q=gardens",
+        "/api/papers/2611.00020",
+    ):
         assert reader.get(path).status_code == 200, path
     for path in ("/papers/2611.99999", "/papers/nothing", "/nowhere"):
         assert reader.get(path).status_code == 404
@@ -37,9 +57,13 @@ def test_a_page_of_ones_own(
 
 def test_taking_part(database_url: str, tmp_path: Path, mailbox: Mailbox, make_page: Callable[..., FastAPI]) -> None:
     settings = load_settings(
-        folder=tmp_path / "page", database=database_url, public=True, allowed_hosts=("papers.example",),
-        secret_key="a secret of a test, long enough to be one", base_url=PUBLIC,
-    )  # fmt: skip
+        folder=tmp_path / "page",
+        database=database_url,
+        public=True,
+        allowed_hosts=("papers.example",),
+        secret_key="a secret of a test, long enough to be one",
+        base_url=PUBLIC,
+    )
     app = make_page(settings, mailbox, tmp_path / "store")
     reader, other = Browser(app, PUBLIC), Browser(app, PUBLIC)
     reader.sign_up(mailbox)

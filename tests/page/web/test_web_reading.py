@@ -234,10 +234,16 @@ def test_the_newest_public_run_is_shown_and_no_private_one(local: Browser) -> No
             when = now() - timedelta(hours=age)
             session.add(
                 Job(
-                    id=job_id, entry_id=entry.id, slug="fold-se", config={}, uploads=uploads, status=status,
-                    message=message, finished=when,
+                    id=job_id,
+                    entry_id=entry.id,
+                    slug="fold-se",
+                    config={},
+                    uploads=uploads,
+                    status=status,
+                    message=message,
+                    finished=when,
                 )
-            )  # fmt: skip
+            )
     html = local.get("/papers/2208.07912").text
     assert "the newest public headline" in html
     assert f'href="/runs/{"2" * 32}"' in html

@@ -38,9 +38,11 @@ def reader(home: Path, tiny_paper: Path) -> Browser:
 @pytest.fixture
 def public(home: Path, tiny_paper: Path) -> FastAPI:
     settings = load_settings(
-        public=True, secret_key="a secret of a test, long enough to be one", allowed_hosts=("papers.example",),
+        public=True,
+        secret_key="a secret of a test, long enough to be one",
+        allowed_hosts=("papers.example",),
         base_url=PUBLIC,
-    )  # fmt: skip
+    )
     return make_app(settings, home)
 
 

@@ -16,8 +16,22 @@ from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, Elements, Mailbox
 from paperworks.page.web.addresses import path_of_referer, safe_path
 from paperworks.page.web.security import BODY_BYTES, form_token, host_name, token_is_valid
 
-PAGES = ["/", "/search?q=garden", "/tags", "/about", "/papers/2401.15024", "/papers/2611.88888", "/account", "/submit",
-         "/bookmarks", "/following", "/nope", "/?sort=size", "/runs", "/digest"]  # fmt: skip
+PAGES = [
+    "/",
+    "/search?q=garden",
+    "/tags",
+    "/about",
+    "/papers/2401.15024",
+    "/papers/2611.88888",
+    "/account",
+    "/submit",
+    "/bookmarks",
+    "/following",
+    "/nope",
+    "/?sort=size",
+    "/runs",
+    "/digest",
+]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,11 @@ SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 256
 LONGEST_NAME = 60
 LOCAL_NAME = "You"
+COMMON_STEMS = (
+    "password passwort motdepasse qwerty qwertyuiop qwertzuiop asdfghjkl iloveyou letmein welcome administrator "
+    "paperworks changeme"
+)
+COMMON_PASSWORDS = "1234567890 12345678910 0123456789 0987654321 1q2w3e4r5t q1w2e3r4t5 1qaz2wsx3edc"
 ACCOUNTS_LOCK = 7321  # any fixed number but that of the search tables
 
 _hasher = PasswordHasher()
@@ -236,17 +241,14 @@ def checked_password(password: str, email: str = "") -> str:
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise InputError("password", f"{len(password)} characters", f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}")
     folded = password.casefold()
-    if len(set(folded)) < 4 or folded in (email.casefold(), email.partition("@")[0].casefold()) or _common(folded):
+    if len(set(folded)) < 4 or folded in (email.casefold(), email.partition("@")[0].casefold()) or _is_common(folded):
         raise InputError("password", "one that is guessed first", "another: three or four words, for example")
     return password
 
 
-def _common(folded: str) -> bool:
+def _is_common(folded: str) -> bool:
     stem = re.sub(r"[\W\d_]+$", "", folded)
-    return stem in ("password", "passwort", "qwerty", "qwertyuiop", "iloveyou", "letmein", "welcome", "administrator",
-                    "paperworks", "changeme", "motdepasse", "qwertzuiop", "asdfghjkl") or folded in (
-        "1234567890", "12345678910", "0123456789", "0987654321", "1q2w3e4r5t", "q1w2e3r4t5", "1qaz2wsx3edc",
-    )  # fmt: skip
+    return stem in COMMON_STEMS.split() or folded in COMMON_PASSWORDS.split()
 
 
 def _verify(known: str, password: str) -> bool:

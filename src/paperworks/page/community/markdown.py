@@ -8,10 +8,8 @@ import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-ELEMENTS = {
-    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "strong",
-    "table", "tbody", "td", "th", "thead", "tr", "ul",
-}  # fmt: skip
+HTML_ELEMENTS = "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre s strong table tbody td th thead tr ul"
+ELEMENTS = set(HTML_ELEMENTS.split())
 SCHEMES = {"http", "https", "mailto"}
 RELATION = "nofollow ugc noopener"
 

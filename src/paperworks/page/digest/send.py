@@ -119,9 +119,9 @@ def send_digests(
         message["Message-ID"] = delivery.message_id
         try:
             _transmit(mailer, message, partial(_mark, database, delivery, sender, "handed over", entries=entries))
-        except _TakenAway:
+        except _ClaimLost:
             outcome.already.append(subscription.email)
-        except _Unknown as error:
+        except _DeliveryUnknown as error:
             log.warning("digest %s to subscription %s: %s", period, subscription.id, error)
             outcome.unknown.append(subscription.email)
         except (smtplib.SMTPException, OSError) as error:
@@ -133,7 +133,7 @@ def send_digests(
     return outcome
 
 
-class _Unknown(Exception):
+class _DeliveryUnknown(Exception):
     """The connection broke after the message was complete and before the server answered."""
 
 
@@ -224,10 +224,10 @@ def _mark(
             .values(**changes)
         )
         if not rows_changed(session, marking):
-            raise _TakenAway(f"delivery {delivery.id} was taken by another sender")
+            raise _ClaimLost(f"delivery {delivery.id} was taken by another sender")
 
 
-class _TakenAway(smtplib.SMTPException):
+class _ClaimLost(smtplib.SMTPException):
     """Another sender took this mail because this one was silent for too long."""
 
 
@@ -263,7 +263,7 @@ def _transmit(mailer: Mailer, message: EmailMessage, before_end: Callable[[], No
         try:
             code, answer = client.getreply()
         except (smtplib.SMTPServerDisconnected, OSError) as error:
-            raise _Unknown(f"the connection ended before the server answered: {error}") from None
+            raise _DeliveryUnknown(f"the connection ended before the server answered: {error}") from None
         if code != 250:
             raise smtplib.SMTPDataError(code, answer)
 

@@ -88,9 +88,10 @@ def safe_name(field: str, name: str) -> str:
     suffix = stem.rsplit(".", 1)[-1].lower() if "." in stem else ""
     if not is_archive(stem) and suffix not in PLAIN:
         raise InputError(
-            field, f"a file of kind .{suffix}" if suffix else "a file without a suffix",
+            field,
+            f"a file of kind .{suffix}" if suffix else "a file without a suffix",
             f"data: one of .{', .'.join(sorted(PLAIN))}, or {', '.join(ARCHIVES)}",
-        )  # fmt: skip
+        )
     return stem
 
 

@@ -2,13 +2,13 @@
 
 index.py      the interface: refresh, search, similar, vectors
 ranking.py    from a question to its hits
-together.py   what many ask at the same time is answered together
+query_batcher.py  queries of many threads, answered in batches
 text.py       what is searched of an entry, words of a query, highlighted matches
 sqlite.py     words on SQLite: FTS5, ranked by BM25
 postgres.py   words (tsvector) and vectors (pgvector) on PostgreSQL
-guard.py      many readers or one writer
-copies.py     what was read, kept beside the database for the next start
-meaning.py    vectors beside the database, where it has no index for them
+lock.py       many readers or one writer
+snapshots.py  copies of the index beside the database, for a quick start
+vectors.py    vectors beside the database, where it has no index for them
 
 What these make is derived from the entries: it can be deleted at any time, and ``refresh`` makes it again.
 """

@@ -20,17 +20,17 @@ from sqlalchemy.orm import Session
 from paperworks.embedding import sentence_encoder
 from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
+from paperworks.page.cache import LRUCache
 from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector
-from paperworks.page.kept import Kept
-from paperworks.page.search.copies import Copies
-from paperworks.page.search.guard import ReadersAndWriter
-from paperworks.page.search.meaning import VectorsBeside, read_vectors
+from paperworks.page.search.lock import ReadWriteLock
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
+from paperworks.page.search.query_batcher import QueryBatcher
 from paperworks.page.search.ranking import MOST_HITS, Hit, Mode, Question, hits_of, rank
+from paperworks.page.search.snapshots import Snapshots
 from paperworks.page.search.sqlite import SqliteWords
 from paperworks.page.search.tables import make_tables, search_entries, search_state
 from paperworks.page.search.text import EntryText, clean_query, entry_text, query_words
-from paperworks.page.search.together import Together
+from paperworks.page.search.vectors import FaissVectors, read_vectors
 from paperworks.runs import Progress, no_progress
 
 PER_CHUNK = 64
@@ -70,19 +70,19 @@ class SearchIndex:
         self._database = database
         self._encode = encoder
         self._model = str(getattr(encoder, "name", "custom"))
-        self._answer = Together(self._answers_to, at_once=AT_ONCE if database.is_sqlite else ON_SERVER_AT_ONCE)
-        self._encode_query = Together(self._encode_queries)
-        self._query_vectors: Kept[np.ndarray] = Kept(MOST_VECTORS)
+        self._answer = QueryBatcher(self._answers_to, at_once=AT_ONCE if database.is_sqlite else ON_SERVER_AT_ONCE)
+        self._encode_query = QueryBatcher(self._encode_queries)
+        self._query_vectors: LRUCache[np.ndarray] = LRUCache(MOST_VECTORS)
         self._words: SqliteWords | PostgresWords = SqliteWords() if database.is_sqlite else PostgresWords()
-        self._vectors: VectorsBeside | PostgresVectors | None = None
-        self._guard = ReadersAndWriter()
+        self._vectors: FaissVectors | PostgresVectors | None = None
+        self._guard = ReadWriteLock()
         self._refreshing = threading.Lock()
         self._version = -1
         self._base_version = -1
         self._identity = ""
         self._looked = 0.0
-        self._near: Kept[list[tuple[int, float]]] = Kept(MOST_REMEMBERED)
-        self._answers: Kept[list[Hit]] = Kept(MOST_REMEMBERED)
+        self._near: LRUCache[list[tuple[int, float]]] = LRUCache(MOST_REMEMBERED)
+        self._answers: LRUCache[list[Hit]] = LRUCache(MOST_REMEMBERED)
         with database.session() as session:
             if not database.is_sqlite:
                 session.execute(text(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})"))
@@ -91,9 +91,9 @@ class SearchIndex:
             if encoder is not None:
                 width = int(getattr(encoder, "dimensions", 0) or encoder(["width"]).shape[1])
                 on_server = not database.is_sqlite and PostgresVectors.available(session)
-                self._vectors = PostgresVectors(width) if on_server else VectorsBeside(self._model, width)
+                self._vectors = PostgresVectors(width) if on_server else FaissVectors(self._model, width)
                 self._vectors.make(session)
-        self._follow()
+        self._load_changes()
 
     def close(self) -> None:
         """Nothing is held open but memory; the database is its opener's."""
@@ -107,9 +107,9 @@ class SearchIndex:
             chunks = [waiting[i : i + PER_CHUNK] for i in range(0, len(waiting), PER_CHUNK)]
             for chunk in progress(chunks, "indexing", len(chunks)) if len(chunks) > 1 else chunks:
                 count += self._index(chunk)
-            count += self._forget()
-            self._follow()
-            self._keep()
+            count += self._remove_missing()
+            self._load_changes()
+            self._save_snapshot()
             return count
 
     def search(
@@ -142,9 +142,9 @@ class SearchIndex:
         query = clean_query(query)
         if not query_words(query):
             return []
-        self._look()
+        self._follow_version()
         question = Question(query, tuple(tags), works, organisation, limit, mode, after)
-        if (known := self._answers.find((self._identity, self._version, question))) is not None:
+        if (known := self._answers.get((self._identity, self._version, question))) is not None:
             with self._database.reading() as session:
                 shown = set(session.scalars(_VISIBLE, {"ids": [hit.entry_id for hit in known]}))
             return [hit for hit in known if hit.entry_id in shown]
@@ -169,7 +169,7 @@ class SearchIndex:
         """The unit vectors [d] of queries by query; none without an encoder."""
         if self._encode is None or self._vectors is None:
             return {}
-        known = {query: self._query_vectors.find(query) for query in queries}
+        known = {query: self._query_vectors.get(query) for query in queries}
         missing = [query for query, vector in known.items() if vector is None]
         # Where several threads answer at once, each with a question of its own, their queries are encoded together.
         fresh = [self._encode_query(missing[0])] if len(missing) == 1 else self._encode_queries(missing)
@@ -186,10 +186,10 @@ class SearchIndex:
         """The entries nearest in meaning to one, with their cosines; empty without an encoder or before a refresh."""
         if self._vectors is None or limit < 1:
             return []
-        self._look()
+        self._follow_version()
         key = self._identity, self._version, entry_id, 2 * limit + 10
         with self._guard.reading(), self._database.reading() as session:
-            near = self._near.find(key)
+            near = self._near.get(key)
             if near is None:
                 own = read_vectors(session, [entry_id], self._model)
                 if entry_id not in own:
@@ -295,7 +295,7 @@ class SearchIndex:
                 )
         return len(texts)
 
-    def _forget(self) -> int:
+    def _remove_missing(self) -> int:
         """Take out what is indexed and is no entry any more."""
         gone_query = (
             select(search_entries.c.entry_id)
@@ -319,24 +319,24 @@ class SearchIndex:
         session.execute(update(search_state).values(version=search_state.c.version + 1))
         return session.execute(select(search_state.c.version)).scalar_one()
 
-    def _look(self) -> None:
+    def _follow_version(self) -> None:
         """Follow what another process indexed, at most every LOOK_SECONDS and by one thread."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         if self._refreshing.acquire(blocking=False):
             try:
-                self._follow()
+                self._load_changes()
             finally:
                 self._refreshing.release()
 
-    def _follow(self) -> None:
+    def _load_changes(self) -> None:
         """Bring what is in memory to the database's version."""
         with self._database.reading() as session:
             identity, version = session.execute(select(search_state.c.identity, search_state.c.version)).one()
             self._looked = time.monotonic()
             if (identity, version) == (self._identity, self._version):
                 return
-            kept = self._copies(identity).versions()
+            kept = self._snapshots(identity).versions()
             newest = max((v for v in kept if v <= version), default=-1)
             base = self._base_version if identity == self._identity else -1
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
@@ -356,9 +356,9 @@ class SearchIndex:
                     self._vectors.set_changes(session, changed)
                 self._identity, self._version, self._base_version = identity, version, start
 
-    def _keep(self) -> None:
+    def _save_snapshot(self) -> None:
         """Keep a copy of what was read from the database, for the next start, where none as new is kept."""
-        copies = self._copies(self._identity)
+        copies = self._snapshots(self._identity)
         if not copies or max(copies.versions(), default=-1) >= self._base_version:
             return
         with self._database.reading() as session:
@@ -370,9 +370,9 @@ class SearchIndex:
     def _changes(session: Session, since: int) -> list[int]:
         return list(session.scalars(select(search_entries.c.entry_id).where(search_entries.c.version > since)))
 
-    def _copies(self, identity: str) -> Copies:
+    def _snapshots(self, identity: str) -> Snapshots:
         file = self._database.engine.url.database if self._database.is_sqlite else None
-        return Copies(None if file == ":memory:" else file, f"{identity}-{self._model}")
+        return Snapshots(None if file == ":memory:" else file, f"{identity}-{self._model}")
 
     def _write(self, folder: Path) -> None:
         self._words.save(folder / "words.npz")

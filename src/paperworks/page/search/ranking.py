@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from paperworks.embedding import reciprocal_rank_fusion
 from paperworks.page.database import AMONG_IDS, Entry
 from paperworks.page.feed.listing import filters
-from paperworks.page.search.meaning import VectorsBeside
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.sqlite import SqliteWords
 from paperworks.page.search.text import Highlighter
+from paperworks.page.search.vectors import FaissVectors
 
 Mode = Literal["hybrid", "words", "meaning"]
 DEPTH = 100
@@ -91,7 +91,7 @@ def rank(
     question: Question,
     vector: np.ndarray | None,
     words: SqliteWords | PostgresWords,
-    vectors: VectorsBeside | PostgresVectors | None,
+    vectors: FaissVectors | PostgresVectors | None,
 ) -> Ranked:
     """Rank by words, by meaning where there is a ``vector`` [d] of the query, or by both."""
     conditions = filters(question.tags, question.works, question.organisation) if question.restricted else None

@@ -17,12 +17,14 @@ _ENTRY: Any = Entry.__table__.c
 _TAG: Any = EntryTag.__table__.c
 LONGEST_TEXT = 600
 """More of an abstract than a card shows."""
+_COLUMN_NAMES = (
+    "id updated title published listed organisation works upvotes upvotes_elsewhere comments comments_elsewhere slug "
+    "arxiv author_count claims_held trend authors"
+)
 CARD_COLUMNS: tuple[Any, ...] = (
-    _ENTRY.id, _ENTRY.updated, _ENTRY.title, _ENTRY.published, _ENTRY.listed, _ENTRY.organisation, _ENTRY.works,
-    _ENTRY.upvotes, _ENTRY.upvotes_elsewhere, _ENTRY.comments, _ENTRY.comments_elsewhere, _ENTRY.slug, _ENTRY.arxiv,
-    _ENTRY.author_count, _ENTRY.claims_held, _ENTRY.trend,
-    _ENTRY.authors, func.substr(_ENTRY.abstract, 1, LONGEST_TEXT).label("abstract"),
-)  # fmt: skip
+    *(getattr(_ENTRY, name) for name in _COLUMN_NAMES.split()),
+    func.substr(_ENTRY.abstract, 1, LONGEST_TEXT).label("abstract"),
+)
 """What a list reads of its entries, without making objects of them."""
 _KEYS = len(CARD_COLUMNS) - 3
 """So many columns say whether a card is as it was: authors, abstract and tags do not change without ``updated``."""
@@ -46,7 +48,7 @@ def cards_of(
     keys = [
         (*tuple(e)[:_KEYS], e.id in voted, e.id in kept, user is not None, level, snippets is not None) for e in entries
     ]
-    found = [page.cards.find(key) for key in keys]
+    found = [page.cards.get(key) for key in keys]
     missing = [entry.id for entry, parts in zip(entries, found, strict=True) if parts is None]
     tags = _tags(session, missing) if missing else {}
     macros: Any = page.templates.globals["m"]

@@ -37,10 +37,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from paperworks.catalog import Paper
+from paperworks.page.cache import LRUCache
 from paperworks.page.community.accounts import local_user, user_of_token
 from paperworks.page.community.limits import Limit, LimitReached, hit
 from paperworks.page.database import Database, User
-from paperworks.page.kept import Kept
 from paperworks.page.mail import Mailer
 from paperworks.page.settings import Settings
 from paperworks.page.web.addresses import path_of_referer, safe_path, with_query
@@ -82,11 +82,11 @@ class Page:
     """The one user of a page without log-in; None when public."""
     parts: frozenset[str] = frozenset()
     """Names of the views that are there."""
-    _kept: dict[str, tuple[float, Any]] = field(default_factory=dict)
-    _fragments: Kept[Markup] = field(default_factory=lambda: Kept(MOST_FRAGMENTS))
-    turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
+    _cached: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    _fragments: LRUCache[Markup] = field(default_factory=lambda: LRUCache(MOST_FRAGMENTS))
+    render_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
     """Taken while a list or a paper is read and rendered: readers who come at once are served in turn."""
-    cards: Kept[tuple[Markup, Markup]] = field(default_factory=lambda: Kept(MOST_CARDS))
+    cards: LRUCache[tuple[Markup, Markup]] = field(default_factory=lambda: LRUCache(MOST_CARDS))
     """Papers of lists as HTML: see ``web.cards``."""
 
     @cached_property
@@ -99,30 +99,30 @@ class Page:
         """What was measured of each paper of the catalogue, by slug."""
         return {slug: Evidence(paper) for slug, paper in self.papers.items()}
 
-    def kept(self, name: str) -> Any:
-        """A value that ``keep`` has and that is not too old, or None."""
-        found = self._kept.get(name)
+    def cached_value(self, name: str) -> Any:
+        """The value that ``cached`` computed, or None if there is none or it has expired."""
+        found = self._cached.get(name)
         return None if found is None or found[0] < time.monotonic() else found[1]
 
-    def keep(self, name: str, seconds: float, compute: Callable[[], T]) -> T:
+    def cached(self, name: str, seconds: float, compute: Callable[[], T]) -> T:
         """A value that many readers share, computed again when it is older than ``seconds``."""
-        found = self._kept.get(name)
+        found = self._cached.get(name)
         if found is None or found[0] < time.monotonic():
             found = (time.monotonic() + seconds, compute())
-            if len(self._kept) >= MOST_FRAGMENTS:
-                self._kept.clear()
-            self._kept[name] = found
+            if len(self._cached) >= MOST_FRAGMENTS:
+                self._cached.clear()
+            self._cached[name] = found
         return found[1]
 
     def fragment(self, template: str, **context: Hashable) -> Markup:
         """A part of a page that depends on nothing but ``context``: rendered once, and kept."""
-        return self._fragments.get(
+        return self._fragments.get_or_compute(
             (template, *context.values()), lambda: Markup(self.templates.get_template(template).render(context))
         )
 
-    def forget(self) -> None:
-        """Compute kept values again at their next use, after entries were added."""
-        self._kept.clear()
+    def clear_cache(self) -> None:
+        """Compute cached values again at their next use, after entries were added."""
+        self._cached.clear()
 
     def cookie(self, name: str) -> str:
         """The full name of a cookie: ``__Host-`` ties it to one host and to https."""
@@ -140,7 +140,7 @@ def current_user(request: Request) -> User | None:
     if not page.settings.public:
         if page.settings.web_processes == 1:
             return page.local_user
-        return page.keep("local user", LOCAL_SECONDS, lambda: _read_local(page))
+        return page.cached("local user", LOCAL_SECONDS, lambda: _read_local(page))
     if not hasattr(request.state, "user"):
         token = request.cookies.get(page.cookie(SESSION_COOKIE), "")
         with page.database.reading() as session:

@@ -24,7 +24,7 @@ RELATIONS = {"<": "<", "<=": "≤", "==": "=", ">=": "≥", ">": ">"}
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One finding, as text."""
 
     statement: str
@@ -43,7 +43,7 @@ class ClaimRow:
     claim: Claim
     verdict: Verdict
     style: str
-    measured: tuple[Measured, ...]
+    measured: tuple[Measurement, ...]
 
 
 class Evidence:
@@ -85,10 +85,10 @@ class Evidence:
         return segments
 
 
-def _measured(finding: dict[str, Any]) -> Measured:
+def _measured(finding: dict[str, Any]) -> Measurement:
     unit = finding["unit"]
     baseline = finding["baseline"]
-    return Measured(
+    return Measurement(
         statement=finding["statement"],
         measured=_figure(finding["measured"], unit),
         compared=f"{RELATIONS[finding['relation']]} {_figure(finding['bound'], unit)}",

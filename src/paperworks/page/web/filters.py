@@ -112,7 +112,7 @@ class Choices:
 
 def choices(page: Page, session: OrmSession) -> Choices:
     """The choices of this moment."""
-    return page.keep(
+    return page.cached(
         "choices", KEPT_SECONDS, lambda: Choices(tag_counts(session), organisations(session), periods(session))
     )
 

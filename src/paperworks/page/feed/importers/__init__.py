@@ -9,7 +9,7 @@ lines.py     JSONL
 paste.py     the text of a Daily Papers page
 """
 
-from paperworks.page.feed.importers.client import PoliteClient, Sites
+from paperworks.page.feed.importers.client import PoliteClient, SourceUrls
 from paperworks.page.feed.importers.run import import_arxiv, import_source
 
-__all__ = ["PoliteClient", "Sites", "import_arxiv", "import_source"]
+__all__ = ["PoliteClient", "SourceUrls", "import_arxiv", "import_source"]

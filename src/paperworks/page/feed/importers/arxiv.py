@@ -24,7 +24,7 @@ EMPTY_PAGES = 3
 _REPOSITORY = re.compile(r"https?://(?:www\.)?(?:github\.com|gitlab\.com|codeberg\.org)/[\w.-]+/[\w.-]*\w")
 
 
-class ArxivIds:
+class ArxivIdImporter:
     """Papers by their arXiv ids."""
 
     def __init__(self, client: PoliteClient, ids: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class ArxivIds:
             yield Batch(papers, skipped, str(following) if following < len(self._ids) else None)
 
 
-class ArxivQuery:
+class ArxivQueryImporter:
     """The newest papers of a query in arXiv's own syntax, as in ``cat:cs.LG AND abs:pruning``."""
 
     def __init__(self, client: PoliteClient, query: str, most: int) -> None:

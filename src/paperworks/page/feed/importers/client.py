@@ -33,7 +33,7 @@ TRY_AGAIN = (429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
-class Sites:
+class SourceUrls:
     """Where the two services are: mirrors and tests have them elsewhere. ``arxiv_pause`` is what arXiv asks for."""
 
     arxiv: str = "https://export.arxiv.org/api/query"
@@ -42,7 +42,7 @@ class Sites:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FetchedResponse:
     """A server's answer. ``content`` is None where nothing changed since the validators' answer."""
 
     content: bytes | None
@@ -64,12 +64,12 @@ class PoliteClient:
     def __init__(
         self,
         contact: str = "",
-        sites: Sites | None = None,
+        sites: SourceUrls | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         pause: float | None = None,
     ) -> None:
-        self.sites = sites or Sites()
+        self.sites = sites or SourceUrls()
         self._sleep = sleep
         self._clock = clock
         self._pause = pause
@@ -93,7 +93,7 @@ class PoliteClient:
         accept: str = "*/*",
         pause: float | None = None,
         same_host: bool = False,
-    ) -> Answer:
+    ) -> FetchedResponse:
         """Fetch an address.
 
         Parameters
@@ -115,9 +115,9 @@ class PoliteClient:
         for _ in range(MOST_REDIRECTS + 1):
             status, answered, content = self._try(target, headers, pause)
             if status == 304:
-                return Answer(None, validators or Validators())
+                return FetchedResponse(None, validators or Validators())
             if status not in (301, 302, 303, 307, 308):
-                return Answer(
+                return FetchedResponse(
                     content,
                     Validators(answered.get("etag"), answered.get("last-modified")),
                     answered.get("content-type", ""),

@@ -16,7 +16,7 @@ from paperworks.page.feed.importers.markup import read_day
 MOST_PAGES = 20
 
 
-class DailyPapers:
+class DailyPapersImporter:
     """The papers of one day."""
 
     def __init__(self, client: PoliteClient, day: date) -> None:

@@ -19,7 +19,7 @@ _ARXIV_PREFIX = re.compile(r"^arXiv:\S+\s+Announce Type:\s*\S+\s*(?:Abstract:\s*
 _ARXIV_SUFFIX = re.compile(r"\s*\(arXiv:(\S+)(?:\s+\[[^\]]*\])?[^)]*\)\s*$")
 
 
-class Feed:
+class FeedImporter:
     """A feed at an address."""
 
     def __init__(self, client: PoliteClient, url: str) -> None:

@@ -19,7 +19,7 @@ LISTS = ("authors", "tags")
 FIELDS = (*TEXTS, *NUMBERS, *DAYS, *LISTS)
 
 
-class Lines:
+class LinesImporter:
     """A JSONL text. An interrupted import goes on at the line where it stopped, unless the text has changed."""
 
     def __init__(self, text: str, name: str) -> None:

@@ -100,7 +100,7 @@ class _Record:
         )
 
 
-class PastedPage:
+class PastedPageImporter:
     """A pasted page. ``today`` decides the year of dates that have none: the latest one that is not in the future."""
 
     def __init__(self, text: str, name: str, today: date | None = None) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from paperworks.errors import InputError
 from paperworks.page.database import Database, ImportState, now
 from paperworks.page.feed.entries import ImportOutcome, upsert
-from paperworks.page.feed.importers.arxiv import ArxivIds, ArxivQuery
+from paperworks.page.feed.importers.arxiv import ArxivIdImporter, ArxivQueryImporter
 from paperworks.page.feed.importers.base import Batch, Importer, Validators
 from paperworks.page.feed.importers.client import MOST_BYTES, PoliteClient
-from paperworks.page.feed.importers.daily import DailyPapers
-from paperworks.page.feed.importers.feeds import Feed
-from paperworks.page.feed.importers.lines import Lines
-from paperworks.page.feed.importers.paste import PastedPage
+from paperworks.page.feed.importers.daily import DailyPapersImporter
+from paperworks.page.feed.importers.feeds import FeedImporter
+from paperworks.page.feed.importers.lines import LinesImporter
+from paperworks.page.feed.importers.paste import PastedPageImporter
 from paperworks.page.feed.keys import arxiv_id
 from paperworks.page.settings import Settings
 from paperworks.runs import Progress, no_progress
@@ -76,13 +76,13 @@ def recognise(source: str, client: PoliteClient, most: int = MOST_OF_A_QUERY) ->
     stripped = source.strip()
     ids = [arxiv_id(part) for part in stripped.split(",")]
     if stripped and all(ids):
-        return ArxivIds(client, [i for i in ids if i])
+        return ArxivIdImporter(client, [i for i in ids if i])
     if match := _DAILY.fullmatch(stripped):
-        return DailyPapers(client, _day(match[1]))
+        return DailyPapersImporter(client, _day(match[1]))
     if stripped == "-":
         return _text_importer(sys.stdin.read(MOST_BYTES + 1), "standard input")
     if re.match(r"https?://", stripped):
-        return Feed(client, stripped)
+        return FeedImporter(client, stripped)
     path = Path(source)
     try:
         if path.is_file():
@@ -90,7 +90,7 @@ def recognise(source: str, client: PoliteClient, most: int = MOST_OF_A_QUERY) ->
     except OSError:
         pass  # a name that cannot be a file's
     if stripped.lower().startswith("arxiv:"):
-        return ArxivQuery(client, stripped[6:], most)
+        return ArxivQueryImporter(client, stripped[6:], most)
     raise InputError("source", repr(source[:100]), _FORMS)
 
 
@@ -134,7 +134,7 @@ def _text_importer(text: str, name: str) -> Importer:
     if len(text) > MOST_BYTES:
         raise InputError(name, f"more than {MOST_BYTES // 2**20} MiB", "a smaller file")
     begin = text.lstrip("\ufeff \t\r\n")[:1]
-    return Lines(text.removeprefix("\ufeff"), name) if begin in ("{", "[") else PastedPage(text, name)
+    return LinesImporter(text.removeprefix("\ufeff"), name) if begin in ("{", "[") else PastedPageImporter(text, name)
 
 
 def _read(path: Path) -> str:

@@ -166,7 +166,7 @@ def change_name(request: Request, page: ThePage, form: CheckedForm, user: Signed
             accounts.set_name(session, user, _text(form, "name"))
             if page.local_user is not None:
                 page.local_user = accounts.local_user(session)
-                page.forget()
+                page.clear_cache()
     except InputError as error:
         return _account(request, user, 422, {"name": str(error)}, name=_text(form, "name"))
     return redirect("/account?done=name")

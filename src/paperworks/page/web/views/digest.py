@@ -98,6 +98,13 @@ def _show_form(
     with page.database.reading() as session:
         known = tag_counts(session)
     return render(
-        request, "digest/form.html", status, error=error, tags=known, configured=page.mailer.configured,
-        email=email or (user.email if user is not None and user.email else ""), frequency=frequency, chosen=tags or [],
-    )  # fmt: skip
+        request,
+        "digest/form.html",
+        status,
+        error=error,
+        tags=known,
+        configured=page.mailer.configured,
+        email=email or (user.email if user is not None and user.email else ""),
+        frequency=frequency,
+        chosen=tags or [],
+    )

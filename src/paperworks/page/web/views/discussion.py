@@ -13,7 +13,7 @@ from paperworks.page.community import comments, limits
 from paperworks.page.database import Comment, Entry, User
 from paperworks.page.web.addresses import paper_path
 from paperworks.page.web.deps import CheckedForm, Page, SignedIn, ThePage, check_rate, is_htmx, redirect, render
-from paperworks.page.web.finding import find_entry
+from paperworks.page.web.lookup import find_entry
 
 router = APIRouter(include_in_schema=False)
 

@@ -22,11 +22,11 @@ def feed(
     request: Request, page: ThePage, user: Viewer, filters: TheFilters, cursor: Annotated[str, Query()] = ""
 ) -> Response:
     """A page of the feed: whole, without its frame (a filter was changed), or only what follows a cursor."""
-    with page.turns, page.database.reading() as session:
+    with page.render_slots, page.database.reading() as session:
         name = f"total {filters.path()}"
-        found = list_entries(session, filters.query(cursor), CARD_COLUMNS, page.kept(name))
+        found = list_entries(session, filters.query(cursor), CARD_COLUMNS, page.cached_value(name))
         if found.total >= MANY:  # counting them all takes longer than reading a page of them
-            page.keep(name, KEPT_SECONDS, lambda: found.total)
+            page.cached(name, KEPT_SECONDS, lambda: found.total)
         offered = choices(page, session)
         cards = cards_of(page, session, found.entries, user)
     older, newer = offered.around(filters.period, found.first)

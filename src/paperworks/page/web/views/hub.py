@@ -15,8 +15,8 @@ from paperworks.page.database import AMONG_IDS, Entry, User
 from paperworks.page.feed.listing import PeriodName, filters, period_of
 from paperworks.page.web.addresses import PAPER_ID
 from paperworks.page.web.deps import ThePage
-from paperworks.page.web.finding import find_entry
-from paperworks.page.web.hub_shapes import ApiError, ListedPaper, PaperDetail, detail, listed
+from paperworks.page.web.hub_schemas import ApiError, ListedPaper, PaperDetail, detail, listed
+from paperworks.page.web.lookup import find_entry
 
 ERRORS: Mapping[int | str, dict[str, Any]] = {
     400: {"model": ApiError, "description": "a request that cannot be read"},

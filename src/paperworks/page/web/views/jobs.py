@@ -39,7 +39,7 @@ from paperworks.page.web.deps import (
     redirect,
     render,
 )
-from paperworks.page.web.finding import find_entry
+from paperworks.page.web.lookup import find_entry
 from paperworks.runs.recipe import load_recipe
 from paperworks.runs.render import format_row, option_lines, usage_lines
 from paperworks.runs.report import Report
@@ -218,9 +218,16 @@ def _show_form(
     fields = form_fields(recipe.config, page.settings.uploads_allowed)
     fields.sort(key=lambda f: f.name == "seed")  # of least interest to most
     return render(
-        request, "jobs/form.html", status, entry=entry, paper=paper, first=fields[:FIRST_FIELDS],
-        more=fields[FIRST_FIELDS:], values=values, error=error,
-    )  # fmt: skip
+        request,
+        "jobs/form.html",
+        status,
+        entry=entry,
+        paper=paper,
+        first=fields[:FIRST_FIELDS],
+        more=fields[FIRST_FIELDS:],
+        values=values,
+        error=error,
+    )
 
 
 def _runnable(page: Page, paper_id: str) -> tuple[Entry, Paper]:

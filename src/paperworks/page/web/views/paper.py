@@ -17,7 +17,7 @@ from paperworks.page.web.addresses import PAPER_ID, paper_path
 from paperworks.page.web.addresses import paper_id as name_of
 from paperworks.page.web.deps import Page, ThePage, Viewer, render
 from paperworks.page.web.filters import reactions
-from paperworks.page.web.finding import find_entry
+from paperworks.page.web.lookup import find_entry
 
 router = APIRouter()
 
@@ -61,7 +61,7 @@ def markdown(
 @router.get("/papers/{paper_id:paper}", include_in_schema=False)
 def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Response:
     """A paper's page. Versions and slugs lead to its one address."""
-    with page.turns, page.database.reading() as session:
+    with page.render_slots, page.database.reading() as session:
         entry = find_entry(session, paper_id)
         if name_of(entry) != paper_id:
             return RedirectResponse(paper_path(entry), status_code=301)

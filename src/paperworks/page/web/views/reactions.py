@@ -15,7 +15,7 @@ from paperworks.page.community import limits, reactions
 from paperworks.page.database import User
 from paperworks.page.web.cards import cards_of, rows_of
 from paperworks.page.web.deps import CheckedForm, SignedIn, ThePage, back, check_rate, get_page, is_htmx, render
-from paperworks.page.web.finding import find_entry
+from paperworks.page.web.lookup import find_entry
 
 router = APIRouter(include_in_schema=False)
 

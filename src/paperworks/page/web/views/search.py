@@ -45,7 +45,7 @@ def search(
             q, filters.tag, works, filters.organisation or None, limit=SHOWN + 1, mode=mode, after=after
         )
     shown, more = hits[:SHOWN], len(hits) > SHOWN
-    with page.turns, page.database.reading() as session:
+    with page.render_slots, page.database.reading() as session:
         rows = rows_of(session, [hit.entry_id for hit in shown])
         found = [hit for hit in shown if hit.entry_id in rows]  # without entries that have gone since
         snippets = [Markup(hit.snippet_html_safe) for hit in found]

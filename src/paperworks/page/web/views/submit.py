@@ -54,6 +54,6 @@ def submit(request: Request, page: ThePage, given: CheckedForm, user: SignedIn) 
         if entry is None:
             said = error or "arXiv knows no paper with this id."
             return render(request, "submit/submit.html", status, paper=text, error=said)
-        page.forget()
+        page.clear_cache()
         page.search.refresh()
     return redirect(paper_path(entry))

@@ -12,7 +12,7 @@ FORMAT = 2
 """Of the files in a copy: copies of another format are not read."""
 
 
-class Copies:
+class Snapshots:
     """The copies of one index.
 
     Parameters

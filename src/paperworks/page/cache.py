@@ -1,4 +1,4 @@
-"""What was computed once and is used again while it is among the most recently used."""
+"""A cache of the most recently used values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
-    """At most ``most`` values by key; the one that was not used for the longest time goes first. Safe in any thread."""
+class LRUCache(Generic[T]):
+    """At most ``max_size`` values by key; the least recently used one is dropped first. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def find(self, key: Hashable) -> T | None:
+    def get(self, key: Hashable) -> T | None:
         """The value of a key, or None."""
         with self._lock:
             found = self._values.get(key)
@@ -33,11 +33,11 @@ class Kept(Generic[T]):
         """Keep a value; returns it."""
         with self._lock:
             self._values[key] = value
-            if len(self._values) > self._most:
+            if len(self._values) > self._max_size:
                 self._values.popitem(last=False)
         return value
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key, made now if it is not there."""
-        found = self.find(key)
-        return self.put(key, make()) if found is None else found
+    def get_or_compute(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value of a key, computed now if it is not there."""
+        found = self.get(key)
+        return self.put(key, compute()) if found is None else found

@@ -16,7 +16,7 @@ GATHER_SECONDS = 0.0003
 """Readers who just had an answer get so long to ask again before the next of them answers for all."""
 
 
-class Together(Generic[Q, A]):
+class QueryBatcher(Generic[Q, A]):
     """Questions to answers, from any number of threads::
 
         thread 1   asks a, answers a ------.
@@ -43,24 +43,24 @@ class Together(Generic[Q, A]):
         self._crowd = False  # whether the last batch was of several questions
         self._lock = threading.Lock()
         # While one of these waits, none of the ``at_once`` is free: whoever ends calls the first of them.
-        self._waiting: OrderedDict[Q, _Asked[A]] = OrderedDict()
-        self._under_way: dict[Q, _Asked[A]] = {}
+        self._waiting: OrderedDict[Q, _PendingQuery[A]] = OrderedDict()
+        self._under_way: dict[Q, _PendingQuery[A]] = {}
 
     def __call__(self, question: Q) -> A:
         """The answer. Whatever ``answer`` raises for this question alone is raised in every thread that asked it."""
-        own: _Caller | None = None
+        own: _Waiter | None = None
         with self._lock:
             asked = self._waiting.get(question) or self._under_way.get(question)
             if asked is None:
-                asked = _Asked()
+                asked = _PendingQuery()
                 if self._free:
                     self._free -= 1
                     self._under_way[question] = asked
                 else:
                     self._waiting[question] = asked
-                    own = _Caller()
+                    own = _Waiter()
             else:
-                own = _Caller()
+                own = _Waiter()
             if own is not None:
                 asked.callers.append(own)
         if own is not None:
@@ -71,7 +71,7 @@ class Together(Generic[Q, A]):
             raise asked.error
         return asked.answer[0]
 
-    def _lead(self, question: Q, asked: _Asked[A]) -> None:
+    def _lead(self, question: Q, asked: _PendingQuery[A]) -> None:
         """Answer this question and what waits, and hand over."""
         batch = [(question, asked)]
         try:
@@ -104,7 +104,7 @@ class Together(Generic[Q, A]):
                 else:
                     self._free += 1
 
-    def _fill(self, batch: list[tuple[Q, _Asked[A]]]) -> None:
+    def _fill(self, batch: list[tuple[Q, _PendingQuery[A]]]) -> None:
         try:
             answers = self._answer([question for question, _ in batch])
         except Exception as error:
@@ -118,7 +118,7 @@ class Together(Generic[Q, A]):
             asked.answer = [found]
 
 
-class _Asked(Generic[A]):
+class _PendingQuery(Generic[A]):
     """A question that waits or is being answered."""
 
     __slots__ = ("answer", "callers", "error")
@@ -126,10 +126,10 @@ class _Asked(Generic[A]):
     def __init__(self) -> None:
         self.answer: list[A] = []
         self.error: BaseException | None = None
-        self.callers: list[_Caller] = []
+        self.callers: list[_Waiter] = []
 
 
-class _Caller:
+class _Waiter:
     """A thread that waits: it is called when its answer is there, or to lead."""
 
     __slots__ = ("called", "leads")

@@ -16,7 +16,7 @@ from paperworks.page.database import EntryVector
 PER_READ = 500
 
 
-class VectorsBeside:
+class FaissVectors:
     """All vectors of the table ``entry_vectors``, in memory."""
 
     def __init__(self, model: str, width: int) -> None:

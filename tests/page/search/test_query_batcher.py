@@ -1,4 +1,4 @@
-"""Together: every question has its own answer, batches and threads at work are bounded, and nobody waits for ever."""
+"""QueryBatcher: every question has its own answer, batches and threads are bounded, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from paperworks.page.search.together import Together
+from paperworks.page.search.query_batcher import QueryBatcher
 
 
 class Squares:
@@ -69,7 +69,7 @@ def until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(("at_once", "largest"), [(1, 16), (1, 1), (3, 4), (16, 2)])
 def test_each_thread_has_its_own_answers(at_once: int, largest: int) -> None:
     squares = Squares(0.0002)
-    ask = Together(squares, largest=largest, at_once=at_once)
+    ask = QueryBatcher(squares, largest=largest, at_once=at_once)
     right: list[bool] = []
 
     def read(number: int) -> int:
@@ -88,7 +88,7 @@ def test_each_thread_has_its_own_answers(at_once: int, largest: int) -> None:
 
 def test_who_waits_is_answered_together_in_the_order_of_coming() -> None:
     squares = Squares()
-    ask = Together(squares, largest=4)
+    ask = QueryBatcher(squares, largest=4)
     squares.hold.clear()
     threads, results = in_threads(
         ask, range(10), lambda n: until(lambda: len(squares.batches) == 1 and len(ask._waiting) == n)
@@ -104,7 +104,7 @@ def test_who_waits_is_answered_together_in_the_order_of_coming() -> None:
 
 def test_equal_questions_that_wait_are_one() -> None:
     squares = Squares()
-    ask = Together(squares)
+    ask = QueryBatcher(squares)
     squares.hold.clear()
     callers = lambda: sum(len(a.callers) for a in [*ask._waiting.values(), *ask._under_way.values()])  # noqa: E731
     threads, results = in_threads(ask, [1, 1, 2, 2, 2, 1], lambda n: until(lambda: callers() == n))
@@ -117,7 +117,7 @@ def test_equal_questions_that_wait_are_one() -> None:
 
 def test_an_error_reaches_those_who_asked_for_it_alone() -> None:
     squares = Squares()
-    ask = Together(squares)
+    ask = QueryBatcher(squares)
     squares.hold.clear()
     threads, results = in_threads(
         ask, [0, 1, -2, 3, -2], lambda n: until(lambda: len(squares.batches) == 1 and len(ask._waiting) == min(n, 3))
@@ -134,7 +134,7 @@ def test_an_error_reaches_those_who_asked_for_it_alone() -> None:
 
 def test_nobody_waits_for_a_thread_that_was_interrupted() -> None:
     squares = Squares()
-    ask = Together(squares)
+    ask = QueryBatcher(squares)
     squares.hold.clear()
     threads, results = in_threads(
         ask, [0, 666, 2], lambda n: until(lambda: len(squares.batches) == 1 and len(ask._waiting) == n)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class ReadersAndWriter:
+class ReadWriteLock:
     """Any number of readers, or one writer."""
 
     def __init__(self) -> None:
