@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from paperworks.comparison.speed import speed_beside
 from paperworks.errors import InputError
 from paperworks.language import bundled_text, load_model
-from paperworks.language.speed import Speed
-from paperworks.pruning import BASELINES, PruningJob, quality
+from paperworks.pruning import BASELINES, PruningJob
 from paperworks.pruning.baselines import fill
 from paperworks.structure import count, prune, random_scores, read_channels, units_of
 
@@ -104,31 +102,3 @@ def test_a_budget_out_of_reach_names_the_least(checkpoint: Path) -> None:
         fill(model, units, scores, 1000)
     least = int(str(caught.value).split("at least ")[1].split(", the least")[0].replace(",", ""))
     assert count(prune(model, fill(model, units, scores, least))).parameters == least
-
-
-def test_a_model_beside_itself_is_about_as_fast(checkpoint: Path) -> None:
-    model, _ = load_model(checkpoint, "float32", "cpu")
-    speed = speed_beside(model, model, batch_size=1, prompt=4, new_tokens=2, rounds=3)
-    assert set(speed) == {"prefill", "decode", "latency", "prefill ratio", "decode ratio"}
-    assert 0.2 < speed["prefill ratio"] < 5
-    assert speed["decode"] == pytest.approx(1 / speed["latency"], rel=0.8)
-
-
-def test_speeds_are_medians_of_turns_that_the_models_take(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = iter([10.0, 20, 1, 2, 30, 60])  # the machine is ten times as slow in the second round, for both
-    monkeypatch.setattr(quality, "measure_speed", lambda model, **options: Speed((s := next(told)), s, 1 / s, 1 / s))
-    loaded: list[Path] = []
-    monkeypatch.setattr(quality, "load_model", lambda folder, *more: (loaded.append(folder), None))
-    found = quality.speeds_in_turn({"dense": checkpoint, "pruned": Path("cut")}, length=16)
-    assert loaded == [checkpoint, Path("cut")] * 3
-    assert found["dense"] == {
-        "prefill tokens/s": 10, "decode tokens/s": 10, "decode latency per token, seconds": 0.1,
-    }  # fmt: skip
-    assert found["pruned"]["decode tokens/s"] == 20
-
-
-def test_speeds_of_checkpoints(checkpoint: Path) -> None:
-    found = quality.speeds_in_turn({"a": checkpoint, "b": checkpoint}, length=8, device="cpu")
-    for own in found.values():
-        assert own["decode tokens/s"] == pytest.approx(8 / own["decode latency per token, seconds"], rel=0.8)
-        assert own["prefill tokens/s"] > 0

@@ -20,12 +20,18 @@ from typing import Any, TypeVar
 import torch
 
 from paperworks.comparison.methods import load_method
-from paperworks.comparison.speed import speed_beside
 from paperworks.errors import InputError, PaperworksError
-from paperworks.language import Question, load_model, read_questions, read_texts, token_windows
+from paperworks.language import (
+    Question,
+    load_model,
+    load_tokenizer,
+    read_questions,
+    read_texts,
+    speeds_in_turn,
+    token_windows,
+)
 from paperworks.language.choice import continuation_questions
-from paperworks.pruning import PruningJob
-from paperworks.pruning.quality import load_tokenizer, lora_targets, quality_of, size_of
+from paperworks.pruning import PruningJob, lora_targets, quality_of, size_of
 from paperworks.pruning.recovery import recover
 from paperworks.runs.files import new_folder, write_text
 from paperworks.runs.usage import UsageMeter
@@ -143,9 +149,22 @@ def _size_and_speed(task: dict[str, Any], folder: Path, source: Path) -> dict[st
     dense, _ = load_model(source, "float32", task["device"])
     size = size_of(model, task["length"])
     prompt = max(1, min(128, task["length"] // 2))
-    speed = speed_beside(model, dense, prompt=prompt, new_tokens=min(16, prompt), rounds=task["rounds"])
-    return {"parameters": size.parameters, "macs": size.macs, "cache": size.cache, "bytes": size.bytes} | {
-        "speed": speed
+    speeds = speeds_in_turn(
+        {"own": model, "dense": dense}, prompt=prompt, new_tokens=min(16, prompt), rounds=task["rounds"]
+    )
+    own, (prefill, decode) = speeds.median("own"), speeds.ratios("own", to="dense")
+    return {
+        "parameters": size.parameters,
+        "macs": size.macs,
+        "cache": size.cache,
+        "bytes": size.bytes,
+        "speed": {
+            "prefill": own.prefill_tokens_per_second,
+            "decode": own.decode_tokens_per_second,
+            "latency": own.seconds_per_token,
+            "prefill ratio": prefill,
+            "decode ratio": decode,
+        },
     }
 
 

@@ -67,15 +67,23 @@ def run(config: Config, run: runs.Run) -> runs.Report:
 
 class _Comparison:
     def __init__(self, config: Config, run: runs.Run) -> None:
-        from paperworks.language import bundled_model_path, bundled_text, load_model, read_questions, read_texts
-        from paperworks.pruning.quality import check_length, family_of, load_tokenizer
+        from paperworks.language import (
+            bundled_model_path,
+            bundled_text,
+            check_length,
+            load_model,
+            load_tokenizer,
+            read_questions,
+            read_texts,
+        )
+        from paperworks.pruning.architecture import architecture_of
         from paperworks.pruning.target import Target, resolved
         from paperworks.structure import count, skeleton_of
 
         self.config, self.run = config, run
         self.methods = check_methods(config.methods or method_names())
         self.folder = (config.model or bundled_model_path()).expanduser().absolute()
-        if not family_of(self.folder).head:
+        if not architecture_of(self.folder).head:
             raise InputError("model", f"{self.folder}, an encoder", "a causal language model")
         check_length(self.folder, config.length)
         skeleton = skeleton_of(self.folder)

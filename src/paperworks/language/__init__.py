@@ -4,9 +4,9 @@ from paperworks.language.choice import Question, choice_accuracy
 from paperworks.language.choice_files import read_questions
 from paperworks.language.devices import resolve_device, resolve_dtype
 from paperworks.language.harness import HarnessResult, evaluate_with_harness
-from paperworks.language.models import bundled_model_path, bundled_text, load_model
+from paperworks.language.models import bundled_model_path, bundled_text, check_length, load_model, load_tokenizer
 from paperworks.language.perplexity import perplexity, window_losses
-from paperworks.language.speed import Speed, measure_speed
+from paperworks.language.speed import Speed, SpeedRounds, measure_speed, speeds_in_turn
 from paperworks.language.texts import read_texts
 from paperworks.language.windows import Calibration, token_ids, token_windows
 
@@ -15,17 +15,21 @@ __all__ = [
     "HarnessResult",
     "Question",
     "Speed",
+    "SpeedRounds",
     "bundled_model_path",
     "bundled_text",
+    "check_length",
     "choice_accuracy",
     "evaluate_with_harness",
     "load_model",
+    "load_tokenizer",
     "measure_speed",
     "perplexity",
     "read_questions",
     "read_texts",
     "resolve_device",
     "resolve_dtype",
+    "speeds_in_turn",
     "token_ids",
     "token_windows",
     "window_losses",

@@ -54,19 +54,14 @@ def load_model(
         transformers cannot load.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = bundled_model_path() if path is None else Path(path).expanduser()
     check_model_folder(folder)
     place = resolve_device(device)
     number = "auto" if dtype is None else resolve_dtype(dtype)
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            "model", f"{folder}, whose tokenizer does not load ({_first_line(error)})", "a tokenizer beside it"
-        ) from error
+    tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=number, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -74,6 +69,26 @@ def load_model(
             "model", f"{folder}, which does not load ({_first_line(error)})", "a causal language model"
         ) from error
     return cast(Any, model).to(place).eval(), tokenizer
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a checkpoint. Raises InputError if there is none."""
+    from transformers import AutoTokenizer
+
+    check_model_folder(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        found = f"{folder}, whose tokenizer does not load ({_first_line(error)})"
+        raise InputError("model", found, "a tokenizer beside it") from error
+
+
+def check_length(folder: Path, length: int, field: str = "length") -> None:
+    """Raise InputError naming ``field`` if ``length`` tokens are more than the checkpoint's positions allow."""
+    config = check_model_folder(folder)
+    longest = config.get("max_position_embeddings") or config.get("n_positions")
+    if longest is not None and length > longest:
+        raise InputError(field, f"{length} tokens", f"at most {longest}, the longest input of this model")
 
 
 def check_model_folder(folder: Path) -> dict[str, Any]:

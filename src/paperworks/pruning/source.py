@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
-from paperworks.language import bundled_model_path, load_model, resolve_dtype
-from paperworks.pruning.quality import Figures, check_length, speeds_in_turn
+from paperworks.language import bundled_model_path, check_length, load_model, resolve_dtype, speeds_in_turn
+from paperworks.pruning.quality import Figures
 from paperworks.pruning.target import resolved
 from paperworks.runs import Run
 from paperworks.runs.files import write_text
@@ -17,6 +17,8 @@ from paperworks.runs.files import write_text
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+    from paperworks.language import Speed
 
 TARGET_FILE = "target.json"
 
@@ -67,9 +69,31 @@ def measured_once(
 
 
 def with_speeds(
-    run: Run, figures: Mapping[str, Figures], folders: Mapping[str, Path], **options: Any
+    run: Run,
+    figures: Mapping[str, Figures],
+    folders: Mapping[str, Path],
+    *,
+    length: int,
+    dtype: str = "float32",
+    device: str = "auto",
 ) -> dict[str, Figures]:
-    """The figures of several models with their speeds, which are measured in turn (``speeds_in_turn``), and once."""
-    speeds = measured_once(run, "speed", lambda: speeds_in_turn(folders, progress=run.progress, **options),
-                           "measuring speed in turn")  # fmt: skip
+    """The figures of several models with their speeds for a batch of 8, which are measured in turn, and once."""
+
+    def measure() -> dict[str, Figures]:
+        prompt, new_tokens = max(1, min(128, length // 2)), max(1, min(16, length // 2))
+        found = speeds_in_turn(
+            folders, prompt=prompt, new_tokens=new_tokens, dtype=dtype, device=device, progress=run.progress
+        )
+        return {name: speed_figures(found.median(name)) for name in folders}
+
+    speeds = measured_once(run, "speed", measure, "measuring speed in turn")
     return {name: {**found, **speeds[name]} for name, found in figures.items()}
+
+
+def speed_figures(speed: Speed) -> Figures:
+    """A speed as rows of a table."""
+    return {
+        "prefill tokens/s": speed.prefill_tokens_per_second,
+        "decode tokens/s": speed.decode_tokens_per_second,
+        "decode latency per token, seconds": speed.seconds_per_token,
+    }

@@ -20,7 +20,7 @@ from paperworks.papers.adapt_pruner.report import PruneReport
 from paperworks.papers.adapt_pruner.settings import check_model, weights_fingerprint
 from paperworks.papers.adapt_pruner.shares import Split, data_shares, dealt
 from paperworks.papers.adapt_pruner.stages import Part, StageFiles, examples_of, part_of
-from paperworks.pruning.quality import lora_targets
+from paperworks.pruning import lora_targets
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import count, prune, save_model
 from paperworks.training import (

@@ -8,10 +8,19 @@ method.model_.generate(...)
 method.save("smaller", tokenizer)
 """
 
+# ruff: noqa: F401 - names that type checkers see; at run time __getattr__ brings each when it is first used
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paperworks.papers.atp.estimator import ATP
+    from paperworks.papers.atp.generator import DecisionGenerator
+    from paperworks.papers.atp.losses import ratio_loss
+    from paperworks.papers.atp.report import ATPReport
+    from paperworks.papers.atp.settings import Search, TrainerArgs
+    from paperworks.papers.atp.size import KeptSize
 
 _HOME = {
     "ATP": "estimator",
@@ -26,7 +35,9 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
-from paperworks.pruning.quality import lora_targets
+from paperworks.pruning import lora_targets
 from paperworks.structure.units import base_of
 from paperworks.training import add_lora
 

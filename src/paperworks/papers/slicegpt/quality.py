@@ -20,7 +20,7 @@ from paperworks.language import (
     token_windows,
 )
 from paperworks.language.perplexity import evaluating
-from paperworks.pruning.quality import family_of
+from paperworks.pruning import architecture_of
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def is_encoder(folder: Path) -> bool:
     """Whether a checkpoint is an encoder: it gives embeddings, not next tokens."""
-    return not family_of(folder).head
+    return not architecture_of(folder).head
 
 
 def load_encoder(folder: Path, dtype: str, device: str) -> PreTrainedModel:

@@ -18,7 +18,9 @@ from paperworks.language import (
     Calibration,
     bundled_model_path,
     bundled_text,
+    check_length,
     load_model,
+    load_tokenizer,
     read_texts,
     resolve_dtype,
     token_windows,
@@ -26,7 +28,7 @@ from paperworks.language import (
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.report import Cut, SliceReport
-from paperworks.pruning.quality import check_length, load_tokenizer, lora_targets, weights_bytes
+from paperworks.pruning import lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
 from paperworks.pruning.source import measured_once, with_speeds
 from paperworks.pruning.tables import before_and_after

@@ -11,9 +11,16 @@ import torch
 from transformers import PreTrainedModel
 
 from paperworks import runs
-from paperworks.language import Calibration, bundled_model_path, bundled_text, load_model, perplexity, token_windows
+from paperworks.language import (
+    Calibration,
+    bundled_model_path,
+    bundled_text,
+    load_model,
+    load_tokenizer,
+    perplexity,
+    token_windows,
+)
 from paperworks.papers.slicegpt.estimator import SliceGPT
-from paperworks.pruning.quality import load_tokenizer
 
 LENGTH = 256
 SLICINGS = (0.125, 0.25, 0.3125, 0.5)

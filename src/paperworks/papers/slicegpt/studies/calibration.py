@@ -9,7 +9,7 @@ from paperworks import runs
 from paperworks.language import bundled_model_path, bundled_text, token_windows
 from paperworks.language.choice import choice_accuracy, continuation_questions
 from paperworks.papers.slicegpt.studies.bench import LENGTH, Bench
-from paperworks.pruning.quality import lora_targets
+from paperworks.pruning import lora_targets
 from paperworks.pruning.recovery import recover
 from paperworks.runs import Finding
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from paperworks import inputs, runs
-from paperworks.language import bundled_text
+from paperworks.language import bundled_text, load_tokenizer
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
-from paperworks.pruning.quality import load_tokenizer
 from paperworks.runs import Finding
 
 
