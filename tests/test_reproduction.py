@@ -70,7 +70,7 @@ def test_a_paper_without_a_study(tiny_paper: Path) -> None:
 
 
 def test_the_readme_has_the_present_table() -> None:
-    root = reproduction.checkout()
+    root = catalog.checkout()
     assert root is not None
     text = (root / "README.md").read_text()
     assert text == reproduction.with_papers_table(text, catalog.papers()), "run: paperworks reproduce, or see its docs"

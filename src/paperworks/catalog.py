@@ -188,6 +188,12 @@ def read_paper(folder: Path, module: str) -> Paper:
     return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, extra=data)
 
 
+def checkout() -> Path | None:
+    """The root of the source checkout that this package runs from, or None when it is installed."""
+    source = OURS.parent.parent
+    return source.parent if (source.parent / "pyproject.toml").is_file() and source.name == "src" else None
+
+
 def _folders() -> list[tuple[Path, str]]:
     ours = [(path.parent, f"paperworks.papers.{path.parent.name}") for path in sorted(OURS.glob("*/paper.toml"))]
     return ours + [(folder, module) for folder, module in _other_folders()]

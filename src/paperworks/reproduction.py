@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from paperworks.catalog import Paper, read_paper
+from paperworks.catalog import Paper, checkout, read_paper
 from paperworks.errors import InputError
 from paperworks.runs.engine import _stop_on_signal
 from paperworks.runs.files import write_text
@@ -139,12 +139,6 @@ def _start_over_if_changed(session: Path, paper: Paper) -> None:
         shutil.rmtree(session)
         session.mkdir(parents=True)
         write_text(mark, digest.hexdigest())
-
-
-def checkout() -> Path | None:
-    """The root of the source checkout that this package runs from, or None when it is installed."""
-    root = PACKAGE.parent.parent
-    return root if (root / "pyproject.toml").is_file() and PACKAGE.parent.name == "src" else None
 
 
 def write_results(

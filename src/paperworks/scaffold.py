@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from paperworks.catalog import OURS, papers
+from paperworks.catalog import OURS, checkout, papers
 from paperworks.errors import InputError
-from paperworks.reproduction import checkout
 from paperworks.runs.files import new_folder
 
 PAPER_TOML = """slug = "{slug}"

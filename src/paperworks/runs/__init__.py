@@ -9,8 +9,9 @@ functions marked ``@study`` that return ``Finding`` objects. The rest of the pac
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from paperworks.runs.config import CommandLineOnly, Config, File, build_config
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from paperworks.runs.report import Figure, Report, ReportFile, Table
     from paperworks.runs.run import Cancelled, Progress, Run, no_progress
     from paperworks.runs.store import RunBusy, RunRecord, Store
+else:
+    # Listing papers must not wait for pydantic and the engines.
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
     "Cancelled",
@@ -48,23 +52,3 @@ __all__ = [
     "studies_of",
     "study",
 ]
-
-# Names are imported when first used: listing papers must not wait for pydantic and the engines.
-_HOME = {
-    "findings": ("Finding", "Study", "studies_of", "study"),
-    "config": ("CommandLineOnly", "Config", "File", "build_config"),
-    "engine": ("ChildEngine", "Engine", "LocalEngine", "RunFailed"),
-    "recipe": ("Recipe", "load_recipe"),
-    "report": ("Figure", "Report", "ReportFile", "Table"),
-    "run": ("Cancelled", "Progress", "Run", "no_progress"),
-    "store": ("RunBusy", "RunRecord", "Store"),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE:
-        value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
