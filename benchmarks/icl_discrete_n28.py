@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from paperworks.language import resolve_device
+from paperworks.nn import resolve_device
 from paperworks.papers import icl_discrete as icl
 from paperworks.papers.icl_discrete.curves import correct, last
 

@@ -21,8 +21,6 @@ from paperworks.language import (
     load_model,
     perplexity,
     read_texts,
-    resolve_device,
-    resolve_dtype,
     token_windows,
 )
 
@@ -104,19 +102,6 @@ def test_bad_model_folders(saved: Path, tmp_path: Path) -> None:
     (saved / "config.json").write_text("{")
     with pytest.raises(InputError, match="not JSON"):
         load_model(saved)
-
-
-def test_devices_and_formats() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
-    for wrong in ("gpu", "cuda:99"):
-        with pytest.raises(InputError, match="device"):
-            resolve_device(wrong)
-    assert resolve_dtype("bf16") == resolve_dtype(torch.bfloat16) == torch.bfloat16
-    assert resolve_dtype(None, torch.float64) == torch.float64
-    for wrong_dtype in ("int8", torch.int64):
-        with pytest.raises(InputError, match="dtype"):
-            resolve_dtype(wrong_dtype)  # type: ignore[arg-type]
 
 
 def test_the_bundled_model_is_what_its_card_says() -> None:

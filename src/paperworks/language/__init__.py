@@ -2,7 +2,6 @@
 
 from paperworks.language.choice import Question, choice_accuracy
 from paperworks.language.choice_files import read_questions
-from paperworks.language.devices import resolve_device, resolve_dtype
 from paperworks.language.harness import HarnessResult, evaluate_with_harness
 from paperworks.language.models import bundled_model_path, bundled_text, check_length, load_model, load_tokenizer
 from paperworks.language.perplexity import perplexity, window_losses
@@ -27,8 +26,6 @@ __all__ = [
     "perplexity",
     "read_questions",
     "read_texts",
-    "resolve_device",
-    "resolve_dtype",
     "speeds_in_turn",
     "token_ids",
     "token_windows",

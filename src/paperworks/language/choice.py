@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
-from paperworks.language.perplexity import evaluating
+from paperworks.nn import evaluation_mode
 from paperworks.runs import Progress, no_progress
 
 
@@ -91,7 +91,7 @@ def question_scores(
     pairs.sort(key=lambda pair: -len(questions[pair[0]].context) - len(questions[pair[0]].endings[pair[1]]))
     scores = [torch.zeros(len(question.endings), dtype=torch.float64) for question in questions]
     batches = [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
-    with evaluating(model):
+    with evaluation_mode(model), torch.inference_mode():
         for batch in progress(batches, "multiple choice", len(batches)):
             rows = [[*questions[q].context, *questions[q].endings[e]] for q, e in batch]
             longest = max(len(row) for row in rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from paperworks.errors import InputError
-from paperworks.language.devices import resolve_device, resolve_dtype
+from paperworks.nn import resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

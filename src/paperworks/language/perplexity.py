@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
 from paperworks.language.windows import Calibration
+from paperworks.nn import evaluation_mode
 from paperworks.runs import Progress, no_progress
 
 Kind = Literal["token", "seq_mean", "word"]
@@ -75,7 +74,7 @@ def window_losses(
         raise InputError("windows", f"windows of {data.input_ids.shape[1]} token", "windows of at least 2 tokens")
     device = next(model.parameters()).device
     losses, counts = [], []
-    with evaluating(model):
+    with evaluation_mode(model), torch.inference_mode():
         batches = list(data.batches(batch_size))
         for batch in progress(batches, "perplexity", len(batches)):
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
@@ -90,15 +89,3 @@ def window_losses(
     if int(count.sum()) == 0:
         raise InputError("attention_mask", "no two neighbouring tokens", "at least one token to predict")
     return loss, count
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode is put back afterwards."""
-    mode = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(mode)

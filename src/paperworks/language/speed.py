@@ -13,7 +13,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.language.models import load_model
-from paperworks.language.perplexity import evaluating
+from paperworks.nn import evaluation_mode
 from paperworks.runs import Progress, no_progress
 
 
@@ -64,7 +64,7 @@ def measure_speed(
     generator = generator or torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (batch_size, prompt), generator=generator).to(device)
     prefills, decodes = [], []
-    with evaluating(model):
+    with evaluation_mode(model), torch.inference_mode():
         for number in progress(range(warm_up + repetitions), "measuring speed"):
             prefill, decode = _pass(model, ids, new_tokens, _waiter(device))
             if number >= warm_up:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
-from paperworks.language import bundled_model_path, check_length, load_model, resolve_dtype, speeds_in_turn
+from paperworks.language import bundled_model_path, check_length, load_model, speeds_in_turn
+from paperworks.nn import resolve_dtype
 from paperworks.pruning.quality import Figures
 from paperworks.pruning.target import resolved
 from paperworks.runs import Run

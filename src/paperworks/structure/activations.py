@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.structure.calibration import ChannelMoments
 from paperworks.structure.layers_pruned import linear_at
 from paperworks.structure.scores import Scores, combine
@@ -61,17 +62,13 @@ class GateWatch:
 
 def _run(model: Any, watch: GateWatch, batches: Batches) -> int:
     """Run the batches through the whole model, in evaluation mode. Returns the number of their tokens."""
-    tokens, mode = 0, model.training
-    model.eval()
-    try:
-        with watch, torch.no_grad():
-            for batch in batches:
-                mask = batch.get("attention_mask")
-                watch.set_mask(mask)
-                model(input_ids=batch["input_ids"], attention_mask=mask)
-                tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
-    finally:
-        model.train(mode)
+    tokens = 0
+    with evaluation_mode(model), watch, torch.no_grad():
+        for batch in batches:
+            mask = batch.get("attention_mask")
+            watch.set_mask(mask)
+            model(input_ids=batch["input_ids"], attention_mask=mask)
+            tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
     if tokens == 0:
         raise InputError("calibration", "no tokens", "at least one batch")
     return tokens

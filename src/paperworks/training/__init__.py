@@ -5,28 +5,24 @@ accelerate, evaluates and stops early, writes checkpoints beside their final nam
 """
 
 from paperworks.training.adapters import add_lora, merge_lora
+from paperworks.training.callbacks import TrainingCallback
 from paperworks.training.data import RandomWindows
 from paperworks.training.distillation import distillation_loss
-from paperworks.training.loop import Companion, TrainResult, TrainSettings, adamw, train
+from paperworks.training.loop import TrainResult, TrainSettings, adamw, train
 from paperworks.training.losses import Loss, next_token_loss
 from paperworks.training.schedules import learning_rate_factor
-from paperworks.training.sparsity import group_penalty, lora_group_norms, proximal_step, zero_adapters
 
 __all__ = [
-    "Companion",
     "Loss",
     "RandomWindows",
     "TrainResult",
     "TrainSettings",
+    "TrainingCallback",
     "adamw",
     "add_lora",
     "distillation_loss",
-    "group_penalty",
     "learning_rate_factor",
-    "lora_group_norms",
     "merge_lora",
     "next_token_loss",
-    "proximal_step",
     "train",
-    "zero_adapters",
 ]

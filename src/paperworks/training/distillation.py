@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.training.losses import IGNORED, Batch, Loss, labels_of
 
 
@@ -39,13 +40,8 @@ def distillation_loss(teacher: torch.nn.Module, *, temperature: float = 2.0, alp
         if alpha < 1:
             total = total + (1 - alpha) * functional.cross_entropy(student, targets[wanted], reduction="sum")
         if alpha > 0:
-            mode = teacher.training
-            teacher.eval()
-            try:
-                with torch.no_grad():
-                    expected = teacher(**inputs).logits[:, :-1][wanted].float()
-            finally:
-                teacher.train(mode)
+            with evaluation_mode(teacher), torch.no_grad():
+                expected = teacher(**inputs).logits[:, :-1][wanted].float()
             if expected.shape != student.shape:
                 raise InputError("teacher", f"{expected.shape[-1]} tokens", f"the student's {student.shape[-1]}")
             soft = functional.log_softmax(student / temperature, -1)

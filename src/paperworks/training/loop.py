@@ -1,6 +1,6 @@
 """The training loop.
 
-    for each step:  companion
+    for each step:  callbacks
                     examples -> sum of losses / number of targets -> gradient -> clip -> AdamW
                     now and then: evaluate, keep the best, stop early, write a checkpoint
 
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -27,28 +27,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, broadcast, gather_object
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode, preserved_modes, resolve_device
 from paperworks.runs import Cancelled, Progress, no_progress
+from paperworks.training.callbacks import TrainingCallback
 from paperworks.training.checkpoints import State, load_trainable, read_checkpoint, trainable_state, write_checkpoint
 from paperworks.training.data import Examples, Shuffled, as_examples
 from paperworks.training.losses import Batch, Loss, next_token_loss
 from paperworks.training.settings import TrainSettings
 from paperworks.training.sharding import Whole, allow_on_cpu, load_optimizer, optimizer_state
-
-
-class Companion(Protocol):
-    """What goes along with a training and decides with it: masks that are searched, multipliers, what was noted.
-
-    It must do the same in every process of a training; what it holds is in every checkpoint.
-    """
-
-    def before_step(self, step: int) -> None:
-        """Called in front of every step, counted from 0. It must leave dropout's random state as it is."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave. Raises InputError naming ``checkpoint_dir`` if it is another's."""
 
 
 @dataclass
@@ -85,7 +71,7 @@ def train(
     on_step: Callable[[int, float, float], None] | None = None,
     generator: torch.Generator | None = None,
     optimizer: torch.optim.Optimizer | None = None,
-    companion: Companion | None = None,
+    callbacks: Sequence[TrainingCallback] = (),
 ) -> TrainResult:
     """Train a model in place.
 
@@ -102,14 +88,14 @@ def train(
     optimizer : used in place of a new AdamW, with the moments that it has; for parts of the model with rates of their
         own (a group's ``lr_factor`` multiplies the rate), or to carry moments from one training to the next (see
         ``adamw``, and ``optimizer`` of ``structure.prune``). The settings' betas, eps and decay then do not count.
-    companion : asked in front of every step, and kept in the checkpoints.
+    callbacks : called in their order before and after every step; their state is kept in the checkpoints.
 
     Raises
     ------
     InputError : nothing to train, no data, a checkpoint of another training, or a loss that is not finite.
     Cancelled : through ``progress``; a checkpoint was written before.
     """
-    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator, optimizer, companion)
+    job = _Training(model, data, settings, evaluate, loss, checkpoint_dir, generator, optimizer, callbacks)
     return job.run(progress, on_step)
 
 
@@ -139,10 +125,10 @@ class _Training:
         checkpoint_dir: Path | None,
         generator: torch.Generator | None,
         optimizer: torch.optim.Optimizer | None,
-        companion: Companion | None,
+        callbacks: Sequence[TrainingCallback],
     ) -> None:
         self.model, self.settings, self.evaluate, self.loss = model, settings, evaluate, loss
-        self.companion = companion
+        self.callbacks = tuple(callbacks)
         self.data = as_examples(data)
         self.seed = settings.seed if generator is None else int(torch.randint(2**62, (), generator=generator))
         if not any(p.requires_grad for p in model.parameters()):
@@ -151,7 +137,7 @@ class _Training:
         self.folder = checkpoint_dir
         # a block that was cut to nothing is passed over, and its adapters get no gradient
         self.accelerator = _accelerator(settings, unused=any(p.numel() == 0 for p in model.parameters()))
-        if companion is not None and self.accelerator.distributed_type == DistributedType.FSDP:
+        if callbacks and self.accelerator.distributed_type == DistributedType.FSDP:
             raise InputError("training", "FSDP, with masks that are learned beside it",
                              "DDP or one process: masks reach into whole modules")  # fmt: skip
         processes = self.accelerator.num_processes
@@ -163,12 +149,13 @@ class _Training:
         self.whole: Whole | None = None
 
     def run(self, progress: Progress, on_step: Callable[[int, float, float], None] | None) -> TrainResult:
-        device, mode = next(self.model.parameters()).device, self.model.training
+        device = next(self.model.parameters()).device
         attributes = set(vars(self.model))
         together = False
         try:
             # processes have examples of their own, and so dropout masks of their own
-            with _own_randomness(self.accelerator.device, self.seed + self.accelerator.process_index):
+            seed = self.seed + self.accelerator.process_index
+            with preserved_modes(self.model), _own_randomness(self.accelerator.device, seed):
                 self._prepare()
                 self._resume()
                 self._loop(progress if self.accelerator.is_main_process else no_progress, on_step)
@@ -182,7 +169,7 @@ class _Training:
             self.accelerator.unwrap_model(self.prepared, keep_fp32_wrapper=False)
             for name in set(vars(self.model)) - attributes:  # accelerate's marks, and its bound copy of forward
                 delattr(self.model, name)
-            self.model.to(device).train(mode)
+            self.model.to(device)
             self.optimizer.zero_grad(set_to_none=True)
         return self.result
 
@@ -211,6 +198,8 @@ class _Training:
                 result.losses.append(value)
                 result.steps = step + 1
                 result.seconds = time.monotonic() - started
+                for callback in self.callbacks:
+                    callback.after_step(step, value, rate)
                 if on_step is not None:
                     on_step(result.steps, value, rate)
                 last = result.steps == self.total_steps
@@ -252,8 +241,8 @@ class _Training:
 
     def _step(self, step: int, rate: float) -> float:
         settings, accelerator = self.settings, self.accelerator
-        if self.companion is not None:
-            self.companion.before_step(step)
+        for callback in self.callbacks:
+            callback.before_step(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_factor", 1.0)
         self.model.train()
@@ -313,8 +302,7 @@ class _Training:
 
     def _evaluate(self) -> None:
         assert self.evaluate is not None
-        self.model.eval()
-        with torch.no_grad():
+        with evaluation_mode(self.model), torch.no_grad():
             value = float(self.evaluate(self.model))
         if self.accelerator.num_processes > 1:  # what decides when to stop must be one number
             shared = broadcast(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device))
@@ -331,8 +319,13 @@ class _Training:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.settings.what_decides_the_weights(), "seed": self.seed, "examples": len(self.data),
-                "processes": self.accelerator.num_processes}  # fmt: skip
+        return {
+            **self.settings.what_decides_the_weights(),
+            "seed": self.seed,
+            "examples": len(self.data),
+            "processes": self.accelerator.num_processes,
+            "callbacks": [type(callback).__name__ for callback in self.callbacks],
+        }
 
     def _checkpoint(self) -> None:
         if self.folder is None:
@@ -360,7 +353,7 @@ class _Training:
                 "best_step": result.best_step,
                 "stopped_early": result.stopped_early,
                 "seconds": result.seconds,
-                "companion": None if self.companion is None else self.companion.state_dict(),
+                "callbacks": [dict(callback.state_dict()) for callback in self.callbacks],
             },
         )
 
@@ -381,8 +374,8 @@ class _Training:
         if self.accelerator.scaler is not None and saved["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         _set_random_state(self.accelerator.device, saved["rng"][self.accelerator.process_index])
-        if self.companion is not None:
-            self.companion.load_state_dict(saved["companion"])
+        for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+            callback.load_state_dict(state)
         self.best = saved["best"]
         evals = [(int(steps), float(value)) for steps, value in saved["evals"]]
         self.result = TrainResult(
@@ -400,7 +393,7 @@ def _accelerator(settings: TrainSettings, unused: bool) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = settings.device.startswith("cpu")
     precision = settings.precision
-    if precision == "fp16" and (on_cpu or not torch.cuda.is_available()):
+    if precision == "fp16" and resolve_device(settings.device).type != "cuda":
         raise InputError("precision", "fp16 on a machine or device without CUDA", "no or bf16")
     ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[ddp])

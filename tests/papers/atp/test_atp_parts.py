@@ -17,8 +17,8 @@ from paperworks.papers.atp.adapters import attach
 from paperworks.papers.atp.data import as_examples
 from paperworks.papers.atp.losses import growth, thresholds
 from paperworks.papers.atp.settings import SPACES
+from paperworks.pruning.sparsity import lora_group_norms, proximal_step
 from paperworks.structure import KeepPlan, count, masked, prune, units_of
-from paperworks.training import lora_group_norms, proximal_step
 
 IDS = torch.arange(3, 27).view(2, 12) % VOCAB
 CASES = [(k, s) for k in ("llama", "qwen2", "qwen3", "gpt2", "opt") for s in SPACES if (k, s) != ("opt", "disp")]

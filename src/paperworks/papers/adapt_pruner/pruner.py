@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.papers.adapt_pruner.allocation import Filler, next_sparsity, removals, weakest_removed
 from paperworks.papers.adapt_pruner.calibration import FreshBatches, Source
 from paperworks.papers.adapt_pruner.depth import drop_layers
@@ -179,10 +180,9 @@ class AdaptPruner:
             )  # fmt: skip
         elif self.drop is None:
             raise InputError("calibration", None, "texts, token ids or a function that gives batches")
-        mode, model_mode = self.mode, model.training
+        mode = self.mode
         began = time.monotonic()
-        model.eval()
-        try:
+        with evaluation_mode(model):
             if mode == "layer_wise":
                 report, self.plan_ = drop_layers(model, self, batches, optimizer, progress)
             else:
@@ -190,8 +190,6 @@ class AdaptPruner:
                 call = _Call(self, model, batches, optimizer, start, checkpoint_dir)
                 report = call.run(progress)
                 self.plan_, self.sparsity_ = call.plan, call.sparsity_now()
-        finally:
-            model.train(model_mode)
         report.seconds += time.monotonic() - began
         self.model_, self.report_ = model, report
         return report

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import resolve_device
 from paperworks.papers.atp import decisions
 from paperworks.papers.atp.adapters import attach
 from paperworks.papers.atp.data import Examples, as_examples
@@ -20,13 +21,13 @@ from paperworks.papers.atp.losses import TaskLoss, mean_loss
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import SPACES, Search, Space, TrainerArgs
 from paperworks.papers.atp.size import KeptSize
+from paperworks.pruning.sparsity import zero_adapters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import require_free
 from paperworks.structure import KeepPlan, check_prunable, count, masked, prune, save_model, units_of
 from paperworks.structure.units import Key, base_of
 from paperworks.training import distillation_loss, merge_lora
 from paperworks.training.losses import next_token_loss
-from paperworks.training.sparsity import zero_adapters
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -160,7 +161,7 @@ class ATP:
         target = self.budget(model)
         if plan is not None:
             plan.validate(model, min_units=1)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        device = resolve_device(self.device)
         model.to(device).eval()
         if self.teacher is not None:
             self.teacher.to(device)

@@ -8,7 +8,7 @@ for each step:  in the search:  generator <- CE(search forward, soft masks) + al
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from paperworks.papers.atp.report import Trajectory
 from paperworks.papers.atp.search import MaskSearch, finite
 from paperworks.papers.atp.settings import Search, TrainerArgs
 from paperworks.papers.atp.size import KeptSize
+from paperworks.pruning.sparsity import group_penalty, lora_group_norms, proximal_step
 from paperworks.runs import Cancelled, Progress, no_progress
 from paperworks.structure import KeepPlan, masked, units_of
 from paperworks.structure.units import base_of
-from paperworks.training import TrainResult, group_penalty, lora_group_norms, proximal_step, train
+from paperworks.training import TrainingCallback, TrainResult, train
 from paperworks.training.checkpoints import read_checkpoint, write_checkpoint
 from paperworks.training.losses import Batch
 
@@ -34,8 +35,8 @@ StepHook = Callable[[int, dict[str, float]], None]
 """``on_step(steps done, figures of the step)``."""
 
 
-class Fitting:
-    """One training of an adapted model with its masks; the training loop asks it in front of every step.
+class Fitting(TrainingCallback):
+    """One training of an adapted model with its masks; the training loop calls it before and after every step.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class Fitting:
                 stack.callback(base_of(self.model).gradient_checkpointing_disable)
             self.result = train(
                 self.model, columns, self.settings, loss=self._loss, checkpoint_dir=self.folder, progress=progress,
-                on_step=self._after_step, optimizer=self.optimizer, companion=self,
+                optimizer=self.optimizer, callbacks=[self],
             )  # fmt: skip
         self.model.eval()
         self.search.decide()
@@ -156,14 +157,15 @@ class Fitting:
             total = total + penalty * number  # the loop divides by the number of targets: it is to count once
         return total, number
 
-    def _after_step(self, done: int, value: float, rate: float) -> None:
+    def after_step(self, step: int, loss: float, learning_rate: float) -> None:
+        done = step + 1
         if self.sparsity == "proximal":
-            taus = thresholds(self.dropped, rate, done / (self.settings.steps or done))
+            taus = thresholds(self.dropped, learning_rate, done / (self.settings.steps or done))
             proximal_step(self.model, self.units, self.dropped, taus)
-        figures = {**self.figures, "tuning_loss": value - self.penalty}
+        figures = {**self.figures, "tuning_loss": loss - self.penalty}
         self._note(figures)
-        if (done - 1) % self.args.record_every == 0:
-            self._record_norms(self.first + done - 1)
+        if step % self.args.record_every == 0:
+            self._record_norms(self.first + step)
         if self.on_step is not None:
             self.on_step(self.first + done, figures)
 
@@ -194,7 +196,7 @@ class Fitting:
         penalty = f"{self.sparsity} {self.beta}"
         return {"search": self.search.state_dict(), "trajectory": vars(self.trajectory), "penalty": penalty}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises InputError for the state of another fit."""
         mine = f"{self.sparsity} {self.beta}"
         if state["penalty"] != mine:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.papers.atp import decisions
 from paperworks.papers.atp.data import Examples
 from paperworks.papers.atp.generator import DecisionGenerator
@@ -95,8 +96,7 @@ class MaskSearch:
         if self.plan is not None:
             return
         if self.options.final == "exact":
-            self.generator.eval()
-            with torch.no_grad():
+            with evaluation_mode(self.generator), torch.no_grad():
                 logits = self.generator()
             self.plan = decisions.exact(self.model, self.size, logits, self.target)
             self.masks = {key: mask.to(self.device) for key, mask in self.plan.masks().items()}
@@ -109,8 +109,6 @@ class MaskSearch:
         settled = self.options.settle and step >= self.control.stop - len(self.control) // 5
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * (0.2 if settled else 1.0)
-        self.model.eval()
-        self.generator.train()
         batch = self.calibration.batch([row for _, row in self.order.rows(step)], self.device)
         with self._dropout(step):
             logits = self.generator()
@@ -118,7 +116,7 @@ class MaskSearch:
         # the first generation masks both gate and up, so that a soft value counts twice
         twice = "ffn" if self.space == "layer_uniform" else ""
         seen = {key: mask.square() if key[1] == twice else mask for key, mask in soft.items()}
-        with self._frozen(), masked(self.model, seen):
+        with self._frozen(), evaluation_mode(self.model), masked(self.model, seen):
             loss = finite(mean_loss(self.task, self.model, batch), "search", step)
             ratio = ratio_loss(self.size.share(hard).clamp(min=1e-9), self.share)
             (loss + self.alpha * ratio.to(loss)).backward()
@@ -133,8 +131,8 @@ class MaskSearch:
 
     @torch.no_grad()
     def _draw(self, step: int) -> None:
-        self.generator.eval()
-        logits = self.generator()
+        with evaluation_mode(self.generator):
+            logits = self.generator()
         sampled = decisions.relaxed(self.gumbel, logits, self._noise(step, 2))[1]
         sampled = decisions.at_least_one(sampled, logits)
         quiet = decisions.decided(self.gumbel, logits)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from paperworks.language.perplexity import evaluating
+from paperworks.nn import evaluation_mode
 from paperworks.papers.compresso.data import Examples
 from paperworks.training import Loss
 from paperworks.training.losses import IGNORED, Batch
@@ -61,7 +61,7 @@ def response_perplexity(model: Any, examples: Examples, batch_size: int = 16) ->
     """exp(total loss / number of labelled tokens) over the examples, behind their prefix. The mode is put back."""
     device = next(model.parameters()).device
     total, count = 0.0, 0
-    with evaluating(model):
+    with evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(examples), batch_size):
             rows = slice(start, start + batch_size)
             batch = {"input_ids": examples.input_ids[rows].to(device), "labels": examples.labels[rows].to(device),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paperworks.errors import InputError
-from paperworks.language.perplexity import evaluating
+from paperworks.nn import evaluation_mode
 from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids, request_ids
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class PromptedModel:
         if self.longest is not None and len(self.prefix) >= self.longest:
             raise InputError("template", f"a prompt of {len(self.prefix)} tokens", f"fewer than {self.longest}")
         if len(self.prefix):
-            with evaluating(model):
+            with evaluation_mode(model), torch.inference_mode():
                 ids = self.prefix[None].to(self.device)
                 self._cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
 
@@ -68,7 +68,7 @@ class PromptedModel:
         asked = self.encode(instruction, input, room=max_new_tokens)
         ids = torch.cat([self.prefix, asked])[None].to(self.device)
         more = {} if self._cache is None else {"past_key_values": self._copy(1)}
-        with evaluating(self.model):
+        with evaluation_mode(self.model), torch.inference_mode():
             found = self.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens,
                 **{"do_sample": False, **more, **options},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from paperworks.papers.compresso.size import Size
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import masked
 from paperworks.structure.units import Key
-from paperworks.training import TrainResult, TrainSettings, train
+from paperworks.training import TrainingCallback, TrainResult, TrainSettings, train
 from paperworks.training.losses import Batch
 
 
@@ -123,11 +123,11 @@ def learn_masks(
     with masked(model, gates.deterministic(), ffn_gate="gate_up") as live:
         learner.live = live
         train(learner, examples, settings, loss=loss, checkpoint_dir=checkpoint_dir, progress=progress,  # type: ignore[arg-type]
-              on_step=course.after_step, optimizer=optimizer, companion=course)  # fmt: skip
+              optimizer=optimizer, callbacks=[course])  # fmt: skip
     return course.steps
 
 
-class _Course:
+class _Course(TrainingCallback):
     """What the steps were, and the rates of the gates and multipliers: constant, against a schedule that is not."""
 
     def __init__(self, learner: MaskedLearner, optimizer: torch.optim.AdamW, settings: TrainSettings, total: int,
@@ -143,17 +143,17 @@ class _Course:
         for group in self.optimizer.param_groups[1:]:
             group["lr_factor"] = group["own_rate"] / self.settings.rate(step, self.total)
 
-    def after_step(self, done: int, value: float, rate: float) -> None:
+    def after_step(self, step: int, loss: float, learning_rate: float) -> None:
         sparsity, response = self.learner.latest
-        before = Step(self.learner.lagrangian.target(done - 1), sparsity, *self.multipliers, response)
+        before = Step(self.learner.lagrangian.target(step), sparsity, *self.multipliers, response)
         self.steps.append(before)
         if self.on_step is not None:
-            self.on_step(done, before)
+            self.on_step(step + 1, before)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": [list(astuple(step)) for step in self.steps]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.steps = [Step(*row) for row in state["steps"]]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.modeling import InContextModel
 from paperworks.papers.icl_discrete.networks import CausalAttention
 
@@ -23,12 +24,11 @@ def attention_weights(model: InContextModel, xs: np.ndarray, ys: np.ndarray) -> 
     2j + 1). Raises InputError for models without attention."""
     x, y = (torch.from_numpy(np.ascontiguousarray(a)).to(model.device) for a in (xs, ys))
     mixers = [module for module in model.modules() if isinstance(module, CausalAttention)]
-    model.eval()
     if mixers:
         for mixer in mixers:
             mixer.keep = True
         try:
-            with torch.no_grad():
+            with evaluation_mode(model), torch.no_grad():
                 model(x, y)
             return [cast(torch.Tensor, mixer.weights).double().cpu().numpy() for mixer in mixers]
         finally:
@@ -40,7 +40,7 @@ def attention_weights(model: InContextModel, xs: np.ndarray, ys: np.ndarray) -> 
     before = inner.config._attn_implementation
     inner.set_attn_implementation("eager")  # the fused kernels do not hand out weights
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             states = model.read_in(model.tokens(x.to(model.dtype), y.to(model.dtype)))
             found = inner(inputs_embeds=states, use_cache=False, output_attentions=True).attentions
     finally:

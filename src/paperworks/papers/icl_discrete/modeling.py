@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from paperworks.errors import InputError, nearest
+from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.contexts import Names, check_prompts, check_queries
 from paperworks.papers.icl_discrete.networks import ARCHITECTURES, build
 
@@ -126,12 +127,12 @@ class InContextModel(PreTrainedModel):
     @torch.no_grad()
     def scores(self, xs: np.ndarray, ys: np.ndarray, batch_size: int = 128) -> np.ndarray:
         """Logits float64 ``[B, m]`` of numpy prompts (int8 of -1 and +1)."""
-        self.eval()
         place = self.device
         parts = []
-        for i in range(0, len(xs), batch_size):
-            x, y = (torch.from_numpy(np.ascontiguousarray(a[i : i + batch_size])).to(place) for a in (xs, ys))
-            parts.append(self(x, y).double().cpu().numpy())
+        with evaluation_mode(self):
+            for i in range(0, len(xs), batch_size):
+                x, y = (torch.from_numpy(np.ascontiguousarray(a[i : i + batch_size])).to(place) for a in (xs, ys))
+                parts.append(self(x, y).double().cpu().numpy())
         return np.concatenate(parts)
 
     def predict(self, context_x: ArrayLike, context_y: ArrayLike, query_x: ArrayLike) -> np.ndarray:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.language import resolve_device
+from paperworks.nn import resolve_device
 from paperworks.papers.icl_discrete import reporting
 from paperworks.papers.icl_discrete.binary_tables import read_binary_table, table_prompts
 from paperworks.papers.icl_discrete.bundle import bundled_model_path

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
+from paperworks.nn import resolve_device
 from paperworks.papers.permutations_ntk.bits import (
     Bits,
     apply_permutation,
@@ -71,7 +72,7 @@ class PermutationEnsemble(BaseEstimator):
     first_member : index of the first network. Machines with the same ``random_state`` and disjoint indices train
         parts of one ensemble, to be ``merge``d.
     random_state : seed, a whole number. Network i depends on (random_state, i) only.
-    device : torch device.
+    device : a torch device, or ``auto``.
 
     Attributes after ``fit``
     ----------
@@ -164,8 +165,8 @@ class PermutationEnsemble(BaseEstimator):
         self.descent_ = Descent.plan(
             self.spec_, inputs, learning_rate=self.learning_rate, steps=self.steps, tolerance=self.tolerance
         )
-        self._rows = torch.tensor(inputs, dtype=torch.float32, device=self.device)
-        self._targets = torch.tensor(self.Y_fit_, dtype=torch.float32, device=self.device)
+        self._rows = torch.tensor(inputs, dtype=torch.float32, device=self._place)
+        self._targets = torch.tensor(self.Y_fit_, dtype=torch.float32, device=self._place)
         self.probe_ = np.zeros((0, k), dtype=np.uint8) if probe is None else as_bit_rows(probe, k, field="probe")
         self._sum = np.zeros((len(self.probe_), outputs))
         self._squares = np.zeros((len(self.probe_), outputs))
@@ -216,10 +217,11 @@ class PermutationEnsemble(BaseEstimator):
             )
         for name in ("first_member", "random_state"):
             require_whole(name, getattr(self, name), 0)
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise InputError("device", repr(self.device), "a torch device of this machine, such as cpu") from error
+        resolve_device(self.device)
+
+    @property
+    def _place(self) -> str:
+        return str(resolve_device(self.device))
 
     def extend(self, count: int, *, progress: Progress = no_progress) -> PermutationEnsemble:
         """Train ``count`` more networks and add them."""
@@ -230,9 +232,9 @@ class PermutationEnsemble(BaseEstimator):
         floats = self.spec_.member_bytes // 4
         size = max(1, min(count, STACK_FLOATS // floats))
         stacks = [range(i, min(i + size, start + count)) for i in range(start, start + count, size)]
-        probe = torch.tensor(_unit_or_empty(self.probe_), dtype=torch.float32, device=self.device)
+        probe = torch.tensor(_unit_or_empty(self.probe_), dtype=torch.float32, device=self._place)
         for indices in progress(stacks, f"training networks of width {self.width}"):
-            members = draw_members(self.spec_, self.random_state, indices, device=self.device)
+            members = draw_members(self.spec_, self.random_state, indices, device=self._place)
             self.descent_.run(members, self._rows, self._targets)
             if len(self.probe_):
                 outputs = members.outputs(probe).double()
@@ -257,7 +259,7 @@ class PermutationEnsemble(BaseEstimator):
                 where = int((places < 0).argmax())
                 raise InputError(f"X, row {where}", "a row that was not probed", "a probe row, or keep='weights'")
             return self.probe_mean_[places]
-        rows = torch.tensor(_unit_or_empty(table), dtype=torch.float32, device=self.device)
+        rows = torch.tensor(_unit_or_empty(table), dtype=torch.float32, device=self._place)
         total = np.zeros((len(table), self.spec_.outputs))
         for members in self._stacks:
             total += members.outputs(rows).double().sum(0).cpu().numpy()

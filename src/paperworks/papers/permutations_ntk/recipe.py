@@ -171,7 +171,9 @@ def _schedule(members: int) -> list[int]:
 
 def _train(config: Config, run: runs.Run, task: Task, outcome: Outcome) -> None:
     """Train network after network; what was trained before a stop is taken up again."""
-    device = _device(config.device)
+    from paperworks.nn import resolve_device
+
+    device = str(resolve_device(config.device))
     kept = sorted(run.state.glob("networks-*"), key=lambda folder: int(folder.name.split("-")[1]))
     if kept:
         ensemble = PermutationEnsemble.load(kept[-1] / "ensemble.safetensors", device)
@@ -219,14 +221,6 @@ def _draw(config: Config, run: runs.Run, task: Task, outcome: Outcome) -> None:
         total += ensemble.draw(rng, members=size - done)[0] * (size - done)
         done = size
         outcome.add(size, total / size)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _write_files(run: runs.Run, task: Task, rows: Bits, mean: NDArray, config: Config) -> list[runs.ReportFile]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from paperworks.errors import InputError
+from paperworks.nn import resolve_device
 from paperworks.papers.pointer_networks.decoding import CONSTRAINTS, Constraint, Decoded, beam_search, sample
 from paperworks.papers.pointer_networks.fitting import fit as train_network
 from paperworks.papers.pointer_networks.fitting import training_settings
@@ -169,7 +170,7 @@ class SetToSequence:
         for number, p in enumerate(points, 1):
             if p.shape[1] != network.config.features:
                 raise InputError(f"instance {number}", f"{p.shape[1]} features", str(network.config.features))
-        device = torch.device(self.device) if self.device != "auto" else _best_device()
+        device = resolve_device(self.device)
         return decode(
             network.to(device), self._prepared(points), self.problem, beams=self.beams, samples=samples,
             temperature=temperature, constraint=self.constraint, progress=progress,
@@ -279,12 +280,6 @@ class TSPPointer(_PlanePointer):
         # A beam keeps the paper's order, by probability; draws have none worth keeping.
         sampled = len(decoded.scores) > self.beams
         return min(tours, key=lambda t: tour_length(points, t)) if sampled and tours else decoded.best
-
-
-def _best_device() -> torch.device:
-    from paperworks.language import resolve_device
-
-    return resolve_device("auto")
 
 
 ESTIMATORS: dict[str, type[_PlanePointer]] = {

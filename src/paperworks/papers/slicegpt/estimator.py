@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from paperworks.errors import InputError
+from paperworks.nn import evaluation_mode
 from paperworks.papers.slicegpt.basis import BasisKind
 from paperworks.papers.slicegpt.report import DryRun, Prediction, SliceReport
 from paperworks.papers.slicegpt.sequential import Rules, SequentialSlicer
@@ -159,7 +160,7 @@ class SliceGPT:
             durable = None if state is None else state.folder
             store = self._store(tokens, cost, dtype, durable)
             stack.callback(store.close)
-            stack.enter_context(_evaluating(weights.model))
+            stack.enter_context(evaluation_mode(weights.model))
             blocks = cost.cuts - 1
             steps = _steps(progress, len(tokens) * (1 + blocks), "slicing")
             rules = Rules(
@@ -210,7 +211,7 @@ class SliceGPT:
             weights = self._weights(model, None, None, stack)
             store = self._store(tokens, cost, dtype, None)
             stack.callback(store.close)
-            stack.enter_context(_evaluating(weights.model))
+            stack.enter_context(evaluation_mode(weights.model))
             steps = _steps(progress, len(tokens) * cost.cuts, "measuring spectra")
             rules = Rules("pca", "pca", self.settings.seed, self.settings.slice_head, lambda cut, spectrum: cost.width)
             found = SequentialSlicer(
@@ -349,14 +350,3 @@ def slice_model(
 def _steps(progress: Progress, total: int, description: str) -> Iterator[int]:
     steps: Iterable[int] = progress(range(total), description, total)
     return iter(steps)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout; afterwards in the mode that the model was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

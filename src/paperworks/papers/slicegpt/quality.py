@@ -15,11 +15,9 @@ from paperworks.language import (
     Calibration,
     load_model,
     perplexity,
-    resolve_device,
-    resolve_dtype,
     token_windows,
 )
-from paperworks.language.perplexity import evaluating
+from paperworks.nn import evaluation_mode, resolve_device, resolve_dtype
 from paperworks.pruning import architecture_of
 from paperworks.runs import Progress, no_progress
 
@@ -63,7 +61,7 @@ def mean_embeddings(
     """Mean-pooled last hidden states over the tokens that are not masked, float64 ``[n, D]``."""
     device = next(model.parameters()).device
     pooled = []
-    with evaluating(model):
+    with evaluation_mode(model), torch.inference_mode():
         batches = list(data.batches(batch_size))
         for batch in progress(batches, "embeddings", len(batches)):
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)

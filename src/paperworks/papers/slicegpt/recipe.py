@@ -22,9 +22,9 @@ from paperworks.language import (
     load_model,
     load_tokenizer,
     read_texts,
-    resolve_dtype,
     token_windows,
 )
+from paperworks.nn import resolve_dtype
 from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.report import Cut, SliceReport

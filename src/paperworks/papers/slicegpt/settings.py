@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import resolve_device
 from paperworks.papers.slicegpt.basis import BasisKind
 from paperworks.papers.slicegpt.widths import (
     Schedule,
@@ -84,12 +85,7 @@ class Settings:
 
     def torch_device(self) -> torch.device:
         """``device``, with ``auto`` resolved. Raises InputError for what is no device."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except (RuntimeError, TypeError) as error:
-            raise InputError("device", self.device, "auto, cpu, cuda, cuda:0, ...") from error
+        return resolve_device(self.device)
 
     def torch_dtype(self) -> torch.dtype | None:
         """``dtype`` as torch knows it. Raises InputError for another type."""

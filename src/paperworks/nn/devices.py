@@ -29,8 +29,10 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError("device", device, "auto, cpu, cuda, cuda:1, mps or another that this machine has") from error
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise InputError(
+            "device", repr(device), "auto, cpu, cuda, cuda:1, mps or another that this machine has"
+        ) from error
     return found
 
 
