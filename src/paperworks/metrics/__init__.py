@@ -1,0 +1,31 @@
+"""Evaluation metrics that scikit-learn does not have. What it has (accuracy, F1, AUC, ...) is taken from there.
+
+Every interval is an ``Interval``, which says its level, its method and how many independent values it rests on.
+"""
+
+from paperworks.metrics.auc import DeLongTest, auc_interval, delong_covariance, delong_test
+from paperworks.metrics.groups import GroupAccuracy, group_accuracy, worst_group_accuracy
+from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, wilson_interval
+from paperworks.metrics.probe import LinearProbe, linear_probe
+from paperworks.metrics.ranking import precision_at_k, recall_at_k
+from paperworks.metrics.segmentation import MeanIoU, mean_iou
+
+__all__ = [
+    "DeLongTest",
+    "GroupAccuracy",
+    "Interval",
+    "LinearProbe",
+    "MeanIoU",
+    "auc_interval",
+    "bootstrap_interval",
+    "delong_covariance",
+    "delong_test",
+    "group_accuracy",
+    "linear_probe",
+    "mean_interval",
+    "mean_iou",
+    "precision_at_k",
+    "recall_at_k",
+    "wilson_interval",
+    "worst_group_accuracy",
+]
