@@ -15,10 +15,10 @@ import pandas as pd
 from paperworks import inputs
 from paperworks.errors import InputError
 from paperworks.inputs import images as image_sets
+from paperworks.inputs.images import IMAGE_SUFFIXES, decode_image
 from paperworks.papers.pc_compression.codes import MAX_CATEGORIES
 
 BUNDLED = ("digits", "mnist", "fashion-mnist")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".gif")
 LARGEST_ROW = 3072
 """Values of a row (an image of 32 x 32 in colour); larger images are cut into patches."""
 MODELLED_VALUES = 256
@@ -373,18 +373,14 @@ def _read_images(folder: Path) -> list[tuple[str, np.ndarray]]:
 
 
 def _read_image(path: Path, name: str) -> tuple[str, np.ndarray]:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            if image.mode in ("1", "P"):
-                grey = image.mode == "1"
-                image = image.convert("L" if grey else "RGB")  # type: ignore[assignment]
-            if image.mode not in ("L", "RGB"):
-                raise InputError(name, f"an image of mode {image.mode}", "8-bit grey (L) or RGB, without transparency")
-            return name, np.array(image)
-    except (UnidentifiedImageError, OSError) as error:
+        stored = decode_image(path)
+    except OSError as error:
         raise InputError(name, f"a file that is no image ({error})", "an image") from None
+    pixels = stored.pixels
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
+        raise InputError(name, f"an image of mode {stored.mode}", "8-bit grey (L) or RGB, without transparency")
+    return name, pixels
 
 
 def _read_table(path: Path) -> pd.DataFrame:
