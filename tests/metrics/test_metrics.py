@@ -102,7 +102,7 @@ def test_delong_equals_placement_values_with_ties() -> None:
 
 def test_delong_of_equal_scores_and_of_a_permutation_test() -> None:
     data = load_breast_cancer()
-    a, b = -data.data[:, 1], -data.data[:, 9]
+    a = -data.data[:, 1]
     same = delong_test(data.target, a, np.exp(a / 40))  # another scale, the same order
     assert (same.z, same.p_value, same.difference.estimate) == (0, 1, 0)
     texture, smooth = -data.data[:, 1], -data.data[:, 4]
