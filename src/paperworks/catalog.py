@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -261,11 +260,12 @@ def find_module(name: str) -> str | None:
     return None
 
 
-def search(query: str, *, limit: int = 10, hybrid: bool | None = None) -> tuple[list[tuple[Paper, float]], str]:
-    """The papers that fit a query, best first, with their scores; and which method ranked them.
+def search(query: str, *, limit: int = 10, meaning: bool = False) -> tuple[list[tuple[Paper, float]], str]:
+    """The papers that fit a query, best first, with their scores; and the method that ranked them.
 
-    Words are matched by BM25 over title, purpose, tags and summary. Where the sentence encoder is installed (extra
-    ``page``), its ranking is fused in by reciprocal rank. ``hybrid`` True or False forces the choice.
+    Words are matched by BM25 over title, purpose, tags and summary. ``meaning`` fuses in the ranking of the sentence
+    encoder (extra ``encoder``) by reciprocal rank: it finds papers that share no word with the query.
+    Raises InputError for an empty query, a limit below 1, and ``meaning`` without the extra.
     """
     from paperworks.embedding import HybridIndex, sentence_encoder
 
@@ -276,11 +276,7 @@ def search(query: str, *, limit: int = 10, hybrid: bool | None = None) -> tuple[
     if limit < 1:
         raise InputError("limit", limit, "1 or more")
     found = papers()
-    encode: Callable[[Sequence[str]], Any] | None = None
-    if hybrid is not False:
-        encode = sentence_encoder(required=bool(hybrid))
     texts = [". ".join([p.title, p.purpose, ", ".join(p.tags), p.summary]) for p in found]
-    index = HybridIndex(texts, encode)
-    return [(found[i], score) for i, score in index.search(query, limit)], (
-        "BM25 and sentence embeddings" if encode else "BM25"
-    )
+    index = HybridIndex(texts, sentence_encoder(required=True) if meaning else None)
+    method = "BM25 and sentence embeddings" if meaning else "BM25"
+    return [(found[i], score) for i, score in index.search(query, limit)], method

@@ -73,7 +73,7 @@ def test_show_and_search(cli) -> None:
     assert "What the paper claims" in text
     shown = json.loads(cli("show", "paging", "--json"))
     assert {"summary", "claims", "findings", "obstacles"} <= set(shown)
-    found = json.loads(cli("search", "exact", "unlearning", "--no-hybrid", "--json"))
+    found = json.loads(cli("search", "exact", "unlearning", "--json"))
     assert found[0]["slug"] == "s3t"
 
 

@@ -65,8 +65,8 @@ def list_papers(*, tag: str | None = None, works: bool = False, json: Json = Fal
         show.print_papers(found)
 
 
-def search(*words: str, limit: int = 10, hybrid: bool | None = None, json: Json = False) -> None:
-    """Search the papers by words and, with the extra 'page', by meaning.
+def search(*words: str, limit: int = 10, meaning: bool = False, json: Json = False) -> None:
+    """Search the papers by words or, with the extra 'encoder', by words and meaning.
 
     Parameters
     ----------
@@ -74,10 +74,10 @@ def search(*words: str, limit: int = 10, hybrid: bool | None = None, json: Json 
         what you are looking for, as in: paperworks search "make a language model smaller"
     limit
         at most so many papers (1 or more)
-    hybrid
-        force the sentence encoder on or off; by default it is used where it is installed
+    meaning
+        also find papers that share no word with the query (takes some seconds)
     """
-    found, method = catalog.search(" ".join(words), limit=limit, hybrid=hybrid)
+    found, method = catalog.search(" ".join(words), limit=limit, meaning=meaning)
     if json:
         print(jsonlib.dumps([p.to_dict() | {"score": round(s, 6), "ranked_by": method} for p, s in found], indent=1))
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +25,14 @@ def reciprocal_rank_fusion(rankings: Sequence[Sequence[int]], constant: int = RR
     return [(item, -score) for score, item in sorted((score, item) for item, score in scores.items())]
 
 
+_LUCENE = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
+    "to was will with"
+)
+STOP_WORDS = frozenset(_LUCENE.split())
+"""The English stop words of Lucene."""
+
+
 class HybridIndex:
     """Search over a list of texts.
 
@@ -35,26 +45,25 @@ class HybridIndex:
     def __init__(self, texts: Sequence[str], encode: Callable[[Sequence[str]], np.ndarray] | None = None) -> None:
         self._texts = list(texts)
         self._encode = encode
-        self._bm25: Any = None
 
     def by_words(self, query: str) -> list[tuple[int, float]]:
-        """Texts that share a (stemmed) word with the query, with their BM25 scores, best first."""
-        import bm25s
-        import Stemmer
+        """Texts that share a (stemmed) word with the query, with their BM25 scores, best first.
 
-        stemmer = Stemmer.Stemmer("english")
-        if self._bm25 is None:
-            self._bm25 = bm25s.BM25()
-            self._bm25.index(
-                bm25s.tokenize(self._texts, stopwords="en", stemmer=stemmer, show_progress=False), show_progress=False
-            )
-        tokens = bm25s.tokenize([query], stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
-        known = [[t for t in tokens[0] if t in self._bm25.vocab_dict]]
-        if not known[0]:
+        Stop words of the query are left out. The scores are those of SQLite's full-text index (k1 = 1.2, b = 0.75).
+        """
+        words = [word for word in re.findall(r"\w+", query.lower()) if word not in STOP_WORDS]
+        if not words:
             return []
-        scores = self._bm25.get_scores(known[0])
-        order = np.argsort(-scores, kind="stable")
-        return [(int(i), float(scores[i])) for i in order if scores[i] > 0]
+        match = " OR ".join(f'"{word}"' for word in words)
+        found = self._words.execute("SELECT rowid, -rank FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", [match])
+        return [(rowid, score) for rowid, score in found]
+
+    @cached_property
+    def _words(self) -> sqlite3.Connection:
+        index = sqlite3.connect(":memory:")
+        index.execute("CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='porter unicode61')")
+        index.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", enumerate(self._texts))
+        return index
 
     def by_meaning(self, query: str) -> list[tuple[int, float]]:
         """All texts with the cosine of their embedding to the query's, best first. Needs ``encode``."""

@@ -35,7 +35,7 @@ class CommandLineOnly:
 
 
 class Config(BaseModel):
-    """Base of every recipe's options. Subclasses are named ``Config`` and live in the paper's ``recipe.py``.
+    """Base of every recipe's options. Subclasses are named ``Config`` and stand in the paper's ``config.py``.
 
     Every field has a default that runs offline on bundled real input, bounds, and a one-line description with its unit.
     """

@@ -1,40 +1,58 @@
-"""A recipe: the options and the function by which a paper runs on the user's own input."""
+"""A recipe: the options and the function by which a paper runs on the user's own input.
+
+The options are read to print help and to draw forms, long before anything runs. So ``Config`` stands in the paper's
+``config.py``, which imports nothing heavy, and ``recipe.py``, which has ``run``, is imported when the recipe runs. A
+paper whose ``recipe.py`` is light to import may keep ``Config`` there.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from paperworks.errors import InputError
 from paperworks.runs.config import Config
-from paperworks.runs.report import Report
-from paperworks.runs.run import Run
+
+if TYPE_CHECKING:
+    from paperworks.runs.report import Report
+    from paperworks.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A paper's ``Config`` and ``run``, with the module they come from (by which another process finds them again)."""
+    """A paper's options and what runs them.
+
+    Attributes
+    ----------
+    slug : the paper's slug.
+    module : the import path of its ``recipe.py``, by which another process finds it again.
+    config : its ``Config``.
+    """
 
     slug: str
     module: str
     config: type[Config]
-    function: Callable[[Config, Run], Report]
 
     @property
-    def purpose(self) -> str:
-        """The first line of the recipe function's docstring, or of its module's."""
-        text = self.function.__doc__ or importlib.import_module(self.module).__doc__ or ""
-        return text.strip().splitlines()[0] if text.strip() else ""
+    def function(self) -> Callable[[Config, Run], Report]:
+        """The module's ``run``. Importing it may import torch."""
+        function = getattr(importlib.import_module(self.module), "run", None)
+        if not callable(function):
+            raise InputError(f"{self.module}.run", repr(function), "a function run(config, run) -> Report")
+        return function
 
 
 def load_recipe(slug: str, module: str) -> Recipe:
-    """Import a paper's recipe module and check that it keeps the contract."""
-    loaded = importlib.import_module(module)
-    config = getattr(loaded, "Config", None)
-    function = getattr(loaded, "run", None)
+    """The recipe of a paper, given the import path of its ``recipe.py``; imports its options only.
+
+    Raises InputError if there is no ``Config``.
+    """
+    options = f"{module.rpartition('.')[0]}.config"
+    home = options if importlib.util.find_spec(options) else module
+    config = getattr(importlib.import_module(home), "Config", None)
     if not (isinstance(config, type) and issubclass(config, Config) and config is not Config):
-        raise InputError(f"{module}.Config", repr(config), "a subclass of paperworks.runs.Config")
-    if not callable(function):
-        raise InputError(f"{module}.run", repr(function), "a function run(config, run) -> Report")
-    return Recipe(slug, module, config, function)
+        raise InputError(f"{home}.Config", repr(config), "a subclass of paperworks.runs.Config")
+    return Recipe(slug, module, config)

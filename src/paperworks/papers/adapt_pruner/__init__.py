@@ -10,11 +10,18 @@ report = accel.run(model, windows)                              # prune a little
 
 from __future__ import annotations
 
-from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
-from paperworks.papers.adapt_pruner.calibration import FreshBatches
-from paperworks.papers.adapt_pruner.pruner import AdaptPruner
-from paperworks.papers.adapt_pruner.report import PruneReport, StepRecord
-from paperworks.papers.adapt_pruner.shares import data_shares
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
+    from paperworks.papers.adapt_pruner.calibration import FreshBatches
+    from paperworks.papers.adapt_pruner.pruner import AdaptPruner
+    from paperworks.papers.adapt_pruner.report import PruneReport, StepRecord
+    from paperworks.papers.adapt_pruner.shares import data_shares
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
     "AccelReport",

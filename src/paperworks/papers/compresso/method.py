@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from paperworks.errors import InputError
+from paperworks.papers.compresso.config import PENALTY
 from paperworks.papers.compresso.estimator import Compresso
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.pruning import Pruned, PruningJob
@@ -15,8 +16,6 @@ TUNING, FINAL = 0.05, 0.25
 WARMUP = 0.5
 PATH = 40.0
 """How far log_alpha and the multipliers can travel in a pruning at least: rate times steps."""
-PENALTY = 10.0
-"""See ``TrainerArgs.penalty_factor``: the few steps of a common budget leave no time for swings."""
 
 
 def mask_rate(pruning_steps: int) -> float:

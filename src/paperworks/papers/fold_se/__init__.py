@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from paperworks.papers.fold_se.classifier import FoldSEClassifier
-from paperworks.papers.fold_se.explain import Explanation, LiteralProof, RuleProof
-from paperworks.papers.fold_se.presets import FoldRMClassifier, FoldRPPClassifier
-from paperworks.papers.fold_se.programs import clingo_labels, templates
-from paperworks.papers.fold_se.rules import FlatRule, Literal, Rule
-from paperworks.papers.fold_se.ruleset import RuleSet
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.papers.fold_se.classifier import FoldSEClassifier
+    from paperworks.papers.fold_se.explain import Explanation, LiteralProof, RuleProof
+    from paperworks.papers.fold_se.presets import FoldRMClassifier, FoldRPPClassifier
+    from paperworks.papers.fold_se.programs import clingo_labels, templates
+    from paperworks.papers.fold_se.rules import FlatRule, Literal, Rule
+    from paperworks.papers.fold_se.ruleset import RuleSet
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
     "Explanation",

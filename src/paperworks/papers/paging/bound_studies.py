@@ -28,7 +28,7 @@ from paperworks.papers.paging.flush import FlushWhenAll0s
 from paperworks.papers.paging.mark0 import Mark0
 from paperworks.papers.paging.mark_and_predict import DeterministicMarkAndPredict, MarkAndPredict
 from paperworks.papers.paging.optimum import belady, phase_labels, prediction_error
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace
 
 ROUNDING = 1e-9

@@ -15,7 +15,7 @@ from paperworks.papers.paging.optimum import belady, phase_labels, prediction_er
 from paperworks.papers.paging.policy import Prediction
 from paperworks.papers.paging.predictions import flip, oracle
 from paperworks.papers.paging.samples import sample_trace
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace
 
 USER_REQUESTS, USER_K = 2100, 10

@@ -15,7 +15,7 @@ from paperworks.papers.paging.optimum import belady, phase_labels, prediction_er
 from paperworks.papers.paging.planner import OPT, half_width, make_policy
 from paperworks.papers.paging.policy import Policy
 from paperworks.papers.paging.predictions import flip, oracle
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace
 
 SWEPT = ("flush", "mark0", "mark0-lazy", "mark-and-predict", "mark-and-predict-lru", "flush+lru", "flush+lru-random")

@@ -21,7 +21,7 @@ from paperworks.papers.paging.flush import FlushWhenAll0s
 from paperworks.papers.paging.mark_and_predict import MarkAndPredict
 from paperworks.papers.paging.optimum import belady, phase_labels
 from paperworks.papers.paging.policy import Policy, checked_size
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace, as_trace
 
 Target = Literal["discard", "phase"]

@@ -23,7 +23,7 @@ from paperworks.papers.paging.next_time import BlindOracle, PredictiveMarker
 from paperworks.papers.paging.optimum import belady, labels_from_times, phase_labels, prediction_error
 from paperworks.papers.paging.predictions import flip, noisy_times, oracle
 from paperworks.papers.paging.samples import sample_trace
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 
 
 @runs.study(claims=["wrong-bits"], title="Flipped bits, users of 2,100 words", minutes=0.5)

@@ -28,7 +28,7 @@ from paperworks.papers.paging.next_time import (
 from paperworks.papers.paging.optimum import belady, prediction_error
 from paperworks.papers.paging.policy import Policy, Prediction, checked_size
 from paperworks.papers.paging.predictions import oracle
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.state import compiled
 from paperworks.papers.paging.trace import Trace, as_trace
 from paperworks.papers.paging.trust_and_doubt import TrustAndDoubt

@@ -9,7 +9,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.paging.combine import Combined
 from paperworks.papers.paging.policy import Policy
-from paperworks.papers.paging.simulate import checked_predictions
+from paperworks.papers.paging.simulation import checked_predictions
 
 
 def libcachesim_cache(policy: Policy, predictions: object = None) -> Any:

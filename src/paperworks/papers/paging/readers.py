@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from paperworks.errors import InputError, nearest
+from paperworks.papers.paging.names import FORMATS, Format
 from paperworks.papers.paging.tables import (
     UNREADABLE,
     Columns,
@@ -26,8 +27,6 @@ from paperworks.papers.paging.tables import (
 )
 from paperworks.papers.paging.trace import Trace, number_pages
 
-Format = Literal["auto", "text", "csv", "oracle-general", "msr", "twitter", "wikimedia", "parrot", "npy"]
-FORMATS: tuple[str, ...] = ("auto", "text", "csv", "oracle-general", "msr", "twitter", "wikimedia", "parrot", "npy")
 ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 

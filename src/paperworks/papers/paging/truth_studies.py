@@ -20,7 +20,7 @@ from paperworks.papers.paging.mark_and_predict import MarkAndPredict
 from paperworks.papers.paging.optimum import belady, phase_labels
 from paperworks.papers.paging.planner import make_policy
 from paperworks.papers.paging.samples import sample_trace
-from paperworks.papers.paging.simulate import simulate
+from paperworks.papers.paging.simulation import simulate
 
 
 @runs.study(

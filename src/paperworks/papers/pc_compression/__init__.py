@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from paperworks.papers.pc_compression.circuit import Circuit, CircuitBuilder
-from paperworks.papers.pc_compression.codec import CorruptFile, Header, PCCodec, read_header
-from paperworks.papers.pc_compression.em import OFFICIAL, Phase
-from paperworks.papers.pc_compression.files import compress_file, decompress_file
-from paperworks.papers.pc_compression.hclt import HCLT, QUICK
-from paperworks.papers.pc_compression.structure import Tree, chow_liu
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.papers.pc_compression.circuit import Circuit, CircuitBuilder
+    from paperworks.papers.pc_compression.codec import CorruptFile, Header, PCCodec, read_header
+    from paperworks.papers.pc_compression.em import OFFICIAL, Phase
+    from paperworks.papers.pc_compression.files import compress_file, decompress_file
+    from paperworks.papers.pc_compression.hclt import HCLT, QUICK
+    from paperworks.papers.pc_compression.structure import Tree, chow_liu
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
     "HCLT",

@@ -8,6 +8,9 @@ import numpy as np
 
 from paperworks.errors import InputError
 
+BUNDLED = ("digits", "mnist", "fashion-mnist")
+"""Images that are known by name."""
+
 MAX_CATEGORIES = 4096
 """Most values that a variable may have; beyond it a model has more weights than data to learn them from."""
 

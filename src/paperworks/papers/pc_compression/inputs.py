@@ -16,9 +16,8 @@ from paperworks import inputs
 from paperworks.errors import InputError
 from paperworks.inputs import images as image_sets
 from paperworks.inputs.images import IMAGE_SUFFIXES, decode_image
-from paperworks.papers.pc_compression.codes import MAX_CATEGORIES
+from paperworks.papers.pc_compression.codes import BUNDLED, MAX_CATEGORIES
 
-BUNDLED = ("digits", "mnist", "fashion-mnist")
 LARGEST_ROW = 3072
 """Values of a row (an image of 32 x 32 in colour); larger images are cut into patches."""
 MODELLED_VALUES = 256

@@ -9,32 +9,39 @@ ensemble.predict([[1, 1, 0]])                                          # -> [[1,
 
 from __future__ import annotations
 
-from paperworks.papers.permutations_ntk.bits import (
-    all_inputs,
-    apply_permutation,
-    as_bit_rows,
-    as_permutation,
-    permutation_matrix,
-)
-from paperworks.papers.permutations_ntk.diagnostics import Agreement, compare_with_theory
-from paperworks.papers.permutations_ntk.ensemble import PermutationEnsemble
-from paperworks.papers.permutations_ntk.ensemble_size import (
-    failure_bound,
-    limit_constant,
-    required_models,
-    success_probability,
-)
-from paperworks.papers.permutations_ntk.kernels import NTKRegressor, nngp_kernel, ntk_kernel, trained_moments
-from paperworks.papers.permutations_ntk.limit import LimitEnsemble, output_covariance, output_moments, round_outputs
-from paperworks.papers.permutations_ntk.networks import NTKMLP
-from paperworks.papers.permutations_ntk.precise import precise_moments
-from paperworks.papers.permutations_ntk.theory import (
-    GradientDescent,
-    GradientFlow,
-    Moments,
-    permutation_moments,
-    training_spectrum,
-)
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.papers.permutations_ntk.bits import (
+        all_inputs,
+        apply_permutation,
+        as_bit_rows,
+        as_permutation,
+        permutation_matrix,
+    )
+    from paperworks.papers.permutations_ntk.diagnostics import Agreement, compare_with_theory
+    from paperworks.papers.permutations_ntk.ensemble import PermutationEnsemble
+    from paperworks.papers.permutations_ntk.ensemble_size import (
+        failure_bound,
+        limit_constant,
+        required_models,
+        success_probability,
+    )
+    from paperworks.papers.permutations_ntk.kernels import NTKRegressor, nngp_kernel, ntk_kernel, trained_moments
+    from paperworks.papers.permutations_ntk.limit import LimitEnsemble, output_covariance, output_moments, round_outputs
+    from paperworks.papers.permutations_ntk.networks import NTKMLP
+    from paperworks.papers.permutations_ntk.precise import precise_moments
+    from paperworks.papers.permutations_ntk.theory import (
+        GradientDescent,
+        GradientFlow,
+        Moments,
+        permutation_moments,
+        training_spectrum,
+    )
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
     "NTKMLP",

@@ -20,15 +20,13 @@ from paperworks.papers.permutations_ntk.theory import (
     OFF_DIAGONAL,
     Kernel,
     Moments,
+    Threshold,
     Training,
     kernel_entries,
     permutation_moments,
     require_bits,
     require_whole,
 )
-
-Threshold = Literal["zero", "midpoint"]
-"""``zero``: the paper's rule. ``midpoint``: half way between the two means, which needs the number of ones."""
 
 Scope = int | Literal["all"] | Mapping[int, int]
 """One input with so many ones; all inputs with two or more ones; or numbers of distinct inputs by number of ones."""

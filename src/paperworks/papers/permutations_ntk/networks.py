@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,10 +21,7 @@ from torch import Tensor, nn
 
 from paperworks.errors import InputError
 from paperworks.papers.permutations_ntk.kernels import relu_expectations
-from paperworks.papers.permutations_ntk.theory import Kernel, require_whole
-
-Parametrization = Literal["ntk", "standard"]
-TrainedLayers = Literal["all", "last"]
+from paperworks.papers.permutations_ntk.theory import Kernel, Parametrization, TrainedLayers, require_whole
 
 TOLERANCE = 1e-5
 """Training ends when the root mean square of the residuals on the training rows is below this."""

@@ -22,6 +22,12 @@ from paperworks.errors import InputError
 Kernel = Literal["ntk", "nngp"]
 """``ntk``: both layers are trained (the neural tangent kernel). ``nngp``: only the last layer is."""
 
+Parametrization = Literal["ntk", "standard"]
+TrainedLayers = Literal["all", "last"]
+
+Threshold = Literal["zero", "midpoint"]
+"""``zero``: the paper's rule. ``midpoint``: half way between the two means, which needs the number of ones."""
+
 OFF_DIAGONAL = 1 / (2 * np.pi)
 """k times either kernel between two different unit vectors (b of the README)."""
 

@@ -12,8 +12,15 @@ SliceGPT(slicing=0.25).fit("path/to/checkpoint", ids, output_dir="sliced")   # o
 
 from __future__ import annotations
 
-from paperworks.papers.slicegpt.estimator import SliceGPT, slice_model
-from paperworks.papers.slicegpt.report import SliceReport
-from paperworks.papers.slicegpt.widths import predicted_parameters
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.papers.slicegpt.estimator import SliceGPT, slice_model
+    from paperworks.papers.slicegpt.report import SliceReport
+    from paperworks.papers.slicegpt.widths import predicted_parameters
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = ["SliceGPT", "SliceReport", "predicted_parameters", "slice_model"]

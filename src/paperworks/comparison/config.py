@@ -1,0 +1,42 @@
+"""The options of the recipe. Light to import: the command line and the page read them before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from paperworks import runs
+
+
+class Config(runs.Config):
+    """One checkpoint, one budget, one text; which methods, how often, and how long they may train."""
+
+    model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
+    target_params: str = Field(
+        "0.75x",
+        description="most parameters: 0.75x (share of all), 0.5p (share of the prunable ones), 4.2M, 900MiB; or 20ms, "
+        "0.7t, a measured time to write a token, in milliseconds or as a share of the dense model's",
+    )
+    methods: tuple[str, ...] = Field(
+        (), description="methods to compare, such as slicegpt,magnitude,random (none: all that are here)"
+    )
+    text: Path | None = Field(
+        None, description="text to calibrate and train on: .txt, .jsonl, either with .gz, or a folder (none: bundled)"
+    )
+    evaluation: Path | None = Field(None, description="held-out text (none: bundled text)")
+    choices: Path | None = Field(
+        None, description="multiple-choice questions, .jsonl (none: which stretch of held-out text goes on?)"
+    )
+    seeds: int = Field(1, ge=1, le=100, description="repetitions, each with other calibration windows and noise")
+    sequences: int = Field(128, ge=1, description="calibration sequences")
+    length: int = Field(128, ge=8, description="tokens of a sequence, for calibration, training and evaluation")
+    batch_size: int = Field(8, ge=1, description="sequences that are computed together")
+    train_steps: int = Field(150, ge=0, description="optimiser steps that methods may take while they prune")
+    recovery_steps: int = Field(
+        50, ge=0, description="optimiser steps after that; methods that took none before take all of both here"
+    )
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="highest rate, of training and of recovery")
+    rank: int = Field(8, ge=1, description="rank of the adapters of the recovery")
+    evaluation_sequences: int = Field(256, ge=1, description="held-out sequences, at most")
+    rounds: int = Field(5, ge=1, description="rounds in which the speed is measured, in turn with the dense model")
