@@ -3,11 +3,11 @@
 Light to import: torch and transformers come with the first name that is used.
 """
 
-# ruff: noqa: F401 - names that type checkers see; at run time __getattr__ brings each when it is first used
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from paperworks.structure.activations import ActivationMoments, ReadChannels, activation_scores, read_channels
@@ -40,36 +40,69 @@ if TYPE_CHECKING:
     )
     from paperworks.structure.surgery import check_prunable, prune
     from paperworks.structure.units import KINDS, Gate, IndexMap, Slice, Units, UnitSet, kinds_of, records_of, units_of
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
-_HOME = {
-    "families": ("FAMILIES", "Block", "Family"),
-    "registry": ("check_config", "check_model", "read_config", "register_spec", "skeleton_of", "spec_for"),
-    "stream": ("cuts_of", "fold_norms", "rotate", "slice_stream"),
-    "activations": ("ActivationMoments", "ReadChannels", "activation_scores", "read_channels"),
-    "streamed": ("LayerStream", "StreamedScores", "layer_stream_bytes", "streamed_scores", "streamed_taylor"),
-    "compensation": ("add_output_biases", "compensate"),
-    "calibration": ("ChannelMoments", "LayerContexts", "SecondMoment", "StreamStore", "TokenBatches"),
-    "checkpoints": ("CheckpointReader", "FolderWeights", "LiveWeights", "save_model"),
-    "units": ("Gate", "IndexMap", "KINDS", "Slice", "UnitSet", "Units", "kinds_of", "records_of", "units_of"),
-    "plan": ("KeepPlan",),
-    "surgery": ("check_prunable", "prune"),
-    "masks": ("masked",),
-    "gates": ("HardConcrete", "StraightThroughGumbel"),
-    "export": ("per_layer_config", "stock_config", "uniform_export"),
-    "scores": ("LayerChange", "TaylorScores", "magnitude_scores", "random_scores"),
-    "budgets": ("Cost", "count", "exact_fill", "solve_ratio"),
-    "cost": ("StreamCost", "cost_of"),
-}
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = sorted(_MODULE)
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name in _MODULE:
-            value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
-            globals()[name] = value
-            return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "ActivationMoments",
+    "Block",
+    "ChannelMoments",
+    "CheckpointReader",
+    "Cost",
+    "Family",
+    "FolderWeights",
+    "Gate",
+    "HardConcrete",
+    "IndexMap",
+    "KeepPlan",
+    "LayerChange",
+    "LayerContexts",
+    "LayerStream",
+    "LiveWeights",
+    "ReadChannels",
+    "SecondMoment",
+    "Slice",
+    "StraightThroughGumbel",
+    "StreamCost",
+    "StreamStore",
+    "StreamedScores",
+    "TaylorScores",
+    "TokenBatches",
+    "UnitSet",
+    "Units",
+    "activation_scores",
+    "add_output_biases",
+    "check_config",
+    "check_model",
+    "check_prunable",
+    "compensate",
+    "cost_of",
+    "count",
+    "cuts_of",
+    "exact_fill",
+    "fold_norms",
+    "kinds_of",
+    "layer_stream_bytes",
+    "magnitude_scores",
+    "masked",
+    "per_layer_config",
+    "prune",
+    "random_scores",
+    "read_channels",
+    "read_config",
+    "records_of",
+    "register_spec",
+    "rotate",
+    "save_model",
+    "skeleton_of",
+    "slice_stream",
+    "solve_ratio",
+    "spec_for",
+    "stock_config",
+    "streamed_scores",
+    "streamed_taylor",
+    "uniform_export",
+    "units_of",
+]

@@ -11,8 +11,9 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.icl_discrete import BooleanTask, load_in_context_model, study
 from paperworks.papers.icl_discrete.binary_tables import read_binary_table, table_prompts
+from paperworks.papers.icl_discrete.config import Config, TaskName
 from paperworks.papers.icl_discrete.learners import Logistic
-from paperworks.papers.icl_discrete.recipe import Config, TaskName, run
+from paperworks.papers.icl_discrete.recipe import run
 from paperworks.papers.icl_discrete.tasks import TASKS
 
 

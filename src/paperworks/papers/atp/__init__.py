@@ -8,11 +8,11 @@ method.model_.generate(...)
 method.save("smaller", tokenizer)
 """
 
-# ruff: noqa: F401 - names that type checkers see; at run time __getattr__ brings each when it is first used
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from paperworks.papers.atp.estimator import ATP
@@ -21,23 +21,15 @@ if TYPE_CHECKING:
     from paperworks.papers.atp.report import ATPReport
     from paperworks.papers.atp.settings import Search, TrainerArgs
     from paperworks.papers.atp.size import KeptSize
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
 
-_HOME = {
-    "ATP": "estimator",
-    "ATPReport": "report",
-    "DecisionGenerator": "generator",
-    "KeptSize": "size",
-    "Search": "settings",
-    "TrainerArgs": "settings",
-    "ratio_loss": "losses",
-}
-
-__all__ = sorted(_HOME)
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name in _HOME:
-            return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "ATP",
+    "ATPReport",
+    "DecisionGenerator",
+    "KeptSize",
+    "Search",
+    "TrainerArgs",
+    "ratio_loss",
+]
