@@ -19,11 +19,10 @@ from typing import Any
 
 from paperworks.catalog import Paper, checkout, read_paper
 from paperworks.errors import InputError
-from paperworks.runs.engine import _stop_on_signal
 from paperworks.runs.files import write_text
 from paperworks.runs.findings import Finding, Study, studies_of
 from paperworks.runs.render import format_cell, format_number, format_seconds
-from paperworks.runs.run import Cancelled, Listener, Run
+from paperworks.runs.run import Cancelled, Listener, Run, stop_on_interrupt
 from paperworks.runs.store import RunBusy, home
 from paperworks.runs.usage import UsageMeter, versions
 
@@ -111,7 +110,7 @@ def _measure_study(study: Study, folder: Path, fast: bool, listener: Listener | 
     run.emit("step", text=f"{measured.paper.slug}: {study.title}" + ("" if fast else f" (about {study.minutes:g} min)"))
     meter = UsageMeter()
     try:
-        with meter, _stop_on_signal(run):
+        with meter, stop_on_interrupt(run, "stopping at the next checkpoint"):
             findings = study(run, fast)
     except Cancelled:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,32 @@ def test_kill_9_leaves_nothing_in_out(tiny_paper: Path, home: Path, tmp_path: Pa
     assert not out.exists()
     (record,) = json.loads(cli("runs", "--json"))
     assert record["status"] == "interrupted"
+
+
+def test_a_result_that_was_not_published_is_published_by_resume(cli, tiny_paper: Path, tmp_path: Path) -> None:
+    """As after a kill between the end of the run and the copy to --out."""
+    out = tmp_path / "out"
+    cli("run", "tiny-paper", "--out", out)
+    shutil.rmtree(out)
+    cli("resume", "last")
+    assert (out / "count.txt").exists()
+    assert "nothing is overwritten" in cli("resume", "last", code=2)
+    cli("resume", "last", "--out", tmp_path / "other")
+    assert (tmp_path / "other" / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["file/below", "x" * 300, "file"])
+def test_out_is_checked_before_the_work(cli, tiny_paper: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "out: found" in cli("run", "tiny-paper", "--mode", "fail", "--out", tmp_path / name, code=2)
+    assert json.loads(cli("runs", "--json")) == []
+
+
+@pytest.mark.parametrize("engine", ["local", "child"])
+def test_bad_input_of_a_recipe_leaves_no_run(cli, tiny_paper: Path, engine: str) -> None:
+    message = cli("run", "tiny-paper", "--mode", "bad", "--engine", engine, code=2)
+    assert message == "paperworks: --where: found nothing; expected something"
+    assert json.loads(cli("runs", "--json")) == []
 
 
 def test_reproduce(cli, tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

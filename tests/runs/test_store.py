@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,8 +17,7 @@ import numpy as np
 import pytest
 
 from paperworks.errors import InputError
-from paperworks.runs import Cancelled, ChildEngine, LocalEngine, Run, RunBusy, RunFailed, Store, load_recipe
-from paperworks.runs.files import new_folder, write_text
+from paperworks.runs import Cancelled, ChildEngine, LocalEngine, Report, Run, RunBusy, RunFailed, Store, load_recipe
 from paperworks.runs.usage import UsageMeter
 
 
@@ -240,50 +240,138 @@ def test_child_engine_refuses_empty_limits(limits: dict) -> None:
         ChildEngine(**limits)
 
 
+def test_child_engine_passes_bad_input_on_and_leaves_no_run(store: Store) -> None:
+    with pytest.raises(InputError, match="where: found nothing; expected something") as caught:
+        ChildEngine().execute(store, create(store, mode="bad"))
+    assert (caught.value.field, caught.value.found) == ("where", "nothing")
+    assert store.records() == []
+
+
+def test_bad_input_leaves_a_run_only_where_there_are_checkpoints(store: Store) -> None:
+    with pytest.raises(InputError):
+        LocalEngine().execute(store, create(store, mode="bad"))
+    assert store.records() == []
+    run_id = create(store, mode="bad")
+    store.state(run_id).mkdir(parents=True)
+    (store.state(run_id) / "hours-of-work").write_text("x")
+    with pytest.raises(InputError):
+        LocalEngine().execute(store, run_id)
+    assert [(r.id, r.status) for r in store.records()] == [(run_id, "failed")]
+    assert isinstance(store.error(run_id), InputError)
+
+
+def test_a_run_replaces_its_own_output(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (run.output("network") / "deep").mkdir(parents=True)
+    assert not run.output("network").exists()
+    run.output("deep/a.txt").write_text("old")
+    assert not run.output("deep/a.txt").exists()
+
+
+@pytest.mark.parametrize("place", ["runs", "working"])
+def test_stray_and_damaged_folders_are_named_and_disturb_nobody(store: Store, place: str) -> None:
+    whole = LocalEngine().execute(store, create(store))
+    waiting = create(store)
+    (store.root / place / "my-notes").mkdir()
+    damaged = store.root / place / ("tiny-paper-damaged")
+    shutil.copytree(whole.folder if place == "runs" else store.working / waiting, damaged)
+    (damaged / ("report.json" if place == "runs" else "run.json")).write_text('{"headline": ')
+    (store.root / place / "a-file").write_text("x")
+    records = {r.id: r for r in store.records()}
+    assert {i: r.status for i, r in records.items()} == {
+        whole.id: "finished", waiting: "waiting", "my-notes": "damaged", "tiny-paper-damaged": "damaged"
+    }  # fmt: skip
+    assert "no run.json" in records["my-notes"].headline
+    assert {r.id for r in store.records("tiny-paper")} == {whole.id, waiting}
+    assert store.find(whole.id).status == "finished"
+    assert store.find("tiny-paper-damaged").status == "damaged"
+    with pytest.raises(InputError):
+        store.find("my-")  # never by a part of its name
+    assert store.find("last").status != "damaged"
+    assert store.rebuild_index() == 1
+    store.remove("tiny-paper-damaged")
+    assert not damaged.exists()
+
+
+def test_a_store_that_cannot_be_written_can_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read-only and full disks, as SQLite and the lock see them (tests may run as a user whom no mode bit stops)."""
+    finished, waiting = LocalEngine().execute(store, create(store)), create(store)
+    before = store.records()
+    index = (store.root / "index.sqlite").read_bytes()
+
+    def refuse(*args: object, **more: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for words in ("attempt to write a readonly database", "database or disk is full", "unable to open database file"):
+        error = sqlite3.OperationalError(words)
+        error.sqlite_errorname = "SQLITE_READONLY"
+
+        def fail(*args: object, error: Exception = error, **more: object) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("paperworks.runs.index.sqlite3.connect", fail)
+            patch.setattr("filelock.FileLock.acquire", refuse)
+            patch.setattr("shutil.rmtree", refuse)
+            assert store.records() == before
+            assert store.find(finished.id).metrics == finished.metrics
+            assert store.find(waiting).status == "waiting"
+    assert (store.root / "index.sqlite").read_bytes() == index
+    assert not list(store.root.glob("index.broken*"))
+
+
+def test_a_run_finishes_though_the_index_is_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = create(store)
+
+    def fail(*args: object, **more: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paperworks.runs.index.sqlite3.connect", fail)
+        assert LocalEngine().execute(store, run_id).status == "finished"
+    assert store.find(run_id).status == "finished"
+
+
+def test_a_full_disk_is_the_error_that_is_raised(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = create(store)
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("paperworks.runs.store.write_text", full)
+    monkeypatch.setattr("paperworks.runs.report.Report.save", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        LocalEngine().execute(store, run_id)
+    monkeypatch.undo()
+    assert store.find(run_id).status == "interrupted"
+
+
+def test_a_stop_while_the_report_is_written_lets_it_finish(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[dict] = []
+    save = Report.save
+
+    def interrupted(self: Report, folder: Path) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        save(self, folder)
+
+    monkeypatch.setattr(Report, "save", interrupted)
+    assert LocalEngine().execute(store, create(store), events.append).status == "finished"
+    assert "the report is being written" in next(e["text"] for e in events if e["kind"] == "stopping")
+
+
 def test_publish_overwrites_nothing(store: Store, tmp_path: Path) -> None:
     record = LocalEngine().execute(store, create(store))
     out = tmp_path / "out"
     out.mkdir()
     store.publish(record.id, out)  # an empty folder may be used
     assert {p.name for p in out.iterdir()} == {"big.bin", "count.txt", "report.html", "report.json"}
-    with pytest.raises(InputError, match="nothing is overwritten"):
+    with pytest.raises(InputError, match=f"nothing is overwritten.*the result is kept: paperworks open {record.id}"):
         store.publish(record.id, out)
+    with pytest.raises(InputError, match=f"File name too long.*paperworks open {record.id}"):
+        store.publish(record.id, tmp_path / ("x" * 300))
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_new_folder_appears_whole(tmp_path: Path) -> None:
-    target = tmp_path / "a" / "b"
-    with pytest.raises(RuntimeError), new_folder(target) as aside:
-        (aside / "x").write_text("x")
-        raise RuntimeError
-    assert not target.exists()
-    assert list(target.parent.iterdir()) == []
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = target.parent / f".b.{dead.pid}-abcd.partial"
-    left.mkdir()
-    with new_folder(target) as aside:
-        (aside / "x").write_text("x")
-        assert not target.exists()
-    assert (target / "x").exists()
-    assert not left.exists()
-
-
-def test_new_folder_yields_to_one_that_came_first(tmp_path: Path) -> None:
-    target = tmp_path / "b"
-    with pytest.raises(InputError, match="nothing is overwritten"), new_folder(target) as aside:
-        (aside / "x").write_text("mine")
-        target.mkdir()
-        (target / "x").write_text("theirs")
-    assert (target / "x").read_text() == "theirs"
-
-
-def test_write_text_replaces_in_one_step(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    write_text(path, "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_named_streams_do_not_depend_on_order(tmp_path: Path) -> None:

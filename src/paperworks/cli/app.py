@@ -186,10 +186,14 @@ def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json
 
     store = Store()
     record = store.find(run)
-    if record.status == "finished":
-        raise InputError("run", f"{record.id}, which is finished", "a run that was cancelled, failed or interrupted")
     saved = store.about(record.folder).get("out")
-    _execute(store, record.id, LocalEngine(), out or (Path(saved) if saved else None), quiet, json)
+    out = out or (Path(saved) if saved else None)
+    if record.status == "finished" and out is not None:  # its process ended before it could publish
+        _publish(store, record, out, json)
+        return
+    if record.status == "finished":
+        raise InputError("run", f"{record.id}, which is finished", "an unfinished run, or --out to copy its result to")
+    _execute(store, record.id, LocalEngine(), out, quiet, json)
 
 
 def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:
@@ -309,7 +313,7 @@ def _comparison_app(arguments: list[str]) -> App:
 
 
 def _recipe_command(slug: str, module: str) -> Any:
-    from paperworks.cli.options import config_command, merge_options, parse_bytes, parse_seconds
+    from paperworks.cli.options import config_command, merge_options, option_names, parse_bytes, parse_seconds
     from paperworks.runs.config import build_config
     from paperworks.runs.recipe import load_recipe
 
@@ -334,6 +338,10 @@ def _recipe_command(slug: str, module: str) -> Any:
     ]
 
     def call(given: dict[str, Any]) -> None:
+        with option_names(recipe.config):
+            execute(given)
+
+    def execute(given: dict[str, Any]) -> None:
         from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
         from paperworks.runs.store import Store
 
@@ -341,7 +349,7 @@ def _recipe_command(slug: str, module: str) -> Any:
         config = build_config(recipe.config, merge_options(recipe.config, own["config"], given))
         out: Path | None = own["out"]
         if out is not None:
-            Store.require_free(out)
+            Store.require_writable(out)
         engine: Engine = LocalEngine()
         if own["engine"] == "child" or own["time_limit"] or own["memory_limit"]:
             engine = ChildEngine(
@@ -360,16 +368,20 @@ def _execute(store: Any, run_id: str, engine: Any, out: Path | None, quiet: bool
     from paperworks.errors import PaperworksError
 
     if out is not None:
-        store.require_free(out)
+        store.require_writable(out)
     try:
         with LiveEvents(quiet) as live:
             record = engine.execute(store, run_id, live)
     except PaperworksError as error:
-        if not isinstance(error, InputError):
+        if (store.working / run_id).is_dir():
             error.args = (f"{error} (to go on: paperworks resume {run_id})",)
         raise
+    _publish(store, record, out, json)
+
+
+def _publish(store: Any, record: Any, out: Path | None, json: bool) -> None:
     if out is not None:
-        store.publish(run_id, out)
+        store.publish(record.id, out)
     if json:
         print((record.folder / "report.json").read_text(encoding="utf-8"))
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,6 +111,18 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError("config", f"{path}: {type(values).__name__}", "names with values")
     return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+@contextmanager
+def option_names(kind: type[Config]) -> Iterator[None]:
+    """Errors that name a field of ``kind`` name its flag: ``--batch-size`` for ``batch_size``."""
+    try:
+        yield
+    except InputError as error:
+        flag = error.field.replace("_", "-")
+        if error.field not in kind.model_fields and flag not in RESERVED:
+            raise
+        raise InputError(f"--{flag}", error.found, error.expected) from None
 
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}

@@ -1,6 +1,6 @@
 """One method with one seed, in a process of its own, so that its time and its memory are its own.
 
-``python -m paperworks.comparison.child FOLDER PARENT`` reads ``FOLDER/task.json``, prunes, measures, tunes,
+``python -m paperworks.comparison.child FOLDER`` reads ``FOLDER/task.json``, prunes, measures, tunes,
 measures again, and writes ``FOLDER/result.json``. Each step that is done is not done again when the process is started
 anew.
 """
@@ -8,10 +8,7 @@ anew.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,6 +31,7 @@ from paperworks.language.choice import continuation_questions
 from paperworks.pruning import PruningJob, lora_targets, quality_of, size_of
 from paperworks.pruning.recovery import recover
 from paperworks.runs.files import new_folder, write_text
+from paperworks.runs.processes import end_with_parent
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import save_model
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -65,7 +63,7 @@ def _measure(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     held = held[: task["evaluation_sequences"]]
     questions = _questions(task, tokenizer, held)
     texts = tuple(task["texts"] or read_texts(task["text"]))
-    progress = Told(folder / "progress.json")
+    progress = ProgressFile(folder / "progress.json")
     job = PruningJob(
         source, task["target"], texts, folder / "work", task["sequences"], task["length"], task["batch_size"],
         task["train_steps"], task["learning_rate"], task["seed"], task["device"], progress,
@@ -185,8 +183,8 @@ def _once(kept: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
-class Told:
-    """A ``Progress`` whose last word, in a file, says what is being done: for the process that waits."""
+class ProgressFile:
+    """A ``Progress`` that writes what is being done to a file, for the process that waits."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -202,12 +200,6 @@ class Told:
             yield item
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
+    end_with_parent()
     main(Path(sys.argv[1]))

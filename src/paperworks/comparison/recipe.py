@@ -6,12 +6,7 @@ import csv
 import io
 import json
 import math
-import os
-import signal
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +16,11 @@ from paperworks.comparison.methods import check_methods, method_names
 from paperworks.comparison.plot import comparison_figure
 from paperworks.errors import InputError
 from paperworks.runs.files import write_text
+from paperworks.runs.processes import ChildProcess, python_module
 
 DENSE = "dense"
+LOOK_SECONDS = 0.2
+"""How often the progress of a method's process is read."""
 Row = dict[str, Any]
 
 
@@ -84,10 +82,9 @@ class _Comparison:
             kept.unlink(missing_ok=True)
             self.run.step(method if method == DENSE else f"{method}, seed {seed}")
             write_text(folder / "task.json", json.dumps(self._task(method, seed, folder)))
-            code = self._wait(folder)
+            ending = self._wait(folder)
             if not kept.exists():
-                said = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"code {code}"
-                return {"method": method, "seed": seed, "error": f"its process was ended by {said}"}
+                return {"method": method, "seed": seed, "error": f"its process ended with {ending}"}
         return {"method": method, "seed": seed, **json.loads(kept.read_text(encoding="utf-8"))}
 
     def _task(self, method: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -107,27 +104,18 @@ class _Comparison:
             )},
         }  # fmt: skip
 
-    def _wait(self, folder: Path) -> int:
-        """Run the child to its end, saying how far it is. A wish to stop ends it; what it finished stays."""
-        command = [sys.executable, "-m", "paperworks.comparison.child", str(folder.absolute()), str(os.getpid())]
-        with (folder / "stderr.txt").open("wb") as errors:
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-            )
+    def _wait(self, folder: Path) -> str:
+        """Run the child to its end and report its progress; returns how it ended. Cancelling ends it."""
         said = ""
-        try:
-            while child.poll() is None:
-                time.sleep(0.2)
+        command = python_module("paperworks.comparison.child", str(folder.absolute()))
+        with ChildProcess(command, errors=folder / "stderr.txt") as child:
+            for _ in child.watch(LOOK_SECONDS):
                 self.run.check()
                 now = _read(folder / "progress.json")
                 if now and now != said:
                     said = now
                     self.run.emit("progress", **json.loads(now))
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        return child.returncode
+        return child.ending
 
     def _write_up(self, rows: list[Row]) -> runs.Report:
         dense = rows[0]

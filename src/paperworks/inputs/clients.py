@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from paperworks.errors import InputError
 from paperworks.inputs.sources import Source
 from paperworks.runs import Progress
+from paperworks.runs.processes import ChildProcess
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS, STOP_SECONDS = 0.1, 5.0
+ENVIRONMENT = {"npm_config_update_notifier": "false", "LC_ALL": "C.UTF-8"}
 
 
 def npm_pack(wanted: Source, folder: Path, progress: Progress) -> Path:
@@ -96,47 +96,16 @@ def run(
 
     The client is ended when the caller is cancelled.
     """
-    errors = folder / ".client-errors"
-    with errors.open("wb") as err, (stdout or errors.with_name(".client-output")).open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-            env=_environment(),
-        )
-        try:
-            for _ in progress(_until_done(process), f"getting {wanted.name} ({command[0].rpartition('/')[2]})"):
-                pass
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-    said = errors.read_text(encoding="utf-8", errors="replace").strip()
-    for leftover in (errors, errors.with_name(".client-output")):
-        leftover.unlink(missing_ok=True)
-    if process.returncode:
-        last = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+    client = command[0].rpartition("/")[2]
+    with ChildProcess(command, folder=folder, output=stdout, environment=ENVIRONMENT, patience=STOP_SECONDS) as child:
+        for _ in progress(child.watch(LOOK_SECONDS), f"getting {wanted.name} ({client})"):
+            pass
+    if child.code:
         raise InputError(
             wanted.name,
-            f"a failure of {command[0].rpartition('/')[2]} ({last})",
+            f"a failure of {client} ({child.last_words or child.ending})",
             f"{wanted.package} to be reachable {hint}".strip(),
         )
-
-
-def _until_done(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    while True:
-        try:
-            process.wait(LOOK_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            yield
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"npm_config_update_notifier": "false", "LC_ALL": "C.UTF-8"}
 
 
 def _require(client: str, wanted: Source, expected: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sqlite3
 import subprocess
@@ -24,7 +23,7 @@ from sqlalchemy import URL, make_url
 from paperworks.errors import InputError, PaperworksError
 from paperworks.page.settings import Settings
 from paperworks.runs import Progress, no_progress
-from paperworks.runs.files import require_free
+from paperworks.runs.files import new_file, require_free
 from paperworks.runs.store import Store
 
 FORMAT = 1
@@ -37,33 +36,23 @@ def backup(
 
     The database is copied in one consistent state while others write. Raises InputError if ``file`` exists.
     """
-    if file.exists():
-        raise InputError("file", f"{file}, which exists", "a new file (nothing is overwritten)")
-    file.parent.mkdir(parents=True, exist_ok=True)
     store = store or Store()
-    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with tempfile.TemporaryDirectory(dir=file.parent) as work:
-            members = [_copy_database(settings, Path(work))]
-            members += _plain_files(settings, store)
-            digests: dict[str, str] = {}
-            manifest = {"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds"), "files": digests}
-            with tarfile.open(aside, "w:gz") as archive:
-                for name, path in progress(members, "backup"):
-                    try:
-                        digests[name] = _sha256(path)
-                        archive.add(path, name, recursive=False)
-                    except FileNotFoundError:
-                        digests.pop(name, None)
-                described = Path(work) / "manifest.json"
-                described.write_text(json.dumps(manifest), encoding="utf-8")
-                archive.add(described, "manifest.json")
-        aside.chmod(0o600)  # it holds password hashes and the signing key
-        with aside.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.link(aside, file)  # fails, where a rename would replace, if the name was taken meanwhile
-    finally:
-        aside.unlink(missing_ok=True)
+    with new_file(file, "file") as aside, tempfile.TemporaryDirectory(dir=file.parent) as work:
+        aside.touch(0o600)  # it holds password hashes and the signing key
+        members = [_copy_database(settings, Path(work))]
+        members += _plain_files(settings, store)
+        digests: dict[str, str] = {}
+        manifest = {"format": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds"), "files": digests}
+        with tarfile.open(aside, "w:gz") as archive:
+            for name, path in progress(members, "backup"):
+                try:
+                    digests[name] = _sha256(path)
+                    archive.add(path, name, recursive=False)
+                except FileNotFoundError:
+                    digests.pop(name, None)
+            described = Path(work) / "manifest.json"
+            described.write_text(json.dumps(manifest), encoding="utf-8")
+            archive.add(described, "manifest.json")
     kinds = ("database", "uploads", "runs")
     return {kind: sum(PurePosixPath(n).parts[0] == kind for n in digests) for kind in kinds}
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from paperworks.errors import InputError, nearest
+from paperworks.runs.files import new_file
 from paperworks.runs.store import home
 
 ENVIRONMENT_PREFIX = "PAPERWORKS_PAGE_"
@@ -102,17 +103,9 @@ class Settings(BaseModel):
 
 def _make_key(path: Path) -> None:
     """Of several threads or processes that begin together one makes the key; all of them read that one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            out.write(secrets.token_urlsafe(48))
-            out.flush()
-            os.fsync(out.fileno())
-        with suppress(FileExistsError):
-            os.link(aside, path)  # unlike a replacement, fails where another was first
-    finally:
-        aside.unlink(missing_ok=True)
+    with suppress(InputError), new_file(path) as aside:  # the error says that another was first
+        aside.touch(0o600)
+        aside.write_text(secrets.token_urlsafe(48), encoding="utf-8")
 
 
 def load_settings(**given: Any) -> Settings:

@@ -15,11 +15,11 @@ from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
     from paperworks.runs.config import CommandLineOnly, Config, File, build_config
-    from paperworks.runs.engine import ChildEngine, Engine, LocalEngine, RunFailed
+    from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
     from paperworks.runs.findings import Finding, Study, studies_of, study
     from paperworks.runs.recipe import Recipe, load_recipe
     from paperworks.runs.report import Figure, Report, ReportFile, Table
-    from paperworks.runs.run import Cancelled, Progress, Run, no_progress
+    from paperworks.runs.run import Cancelled, Progress, Run, RunFailed, no_progress
     from paperworks.runs.store import RunBusy, RunRecord, Store
 else:
     # Listing papers must not wait for pydantic and the engines.

@@ -1,4 +1,4 @@
-"""What a recipe is handed besides its options: folders, progress, seeded generators, and the wish to stop."""
+"""What a recipe is handed besides its options: folders, progress, seeded generators, and whether to stop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from paperworks.errors import PaperworksError
+from paperworks.runs.files import remove
+from paperworks.runs.processes import on_interrupt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +34,10 @@ class Cancelled(PaperworksError):
 
     def __init__(self, message: str = "the run was asked to stop") -> None:
         super().__init__(message)
+
+
+class RunFailed(PaperworksError):
+    """A run ended without a report; the message says why."""
 
 
 class Progress(Protocol):
@@ -114,6 +121,16 @@ class Run:
                 self.emit("progress", description=description, done=done, total=total)
         self.emit("progress", description=description, done=done, total=done)
 
+    def output(self, name: str) -> Path:
+        """A free path below ``files`` for a file or folder that the recipe makes in one step.
+
+        What an earlier attempt of this run left there is removed: a run may replace its own files, and only those.
+        """
+        path = self.files / name
+        remove(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def cancel(self) -> None:
         """Ask this run, in this process, to stop at its next check."""
         self._stop.set()
@@ -150,6 +167,23 @@ class Run:
 
         state = np.random.SeedSequence(self._stream(name)).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+@contextmanager
+def stop_on_interrupt(run: Run, doing: str) -> Iterator[None]:
+    """While the block lasts, the first SIGINT or SIGTERM asks the run to stop, and the second one interrupts it.
+
+    After the first, the run says what it is ``doing``. Threads other than the main one get no signals.
+    """
+
+    def handle() -> None:
+        if run.cancelled:
+            raise KeyboardInterrupt
+        run.cancel()
+        run.emit("stopping", text=f"{doing}; once more stops at once")
+
+    with on_interrupt(handle):
+        yield
 
 
 class _EventHandler(logging.Handler):

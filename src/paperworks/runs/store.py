@@ -6,7 +6,8 @@
     <root>/index.sqlite    an index of the finished runs, made again from the folders when it is missing or differs
 
 A run in ``working`` is *running* while a process holds its lock, which the system releases even when the process is
-killed.
+killed. A folder that is no run, or whose files cannot be read, is *damaged*: it is listed and can be removed, and it
+keeps no other run from being used.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import json
 import os
 import secrets
 import shutil
-import sqlite3
-import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,11 +26,13 @@ from typing import Any, Literal
 
 from paperworks.errors import InputError, PaperworksError, nearest
 from paperworks.runs.config import Config
-from paperworks.runs.files import new_folder, require_free, write_text
+from paperworks.runs.files import new_folder, require_writable, write_text
+from paperworks.runs.index import Row, RunIndex
 from paperworks.runs.report import Report
+from paperworks.runs.run import Cancelled, RunFailed
 
 _REMOVED = ".removed-"
-Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed"]
+Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed", "damaged"]
 
 
 class RunBusy(PaperworksError):
@@ -73,6 +75,7 @@ class Store:
         self.runs = self.root / "runs"
         self.working = self.root / "working"
         self.states = self.root / "state"
+        self._index = RunIndex(self.root / "index.sqlite")
 
     def create(self, slug: str, module: str, config: Config, out: Path | None = None) -> str:
         """Make a run that waits to be executed, to be published to ``out`` if given; returns its id."""
@@ -136,21 +139,42 @@ class Store:
         shutil.rmtree(self.state(run_id), ignore_errors=True)
         (self.runs / run_id / "lock").unlink(missing_ok=True)
         record = self._finished(run_id)
-        with self._index() as index:
-            _insert(index, record)
+        self._index.update(add=[_row(record)])
         return record
 
-    def stop(
-        self, run_id: str, status: Literal["cancelled", "failed"], message: str, seconds: float, detail: str = ""
-    ) -> None:
-        """Note why an execution ended without a report. The run stays, and can be resumed."""
+    def stop(self, run_id: str, error: Exception, seconds: float) -> None:
+        """Note the error by which an execution ended without a report. The run stays, and can be resumed."""
         folder = self.working / run_id
         about = self.about(folder)
         about["seconds"] = round(about["seconds"] + seconds, 3)
         write_text(folder / "run.json", json.dumps(about, indent=1))
-        write_text(
-            folder / "error.json", json.dumps({"status": status, "message": message, "detail": detail}, indent=1)
-        )
+        noted = {
+            "status": "cancelled" if isinstance(error, Cancelled) else "failed",
+            "message": str(error) or type(error).__name__,
+            "detail": "".join(traceback.format_exception(error)),
+            "input": [error.field, error.found, error.expected] if isinstance(error, InputError) else None,
+        }
+        write_text(folder / "error.json", json.dumps(noted, indent=1))
+
+    def error(self, run_id: str) -> PaperworksError | None:
+        """The error by which the last execution of an unfinished run ended; None if it was killed, or never ended."""
+        try:
+            noted = json.loads((self.working / run_id / "error.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        if noted["status"] == "cancelled":
+            return Cancelled(noted["message"])
+        if noted["input"]:
+            return InputError(*noted["input"])
+        failure = RunFailed(noted["message"])
+        failure.add_note(noted["detail"])
+        return failure
+
+    def discard_untouched(self, run_id: str) -> None:
+        """Remove an unfinished run that has no checkpoint: to resume it would be to begin anew."""
+        state = self.state(run_id)
+        if (self.working / run_id).is_dir() and not any(path.is_file() for path in state.rglob("*")):
+            self.remove(run_id)
 
     def remove(self, run_id: str) -> int:
         """Remove a run, finished or not, with its checkpoints; returns how many bytes that frees.
@@ -177,20 +201,30 @@ class Store:
         (self.working / run_id / "cancel").touch()
 
     def publish(self, run_id: str, out: Path) -> None:
-        """Copy what the user takes away (files, report.html, report.json) to ``out``, in one step."""
+        """Copy what the user takes away (files, report.html, report.json) to ``out``, in one step.
+
+        Raises InputError, which says where the result is, if ``out`` is taken or cannot be written.
+        """
         folder = self.runs / run_id
-        with new_folder(out, "out") as target:
-            shutil.copytree(folder / "files", target, dirs_exist_ok=True)
-            for name in ("report.html", "report.json"):
-                shutil.copy2(folder / name, target / name)
+        where = f"; the result is kept: paperworks open {run_id}, or paperworks resume {run_id} --out FOLDER"
+        try:
+            with new_folder(out, "out") as target:
+                shutil.copytree(folder / "files", target, dirs_exist_ok=True)
+                for name in ("report.html", "report.json"):
+                    shutil.copy2(folder / name, target / name)
+        except InputError as error:
+            raise InputError("out", error.found, error.expected + where) from None
+        except (OSError, shutil.Error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError("out", f"{out}, which cannot be written ({reason})", "another folder" + where) from None
 
     @staticmethod
-    def require_free(out: Path) -> None:
-        """Raise InputError if a run could not be published to ``out``."""
-        require_free(out, "out")
+    def require_writable(out: Path) -> None:
+        """Raise InputError if a run could not be published to ``out`` now."""
+        require_writable(out, "out")
 
     def records(self, slug: str | None = None) -> list[RunRecord]:
-        """All runs, newest first."""
+        """All runs, newest first, and after them the damaged ones (only where no slug is asked for)."""
         self._sweep()
         found = [*self._finished_records(), *self._unfinished_records()]
         chosen = [r for r in found if slug is None or r.slug == slug]
@@ -199,9 +233,10 @@ class Store:
     def find(self, reference: str) -> RunRecord:
         """The run with this id, with an id that starts or ends with it, or the newest (``last``)."""
         records = self.records()
+        exact = [r for r in records if r.id == reference]
+        records = [r for r in records if r.status != "damaged"]  # those only by their whole name
         if reference == "last" and records:
             return records[0]
-        exact = [r for r in records if r.id == reference]
         matches = exact or [
             r for r in records if reference and (r.id.startswith(reference) or r.id.endswith(reference))
         ]
@@ -222,29 +257,24 @@ class Store:
 
     def rebuild_index(self) -> int:
         """Make the index again from the folders; returns how many runs it holds."""
-        with self._index() as index:
-            index.execute("DELETE FROM runs")
-            records = [self._finished(run_id) for run_id in self._ids(self.runs)]
-            for record in records:
-                _insert(index, record)
+        records = [r for r in map(self._finished, self._ids(self.runs)) if r.status == "finished"]
+        self._index.update(add=map(_row, records), remove=[row[0] for row in self._index.rows()])
         return len(records)
 
     def _finished_records(self) -> list[RunRecord]:
         if not self.runs.is_dir():
             return []
         present = set(self._ids(self.runs))
-        with self._index() as index:
-            rows = list(index.execute("SELECT id, slug, started, seconds, headline, metrics FROM runs"))
-            for run_id in {row[0] for row in rows} - present:
-                index.execute("DELETE FROM runs WHERE id = ?", (run_id,))
-            missing = [self._finished(run_id) for run_id in sorted(present - {row[0] for row in rows})]
-            for record in missing:
-                _insert(index, record)
+        rows = {row[0]: row for row in self._index.rows()}
         known = [
-            RunRecord(i, slug, "finished", started, seconds, headline, json.loads(metrics), self.runs / i)
-            for i, slug, started, seconds, headline, metrics in rows
-            if i in present
+            RunRecord(row[0], row[1], "finished", *row[2:], self.runs / row[0])  # type: ignore[misc]
+            for row in rows.values()
+            if row[0] in present
         ]
+        missing = [self._finished(run_id) for run_id in sorted(present - set(rows))]
+        whole = [record for record in missing if record.status == "finished"]
+        if whole or set(rows) - present:
+            self._index.update(add=map(_row, whole), remove=set(rows) - present)
         return known + missing
 
     def _sweep(self) -> None:
@@ -263,13 +293,12 @@ class Store:
             try:
                 about = self.about(folder)
                 status, message = self._status(folder)
-            except FileNotFoundError:
-                continue  # it finished between the listing and the look
-            records.append(
-                RunRecord(
-                    run_id, about["slug"], status, about["started"], about["seconds"] or None, message, {}, folder
-                )
-            )
+                slug, started, seconds = about["slug"], about["started"], about["seconds"] or None
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                if folder.is_dir():  # else it finished between the listing and the look
+                    records.append(_damaged(folder, error))
+                continue
+            records.append(RunRecord(run_id, slug, status, started, seconds, message, {}, folder))
         return records
 
     def _status(self, folder: Path) -> tuple[Status, str]:
@@ -281,6 +310,8 @@ class Store:
                 pass
         except filelock.Timeout:
             return "running", _last_event(folder)
+        except OSError:
+            pass  # a store that is only read: nobody executes its runs from here
         if (folder / "error.json").exists():
             error = json.loads((folder / "error.json").read_text(encoding="utf-8"))
             return error["status"], error["message"]
@@ -288,18 +319,15 @@ class Store:
 
     def _finished(self, run_id: str) -> RunRecord:
         folder = self.runs / run_id
-        about = self.about(folder)
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return RunRecord(
-            run_id,
-            about["slug"],
-            "finished",
-            about["started"],
-            about["seconds"],
-            report["headline"],
-            report["metrics"],
-            folder,
-        )
+        try:
+            about = self.about(folder)
+            report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            slug, started, seconds = about["slug"], about["started"], about["seconds"]
+            return RunRecord(
+                run_id, slug, "finished", started, seconds, report["headline"], dict(report["metrics"]), folder
+            )
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            return _damaged(folder, error)
 
     @staticmethod
     def _ids(folder: Path) -> list[str]:
@@ -307,42 +335,18 @@ class Store:
             return []
         return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
 
-    @contextmanager
-    def _index(self) -> Iterator[sqlite3.Connection]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / "index.sqlite"
-        try:
-            connection = _open_index(path)
-        except sqlite3.DatabaseError:
-            # An index that cannot be read holds nothing that the folders do not: put it aside and start again.
-            os.replace(path, path.with_name(f"index.broken-{int(time.time())}.sqlite"))
-            connection = _open_index(path)
-        try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
 
-
-def _open_index(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, slug TEXT NOT NULL, started TEXT NOT NULL, "
-            "seconds REAL, headline TEXT NOT NULL, metrics TEXT NOT NULL)"
-        )
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    return connection
-
-
-def _insert(index: sqlite3.Connection, record: RunRecord) -> None:
-    index.execute(
-        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)",
-        (record.id, record.slug, record.started, record.seconds, record.headline, json.dumps(dict(record.metrics))),
+def _damaged(folder: Path, error: Exception) -> RunRecord:
+    reason = (
+        f"no {Path(error.filename).name}"
+        if isinstance(error, FileNotFoundError)
+        else f"{type(error).__name__}: {error}"
     )
+    return RunRecord(folder.name, "", "damaged", "", None, f"{folder} is not a whole run ({reason})", {}, folder)
+
+
+def _row(record: RunRecord) -> Row:
+    return record.id, record.slug, record.started, record.seconds, record.headline, dict(record.metrics)
 
 
 def _last_event(folder: Path) -> str:

@@ -83,6 +83,19 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def tree_bytes(pid: int) -> int:
+    """Resident memory of a process and all that it started, in bytes; 0 once it has ended."""
+    import psutil
+
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total
+
+
 def bytes_below(folder: Path) -> int:
     """Bytes of all files below a folder."""
     total = 0

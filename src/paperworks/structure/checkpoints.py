@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from paperworks.errors import InputError
-from paperworks.runs.files import new_folder, write_text
+from paperworks.runs.files import new_folder, partial_folder, replace_file, write_text
 from paperworks.structure.allocator import trim
 from paperworks.structure.export import as_stock, stock_config
 from paperworks.structure.layers_sliced import part
@@ -153,13 +152,8 @@ def parts_beside(output: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as temporary:
             yield Path(temporary)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.with_name(f".{output.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    folder.mkdir()
-    try:
+    with partial_folder(output) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class FolderWeights:
@@ -250,11 +244,9 @@ def part_file(state: Path, path: str) -> Path:
 def write_part(state: Path, path: str, module: nn.Module) -> None:
     """Write one finished module under its full parameter names, in one step."""
     target = part_file(state, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_suffix(".partial")
     tensors = {f"{path}.{name}": p.detach().cpu().contiguous() for name, p in module.named_parameters()}
-    save_file(tensors, aside, {"format": "pt"})
-    os.replace(aside, target)
+    with replace_file(target) as aside:
+        save_file(tensors, aside, {"format": "pt"})
 
 
 def read_part(state: Path, path: str, module: nn.Module) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from paperworks.errors import InputError
+from paperworks.runs.files import replace_file
 from paperworks.training.sharding import like, whole
 
 State = dict[str, torch.Tensor]
@@ -48,16 +47,8 @@ def load_trainable(model: torch.nn.Module, state: State, source: str) -> None:
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write beside the final name and move into place: a reader sees the old checkpoint or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with aside.open("wb") as out:
-            torch.save(content, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replace_file(path) as aside:
+        torch.save(content, aside)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

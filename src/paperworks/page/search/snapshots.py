@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from paperworks.errors import InputError
+from paperworks.runs.files import new_folder
 
 FORMAT = 2
 """Of the files in a copy: copies of another format are not read."""
@@ -37,14 +38,11 @@ class Snapshots:
         """Keep what ``write`` puts into a folder as this version, instead of older ones."""
         if self._folder is None:
             return
-        aside = self._folder / f".{version}.{os.getpid()}-{secrets.token_hex(4)}.partial"
         try:
-            aside.mkdir(parents=True)
-            write(aside)
-            os.rename(aside, self._folder / str(version))
-        except OSError:
-            shutil.rmtree(aside, ignore_errors=True)  # a full or read-only disk: the next start reads the database
-            return
+            with new_folder(self._folder / str(version)) as aside:
+                write(aside)
+        except (OSError, InputError):
+            return  # a full or read-only disk, or another process was first: the next start reads the database
         for old, place in self.versions().items():
             if old < version:
                 shutil.rmtree(place, ignore_errors=True)

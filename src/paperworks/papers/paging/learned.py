@@ -23,6 +23,7 @@ from paperworks.papers.paging.optimum import belady, phase_labels
 from paperworks.papers.paging.policy import Policy, checked_size
 from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace, as_trace
+from paperworks.runs.files import new_file
 
 Target = Literal["discard", "phase"]
 BLOCK = 1_000_000
@@ -69,12 +70,8 @@ class BitPredictor(BaseEstimator):
         """Write the predictor with joblib. Raises InputError if ``path`` exists."""
         import joblib
 
-        path = Path(path)
-        if path.exists():
-            raise InputError("path", f"{path}, which exists", "a new file (nothing is overwritten)")
-        aside = path.with_name(f".{path.name}.partial")
-        joblib.dump(self, aside, compress=3)
-        aside.rename(path)
+        with new_file(Path(path)) as aside:
+            joblib.dump(self, aside, compress=3)
 
     @staticmethod
     def load(path: Path | str) -> BitPredictor:

@@ -33,6 +33,7 @@ from paperworks.papers.paging.state import compiled
 from paperworks.papers.paging.trace import Trace, as_trace
 from paperworks.papers.paging.trust_and_doubt import TrustAndDoubt
 from paperworks.runs import Progress, no_progress
+from paperworks.runs.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,15 +117,12 @@ class MissRatioCurves:
     def to_csv(self, path: Path | str) -> None:
         """Write all points as a table. Raises InputError if ``path`` exists."""
         path = Path(path)
-        if path.exists():
-            raise InputError("path", f"{path}, which exists", "a new file (nothing is overwritten)")
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(Point._fields)
         writer.writerows(self.points)
-        aside = path.with_name(f".{path.name}.partial")
-        aside.write_text(out.getvalue(), encoding="utf-8")
-        aside.rename(path)
+        with new_file(path) as aside:
+            aside.write_text(out.getvalue(), encoding="utf-8")
 
     def figure(self, policies: Sequence[str] | None = None) -> Figure:
         """The curves, drawn: miss ratio over cache size (logarithmic)."""

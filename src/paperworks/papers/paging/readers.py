@@ -26,6 +26,7 @@ from paperworks.papers.paging.tables import (
     size_note,
 )
 from paperworks.papers.paging.trace import Trace, number_pages
+from paperworks.runs.files import new_file, require_free
 
 ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
@@ -110,8 +111,7 @@ def write_oracle_general(trace: Trace, path: Path | str) -> None:
     from paperworks.papers.paging.optimum import next_requests
 
     path = Path(path)
-    if path.exists():
-        raise InputError("path", f"{path}, which exists", "a new file (nothing is overwritten)")
+    require_free(path, "path")
     records = np.zeros(len(trace), ORACLE_GENERAL)
     ids = trace.ids if trace.ids.dtype.kind in "iu" else np.arange(1, trace.distinct + 1)
     records["time"] = np.arange(len(trace)) & 0xFFFFFFFF
@@ -119,9 +119,8 @@ def write_oracle_general(trace: Trace, path: Path | str) -> None:
     records["size"] = 1
     following = next_requests(trace)
     records["next"] = np.where(following == len(trace), -1, following)
-    aside = path.with_name(f".{path.name}.partial")
-    records.tofile(aside)
-    aside.rename(path)
+    with new_file(path) as aside:
+        records.tofile(aside)
 
 
 def _guess(path: Path) -> str:

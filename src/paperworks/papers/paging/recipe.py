@@ -23,6 +23,7 @@ from paperworks.papers.paging.readers import read_trace
 from paperworks.papers.paging.samples import sample_trace
 from paperworks.papers.paging.tables import Columns
 from paperworks.papers.paging.trace import Trace
+from paperworks.runs.files import write_text
 
 COMPARED = tuple(name for name in POLICIES if name != "random")
 
@@ -164,9 +165,7 @@ class _Kept:
             if kept["key"] == self.key:
                 return kept["value"]
         value = json.loads(json.dumps(compute()))
-        aside = path.with_suffix(".partial")
-        aside.write_text(json.dumps({"key": self.key, "value": value}), encoding="utf-8")
-        aside.rename(path)
+        write_text(path, json.dumps({"key": self.key, "value": value}))
         return value
 
 

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from paperworks.errors import InputError
 from paperworks.papers.pc_compression import passes
 from paperworks.papers.pc_compression.structure import Tree
+from paperworks.runs.files import replace_file
 
 TILE = 512
 """Samples that go through the tree together; their rows are a few ten megabytes for images of 28 x 28."""
@@ -65,9 +66,8 @@ class Parameters:
 
     def save(self, path: Path, **more: Any) -> None:
         """Write to ``path`` (.npz), aside first."""
-        aside = path.with_suffix(".partial.npz")
-        np.savez(aside, prior=self.prior, transitions=self.transitions, inputs=self.inputs, **more)  # type: ignore[arg-type]
-        aside.replace(path)
+        with replace_file(path) as aside, aside.open("wb") as out:
+            np.savez(out, prior=self.prior, transitions=self.transitions, inputs=self.inputs, **more)  # type: ignore[arg-type]
 
     @property
     def size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from paperworks.errors import InputError
 from paperworks.papers.pc_compression import inputs
 from paperworks.papers.pc_compression.codec import PCCodec, read_header
 from paperworks.papers.pc_compression.hclt import HCLT
-from paperworks.runs.files import require_free
+from paperworks.runs.files import new_file, require_free
 
 SUFFIX = ".pc"
 
@@ -50,7 +49,8 @@ def compress_file(source: str | Path, model: str | Path, target: str | Path, *, 
     loaded, layout = load(Path(model))
     content, test = inputs.read(str(source))
     done = compress_content(content if test is None else test, layout, PCCodec(loaded, n_jobs=n_jobs))
-    _write_new(place, done.data)
+    with new_file(place) as aside:
+        aside.write_bytes(done.data)
     return done
 
 
@@ -71,13 +71,3 @@ def read_compressed(path: Path, model: Path, n_jobs: int = 1) -> inputs.Content:
         raise InputError("input", f"{path}, which does not exist", f"a compressed file ({SUFFIX})")
     loaded, layout = load(model)
     return decompress_content(path.read_bytes(), layout, PCCodec(loaded, n_jobs=n_jobs))
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        aside.write_bytes(data)
-        os.link(aside, path)  # fails where the name was taken meanwhile
-    finally:
-        aside.unlink(missing_ok=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from safetensors.torch import save_file
 from paperworks.errors import InputError
 from paperworks.papers.permutations_ntk.ensemble import PermutationEnsemble
 from paperworks.papers.permutations_ntk.networks import Members
-from paperworks.runs.files import require_free
+from paperworks.runs.files import new_file, require_free
 
 FORMAT = "paperworks permutation ensemble 1"
 
@@ -23,7 +21,6 @@ FORMAT = "paperworks permutation ensemble 1"
 def save_ensemble(ensemble: PermutationEnsemble, path: Path) -> Path:
     """Write a fitted ensemble to a file that does not exist yet; it appears under its name when it is whole."""
     require_free(path, "path")
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         "train_inputs": ensemble.X_fit_,
         "train_outputs": ensemble.Y_fit_,
@@ -39,12 +36,8 @@ def save_ensemble(ensemble: PermutationEnsemble, path: Path) -> Path:
         "parameters": json.dumps(ensemble.get_params()),
         "members": json.dumps(ensemble.members_),
     }
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
+    with new_file(path) as aside:
         save_file(tensors, aside, metadata=about)
-        os.rename(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 
