@@ -1,13 +1,39 @@
-"""Text encoders, nearest vectors, BM25 and hybrid search.
+"""Encoders of text and images, nearest neighbours, clusters, subset selection, and search.
 
-text.py      the bundled sentence encoder
-eight_bit.py products for queries that need not be exact
-search.py    hybrid search over a list of texts, and rank fusion
-postings.py  BM25 over an inverted index in memory
-vectors.py   nearest vectors
+encoders.py   the protocol ``Encoder`` and what makes one
+text.py       the bundled sentence encoder
+eight_bit.py  products for queries that need not be exact
+kmeans.py     k-means with bounded memory
+selection.py  k-center, herding, facility location
+neighbors.py  nearest neighbours, exact and approximate
+search.py     hybrid search over a list of texts, and rank fusion
+postings.py   BM25 over an inverted index in memory
+vectors.py    nearest vectors of an index that changes
 """
 
-from paperworks.embedding.search import HybridIndex, reciprocal_rank_fusion
-from paperworks.embedding.text import sentence_encoder
+from __future__ import annotations
 
-__all__ = ["HybridIndex", "reciprocal_rank_fusion", "sentence_encoder"]
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.embedding.kmeans import KMeans
+    from paperworks.embedding.neighbors import NearestNeighbors
+    from paperworks.embedding.search import HybridIndex, reciprocal_rank_fusion
+    from paperworks.embedding.selection import coverage_radius, facility_location, herding, k_center_greedy
+    from paperworks.embedding.text import sentence_encoder
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
+
+__all__ = [
+    "HybridIndex",
+    "KMeans",
+    "NearestNeighbors",
+    "coverage_radius",
+    "facility_location",
+    "herding",
+    "k_center_greedy",
+    "reciprocal_rank_fusion",
+    "sentence_encoder",
+]
