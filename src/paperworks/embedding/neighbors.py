@@ -76,7 +76,7 @@ class NearestNeighbors(BaseEstimator):
         self._largest = 1.0 if self.metric == "cosine" else largest
         self._rows = rows
         self.n_samples_fit_, self.n_features_in_ = rows.shape
-        self._index = self._cells() if self.algorithm == "approximate" else None
+        self._index: Any = self._cells() if self.algorithm == "approximate" else None
         return self
 
     def kneighbors(self, X: Any = None, n_neighbors: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -186,7 +186,7 @@ def facility_location(
     for step in progress(range(n_select), "facility location", n_select):
         # A gain only falls: a bound of this step that is on top is the largest gain.
         while heap[0][2] != step:
-            stale = []
+            stale: list[int] = []
             while heap and len(stale) < TOGETHER and heap[0][2] != step:
                 stale.append(heapq.heappop(heap)[1])
             gains = own[stale] + _gains(rows, np.array(stale), best, similarity)
