@@ -7,7 +7,8 @@ import pytest
 
 from paperworks.embedding import eight_bit, sentence_encoder
 from paperworks.embedding import text as text_module
-from paperworks.embedding.text import LONGEST, SentenceEncoder, _batches
+from paperworks.embedding.text import LONGEST, SentenceEncoder
+from paperworks.embedding.text_encoders import batches_by_length
 
 TEXTS = [
     "Pruning a language model without retraining it.", "", "a", "Übergröße 注意 β-carotene!",
@@ -76,6 +77,6 @@ def test_products_of_eight_bits(width: int) -> None:
 
 def test_batches_hold_every_text_once() -> None:
     lengths = list(np.random.default_rng(0).integers(1, 128, 500))
-    batches = list(_batches(lengths))
+    batches = list(batches_by_length(lengths, 4096))
     assert sorted(i for b in batches for i in b) == list(range(500))
-    assert all(len(b) * max(lengths[i] for i in b) <= text_module.BATCH_TOKENS for b in batches)
+    assert all(len(b) * max(lengths[i] for i in b) <= 4096 for b in batches)

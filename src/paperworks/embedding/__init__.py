@@ -1,6 +1,8 @@
 """Encoders of text and images, nearest neighbours, clusters, subset selection, and search.
 
-encoders.py   the protocol ``Encoder`` and what makes one
+encoders.py   the protocol ``Encoder``, what makes one, and encoding into a file
+text_encoders.py   text encoders from folders of sentence-transformers or transformers
+image_encoders.py  image encoders from folders of transformers, and any module
 text.py       the bundled sentence encoder
 eight_bit.py  products for queries that need not be exact
 kmeans.py     k-means with bounded memory
@@ -18,22 +20,42 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from paperworks.embedding.encoders import (
+        CallableEncoder,
+        Encoder,
+        TruncationWarning,
+        encode_to_file,
+        load_image_encoder,
+        load_text_encoder,
+    )
+    from paperworks.embedding.image_encoders import ImageEncoder, ModuleEncoder
     from paperworks.embedding.kmeans import KMeans
     from paperworks.embedding.neighbors import NearestNeighbors
     from paperworks.embedding.search import HybridIndex, reciprocal_rank_fusion
     from paperworks.embedding.selection import coverage_radius, facility_location, herding, k_center_greedy
-    from paperworks.embedding.text import sentence_encoder
+    from paperworks.embedding.text import SentenceEncoder, sentence_encoder
+    from paperworks.embedding.text_encoders import TextEncoder
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
+    "CallableEncoder",
+    "Encoder",
     "HybridIndex",
+    "ImageEncoder",
     "KMeans",
+    "ModuleEncoder",
     "NearestNeighbors",
+    "SentenceEncoder",
+    "TextEncoder",
+    "TruncationWarning",
     "coverage_radius",
+    "encode_to_file",
     "facility_location",
     "herding",
     "k_center_greedy",
+    "load_image_encoder",
+    "load_text_encoder",
     "reciprocal_rank_fusion",
     "sentence_encoder",
 ]

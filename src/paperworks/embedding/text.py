@@ -12,13 +12,14 @@ import importlib.util
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paperworks.embedding.text_encoders import batches_by_length, warn_of_cuts
 from paperworks.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,8 +72,25 @@ class SentenceEncoder:
         self._folder = folder
         self._loading = threading.Lock()
 
+    @property
+    def identity(self) -> str:
+        """What decides the vectors of a text, in words."""
+        return f"{self.name}|{self._folder or 'bundled'}|{LONGEST}"
+
+    def encode(self, items: Sequence[str]) -> np.ndarray:
+        """Vectors of texts: float32 [n, 384], unit rows. Safe to call from several threads.
+
+        Warns with a TruncationWarning where texts have more than ``LONGEST`` tokens.
+        """
+        with self._loading:
+            model = self._model
+        for number, item in enumerate(items):
+            if not isinstance(item, str):
+                raise InputError(f"texts, number {number}", type(item).__name__, "a text")
+        return self._vectors(model, items, say=True)
+
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """A float32 array [n, 384] of unit rows, one per text. Safe to call from several threads."""
+        """As ``encode``, without a warning: the form that a search takes, which reads the beginning of a text."""
         with self._loading:
             model = self._model
         return self._vectors(model, texts)
@@ -88,10 +106,12 @@ class SentenceEncoder:
         return self._vectors(model, texts)
 
     @staticmethod
-    def _vectors(model: _Bert, texts: Sequence[str]) -> np.ndarray:
-        tokens = model.tokens(texts)
+    def _vectors(model: _Bert, texts: Sequence[str], say: bool = False) -> np.ndarray:
+        tokens, cut = model.tokens(texts)
+        if say:
+            warn_of_cuts(cut, len(texts), LONGEST)
         vectors = np.zeros((len(tokens), model.width), np.float32)
-        for batch in _batches([len(t) for t in tokens]):
+        for batch in batches_by_length([len(t) for t in tokens], BATCH_TOKENS):
             vectors[batch] = model.encode([tokens[i] for i in batch])
         return vectors
 
@@ -109,18 +129,6 @@ class SentenceEncoder:
         from paperworks.embedding.eight_bit import supported
 
         return self._model.in_eight_bits() if supported() else self._model
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Positions in batches of like length, each of at most BATCH_TOKENS tokens (or one text)."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if batch and (len(batch) + 1) * lengths[i] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
 
 
 class _Bert:
@@ -161,9 +169,10 @@ class _Bert:
         ]
         return other
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids per text, [CLS] and [SEP] included, at most LONGEST."""
-        return [e.ids for e in self._tokenizer.encode_batch(list(texts))]
+    def tokens(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Token ids per text, [CLS] and [SEP] included, at most LONGEST; and how many texts were cut."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        return [e.ids for e in encoded], sum(len(e.overflowing) > 0 for e in encoded)
 
     def encode(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Unit vectors [n, width] of token sequences."""
