@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from paperworks.errors import InputError
 from paperworks.inputs.splits import passages
@@ -101,6 +102,50 @@ def test_bad_model_folders(saved: Path, tmp_path: Path) -> None:
         load_model(saved)
     (saved / "config.json").write_text("{")
     with pytest.raises(InputError, match="not JSON"):
+        load_model(saved)
+
+
+def _changed(folder: Path, **fields: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+def test_a_missing_tensor_is_named(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    del tensors[name]
+    save_file(tensors, saved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="no such tensor") as caught:
+        load_model(saved)
+    assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"num_hidden_layers": 1}, "model.layers.1.input_layernorm.weight"),  # more layers in the file
+        ({"num_hidden_layers": 3}, "model.layers.2.input_layernorm.weight"),
+        ({"intermediate_size": 20}, "model.layers.0.mlp.down_proj.weight"),
+        ({"model_type": "gpt2"}, "config.model_type"),
+        ({"model_type": "mistral"}, "config.model_type"),  # whose tensors have the same names
+        ({"model_type": "qwen2", "architectures": None}, "model.layers.0.self_attn.k_proj.bias"),
+        ({"mlp_bias": True}, "model.layers.0.mlp.down_proj.bias"),
+    ],
+)
+def test_weights_are_those_of_the_configuration(saved: Path, fields: dict[str, Any], field: str) -> None:
+    _changed(saved, **fields)
+    with pytest.raises(InputError) as caught:
+        load_model(saved)
+    assert caught.value.field == field
+
+
+def test_a_bias_without_a_place_is_refused_and_another_head_is_not(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    save_file(tensors | {"score.weight": torch.zeros(2, 2)}, saved / "model.safetensors", {"format": "pt"})
+    load_model(saved)
+    bias = {"model.layers.0.self_attn.q_proj.bias": torch.ones(1)}
+    save_file(tensors | bias, saved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"q_proj\.bias: found a tensor without a place"):
         load_model(saved)
 
 

@@ -65,7 +65,11 @@ class _Comparison:
 
     def report(self) -> runs.Report:
         work = [(DENSE, 0), *((m, s) for s in range(self.config.seeds) for m in self.methods)]
-        rows = [self._result(method, seed) for method, seed in self.run.progress(work, "methods")]
+        rows: list[Row] = []
+        for method, seed in self.run.progress(work, "methods"):
+            rows.append(self._result(method, seed))
+            if method == DENSE and "error" in rows[0]:
+                raise InputError("model", f"{self.folder}: {rows[0]['error']}", "a model that can be measured")
         write_text(self.run.files / "comparison.json", json.dumps(rows, indent=1))
         write_text(self.run.files / "comparison.csv", _csv(rows))
         return self._write_up(rows)
@@ -118,9 +122,6 @@ class _Comparison:
         return child.ending
 
     def _write_up(self, rows: list[Row]) -> runs.Report:
-        dense = rows[0]
-        if "error" in dense:
-            raise InputError("model", f"the dense model could not be measured: {dense['error']}", "a model that runs")
         summary = [summarise(method, [r for r in rows if r["method"] == method]) for method in (DENSE, *self.methods)]
         good = [s for s in summary[1:] if not math.isnan(s["after"])]
         steps = self.config.train_steps + self.config.recovery_steps

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from paperworks.errors import InputError
+from paperworks.language.loading import check_model_folder, first_line, load_strict
 from paperworks.nn import resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _BUNDLED = Path(__file__).parent / "bundled"
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
 def bundled_model_path() -> Path:
@@ -50,24 +49,17 @@ def load_model(
 
     Raises
     ------
-    InputError : not a folder, or one without config.json, weights or tokenizer, quantised weights, or what
-        transformers cannot load.
+    InputError : not a folder, or one without config.json, weights or tokenizer; quantised weights; weights that are not
+        those of its configuration (see ``load_strict``); or what transformers cannot load.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     folder = bundled_model_path() if path is None else Path(path).expanduser()
     check_model_folder(folder)
     place = resolve_device(device)
     number = "auto" if dtype is None else resolve_dtype(dtype)
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(folder, trust_remote_code=trust_remote_code)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=number, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            "model", f"{folder}, which does not load ({_first_line(error)})", "a causal language model"
-        ) from error
+    model = load_strict(AutoModelForCausalLM, folder, dtype=number, trust_remote_code=trust_remote_code)
     return cast(Any, model).to(place).eval(), tokenizer
 
 
@@ -79,7 +71,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        found = f"{folder}, whose tokenizer does not load ({_first_line(error)})"
+        found = f"{folder}, whose tokenizer does not load ({first_line(error)})"
         raise InputError("model", found, "a tokenizer beside it") from error
 
 
@@ -89,28 +81,3 @@ def check_length(folder: Path, length: int, field: str = "length") -> None:
     longest = config.get("max_position_embeddings") or config.get("n_positions")
     if longest is not None and length > longest:
         raise InputError(field, f"{length} tokens", f"at most {longest}, the longest input of this model")
-
-
-def check_model_folder(folder: Path) -> dict[str, Any]:
-    """The config of a model folder. Raises InputError where the folder cannot be one, or its weights are quantised."""
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing there"
-        raise InputError("model", f"{folder}, {found}", "a folder with config.json and weights")
-    if not (folder / "config.json").is_file():
-        raise InputError("model", f"{folder}, without config.json", "a folder with config.json and weights")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            "model", f"{folder / 'config.json'}, which is not JSON ({error})", "a config of transformers"
-        ) from error
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        raise InputError("model", f"{folder}, without weights", "model.safetensors, or shards with their index")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "quantised")
-        raise InputError("model", f"{folder}, with {method} weights", "weights in float32, bfloat16 or float16")
-    return config
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -106,6 +107,29 @@ class CheckpointReader:
                 found[start:stop] = matrix[int(rows[start]) : int(rows[stop - 1]) + 1]
         return found
 
+    def check(self, model: PreTrainedModel) -> None:
+        """Raise InputError naming the first tensor that is missing, has another shape, or has no place in ``model``.
+
+        Only the files' headers are read. Tensors of other heads may be there.
+        """
+        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+        known = set()
+        for name, tensor in model.named_parameters(remove_duplicate=False):
+            stored = self.find(name)
+            if stored is None and name in tied:
+                continue
+            known.add(self._stored(name))
+            with safe_open(self._files[self._stored(name)], "pt") as shard:
+                shape = tuple(shard.get_slice(self._stored(name)).get_shape())
+            if shape != tuple(tensor.shape):
+                expected = f"{tuple(tensor.shape)}, as config.json says"
+                raise InputError(name, f"shape {shape} in {self.folder}", expected)
+        layer = re.compile(r"\.\d+\.(?!.*(rotary_emb|masked_bias$|attn\.bias$))")
+        extra = sorted(name for name in self._files if name not in known and layer.search(f".{name}"))
+        if extra:
+            expected = "only tensors that the model of config.json has (num_hidden_layers, biases, model_type)"
+            raise InputError(extra[0], f"a tensor without a place in the model, in {self.folder}", expected)
+
     def _stored(self, name: str) -> str:
         stored = self.find(name)
         if stored is None:
@@ -168,6 +192,7 @@ class FolderWeights:
         self.model: Any = skeleton_of(folder)
         self.model.eval()
         self.reader = CheckpointReader(folder, type(self.model).base_model_prefix)
+        self.reader.check(self.model)
         family_head = self.model.get_output_embeddings()
         if family_head is not None:
             # tied on the meta device: the two part ways as soon as they are real

@@ -17,6 +17,7 @@ from paperworks.language import (
     perplexity,
     token_windows,
 )
+from paperworks.language.loading import load_strict
 from paperworks.nn import evaluation_mode, resolve_device, resolve_dtype
 from paperworks.pruning import architecture_of
 from paperworks.runs import Progress, no_progress
@@ -34,8 +35,7 @@ def load_encoder(folder: Path, dtype: str, device: str) -> PreTrainedModel:
     """An encoder without its pooling head's output in use, in evaluation mode."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, dtype=resolve_dtype(dtype), local_files_only=True)
-    return model.to(resolve_device(device)).eval()
+    return load_strict(AutoModel, folder, dtype=resolve_dtype(dtype)).to(resolve_device(device))
 
 
 def encoder_sequences(
