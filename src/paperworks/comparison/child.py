@@ -28,6 +28,7 @@ from paperworks.language import (
     token_windows,
 )
 from paperworks.language.choice import continuation_questions
+from paperworks.nn import stored_dtype
 from paperworks.pruning import PruningJob, lora_targets, quality_of, size_of
 from paperworks.pruning.recovery import recover
 from paperworks.runs.files import new_folder, write_text
@@ -110,7 +111,10 @@ def _prune(task: dict[str, Any], job: PruningJob, out: Path, tokenizer: Any) -> 
         raise InputError("target", f"{parameters:,} parameters are left", f"at most {job.target:,}")
     if not out.exists():
         save_model(
-            pruned.model, out, tokenizer, {"method": task["method"], "seed": task["seed"], "notes": pruned.notes}
+            pruned.model.to(stored_dtype(job.folder)),
+            out,
+            tokenizer,
+            {"method": task["method"], "seed": task["seed"], "notes": pruned.notes},
         )
     return {
         "seconds": seconds,
@@ -128,7 +132,8 @@ def _tune(task: dict[str, Any], job: PruningJob, source: Path, out: Path, tokeni
         eval_every=max(1, steps // 4), device=task["device"], checkpoint_dir=job.state / "recovery",
         progress=job.progress,
     )  # fmt: skip
-    _save(merged, out, tokenizer, {"method": task["method"], "seed": task["seed"], "tuning steps": steps})
+    report = {"method": task["method"], "seed": task["seed"], "tuning steps": steps}
+    _save(merged.to(stored_dtype(job.folder)), out, tokenizer, report)
 
 
 def _save(model: Any, out: Path, tokenizer: Any, report: dict[str, Any]) -> None:
@@ -145,7 +150,7 @@ def _save(model: Any, out: Path, tokenizer: Any, report: dict[str, Any]) -> None
 def _size_and_speed(task: dict[str, Any], folder: Path, source: Path) -> dict[str, Any]:
     model, _ = load_model(folder, "float32", task["device"])
     dense, _ = load_model(source, "float32", task["device"])
-    size = size_of(model, task["length"])
+    size = size_of(model, task["length"], stored_dtype(source))
     prompt = max(1, min(128, task["length"] // 2))
     speeds = speeds_in_turn(
         {"own": model, "dense": dense}, prompt=prompt, new_tokens=min(16, prompt), rounds=task["rounds"]

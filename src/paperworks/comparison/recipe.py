@@ -40,6 +40,7 @@ class _Comparison:
             read_questions,
             read_texts,
         )
+        from paperworks.nn import stored_dtype
         from paperworks.pruning.architecture import architecture_of
         from paperworks.pruning.target import Target, resolved
         from paperworks.structure import count, skeleton_of
@@ -54,7 +55,10 @@ class _Comparison:
         self.dense = count(skeleton, context=config.length)
         timed = Target.parse(config.target_params, "target_params").timed
         model = load_model(self.folder, "float32", config.device)[0] if timed else skeleton
-        self.target = resolved(config.target_params, model, run.state / "target.json", "target_params")
+        self.dtype = stored_dtype(self.folder)
+        self.target = resolved(
+            config.target_params, model, run.state / "target.json", "target_params", dtype=self.dtype
+        )
         self.texts = [] if config.text else [bundled_text("train")]
         self.held = [] if config.evaluation else [bundled_text("test")]
         for path, field in ((config.text, "text"), (config.evaluation, "evaluation")):
@@ -170,7 +174,7 @@ class _Comparison:
     def _size_table(self, summary: list[dict[str, Any]]) -> runs.Table:
         whole = summary[0]
         columns = ["method", "parameters", "of dense", "MACs per token", "of dense ",
-                   "key-value cache, bytes per token", "weights in float32, bytes", "reading, tokens/s",
+                   "key-value cache, bytes per token", "weights, bytes", "reading, tokens/s",
                    "times dense", "writing, tokens/s", "times dense ",
                    "ms per written token"]  # fmt: skip
         table: list[list[Any]] = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from paperworks.errors import InputError
-from paperworks.language.loading import check_model_folder, first_line, load_strict
 from paperworks.nn import resolve_device, resolve_dtype
+from paperworks.nn.loading import check_model_folder, first_line, load_strict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from paperworks.language.loading import check_model_folder
+from paperworks.nn.loading import check_model_folder
 from paperworks.structure import Family, spec_for
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 

@@ -11,6 +11,7 @@ import torch
 from paperworks.errors import InputError
 from paperworks.language import load_model, perplexity, token_windows
 from paperworks.language.choice import Question, choice_accuracy
+from paperworks.nn import stored_dtype
 from paperworks.pruning.size import size_of, weights_bytes
 from paperworks.runs import Progress, no_progress
 
@@ -41,6 +42,7 @@ def measured(
     texts: Sequence[str],
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: torch.dtype | None = None,
     length: int,
     sequences: int,
     batch_size: int = 8,
@@ -51,15 +53,17 @@ def measured(
     """What a table of before and after shows but for speed, of a live model (with its tokenizer) or a folder (float32).
 
     Counts are at a context of ``length`` tokens; perplexity is over the first ``sequences`` held-out windows.
-    ``weights on disk, bytes`` is there for folders.
+    Bytes of the cache are those of ``dtype``, which is the folder's where it is None. ``weights on disk, bytes`` is
+    there for folders.
     """
     folder = model if isinstance(model, Path) else None
     live: Any = model
     if folder is not None:
         live, tokenizer = load_model(folder, "float32", device)
+        dtype = dtype or stored_dtype(folder)
     if tokenizer is None:
         raise InputError("tokenizer", "none", "the tokenizer of the live model")
-    size = size_of(live, length)
+    size = size_of(live, length, dtype)
     found: Figures = {
         "parameters": float(size.parameters),
         "of them in the layers' matrices": float(size.prunable),

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from paperworks.pruning.architecture import architecture_of, is_sliced
 from paperworks.structure import Cost, count
 
 
-def size_of(model: Any, context: int = 0) -> Cost:
+def size_of(model: Any, context: int = 0, dtype: torch.dtype | None = None) -> Cost:
     """The counts of a live model, dense, pruned or sliced. ``parameters`` is ``sum(p.numel())``, tied ones once.
 
-    A sliced model's residual matrices are inside its layers: they count as prunable parameters and are multiplied with.
+    Bytes are those of ``dtype`` (None: of the weights in memory). A sliced model's residual matrices are inside its
+    layers: they count as prunable parameters and are multiplied with.
     """
     if not is_sliced(model):
-        return count(model, context=context)
+        return count(model, context=context, dtype=dtype)
     family, config = architecture_of(model), model.config
     inside = f"{family.layers}."
     named = dict(model.named_parameters())
@@ -27,15 +30,16 @@ def size_of(model: Any, context: int = 0) -> Cost:
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     layers = config.num_hidden_layers
-    each = next(iter(named.values())).element_size()
+    each = (next(iter(named.values())).dtype if dtype is None else dtype).itemsize
     return Cost(
         parameters=sum(p.numel() for p in named.values()),
         prunable=sum(matrices.values()) + biases,
         macs=sum(matrices.values())
         + (0 if head is None else head.weight.numel())
         + context * layers * heads * size * 2,
-        bytes=sum(p.numel() * p.element_size() for p in named.values()),
+        bytes=sum(p.numel() for p in named.values()) * each,
         cache=layers * kv_heads * size * 2 * each,
+        cache_values=layers * kv_heads * size * 2,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, check_length, load_model, speeds_in_turn
-from paperworks.nn import resolve_dtype
+from paperworks.nn import resolve_dtype, stored_dtype
 from paperworks.pruning.quality import Figures
 from paperworks.pruning.target import resolved
 from paperworks.runs import Run
@@ -33,15 +33,22 @@ def source_folder(model: Path | None, *lengths: int) -> Path:
 
 
 def open_dense(
-    folder: Path, target: str, run: Run, device: str, check: Callable[[Any, int], object] | None = None
+    folder: Path,
+    target: str,
+    run: Run,
+    device: str,
+    check: Callable[[Any, int], object] | None = None,
+    *,
+    dtype: str = "auto",
 ) -> tuple[Any, PreTrainedTokenizerBase, int]:
     """The dense model in float32, its tokenizer, and the most parameters that it may keep.
 
     ``check(model, parameters)`` is the method's own look at the target; its InputErrors are told as ones of ``target``,
-    which is what the option is called. A run that goes on has the parameters that it began with.
+    which is what the option is called. A run that goes on has the parameters that it began with. ``dtype``: that the
+    pruned model is saved in, in which a target in bytes is counted (``auto``: the checkpoint's).
     """
     model, tokenizer = load_model(folder, "float32", device)
-    most = resolved(target, model, run.state / TARGET_FILE)
+    most = resolved(target, model, run.state / TARGET_FILE, dtype=saved_dtype(folder, dtype))
     if check is not None:
         try:
             check(model, most)
@@ -51,11 +58,8 @@ def open_dense(
 
 
 def saved_dtype(folder: Path, wanted: str) -> torch.dtype:
-    """The type to save weights in: ``wanted``, or for ``auto`` that of the checkpoint (float32 where it says none)."""
-    if wanted != "auto":
-        return resolve_dtype(wanted)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    """The type to save weights in: ``wanted``, or for ``auto`` that of the checkpoint."""
+    return stored_dtype(folder) if wanted == "auto" else resolve_dtype(wanted)
 
 
 def measured_once(

@@ -13,6 +13,8 @@ from paperworks.errors import InputError
 from paperworks.runs.files import write_text
 
 if TYPE_CHECKING:
+    import torch
+
     from paperworks.structure.budgets import Cost
 
 Unit = Literal["share of all", "share of prunable", "parameters", "bytes", "seconds", "share of time"]
@@ -31,7 +33,7 @@ class Target:
 
     Attributes
     ----------
-    value : a share in (0, 1], a number of parameters, bytes of weights, or seconds for one decoding step.
+    value : a share in (0, 1], a number of parameters, bytes of the weights' file, or seconds for one decoding step.
     unit : what ``value`` is of. The prunable parameters are those of the matrices inside the layers.
     """
 
@@ -88,17 +90,21 @@ class Target:
         else:
             most = math.floor(self.value)
         if most >= dense.parameters:
-            raise InputError(field, f"{most:,} parameters", f"fewer than the model has, {dense.parameters:,}")
+            found = f"{most:,} parameters"
+            if self.unit == "bytes":
+                found += f" ({self.value:,.0f} bytes, {dense.bytes / dense.parameters:g} for each)"
+            raise InputError(field, found, f"fewer than the model has, {dense.parameters:,}")
         return most
 
 
-def resolved(text: str, model: Any, kept: Path, field: str = "target") -> int:
+def resolved(text: str, model: Any, kept: Path, field: str = "target", *, dtype: torch.dtype | None = None) -> int:
     """The most parameters for a budget in words, read from the file ``kept`` if an earlier attempt wrote it there.
 
-    A time that is measured again comes out otherwise: a run that goes on must aim at what it began with.
+    A time that is measured again comes out otherwise: a run that goes on must aim at what it began with. ``dtype``: the
+    type that the weights are saved in (None: the model's).
     """
     from paperworks.structure import count
 
     if not kept.exists():
-        write_text(kept, json.dumps(Target.parse(text, field).parameters(count(model), field, model)))
+        write_text(kept, json.dumps(Target.parse(text, field).parameters(count(model, dtype=dtype), field, model)))
     return int(json.loads(kept.read_text(encoding="utf-8")))

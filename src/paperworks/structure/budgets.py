@@ -31,8 +31,9 @@ class Cost:
     parameters : all of them, tied ones once.
     prunable : parameters of the matrices (and their biases) inside the layers: what methods call 100 %.
     macs : multiply-accumulates for one token that sees ``context`` tokens: matrices, head and attention.
-    bytes : of the weights.
-    cache : bytes of the key-value cache for each token of context, in the type of the weights.
+    bytes : of the weights, in the type that was counted in: the model's own, or the one that was asked for.
+    cache : bytes of the key-value cache for each token of context, in the same type.
+    cache_values : the numbers in it.
     """
 
     parameters: int
@@ -40,6 +41,7 @@ class Cost:
     macs: int
     bytes: int
     cache: int
+    cache_values: int = 0
 
     def shares(self, of: Cost) -> dict[str, float]:
         """This over ``of``, for every count that is not 0 there. The two conventions are both in it."""
@@ -50,10 +52,12 @@ class Cost:
 class Counter:
     """Counts a model under any plan. Made once for a model as it is; each count takes milliseconds.
 
+    ``dtype``: bytes are counted as if all weights were of this type, such as that of the file; None takes their own.
+
     Raises InputError for a model that has no family.
     """
 
-    def __init__(self, model: Any, *, context: int = 0) -> None:
+    def __init__(self, model: Any, *, context: int = 0, dtype: torch.dtype | None = None) -> None:
         base, self.family = base_of(model), family_of(model)
         self.base, self.context = base, context
         self.records = records_of(base)
@@ -68,9 +72,9 @@ class Counter:
             if self._names[id(parameter)] != name:
                 continue
             self.shapes[name] = tuple(parameter.shape)
-            self.itemsize[name] = parameter.element_size()
+            self.itemsize[name] = parameter.element_size() if dtype is None else dtype.itemsize
         self.head = f"{self.family.head}.weight" if self.family.head else ""
-        self.weight_size = next(base.parameters()).element_size()
+        self.weight_size = next(base.parameters()).element_size() if dtype is None else dtype.itemsize
         self.tied = bool(self.head) and self.head not in self.shapes
         self._units: dict[Key, Any] = {}
 
@@ -94,7 +98,7 @@ class Counter:
             qk, v = head_dims(record, self.base.config, self.family)
             macs += self.context * record["heads"] * (qk + v)
             cache += record["kv_heads"] * (qk + v) if self.family.head else 0
-        return Cost(parameters, prunable, macs, size, cache * self.weight_size)
+        return Cost(parameters, prunable, macs, size, cache * self.weight_size, cache)
 
     def _matrices(self) -> set[str]:
         found = set()
@@ -129,12 +133,13 @@ class Counter:
         return {name: tuple(shape) for name, shape in shapes.items()}
 
 
-def count(model: Any, plan: KeepPlan | None = None, *, context: int = 0) -> Cost:
+def count(model: Any, plan: KeepPlan | None = None, *, context: int = 0, dtype: torch.dtype | None = None) -> Cost:
     """The counts of a model, now or after a plan. ``parameters`` equals ``sum(p.numel())`` of the pruned model.
 
     With LoRA adapters attached, the adapters are not counted. ``context``: tokens that one more token attends to.
+    ``dtype``: that bytes are counted in, where the weights are saved in another type than they have in memory.
     """
-    return Counter(model, context=context)(plan)
+    return Counter(model, context=context, dtype=dtype)(plan)
 
 
 def uniform_plan(units: Units, scores: Mapping[Key, torch.Tensor], share: float | Mapping[Key, float],

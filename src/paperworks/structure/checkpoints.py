@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from paperworks.errors import InputError
+from paperworks.nn.loading import belongs, refuse_tensors
 from paperworks.runs.files import new_folder, partial_folder, replace_file, write_text
 from paperworks.structure.allocator import trim
 from paperworks.structure.export import as_stock, stock_config
@@ -113,22 +113,20 @@ class CheckpointReader:
         Only the files' headers are read. Tensors of other heads may be there.
         """
         tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-        known = set()
+        known, missing, mismatched = set(), [], []
         for name, tensor in model.named_parameters(remove_duplicate=False):
             stored = self.find(name)
-            if stored is None and name in tied:
+            if stored is None:
+                missing += [name] if name not in tied else []
                 continue
-            known.add(self._stored(name))
-            with safe_open(self._files[self._stored(name)], "pt") as shard:
-                shape = tuple(shard.get_slice(self._stored(name)).get_shape())
+            known.add(stored)
+            with safe_open(self._files[stored], "pt") as shard:
+                shape = tuple(shard.get_slice(stored).get_shape())
             if shape != tuple(tensor.shape):
-                expected = f"{tuple(tensor.shape)}, as config.json says"
-                raise InputError(name, f"shape {shape} in {self.folder}", expected)
-        layer = re.compile(r"\.\d+\.(?!.*(rotary_emb|masked_bias$|attn\.bias$))")
-        extra = sorted(name for name in self._files if name not in known and layer.search(f".{name}"))
-        if extra:
-            expected = "only tensors that the model of config.json has (num_hidden_layers, biases, model_type)"
-            raise InputError(extra[0], f"a tensor without a place in the model, in {self.folder}", expected)
+                mismatched.append((name, shape, tuple(tensor.shape)))
+        modules = {name for name, _ in model.named_modules()}
+        extra = [name for name in self._files if name not in known and belongs(name, modules)]
+        refuse_tensors(self.folder, missing, extra, mismatched)
 
     def _stored(self, name: str) -> str:
         stored = self.find(name)

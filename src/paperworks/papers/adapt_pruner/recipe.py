@@ -72,7 +72,7 @@ class _Pruning:
         c = self.config
         self.run.step(f"pruning {self.folder.name} to {c.target}")
         model: Any
-        model, tokenizer, target = open_dense(self.folder, c.target, self.run, c.device)
+        model, tokenizer, target = open_dense(self.folder, c.target, self.run, c.device, dtype=c.dtype)
         dense = count(model)
         pruner = self._pruner(target)
         report: PruneReport | AccelReport

@@ -9,6 +9,7 @@ from typing import Any
 
 from paperworks import runs
 from paperworks.language import bundled_text, load_model
+from paperworks.nn import stored_dtype
 from paperworks.papers.compresso.config import Config
 from paperworks.papers.compresso.data import Examples, build_examples, definition_rows, read_rows
 from paperworks.papers.compresso.estimator import Compresso
@@ -42,7 +43,8 @@ class _Pruning:
         self.folder = source_folder(config.model)
         self.template = PromptTemplate.of(config.prompt)
         self.model, self.tokenizer, self.target = open_dense(
-            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model)
+            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model),
+            dtype=config.dtype,
         )
         self.training, self.held_out, self.texts = self._data()
 
@@ -120,8 +122,8 @@ class _Pruning:
     def _figures(self, model: Any, folder: Path) -> dict[str, Any]:
         c = self.config
         found: dict[str, Any] = measured(
-            model, self.texts, tokenizer=self.tokenizer, length=min(128, c.length), sequences=c.evaluation_sequences,
-            batch_size=c.batch_size, progress=self.run.progress,
+            model, self.texts, tokenizer=self.tokenizer, dtype=stored_dtype(folder), length=min(128, c.length),
+            sequences=c.evaluation_sequences, batch_size=c.batch_size, progress=self.run.progress,
         )  # fmt: skip
         found |= {"weights on disk, bytes": weights_bytes(folder)}
         found["perplexity of held-out text, no prompt"] = found.pop("perplexity")

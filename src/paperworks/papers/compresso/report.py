@@ -21,7 +21,7 @@ class CompressoReport:
         after the exact fill where it was asked for.
     parameters_before, parameters_after, prunable_before, prunable_after : counts of the two models.
     macs_before, macs_after : multiply-accumulates per token without context.
-    cache_before, cache_after : bytes of the key-value cache per token.
+    cache_values_before, cache_values_after : numbers in the key-value cache per token.
     heads, key_value_heads, channels : kept in every layer; ``hidden``: kept dimensions of the stream.
     heads_before, key_value_heads_before, channels_before, hidden_before : the same of the dense model.
     trainable_adapters, trainable_masks : entries that were trained.
@@ -47,8 +47,8 @@ class CompressoReport:
     prunable_after: int
     macs_before: int
     macs_after: int
-    cache_before: int
-    cache_after: int
+    cache_values_before: int
+    cache_values_after: int
     heads: list[int]
     key_value_heads: list[int]
     channels: list[int]

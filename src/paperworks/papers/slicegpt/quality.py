@@ -17,8 +17,7 @@ from paperworks.language import (
     perplexity,
     token_windows,
 )
-from paperworks.language.loading import load_strict
-from paperworks.nn import evaluation_mode, resolve_device, resolve_dtype
+from paperworks.nn import evaluation_mode, load_strict, resolve_device, resolve_dtype
 from paperworks.pruning import architecture_of
 from paperworks.runs import Progress, no_progress
 

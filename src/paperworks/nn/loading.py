@@ -7,11 +7,17 @@ Here both are refused.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
+from paperworks.nn.devices import resolve_dtype
+
+if TYPE_CHECKING:
+    import torch
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|attn\.bias|position_ids)$")
@@ -44,7 +50,7 @@ def load_strict(auto: Any, folder: Path, *, dtype: Any = "auto", trust_remote_co
         ) from error
     _check_type(model, folder)
     modules = {name for name, _ in model.named_modules()}
-    extra = [name for name in found["unexpected_keys"] if _belongs(name, modules)]
+    extra = [name for name in found["unexpected_keys"] if belongs(name, modules)]
     refuse_tensors(folder, found["missing_keys"], extra, found["mismatched_keys"])
     return model.eval()
 
@@ -65,7 +71,26 @@ def refuse_tensors(folder: Path, missing: Any, extra: Any, mismatched: Any) -> N
         raise InputError(sorted(extra)[0], f"a tensor without a place in the model{others}, in {folder}", expected)
 
 
-def _belongs(name: str, modules: set[str]) -> bool:
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The type that most weights of a checkpoint folder are stored in; float32 where neither file nor config says."""
+    import torch
+    from safetensors import safe_open
+
+    numbers: Counter[str] = Counter()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as shard:
+            for name in shard.keys():  # noqa: SIM118 - not a dictionary
+                piece = shard.get_slice(name)
+                numbers[piece.get_dtype()] += math.prod(piece.get_shape())
+    kinds = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+    floating = [kinds[kind] for kind, _ in numbers.most_common() if kind in kinds]
+    if floating:
+        return floating[0]
+    config = check_model_folder(folder)
+    return resolve_dtype(str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+
+
+def belongs(name: str, modules: set[str]) -> bool:
     """Whether a tensor that the model has not is of a layer or of a module of it, rather than of another head."""
     return not _COMPUTED.search(name) and (bool(re.search(r"\.\d+\.", name)) or name.rpartition(".")[0] in modules)
 
