@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paperworks.errors import InputError
+from paperworks.inputs.wordnet import read_synsets
 
 
 class Document(NamedTuple):
@@ -94,23 +95,10 @@ _PARTS = {"noun": "noun", "verb": "verb", "adj": "adjective", "adv": "adverb"}
 
 
 def wordnet(folder: Path) -> Iterator[Document]:
-    """One document per synset (key ``noun-00001740``): ``head word, head word (noun): gloss; "example"``.
-
-    Format: wndb(5WN). A line is ``offset lexicographer-file type word-count(hex) (word lex-id)* ... | gloss``.
-    """
+    """One document per synset (key ``noun-00001740``): ``head word, head word (noun): gloss; "example"``."""
     for part, name in _PARTS.items():
-        with _file(folder, f"data.{part}").open(encoding="latin-1") as lines:
-            for line in lines:
-                if line.startswith("  "):  # the licence
-                    continue
-                data, _, gloss = line.partition(" | ")
-                fields = data.split(" ")
-                words = [_word(w) for w in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
-                yield Document(f"{part}-{fields[0]}", f"{', '.join(words)} ({name}): {' '.join(gloss.split())}")
-
-
-def _word(word: str) -> str:
-    return re.sub(r"\([a-z]+\)$", "", word).replace("_", " ")  # adjectives may carry a marker such as "(p)"
+        for synset in read_synsets(folder, part):
+            yield Document(f"{part}-{synset.id[1:]}", f"{', '.join(synset.lemmas)} ({name}): {synset.gloss}")
 
 
 # -- dictionaries in dictd's format --------------------------------------------------------------------------------

@@ -204,15 +204,21 @@ _ALL = [
         "wordnet",
         "WordNet 3.0: sets of synonyms with glosses and examples",
         "WordNet 3.0 licence (permissive)",
-        "117,659 synsets, 12 MB of text",
+        "117,659 synsets, 27 MB of text",
         "debian",
         "wordnet-base",
-        parts=tuple(f"usr/share/wordnet/data.{part}" for part in ("noun", "verb", "adj", "adv")),
+        parts=tuple(
+            f"usr/share/wordnet/{kind}.{part}" for kind in ("data", "index") for part in ("noun", "verb", "adj", "adv")
+        ),
         content_sha256={
             "data.noun": ("fea17d2f9656611334eac790e5d69e47645fa180c4aa481fb4cd9b3520754ca2",),
             "data.verb": ("adcf43e35b581e8036d8b5a52d63d9cd3d3b4870b2720d3c03c799df44777bc2",),
             "data.adj": ("c89120dfc1f046ddff4a631bf9b7e9fa1a36b5e86565a23bf82dbe14f30b88a7",),
             "data.adv": ("444a63bf3955080ab7524f5079cfc07ff9bc682cb98bdb1db73b0fb9829f1139",),
+            "index.noun": ("a490d99d93d017bf4822fe2f0ffa51fd73911ce271dc7535fade21f8814b5a04",),
+            "index.verb": ("e2ac24816c3a8289dcb72aaa9cf8db81fdf25ec34d792bfc96ac5b7a20c8b4ae",),
+            "index.adj": ("c9865d7b4d1f805bdef82ccdcea5282436e23083e6f6f1b33e716327c4eda810",),
+            "index.adv": ("6f5465ed5758fe9c8a2f7ec17b1300f3aa875756c70ff7cba162f7e71bcf88ea",),
         },
     ),
     Source(
