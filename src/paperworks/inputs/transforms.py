@@ -41,7 +41,7 @@ class RowRandom:
         if seed < 0 or epoch < 0:
             raise InputError("seed" if seed < 0 else "epoch", min(seed, epoch), "0 or more")
         with np.errstate(over="ignore"):
-            key = _mix(np.uint64(seed & (2**64 - 1)) + _GOLDEN)
+            key = _mix(np.array([seed & (2**64 - 1)], dtype=np.uint64) + _GOLDEN)
             key = _mix(key ^ (np.uint64(epoch) + _GOLDEN))
             self._key = _mix(key ^ (ids.astype(np.int64).astype(np.uint64) + _GOLDEN))
         self._drawn = 0
@@ -324,7 +324,7 @@ def one_hot(labels: Tensor, n_classes: int, *, smoothing: float = 0.0) -> Tensor
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
+def _mix(x: np.ndarray) -> np.ndarray:
     """The output function of SplitMix64 (Steele et al. 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
