@@ -4,6 +4,8 @@ encoders.py   the protocol ``Encoder``, what makes one, and encoding into a file
 text_encoders.py   text encoders from folders of sentence-transformers or transformers
 image_encoders.py  image encoders from folders of transformers, and any module
 text.py       the bundled sentence encoder
+contrastive.py   contrastive losses in bounded memory, gradient caching
+dual_encoder.py  two towers trained on pairs
 eight_bit.py  products for queries that need not be exact
 kmeans.py     k-means with bounded memory
 selection.py  k-center, herding, facility location
@@ -20,6 +22,17 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from paperworks.embedding.contrastive import (
+        LearnableTemperature,
+        cached_backward,
+        clip_loss,
+        gather_features,
+        info_nce,
+        nt_xent,
+        similarity_logsumexp,
+        supervised_contrastive_loss,
+    )
+    from paperworks.embedding.dual_encoder import DualEncoder, dual_encoder_loss
     from paperworks.embedding.encoders import (
         CallableEncoder,
         Encoder,
@@ -40,22 +53,32 @@ else:
 
 __all__ = [
     "CallableEncoder",
+    "DualEncoder",
     "Encoder",
     "HybridIndex",
     "ImageEncoder",
     "KMeans",
+    "LearnableTemperature",
     "ModuleEncoder",
     "NearestNeighbors",
     "SentenceEncoder",
     "TextEncoder",
     "TruncationWarning",
+    "cached_backward",
+    "clip_loss",
     "coverage_radius",
+    "dual_encoder_loss",
     "encode_to_file",
     "facility_location",
+    "gather_features",
     "herding",
+    "info_nce",
     "k_center_greedy",
     "load_image_encoder",
     "load_text_encoder",
+    "nt_xent",
     "reciprocal_rank_fusion",
     "sentence_encoder",
+    "similarity_logsumexp",
+    "supervised_contrastive_loss",
 ]
