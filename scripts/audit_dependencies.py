@@ -50,7 +50,7 @@ def declared(project: Path = ROOT / "pyproject.toml") -> dict[str, str]:
     table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     every = [*table["dependencies"], *(r for extra in table["optional-dependencies"].values() for r in extra)]
     names = [re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0] for requirement in every]
-    return {normal(name): name for name in names}
+    return {normal(name): name for name in names if name != table["name"]}  # an extra may include others
 
 
 def constrained(file: Path = ROOT / "constraints.txt") -> dict[str, str]:

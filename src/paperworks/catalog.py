@@ -11,12 +11,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-
-import tomli
 
 from paperworks.errors import InputError, nearest
 
@@ -46,7 +45,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper of the catalogue. ``module`` is the import path of its folder, ``folder`` the folder itself."""
+    """A paper of the catalogue.
+
+    ``module`` is the import path of its folder, ``folder`` the folder itself. ``extra`` is the extra of this package
+    that its method needs (see ``paperworks.extras``), empty for the base. ``other`` has the keys that are unknown here.
+    """
 
     slug: str
     title: str
@@ -61,7 +64,8 @@ class Paper:
     module: str
     authors: int | None = None
     organisation: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: str = ""
+    other: dict[str, Any] = field(default_factory=dict)
 
     @property
     def has_recipe(self) -> bool:
@@ -92,6 +96,12 @@ class Paper:
         from paperworks.runs.findings import Finding
 
         return [Finding.from_dict(f).to_dict() for f in self.results.get("findings", [])]
+
+    def require_extra(self) -> None:
+        """Raise InputError, with the command that installs it, if the paper's extra is missing."""
+        from paperworks.extras import require_extra
+
+        require_extra(self.extra, self.slug)
 
     def verdicts(self) -> dict[str, Verdict]:
         """Per claim: holds (every finding does), does not hold, not tested here (it has a reason), not measured."""
@@ -157,10 +167,10 @@ def read_paper(folder: Path, module: str) -> Paper:
     """Read and check a folder's ``paper.toml``. Raises InputError naming the file and the field."""
     path = folder / "paper.toml"
     try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(str(folder), "no paper.toml", "a paper's folder") from None
-    except tomli.TOMLDecodeError as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(str(path), str(error), "valid TOML") from None
     for name in REQUIRED:
         if name not in data:
@@ -180,11 +190,11 @@ def read_paper(folder: Path, module: str) -> Paper:
     ids = [claim["id"] for claim in claims]
     if len(set(ids)) < len(ids):
         raise InputError(f"{path}, claims", f"an id twice in {', '.join(ids)}", "one claim per id")
-    fields = {name: data.pop(name) for name in list(data) if name in Paper.__dataclass_fields__ and name != "extra"}
+    fields = {name: data.pop(name) for name in list(data) if name in Paper.__dataclass_fields__ and name != "other"}
     fields["tags"] = tuple(fields["tags"])
     fields["summary"] = " ".join(fields["summary"].split())
     fields["date"] = str(fields["date"])
-    return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, extra=data)
+    return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, other=data)
 
 
 def checkout() -> Path | None:

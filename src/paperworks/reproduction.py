@@ -58,6 +58,7 @@ def load_studies(paper: Paper) -> list[Study]:
         raise InputError(
             "slug", f"{paper.slug}, which has no study", "a paper that is here; see 'paperworks list --works'"
         )
+    paper.require_extra()
     studies = studies_of(importlib.import_module(f"{paper.module}.study"))
     known = {claim.id for claim in paper.claims}
     for study in studies:

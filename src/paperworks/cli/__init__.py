@@ -11,6 +11,9 @@ from paperworks.errors import PaperworksError
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
 
+NEEDS = {"digest": "page", "feed": "page", "page": "page"}
+"""The extra of a whole group of commands. A paper's is in its ``paper.toml``."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 cancelled."""
@@ -30,9 +33,12 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     from cyclopts import CycloptsError
 
     from paperworks.cli.app import build_app
+    from paperworks.extras import require_extra
     from paperworks.runs.run import Cancelled
 
     try:
+        if arguments[:1] and "--help" not in arguments:
+            require_extra(NEEDS.get(arguments[0], ""), f"paperworks {arguments[0]}")
         code = build_app(arguments)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code if isinstance(code, int) else 0
     except Cancelled as error:
@@ -55,6 +61,12 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
         # The reader (head, less) has gone. Nothing is wrong; keep the interpreter from complaining at exit.
         sys.stdout = None  # type: ignore[assignment]
         return 0
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        return _complain(
+            f"the package {error.name} is not installed; pip install 'paperworks[all]' installs every extra", BAD_INPUT
+        )
     except Exception as error:
         if debug:
             raise

@@ -299,7 +299,7 @@ def _run_app(arguments: list[str]) -> App:
     if not paper.has_recipe:
         raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {', '.join(p.slug for p in here)}")
     arguments[1] = paper.slug
-    app.command(_recipe_command(paper.slug, f"{paper.module}.recipe"), name=paper.slug, help=paper.purpose)
+    app.command(_recipe_command(paper.slug, f"{paper.module}.recipe", paper.extra), name=paper.slug, help=paper.purpose)
     return app
 
 
@@ -308,12 +308,13 @@ def _comparison_app(arguments: list[str]) -> App:
     words = "Prune a checkpoint by several methods to the same size, and set size, speed and quality side by side."
     app = App(name="compare-methods", help=words, help_format="plaintext")
     if arguments[:1] == ["compare-methods"]:
-        app.default(_recipe_command("compare-methods", "paperworks.comparison.recipe"))
+        app.default(_recipe_command("compare-methods", "paperworks.comparison.recipe", "llm"))
     return app
 
 
-def _recipe_command(slug: str, module: str) -> Any:
+def _recipe_command(slug: str, module: str, extra: str) -> Any:
     from paperworks.cli.options import config_command, merge_options, option_names, parse_bytes, parse_seconds
+    from paperworks.extras import require_extra
     from paperworks.runs.config import build_config
     from paperworks.runs.recipe import load_recipe
 
@@ -327,7 +328,7 @@ def _recipe_command(slug: str, module: str) -> Any:
             annotation=Annotated[kind, Parameter(help=text, **more)],
         )
 
-    extra = [
+    flags = [
         option("out", Path | None, "a new folder for what the run makes; nothing existing is overwritten"),
         option("config", Path | None, "a .toml or .json file of options; flags override it"),
         option("engine", Literal["local", "child"], "where it runs: in this process, or in a child process", "local"),
@@ -345,7 +346,8 @@ def _recipe_command(slug: str, module: str) -> Any:
         from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
         from paperworks.runs.store import Store
 
-        own = {p.name: given.pop(p.name, p.default) for p in extra}
+        require_extra(extra, slug)
+        own = {p.name: given.pop(p.name, p.default) for p in flags}
         config = build_config(recipe.config, merge_options(recipe.config, own["config"], given))
         out: Path | None = own["out"]
         if out is not None:
@@ -360,7 +362,7 @@ def _recipe_command(slug: str, module: str) -> Any:
         run_id = store.create(slug, recipe.module, config, out)
         _execute(store, run_id, engine, out, own["quiet"], own["json"])
 
-    return config_command(recipe.config, call, extra)
+    return config_command(recipe.config, call, flags)
 
 
 def _execute(store: Any, run_id: str, engine: Any, out: Path | None, quiet: bool, json: bool) -> None:

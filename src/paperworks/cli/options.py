@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomli
 from cyclopts import Parameter
 from pydantic_core import PydanticUndefined
 
@@ -103,7 +103,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
         raise InputError("config", f"{path}: {error}", "a readable .toml or .json file of options") from None
     try:
-        values = json.loads(text) if path.suffix == ".json" else tomli.loads(text)
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise InputError(
             "config", f"{path}: {error}", "valid JSON" if path.suffix == ".json" else "valid TOML"

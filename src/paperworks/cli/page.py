@@ -226,10 +226,6 @@ def send(
 
 
 def _settings(**given: Any) -> Any:
-    try:
-        from paperworks.page.settings import load_settings
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "page", f"no module {error.name}", "the extra of the page: pip install 'paperworks[page]'"
-        ) from None
+    from paperworks.page.settings import load_settings
+
     return load_settings(**given)

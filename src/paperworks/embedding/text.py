@@ -1,4 +1,4 @@
-"""The bundled sentence encoder: all-MiniLM-L6-v2, 384 dimensions, from the extra ``page``.
+"""The bundled sentence encoder: all-MiniLM-L6-v2, 384 dimensions, from the extra ``encoder``.
 
 The forward pass of its BERT is written out here because a page answers searches with it: on one core a query takes a
 third of the time that the general implementation needs (sequences are laid end to end instead of padded, the three
@@ -46,7 +46,7 @@ def sentence_encoder(required: bool = False) -> SentenceEncoder | None:
     """
     if importlib.util.find_spec(PACKAGE) is None:
         if required:
-            raise InputError("sentence encoder", "not installed", "the extra: pip install 'paperworks[page]'")
+            raise InputError("sentence encoder", "not installed", "the extra: pip install 'paperworks[encoder]'")
         return None
     return _the_encoder()
 

@@ -42,6 +42,7 @@ def create_job(
     paper = catalog.find(slug)
     if not paper.has_recipe:
         raise InputError("paper", f"{paper.slug}, which cannot be run here yet", "a paper that works here")
+    paper.require_extra()
     recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
     options = read_form(recipe.config, values, files, settings.uploads_allowed)
     build_config(recipe.config, options)  # bad options are told now, not when the worker starts

