@@ -73,6 +73,13 @@ def test_works_is_computed(tiny_paper: Path) -> None:
     write_results(tiny_paper, [finding("counts", "exact", 0), finding("fast", "empirical", 5)])
     assert tiny().works
     assert tiny().verdicts() == {"counts": "holds", "fast": "does not hold", "huge": "not tested here"}
+    # A reason is not forgotten once there is a finding, nor a comparison that has no interval.
+    write_results(tiny_paper, [finding("counts", "exact", 0), finding("huge", "exact", 0)])
+    assert tiny().verdicts()["huge"] == "partly tested"
+    assert tiny().untested_parts(tiny().claims[2]) == ["a trillion does not fit here"]
+    write_results(tiny_paper, [finding("counts", "exact", 0), finding("fast", "empirical", 0) | {"baseline": 1.0}])
+    assert tiny().verdicts()["fast"] == "partly tested"
+    assert tiny().claims_held == 1
     # An exact one that fails does.
     write_results(tiny_paper, [finding("counts", "exact", 5), finding("fast", "empirical", 0)])
     assert tiny().obstacles() == ["an exact finding does not hold: counts is small"]

@@ -73,6 +73,17 @@ def test_no_paper_names_another(paper: catalog.Paper) -> None:
 
 
 @pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_comparisons_have_an_interval_or_are_deterministic(paper: catalog.Paper) -> None:
+    """Of every study that was measured since findings have intervals; without, a claim is only partly tested."""
+    for stored in paper.results["findings"]:
+        if stored["kind"] != "empirical" or "interval" not in stored:
+            continue
+        measured_bound = len(f"{float(stored['bound']):.12g}".strip("-0.").replace(".", "")) > 4
+        assert stored["baseline"] is not None or not measured_bound, f"{stored['statement']}: name the baseline"
+        assert not stored["untested"], f"{stored['statement']}: {stored['untested']}"
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
 def test_shipped_results_make_it_work(paper: catalog.Paper) -> None:
     assert paper.obstacles() == []
     assert paper.results["fast"] is False

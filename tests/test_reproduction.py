@@ -20,18 +20,55 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_measure_and_write(tiny_paper: Path, home: Path, tmp_path: Path) -> None:
     measured = reproduction.measure(catalog.find("tiny-paper"))
-    assert [f.holds for f in measured.findings] == [True, False]
+    assert {name: [f.holds for f in found] for name, found in measured.findings.items()} == {
+        "counting": [True],
+        "speed": [False],
+    }
     out = tmp_path / "out"
     written = reproduction.write_results([measured], catalog.papers, out)
     assert written == [out / "tiny-paper" / "results.json", out / "reproductions.md"]
     results = json.loads(written[0].read_text())
     assert [s["name"] for s in results["studies"]] == ["counting", "speed"]
     text = written[1].read_text()
-    assert "| [tiny-paper](#tiny-paper) | yes | 1 of 3 | 1 | 1 |" in text
-    assert "| fast | It beats the snail | 3 < 2 (snail 2) | empirical | **no** |" in text
+    assert "| [tiny-paper](#tiny-paper) | yes | 1 of 3 | 0 | 1 | 1 |" in text
+    assert "| fast | It beats the snail<br>one measurement of each, without an interval | 3 < 2 (snail 2) " in text
+    assert "| empirical | -50% | **does not hold** |" in text
+    assert "| counts | It counts to 5 | 5 == 5 things | exact | 0 | holds |" in text
     assert "a trillion does not fit here" in text
     assert not (tiny_paper / "results.json").exists()
-    assert not (home / "reproduce" / "tiny-paper").exists()
+    assert not (home / "reproduce" / "tiny-paper" / "counting").exists()
+
+
+def test_one_study_is_merged_with_what_was_measured_before(
+    tiny_paper: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(results: dict) -> None:
+        (tiny_paper / "results.json").write_text(json.dumps(results))
+
+    paper = catalog.find("tiny-paper")
+    before = reproduction.measure(paper).merged()
+    for about in before["studies"]:
+        about |= {"measured": "2020-01-01", "versions": {"paperworks": "0.1"}}
+    store(before)
+    again = catalog.find("tiny-paper")
+    merged = reproduction.measure(again, only=["speed"]).merged()
+    assert log.read_text().splitlines() == ["counting"]
+    assert [s["name"] for s in merged["studies"]] == ["counting", "speed"]
+    assert merged["studies"][0] == before["studies"][0]
+    assert merged["studies"][1]["measured"] > "2020-01-01"
+    assert merged["measured"] == merged["studies"][1]["measured"]
+    assert merged["findings"] == before["findings"]
+    # Files written before findings named their study.
+    old = json.loads(json.dumps(before | {"measured": "2020-01-01", "versions": {"paperworks": "0.1"}}))
+    for part in [*old["findings"], *old["studies"]]:
+        for name in ("study", "measured" if "name" in part else "", "versions"):
+            part.pop(name, None)
+    store(old)
+    merged = reproduction.measure(catalog.find("tiny-paper"), only=["speed"]).merged()
+    assert merged["findings"] == before["findings"]
+    assert merged["studies"][0]["measured"] == "2020-01-01"
+    with pytest.raises(InputError, match="did you mean 'speed'"):
+        reproduction.measure(paper, only=["sped"])
 
 
 def test_what_was_measured_before_a_failure_is_kept(

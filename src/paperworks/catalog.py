@@ -23,15 +23,15 @@ OURS = Path(__file__).parent / "papers"
 ENTRY_POINTS = "paperworks.papers"
 REQUIRED = ("slug", "title", "arxiv", "date", "tags", "purpose", "summary", "repository", "claims")
 
-Verdict = Literal["holds", "does not hold", "not tested here", "not measured"]
+Verdict = Literal["holds", "partly tested", "does not hold", "not tested here", "not measured"]
 
 
 @dataclass(frozen=True)
 class Claim:
     """One thing that the paper says, in our words, with the paper's figure.
 
-    ``reason`` says why a machine of this size cannot test it and what was checked in its place; empty for what can be
-    tested.
+    ``reason`` says what of it a machine of this size cannot test, why, and what was checked in its place; empty where
+    all of it is tested.
     """
 
     id: str
@@ -104,16 +104,27 @@ class Paper:
         require_extra(self.extra, self.slug)
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Per claim: holds (every finding does), does not hold, not tested here (it has a reason), not measured."""
-        findings = self.findings
+        """The verdict on each claim.
+
+        Without findings: not tested here (it has a reason) or not measured. With findings: does not hold (one does
+        not), partly tested (they hold, and there are ``untested_parts``), holds (they hold, and nothing is open).
+        """
         verdicts: dict[str, Verdict] = {}
         for claim in self.claims:
-            own = [f["holds"] for f in findings if f["claim"] == claim.id]
-            if own:
-                verdicts[claim.id] = "holds" if all(own) else "does not hold"
-            else:
+            own = [f["holds"] for f in self.findings if f["claim"] == claim.id]
+            if not own:
                 verdicts[claim.id] = "not tested here" if claim.reason else "not measured"
+            elif not all(own):
+                verdicts[claim.id] = "does not hold"
+            else:
+                verdicts[claim.id] = "partly tested" if self.untested_parts(claim) else "holds"
         return verdicts
+
+    def untested_parts(self, claim: Claim) -> list[str]:
+        """What of a claim was not tested: its reason, and findings whose figures do not decide their statement."""
+        found = [claim.reason] if claim.reason else []
+        open_ones = [f for f in self.findings if f["claim"] == claim.id and f["untested"]]
+        return found + [f"{f['statement'].rstrip('.')}: {f['untested']}" for f in open_ones]
 
     def obstacles(self) -> list[str]:
         """Why the paper does not work, one line each; empty when it works."""
@@ -157,6 +168,7 @@ class Paper:
             "here": self.has_recipe,
             "works": self.works,
             "claims_held": verdicts.count("holds"),
+            "claims_partly_tested": verdicts.count("partly tested"),
             "claims_not_held": verdicts.count("does not hold"),
             "claims_not_tested": verdicts.count("not tested here"),
             "claims_total": len(self.claims),

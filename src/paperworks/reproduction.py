@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from paperworks.catalog import Paper, checkout, read_paper
-from paperworks.errors import InputError
+from paperworks.errors import InputError, nearest
 from paperworks.runs.files import write_text
 from paperworks.runs.findings import Finding, Study, studies_of
-from paperworks.runs.render import format_cell, format_number, format_seconds
+from paperworks.runs.render import evidence_text, format_cell, format_seconds, margin_text, relation_text, verdict_text
 from paperworks.runs.run import Cancelled, Listener, Run, stop_on_interrupt
 from paperworks.runs.store import RunBusy, home
 from paperworks.runs.usage import UsageMeter, versions
@@ -33,23 +33,84 @@ TABLE_START, TABLE_END = "<!-- papers -->", "<!-- end of papers -->"
 
 @dataclass
 class Measured:
-    """What measuring one paper gave. ``errors`` maps a study to why it ended without findings."""
+    """What measuring one paper gave.
+
+    ``studies`` are as ``results.json`` holds them, each with its date and versions; ``findings`` are those of each
+    study, by its name; ``errors`` maps a study to why it ended without findings.
+    """
 
     paper: Paper
-    findings: list[Finding] = field(default_factory=list)
     studies: list[dict[str, Any]] = field(default_factory=list)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     def results(self, fast: bool) -> dict[str, Any]:
-        """The content of ``results.json``."""
-        return {
-            "paper": self.paper.slug,
-            "measured": date.today().isoformat(),
-            "fast": fast,
-            "versions": versions(),
-            "studies": self.studies,
-            "findings": [f.to_dict() for f in self.findings],
+        """The content of ``results.json``, of these studies alone."""
+        findings = [{"study": name} | f.to_dict() for name, found in self.findings.items() for f in found]
+        return _results(self.paper, self.studies, findings, fast)
+
+    def merged(self) -> dict[str, Any]:
+        """The content of ``results.json``: studies that were not measured now stay as they were measured before."""
+        old = self.paper.results
+        names = [study.name for study in load_studies(self.paper)]
+        fresh = {about["name"] for about in self.studies}
+        kept = [] if fresh >= set(names) else _attributed(self.paper)
+        former = {
+            s["name"]: {"measured": old["measured"], "versions": old["versions"]} | s for s in old.get("studies", [])
         }
+        studies = former | {about["name"]: about for about in self.studies}
+        findings = [f for f in kept if f["study"] not in fresh] + self.results(fast=False)["findings"]
+        return _results(
+            self.paper,
+            [studies[name] for name in names if name in studies],
+            [f for name in names for f in findings if f["study"] == name],
+            fast=False,
+        )
+
+
+def _results(paper: Paper, studies: list[dict[str, Any]], findings: list[dict[str, Any]], fast: bool) -> dict[str, Any]:
+    newest = max(
+        studies, key=lambda s: s["measured"], default={"measured": date.today().isoformat(), "versions": versions()}
+    )
+    return {
+        "paper": paper.slug,
+        "measured": newest["measured"],
+        "fast": fast,
+        "versions": newest["versions"],
+        "studies": studies,
+        "findings": findings,
+    }
+
+
+def _attributed(paper: Paper) -> list[dict[str, Any]]:
+    """The findings of ``results.json`` with the study of each.
+
+    Older files do not name it. The order of studies and claims tells it, unless two studies in a row share a claim.
+    """
+    findings = paper.results.get("findings", [])
+    if all("study" in f for f in findings):
+        return findings
+    studies = paper.results["studies"]
+
+    def assign(findings: Sequence[dict[str, Any]], studies: Sequence[dict[str, Any]]) -> list[str]:
+        names, at = [], 0
+        for finding in findings:
+            while finding["claim"] not in studies[at]["claims"]:
+                at += 1
+            names.append(studies[at]["name"])
+        return names
+
+    try:
+        first, last = assign(findings, studies), assign(findings[::-1], studies[::-1])[::-1]
+    except IndexError:
+        first, last = [], ["unknown"]
+    if first != last:
+        raise InputError(
+            f"{paper.slug}, results.json",
+            "findings that do not name their study",
+            "one reproduction of all studies first",
+        )
+    return [{"study": name} | finding for name, finding in zip(first, findings, strict=True)]
 
 
 def load_studies(paper: Paper) -> list[Study]:
@@ -71,15 +132,20 @@ def load_studies(paper: Paper) -> list[Study]:
 
 
 def measure(
-    paper: Paper, *, fast: bool = False, listener: Listener | None = None, root: Path | None = None
+    paper: Paper,
+    *,
+    only: Sequence[str] = (),
+    fast: bool = False,
+    listener: Listener | None = None,
+    root: Path | None = None,
 ) -> Measured:
-    """Run a paper's studies. A study that fails is noted in ``errors`` and the others still run.
+    """Run a paper's studies, or ``only`` those of these names. One that fails is noted, and the others still run.
 
     Raises Cancelled when asked to stop; what finished by then is kept for the next call.
     """
     import filelock
 
-    studies = load_studies(paper)
+    studies = chosen_studies(paper, only)
     session = (root or home()) / "reproduce" / (paper.slug + ("-fast" if fast else ""))
     session.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(session.with_name(session.name + ".lock"))
@@ -93,38 +159,52 @@ def measure(
         for study in studies:
             _measure_study(study, session / study.name, fast, listener, measured)
         if not measured.errors:
-            shutil.rmtree(session)
+            for study in studies:
+                shutil.rmtree(session / study.name)
         return measured
     finally:
         lock.release()
 
 
+def chosen_studies(paper: Paper, only: Sequence[str]) -> list[Study]:
+    """The paper's studies of these names (none: all). Raises InputError for a name that none has."""
+    studies = load_studies(paper)
+    names = [study.name for study in studies]
+    for name in only:
+        if name not in names:
+            raise InputError("study", repr(name), f"one of {', '.join(names)}{nearest(name, names)}")
+    return [study for study in studies if not only or study.name in only]
+
+
 def _measure_study(study: Study, folder: Path, fast: bool, listener: Listener | None, measured: Measured) -> None:
     done = folder / "findings.json"
-    if done.exists():
-        kept = json.loads(done.read_text(encoding="utf-8"))
-        measured.studies.append(kept["study"])
-        measured.findings += [Finding.from_dict(f) for f in kept["findings"]]
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, seed=0, listener=listener, resumed=(folder / "events.jsonl").exists())
-    run.emit("step", text=f"{measured.paper.slug}: {study.title}" + ("" if fast else f" (about {study.minutes:g} min)"))
-    meter = UsageMeter()
-    try:
-        with meter, stop_on_interrupt(run, "stopping at the next checkpoint"):
-            findings = study(run, fast)
-    except Cancelled:
-        raise
-    except Exception as error:
-        measured.errors[study.name] = f"{type(error).__name__}: {error}"
-        run.emit(
-            "log", level="error", text=f"{study.name}: {measured.errors[study.name]}", detail=traceback.format_exc()
-        )
-        return
-    about = {"name": study.name, "title": study.title, "claims": list(study.claims), "seconds": round(meter.seconds, 1)}
-    write_text(done, json.dumps({"study": about, "findings": [f.to_dict() for f in findings]}))
-    measured.studies.append(about)
-    measured.findings += findings
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(folder, seed=0, listener=listener, resumed=(folder / "events.jsonl").exists())
+        about = f"{measured.paper.slug}: {study.title}" + ("" if fast else f" (about {study.minutes:g} min)")
+        run.emit("step", text=about)
+        meter = UsageMeter()
+        try:
+            with meter, stop_on_interrupt(run, "stopping at the next checkpoint"):
+                findings = study(run, fast)
+        except Cancelled:
+            raise
+        except Exception as error:
+            said = measured.errors[study.name] = f"{type(error).__name__}: {error}"
+            run.emit("log", level="error", text=f"{study.name}: {said}", detail=traceback.format_exc())
+            return
+        measured_now = {
+            "name": study.name,
+            "title": study.title,
+            "claims": list(study.claims),
+            "seconds": round(meter.seconds, 1),
+            "measured": date.today().isoformat(),
+            "versions": versions(),
+        }
+        write_text(done, json.dumps({"study": measured_now, "findings": [f.to_dict() for f in findings]}))
+    kept = json.loads(done.read_text(encoding="utf-8"))
+    measured.studies.append(kept["study"])
+    measured.findings[study.name] = [Finding.from_dict(f) for f in kept["findings"]]
 
 
 def _start_over_if_changed(session: Path, paper: Paper) -> None:
@@ -154,12 +234,12 @@ def write_results(
     written = []
     for one in measured:
         path = (one.paper.folder if root else target / one.paper.slug) / "results.json"
-        write_text(path, json.dumps(one.results(fast=False), indent=1) + "\n")
+        write_text(path, json.dumps(one.merged(), indent=1) + "\n")
         written.append(path)
     table = (root / "docs" if root else target) / "reproductions.md"
     shown = papers()
     if root is None:
-        fresh = {one.paper.slug: one.results(fast=False) for one in measured}
+        fresh = {one.paper.slug: one.merged() for one in measured}
         shown = [_with_results(p, fresh[p.slug]) if p.slug in fresh else p for p in shown]
     write_text(table, reproductions_markdown(shown))
     written.append(table)
@@ -195,65 +275,55 @@ def _with_results(paper: Paper, results: dict[str, Any]) -> Paper:
     return copy
 
 
-def relation_text(finding: dict[str, Any]) -> str:
-    """``30.2 < 33.1 (dense model 29.8)``: the measured figure, its bound and what it was compared with."""
-    measured, bound = (format_number(float(finding[name])) for name in ("measured", "bound"))
-    text = f"{measured} {finding['relation']} {bound}"
-    if finding["tolerance"]:
-        text += f" ± {format_number(float(finding['tolerance']))}"
-    if finding["unit"]:
-        text += f" {finding['unit']}"
-    if finding["baseline"] is not None:
-        text += f" ({finding['baseline_name'] or 'baseline'} {format_number(float(finding['baseline']))})"
-    return text
-
-
 def reproductions_markdown(papers: Sequence[Paper]) -> str:
     """The table of all measured claims, as ``docs/reproductions.md``."""
     lines = [
         "# What was measured here",
         "",
         "Written by `paperworks reproduce`; do not edit. *Exact* findings must hold on any machine, *empirical* ones "
-        "may fail here.",
+        "may fail here. Brackets hold a 95% interval: a finding holds only if all of it is on the right side of the "
+        "bound. The *margin* is the distance from the bound, in percent of it. A claim is *partly tested* where a part "
+        "of it was not tested, or a comparison has no interval.",
         "",
-        "| paper | works | claims held | not held | not tested here |",
-        "| --- | --- | --- | --- | --- |",
+        "| paper | works | claims held | partly tested | not held | not tested here |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     here = [p for p in papers if p.results]
     for paper in here:
         row = paper.to_dict()
         lines.append(
             f"| [{paper.slug}](#{paper.slug}) | {'yes' if row['works'] else 'no'} "
-            f"| {row['claims_held']} of {row['claims_total']} "
+            f"| {row['claims_held']} of {row['claims_total']} | {row['claims_partly_tested']} "
             f"| {row['claims_not_held']} | {row['claims_not_tested']} |"
         )
     for paper in here:
-        lines += [
-            "",
-            f"## {paper.slug}",
-            "",
-            f"{paper.title} (arXiv {paper.arxiv}). Measured {paper.results['measured']}.",
-        ]
-        environment = ", ".join(f"{name} {format_cell(value)}" for name, value in paper.results["versions"].items())
-        lines += ["", f"With {environment}. Run it again: `paperworks reproduce {paper.slug}`.", ""]
-        lines += ["| claim | what was measured | figure and bound | kind | holds |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {paper.slug}", "", f"{paper.title} (arXiv {paper.arxiv}).", *_measured_lines(paper), ""]
+        lines += ["| claim | what was measured | figure and bound | kind | margin | verdict |",
+                  "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
         for claim in paper.claims:
             own = [f for f in paper.findings if f["claim"] == claim.id]
             for finding in own:
-                detail = f"<br>{_cell(finding['detail'])}" if finding["detail"] else ""
+                more = "".join(f"<br>{_cell(t)}" for t in (finding["detail"], evidence_text(finding)) if t)
+                verdict = verdict_text(finding) if finding["holds"] else f"**{verdict_text(finding)}**"
                 lines.append(
-                    f"| {claim.id} | {_cell(finding['statement'])}{detail} | {_cell(relation_text(finding))} "
-                    f"| {finding['kind']} | {'yes' if finding['holds'] else '**no**'} |"
+                    f"| {claim.id} | {_cell(finding['statement'])}{more} | {_cell(relation_text(finding))} "
+                    f"| {finding['kind']} | {margin_text(finding)} | {verdict} |"
                 )
-            if not own:
-                lines.append(f"| {claim.id} | {_cell(claim.reason or 'not measured')} | | | not tested here |")
-        lines += [
-            "",
-            "Time of the studies: "
-            + ", ".join(f"{s['title']} {format_seconds(s['seconds'])}" for s in paper.results["studies"])
-            + ".",
-        ]
+            if claim.reason or not own:
+                lines.append(f"| {claim.id} | {_cell(claim.reason or 'not measured')} | | | | not tested here |")
     return "\n".join(lines) + "\n"
+
+
+def _measured_lines(paper: Paper) -> list[str]:
+    """When and with what each study was measured, studies of one day and one environment together."""
+    results = paper.results
+    groups: dict[str, list[str]] = {}
+    for study in results["studies"]:
+        environment = ", ".join(f"{n} {format_cell(v)}" for n, v in study.get("versions", results["versions"]).items())
+        when = f"Measured {study.get('measured', results['measured'])} with {environment}"
+        groups.setdefault(when, []).append(f"{study['title']} {format_seconds(study['seconds'])}")
+    again = f"Run it again: `paperworks reproduce {paper.slug}`."
+    return ["", *(f"{when}: {', '.join(titles)}." for when, titles in groups.items()), again]
 
 
 def _cell(text: str) -> str:

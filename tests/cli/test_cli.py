@@ -17,6 +17,7 @@ import pytest
 from paperworks.cli import run_command
 from paperworks.cli.options import RESERVED, parse_bytes, parse_seconds
 from paperworks.errors import InputError
+from paperworks.runs import Cancelled
 
 
 @pytest.fixture
@@ -289,9 +290,31 @@ def test_reproduce(cli, tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert "DOES NOT HOLD" in text
     assert "a trillion does not fit here" in text
     cli("reproduce", "tiny-paper", "--out", tmp_path / "measured", "--quiet")
+    cli("reproduce", "tiny-paper", "--study", "speed", "--fast", "--quiet")
+    assert "did you mean 'speed'" in cli("reproduce", "tiny-paper", "--study", "sped", code=2)
+    assert "one paper" in cli("reproduce", "tiny-paper", "fold-se", "--study", "speed", code=2)
+    (tmp_path / "file").write_text("x")
+    assert "cannot be written" in cli("reproduce", "tiny-paper", "--out", tmp_path / "file" / "below", code=2)
     assert (tmp_path / "measured" / "tiny-paper" / "results.json").exists()
     assert (tmp_path / "measured" / "reproductions.md").exists()
     assert json.loads(cli("reproduce", "tiny-paper", "--fast", "--json", "--quiet"))[0]["findings"][0]["holds"] is True
+
+
+def test_each_paper_is_written_when_it_is_measured(
+    cli, tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paperworks import reproduction
+
+    measure = reproduction.measure
+
+    def stopped_at_the_second(paper, **more):
+        if paper.slug != "tiny-paper":
+            raise Cancelled
+        return measure(paper, **more)
+
+    monkeypatch.setattr(reproduction, "measure", stopped_at_the_second)
+    cli("reproduce", "tiny-paper", "fold-se", "--out", tmp_path / "out", "--quiet", code=130)
+    assert json.loads((tmp_path / "out" / "tiny-paper" / "results.json").read_text())["paper"] == "tiny-paper"
 
 
 def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paperworks.errors import InputError
+from paperworks.metrics import mean_interval
 from paperworks.runs import Finding, Run, study
+from paperworks.runs.render import margin_text
 
 OPERATORS = {
     "<": lambda a, b: a < b,
@@ -38,6 +41,83 @@ def test_tolerance(relation: str, inside: float, outside: float) -> None:
 def test_nan_never_holds() -> None:
     assert not any(Finding("c", "s", "exact", math.nan, r, 1.0).holds for r in OPERATORS)  # type: ignore[arg-type]
     assert not any(Finding("c", "s", "exact", 1.0, r, math.nan).holds for r in OPERATORS)  # type: ignore[arg-type]
+
+
+def test_a_missing_figure_never_holds() -> None:
+    assert not any(Finding("c", "s", "exact", None, r, 1.0).holds for r in OPERATORS)  # type: ignore[arg-type]
+    assert not any(Finding("c", "s", "exact", 1.0, r, None).holds for r in OPERATORS)  # type: ignore[arg-type]
+    stored = Finding("c", "s", "exact", None, "<", 1.0).to_dict()
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+    assert not Finding.from_dict(stored).holds
+
+
+@given(
+    st.tuples(st.floats(-1e3, 1e3), st.floats(0, 10), st.floats(0, 10)),
+    st.floats(-1e3, 1e3),
+    st.floats(0, 1),
+    st.sampled_from(sorted(OPERATORS)),
+)
+def test_an_interval_must_be_on_the_right_side_as_a_whole(
+    figure: tuple[float, float, float], bound: float, tolerance: float, relation: str
+) -> None:
+    middle, down, up = figure
+    ends = (middle - down, middle + up)
+    found = Finding("c", "s", "empirical", middle, relation, bound, tolerance=tolerance, interval=ends, n=5)  # type: ignore[arg-type]
+    single = [Finding("c", "s", "empirical", end, relation, bound, tolerance=tolerance).holds for end in ends]  # type: ignore[arg-type]
+    assert found.holds == all(single)
+    assert found.holds == (found.margin > 0 or (found.margin == 0 and "=" in relation))
+    assert Finding.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_an_estimate_brings_its_interval() -> None:
+    same_sign = mean_interval([-1.0, -2.0, -1.5, -1.2, -0.9])
+    found = Finding("c", "difference to the baseline", "empirical", same_sign, "<", 0.0, baseline=3.0)
+    assert found.holds
+    assert found.interval == (same_sign.low, same_sign.high)
+    assert (found.interval_method, found.n, found.n_unit) == ("95%, Student t", 5, "seeds")
+    noise = Finding("c", "s", "empirical", mean_interval([-1.0, 1.5, -2.0]), "<", 0.0, baseline=3.0)
+    assert noise.measured < 0
+    assert not noise.holds
+
+
+@pytest.mark.parametrize(
+    ("more", "decided"),
+    [
+        ({}, True),
+        ({"baseline": 2.0}, False),
+        ({"baseline": 2.0, "interval": (0.5, 1.5), "n": 3}, True),
+        ({"baseline": 2.0, "deterministic": "a fixed trace"}, True),
+        ({"baseline": 2.0, "kind": "exact"}, True),
+    ],
+)
+def test_an_empirical_comparison_needs_an_interval(more: dict, decided: bool) -> None:
+    fields = {"claim": "c", "statement": "s", "kind": "empirical", "measured": 1.0, "relation": "<", "bound": 2.0}
+    assert (Finding(**(fields | more)).untested == "") == decided
+
+
+@pytest.mark.parametrize(
+    "more", [{"interval": (2.0, 1.0), "n": 3}, {"interval": (0.0, 1.0)}, {"interval": (0.0, 1.0), "n": 1}]
+)
+def test_intervals_that_are_none_are_refused(more: dict) -> None:
+    with pytest.raises(InputError, match=r"interval|n: found"):
+        Finding("c", "s", "empirical", 0.5, "<", 1.0, **more)
+
+
+@pytest.mark.parametrize(
+    ("measured", "relation", "bound", "tolerance", "text"),
+    [
+        (0.9, "<", 1.0, 0.0, "10%"),
+        (1.04, "<", 1.0, 0.0, "-4%"),
+        (3.0, ">", 2.0, 0.0, "50%"),
+        (-0.25, "<", 0.0, 0.0, "0.25"),
+        (1.0, "==", 1.0, 0.0, "0"),
+        (1.002, "==", 1.0, 0.01, "0.8%"),
+        (None, "<", 1.0, 0.0, "–"),
+    ],
+)
+def test_the_margin_is_said(measured: float, relation: str, bound: float, tolerance: float, text: str) -> None:
+    found = Finding("c", "s", "exact", measured, relation, bound, tolerance=tolerance)  # type: ignore[arg-type]
+    assert margin_text(found.to_dict()) == text
 
 
 def test_a_stored_verdict_is_not_believed() -> None:

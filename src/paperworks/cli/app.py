@@ -222,6 +222,7 @@ def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:
 
 def reproduce(
     *slugs: str,
+    study: tuple[str, ...] = (),
     all: bool = False,
     fast: bool = False,
     out: Path | None = None,
@@ -234,6 +235,8 @@ def reproduce(
     ----------
     slugs
         the papers; or --all
+    study
+        only this study of one paper, again for more; the others keep what was measured before
     all
         every paper that is here
     fast
@@ -245,22 +248,28 @@ def reproduce(
     """
     from paperworks import reproduction
     from paperworks.cli.live import LiveEvents
+    from paperworks.runs.files import require_writable
 
     if all == bool(slugs):
         raise InputError("slugs", "papers together with --all" if slugs else "nothing", "the slugs of papers, or --all")
     chosen = [p for p in catalog.papers() if p.has_study] if all else [catalog.find(s) for s in slugs]
+    if study and len(chosen) != 1:
+        raise InputError("study", f"{len(chosen)} papers", "one paper")
     for paper in chosen:
-        reproduction.load_studies(paper)
-    measured = []
+        reproduction.chosen_studies(paper, study)
+    if out is not None:
+        require_writable(out / "results", "out")
+    measured, written = [], []
     with LiveEvents(quiet) as live:
         for paper in chosen:
-            measured.append(reproduction.measure(paper, fast=fast, listener=live))
-    complete = [m for m in measured if not m.errors]
-    written = [] if fast or not complete else reproduction.write_results(complete, catalog.papers, out)
+            one = reproduction.measure(paper, only=study, fast=fast, listener=live)
+            measured.append(one)
+            if not fast and not one.errors:  # at once: the next paper may be stopped
+                written += reproduction.write_results([one], catalog.papers, out)
     if json:
         print(jsonlib.dumps([m.results(fast) | {"errors": m.errors} for m in measured], indent=1))
     else:
-        show.print_measured(measured, written, fast)
+        show.print_measured(measured, list(dict.fromkeys(written)), fast)
     return 1 if any(m.errors for m in measured) else 0
 
 

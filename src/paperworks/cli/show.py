@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from paperworks.catalog import Paper
 from paperworks.errors import InputError
-from paperworks.runs.render import format_bytes, format_cell, format_seconds, terminal_table, to_terminal
+from paperworks.runs.render import (
+    evidence_text,
+    format_bytes,
+    format_cell,
+    format_seconds,
+    margin_text,
+    relation_text,
+    terminal_table,
+    to_terminal,
+    verdict_text,
+)
 from paperworks.runs.report import Report, Table
 
 if TYPE_CHECKING:
     from paperworks.reproduction import Measured
     from paperworks.runs.store import RunRecord
+
+
+MARKS = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
 
 
 def _print(*parts: Any) -> None:
@@ -70,8 +83,6 @@ def print_paper(paper: Paper) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from paperworks.reproduction import relation_text
-
     by = f"{paper.authors} authors" if paper.authors else (paper.organisation or "")
     meta = [f"arXiv {paper.arxiv}", paper.date, by, ", ".join(paper.tags), paper.repository]
     _print(
@@ -87,11 +98,14 @@ def print_paper(paper: Paper) -> None:
         figure = claim.value + (f"\nagainst {claim.baseline}" if claim.baseline else "")
         figure += "".join(f"\n[{part}]" for part in ("; ".join(t for t in (claim.setting, claim.source) if t),) if part)
         measured = [
-            f"{'✓' if f['holds'] else '✗'} {f['statement']}: {relation_text(f)}"
+            f"{MARKS[verdict_text(f)]} {f['statement']}: {relation_text(f)}; margin {margin_text(f)}"
             for f in paper.findings
             if f["claim"] == claim.id
         ]
-        here = "\n".join(measured) or (claim.reason or "–")
+        open_parts = (
+            [f"not tested: {part}" for part in paper.untested_parts(claim)] if measured else [claim.reason or "–"]
+        )
+        here = "\n".join([*measured, *open_parts])
         rows.append([claim.statement, figure, verdicts[claim.id], here])
     _print(
         terminal_table(
@@ -191,38 +205,30 @@ def print_comparison(comparison: dict[str, Any]) -> None:
 
 def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: bool) -> None:
     """What ``reproduce`` found, a row per finding."""
-    from paperworks.reproduction import relation_text
-
     for one in measured:
-        rows: list[list[Any]] = []
-        for finding in (f.to_dict() for f in one.findings):
-            detail = f"\n{finding['detail']}" if finding["detail"] else ""
-            rows.append(
-                [
-                    finding["claim"],
-                    finding["statement"] + detail,
-                    relation_text(finding),
-                    finding["kind"],
-                    "holds" if finding["holds"] else "DOES NOT HOLD",
-                ]
-            )
-        rows += [
-            [c.id, c.reason, "–", "–", "not tested here"]
-            for c in one.paper.claims
-            if c.reason and c.id not in {r[0] for r in rows}
+        findings = [f.to_dict() for found in one.findings.values() for f in found]
+        rows: list[list[Any]] = [
+            [
+                f["claim"],
+                "\n".join(t for t in (f["statement"], f["detail"], evidence_text(f)) if t),
+                relation_text(f),
+                f["kind"],
+                margin_text(f),
+                verdict_text(f) if f["holds"] else "DOES NOT HOLD",
+            ]
+            for f in findings
         ]
+        rows += [[c.id, c.reason, "–", "–", "–", "not tested here"] for c in one.paper.claims if c.reason]
         rows += [
-            ["–", f"study {name} ended without findings: {why}", "–", "–", "FAILED"] for name, why in one.errors.items()
+            ["–", f"study {name} ended without findings: {why}", "–", "–", "–", "FAILED"]
+            for name, why in one.errors.items()
         ]
-        held = sum(f.holds for f in one.findings)
+        held = sum(f["holds"] for f in findings)
         kind = "in the small, fast version" if fast else "at full size"
         seconds = sum(s["seconds"] for s in one.studies)
-        note = f"{held} of {len(one.findings)} findings hold, measured {kind} in {format_seconds(seconds)}."
-        _print(
-            terminal_table(
-                Table(one.paper.slug, ["claim", "finding", "measured and bound", "kind", "verdict"], rows, note)
-            )
-        )
+        note = f"{held} of {len(findings)} findings hold, measured {kind} in {format_seconds(seconds)}."
+        columns = ["claim", "finding", "measured and bound", "kind", "margin", "verdict"]
+        _print(terminal_table(Table(one.paper.slug, columns, rows, note)))
     for path in written:
         print(f"written: {path}")
 

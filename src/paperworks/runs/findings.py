@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from paperworks.errors import InputError
+from paperworks.runs.report import plain
 
 if TYPE_CHECKING:
     from paperworks.runs.run import Run
@@ -16,82 +17,140 @@ if TYPE_CHECKING:
 Relation = Literal["<", "<=", "==", ">=", ">"]
 
 
+class Estimate(Protocol):
+    """A measured figure with its confidence interval, such as ``paperworks.metrics.Interval``."""
+
+    @property
+    def estimate(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def unit(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Finding:
     """One measured statement.
 
     It holds when ``measured relation bound`` is true, with ``tolerance`` (absolute) added in the statement's favour.
-    ``exact`` findings (an invariance, an identity, a bound, an optimum) must hold on any machine; ``empirical`` ones
-    may fail.
-    ``baseline`` is what the figure was compared with in the same run; ``bound`` is usually computed from it.
+    With an ``interval`` it holds only when that is true of the whole interval: a difference must exclude no difference.
+    A figure that is missing (None) or NaN never holds.
+
+    Parameters
+    ----------
+    claim : id of the claim of ``paper.toml``.
+    statement : what was measured, in words.
+    kind : ``exact`` findings (an invariance, an identity, a bound, an optimum) must hold on any machine; ``empirical``
+        ones may fail.
+    measured : the figure; or an estimate with its interval, such as ``metrics.mean_interval(differences)``, which fills
+        ``interval``, ``interval_method``, ``n`` and ``n_unit``.
+    relation, bound : what the figure must satisfy. Say in ``detail`` what would be a tight bound where this one is not.
+    baseline : what the figure was compared with in the same run; ``bound`` is usually computed from it.
+    interval, interval_method : ends of the confidence interval of ``measured``, and its level and method.
+    n, n_unit : how many independent values are behind the interval, and what they are: seeds, rows, questions.
+    deterministic : for a comparison without an interval, why there is none: no random choice took part.
     """
 
     claim: str
     statement: str
     kind: Literal["exact", "empirical"]
-    measured: float
+    measured: float | Estimate | None
     relation: Relation
-    bound: float
+    bound: float | None
     baseline: float | None = None
     baseline_name: str = ""
     unit: str = ""
     tolerance: float = 0.0
     detail: str = ""
+    interval: tuple[float, float] | None = None
+    interval_method: str = ""
+    n: int | None = None
+    n_unit: str = ""
+    deterministic: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "empirical"):
             raise InputError("kind", repr(self.kind), "'exact' or 'empirical'")
         if self.relation not in ("<", "<=", "==", ">=", ">"):
             raise InputError("relation", repr(self.relation), "one of <, <=, ==, >=, >")
-        if self.tolerance < 0:
+        if not self.tolerance >= 0:
             raise InputError("tolerance", self.tolerance, "0 or more")
+        given: Any = self.measured
+        if given is not None and hasattr(given, "low"):
+            self._set("interval", (given.low, given.high))
+            self._set("interval_method", f"{given.level:.0%}, {given.method}")
+            self._set("n", given.n)
+            self._set("n_unit", given.unit)
+            self._set("measured", given.estimate)
         for name in ("measured", "bound", "tolerance"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            value = getattr(self, name)
+            self._set(name, math.nan if value is None else float(value))
         if self.baseline is not None:
-            object.__setattr__(self, "baseline", float(self.baseline))
+            self._set("baseline", float(self.baseline))
+        if self.interval is not None:
+            low, high = (float(end) for end in self.interval)
+            if low > high:
+                raise InputError("interval", f"{low:g} to {high:g}", "the lower end first")
+            if self.n is None or self.n < 2:
+                raise InputError("n", self.n, "how many values are behind the interval, 2 or more")
+            self._set("interval", (low, high))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def margin(self) -> float:
+        """How far the figure is on the right side of its bound, tolerance included; negative where it does not hold.
+
+        Of an interval, its worst end counts. NaN where a figure is missing.
+        """
+        figure: float = self.measured  # type: ignore[assignment]
+        bound: float = self.bound  # type: ignore[assignment]
+        low, high = self.interval or (figure, figure)
+        if math.isnan(figure):
+            return math.nan
+        # at the bound itself, infinite or not, the margin is the tolerance without any rounding
+        below = self.tolerance if high == bound else bound + self.tolerance - high
+        above = self.tolerance if low == bound else low - (bound - self.tolerance)
+        if self.relation == "==":
+            return min(below, above)
+        return below if self.relation in ("<", "<=") else above
 
     @property
     def holds(self) -> bool:
-        """The verdict; False whenever a number is NaN."""
-        m, b, t = self.measured, self.bound, self.tolerance
-        if math.isnan(m) or math.isnan(b):
-            return False
-        match self.relation:
-            case "<":
-                return m < b + t
-            case "<=":
-                return m <= b + t
-            case "==":
-                return m == b or abs(m - b) <= t
-            case ">=":
-                return m >= b - t
-            case ">":
-                return m > b - t
-        raise AssertionError(self.relation)
+        """The verdict; False whenever a number is missing or NaN."""
+        if self.relation in ("<", ">"):
+            return self.margin > 0
+        return self.margin >= 0
+
+    @property
+    def untested(self) -> str:
+        """Why the figures do not decide the statement; empty where they do.
+
+        An empirical comparison with a baseline needs an interval, or must say why it is deterministic.
+        """
+        if self.kind == "exact" or self.baseline is None or self.interval is not None or self.deterministic:
+            return ""
+        return "one measurement of each, without an interval"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready content, with the verdict."""
-        from paperworks.runs.report import _plain
-
-        names = (
-            "claim",
-            "statement",
-            "kind",
-            "measured",
-            "relation",
-            "bound",
-            "baseline",
-            "baseline_name",
-            "unit",
-            "tolerance",
-            "detail",
-        )
-        return {name: _plain(getattr(self, name)) for name in names} | {"holds": self.holds}
+        """JSON-ready content, with the verdict and its margin."""
+        stored = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return stored | {"holds": self.holds, "margin": plain(self.margin), "untested": self.untested}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Finding:
+    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
         """Read back ``to_dict``; the stored verdict is ignored and computed again."""
-        return cls(**{name: value for name, value in data.items() if name != "holds"})
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
 
 
 @dataclass(frozen=True)

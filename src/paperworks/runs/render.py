@@ -1,8 +1,9 @@
-"""Reports for the eye: in the terminal (rich) and as one self-contained HTML file (Jinja2)."""
+"""Reports and findings as text: in the terminal (rich), and reports as one self-contained HTML file (Jinja2)."""
 
 from __future__ import annotations
 
 import base64
+import math
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,48 @@ def format_row(table: Table, row: list[Cell]) -> list[str]:
 def without_unit(name: str) -> str:
     """``size, bytes`` as ``size``: the unit stands with the formatted figure."""
     return name.removesuffix(", bytes").removesuffix(", seconds")
+
+
+def relation_text(finding: dict[str, Any]) -> str:
+    """``30.2 < 33.1 (dense model 29.8)``: the measured figure, its interval, its bound, and the baseline."""
+    measured, bound = (format_number(float(finding[name])) for name in ("measured", "bound"))
+    if finding["interval"]:
+        low, high = (format_number(float(end)) for end in finding["interval"])
+        measured += f" [{low}, {high}]"
+    text = f"{measured} {finding['relation']} {bound}"
+    if finding["tolerance"]:
+        text += f" ± {format_number(float(finding['tolerance']))}"
+    if finding["unit"]:
+        text += f" {finding['unit']}"
+    if finding["baseline"] is not None:
+        text += f" ({finding['baseline_name'] or 'baseline'} {format_number(float(finding['baseline']))})"
+    return text
+
+
+def evidence_text(finding: dict[str, Any]) -> str:
+    """What is behind a finding: its interval's method and sample, or why there is none; empty for exact findings."""
+    if finding["interval"]:
+        return f"{finding['interval_method']}, n = {finding['n']} {finding['n_unit']}".strip()
+    if finding["deterministic"]:
+        return f"deterministic: {finding['deterministic']}"
+    return str(finding["untested"])
+
+
+def margin_text(finding: dict[str, Any]) -> str:
+    """The margin to the bound: in percent of the bound (``12%``, ``-4%``), or as a figure where that is 0."""
+    margin, bound = float(finding["margin"]), abs(float(finding["bound"]))
+    if math.isnan(margin):
+        return "–"
+    if not margin or not bound or math.isinf(bound):
+        return format_number(margin)
+    return f"{100 * margin / bound:.3g}%"
+
+
+def verdict_text(finding: dict[str, Any]) -> str:
+    """``holds``, ``does not hold``, or ``not decided`` where the figures lack an interval."""
+    if not finding["holds"]:
+        return "does not hold"
+    return "not decided" if finding["untested"] else "holds"
 
 
 def usage_lines(report: Report) -> list[tuple[str, str]]:

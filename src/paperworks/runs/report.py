@@ -88,12 +88,12 @@ class Report:
         """JSON-ready content; figures by the name of their SVG file in the run's ``figures`` folder."""
         return {
             "headline": self.headline,
-            "metrics": {name: _plain(value) for name, value in self.metrics.items()},
+            "metrics": {name: plain(value) for name, value in self.metrics.items()},
             "tables": [
                 {
                     "title": t.title,
                     "columns": list(t.columns),
-                    "rows": [[_plain(c) for c in r] for r in t.rows],
+                    "rows": [[plain(c) for c in r] for r in t.rows],
                     "note": t.note,
                 }
                 for t in self.tables
@@ -104,8 +104,8 @@ class Report:
             ],
             "files": [{"path": f.path, "description": f.description} for f in self.files],
             "notes": list(self.notes),
-            "usage": _plain(self.usage),
-            "origin": _plain(self.origin),
+            "usage": plain(self.usage),
+            "origin": plain(self.origin),
         }
 
     def figure_names(self) -> list[str]:
@@ -146,16 +146,16 @@ class Report:
         )
 
 
-def _plain(value: Any) -> Any:
-    """Numpy scalars become Python's; NaN and infinities become text, since JSON has none."""
+def plain(value: Any) -> Any:
+    """JSON-ready content: numpy scalars become Python's; NaN and infinities become text, since JSON has none."""
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)

@@ -181,7 +181,8 @@ def test_a_papers_page_shows_its_claims_beside_what_was_measured(local: Browser)
     paper = catalog.find("slicegpt")
     html = local.get("/papers/2401.15024").text
     shown = re.findall(r'<li class="claim (\w+)" id="claim-([\w-]+)">', html)
-    styles = {"holds": "holds", "does not hold": "fails", "not tested here": "untested", "not measured": "unmeasured"}
+    styles = {"holds": "holds", "partly tested": "partly", "does not hold": "fails", "not tested here": "untested",
+              "not measured": "unmeasured"}  # fmt: skip
     assert shown == [(styles[verdict], claim) for claim, verdict in paper.verdicts().items()]
     assert html.count('<div class="found') == len(paper.findings)
     bar = re.search(r'<svg class="claims-bar".*?</svg>', html, re.DOTALL)

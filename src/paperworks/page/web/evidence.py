@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from paperworks.catalog import Claim, Paper, Verdict
-from paperworks.runs.render import format_number
+from paperworks.runs.render import evidence_text, format_number, margin_text
 
-ORDER: tuple[Verdict, ...] = ("holds", "does not hold", "not tested here", "not measured")
+ORDER: tuple[Verdict, ...] = ("holds", "partly tested", "does not hold", "not tested here", "not measured")
 STYLES: dict[Verdict, str] = {
     "holds": "holds",
+    "partly tested": "partly",
     "does not hold": "fails",
     "not tested here": "untested",
     "not measured": "unmeasured",
 }
 REST: dict[Verdict, str] = {
+    "partly tested": "partly tested",
     "does not hold": "do not hold",
     "not tested here": "not testable here",
     "not measured": "not measured",
@@ -33,6 +35,8 @@ class Measurement:
     baseline: str
     kind: str
     detail: str
+    evidence: str
+    margin: str
     holds: bool
 
 
@@ -44,6 +48,7 @@ class ClaimRow:
     verdict: Verdict
     style: str
     measured: tuple[Measurement, ...]
+    untested: tuple[str, ...]
 
 
 class Evidence:
@@ -59,6 +64,7 @@ class Evidence:
                 verdicts[claim.id],
                 STYLES[verdicts[claim.id]],
                 tuple(_measured(f) for f in findings if f["claim"] == claim.id),
+                tuple(paper.untested_parts(claim)),
             )
             for claim in paper.claims
         ]
@@ -88,13 +94,19 @@ class Evidence:
 def _measured(finding: dict[str, Any]) -> Measurement:
     unit = finding["unit"]
     baseline = finding["baseline"]
+    interval = ""
+    if finding["interval"]:
+        interval = f" [{', '.join(_figure(end, '') for end in finding['interval'])}]"
     return Measurement(
         statement=finding["statement"],
-        measured=_figure(finding["measured"], unit),
+        measured=_figure(finding["measured"], "" if interval else unit)
+        + (f"{interval} {unit}".rstrip() if interval else ""),
         compared=f"{RELATIONS[finding['relation']]} {_figure(finding['bound'], unit)}",
         baseline="" if baseline is None else f"{finding['baseline_name'] or 'baseline'} {_figure(baseline, unit)}",
         kind=finding["kind"],
         detail=finding["detail"],
+        evidence=evidence_text(finding),
+        margin=margin_text(finding),
         holds=finding["holds"],
     )
 

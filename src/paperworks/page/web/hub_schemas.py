@@ -46,7 +46,7 @@ class ClaimResult(BaseModel):
     id: str
     statement: str
     paper: str = Field(description="the paper's figure")
-    verdict: str = Field(description="holds, does not hold, not tested here, or not measured")
+    verdict: str = Field(description="holds, partly tested, does not hold, not tested here, or not measured")
     measured: list[str] = Field(description="what was measured here")
 
 
