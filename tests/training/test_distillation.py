@@ -10,8 +10,8 @@ from paperworks.errors import InputError
 from paperworks.structure import KeepPlan, prune, units_of
 from paperworks.training import (
     TrainSettings,
-    adamw,
     distillation_loss,
+    make_optimizer,
     next_token_loss,
     train,
 )
@@ -22,7 +22,7 @@ from .test_loop import tiny, tokens
 def test_distillation_is_its_formula() -> None:
     student, teacher = tiny(), tiny(seed=4)
     batch = {"input_ids": tokens(3), "labels": tokens(3).index_fill(1, torch.tensor([0, 1, 2]), -100)}
-    total, count = distillation_loss(teacher, temperature=2, alpha=0.7)(student, batch)
+    total, count = distillation_loss(teacher, temperature=2, alpha=0.7, targets="next_token")(student, batch)
     wanted = batch["labels"][:, 1:] != -100
     p = functional.softmax(teacher(input_ids=batch["input_ids"]).logits[:, :-1][wanted] / 2, -1)
     q = functional.softmax(student(input_ids=batch["input_ids"]).logits[:, :-1][wanted] / 2, -1)
@@ -30,15 +30,17 @@ def test_distillation_is_its_formula() -> None:
     expected = 0.7 * 4 * (p * (p.log() - q.log())).sum() + 0.3 * entropy
     assert int(count) == int(wanted.sum())
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert distillation_loss(teacher, alpha=0)(student, batch)[0].item() == pytest.approx(entropy.item(), rel=1e-6)
-    assert distillation_loss(student, alpha=1)(student, batch)[0].item() == pytest.approx(0, abs=1e-4)
+    hard = distillation_loss(teacher, alpha=0, targets="next_token")
+    assert hard(student, batch)[0].item() == pytest.approx(entropy.item(), rel=1e-6)
+    own = distillation_loss(student, targets="next_token")
+    assert own(student, batch)[0].item() == pytest.approx(0, abs=1e-4)
 
 
 def test_distillation_trains_the_student_only() -> None:
     student, teacher = tiny(), tiny(seed=4)
     before = [p.clone() for p in teacher.parameters()]
     settings = TrainSettings(steps=30, batch_size=8, learning_rate=1e-2)
-    found = train(student, tokens(), settings, loss=distillation_loss(teacher))
+    found = train(student, tokens(), settings, loss=distillation_loss(teacher, targets="next_token"))
     assert found.losses[-1] < 0.7 * found.losses[0]
     assert all(torch.equal(p, q) for p, q in zip(teacher.parameters(), before, strict=True))
     with pytest.raises(InputError, match="temperature"):
@@ -62,7 +64,7 @@ def test_stages_of_one_schedule_have_the_rates_of_one_training() -> None:
 def test_an_optimizer_carries_its_moments_through_surgery_to_the_next_training() -> None:
     model = tiny()
     settings = TrainSettings(steps=4, batch_size=4, learning_rate=1e-2)
-    optimizer = adamw(model, settings)
+    optimizer = make_optimizer(model, settings)
     train(model, tokens(), settings, optimizer=optimizer)
     up = model.model.layers[0].mlp.up_proj
     before = optimizer.state[up.weight]["exp_avg"].clone()
@@ -75,7 +77,7 @@ def test_an_optimizer_carries_its_moments_through_surgery_to_the_next_training()
     one, two = tiny(), tiny()
     train(one, tokens(), flat)
     half = TrainSettings(steps=4, batch_size=15, schedule="constant")
-    second = adamw(two, half)
+    second = make_optimizer(two, half)
     for _ in range(2):
         train(two, tokens(), half, optimizer=second)
     # both halves see whole epochs: full batches in some order of the same halves of the data

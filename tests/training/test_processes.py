@@ -22,7 +22,8 @@ from paperworks.papers.atp import TrainerArgs as AtpArgs
 from paperworks.papers.compresso import Compresso
 from paperworks.papers.compresso import TrainerArgs as CompressoArgs
 from paperworks.runs import Cancelled
-from paperworks.training import TrainSettings, train
+from paperworks.training import TrainSettings, cross_entropy_loss, train
+from training.test_buffers import classifier, examples
 from training.test_loop import StopAfter, same, tiny, tokens
 
 TOLERANCE = 1e-5
@@ -53,6 +54,19 @@ def held_out(model: torch.nn.Module) -> float:
     return float(model(input_ids=tokens(4, seed=9), labels=tokens(4, seed=9)).loss)
 
 
+def statistics(folder: Path, rank: int) -> dict[str, dict[str, list[float]]]:
+    """Parameters and buffers of a model with BatchNorm after a training that was stopped, and one that was not."""
+    settings = replace(SETTINGS, steps=8, eval_every=0, checkpoint_every=0)
+    whole, stopped, resumed = classifier(), classifier(), classifier(seed=4)
+    train(whole, examples(), settings, loss=cross_entropy_loss())
+    with pytest.raises(Cancelled):
+        train(stopped, examples(), settings, loss=cross_entropy_loss(), checkpoint_dir=folder,
+              progress=StopAfter(3) if rank == 0 else StopAfter(99))  # fmt: skip
+    train(resumed, examples(), settings, loss=cross_entropy_loss(), checkpoint_dir=folder)
+    plain = {"whole": whole, "resumed": resumed}
+    return {name: {k: v.flatten().tolist() for k, v in m.state_dict().items()} for name, m in plain.items()}
+
+
 def pruned(batch_size: int) -> dict[str, object]:
     """Two methods that learn masks beside the model, without dropout: their course, and what they keep."""
     lora = LoraConfig(r=4, lora_dropout=0.0)
@@ -72,7 +86,7 @@ def pruned(batch_size: int) -> dict[str, object]:
 
 
 def in_one_process_of_two(out: Path) -> None:
-    """What each process does; the main one leaves ``found.json`` and the weights."""
+    """What each process does; each leaves ``found-RANK.json``, the main one the weights."""
     import runpy
 
     from torch.distributed.tensor import DTensor
@@ -103,14 +117,14 @@ def in_one_process_of_two(out: Path) -> None:
             with pytest.raises(InputError, match="FSDP"):
                 pruned(2)
         again = train(model, padded(), replace(SETTINGS, steps=1))  # a model that was sharded can be sharded again
+        found[f"{kind} statistics"] = statistics(out / f"{kind}-statistics", rank)
         found[kind] = {
             "sharded": seen, "losses": result.losses, "evals": result.evals, "whole": whole.losses,
             "resumed": resumed.losses, "again": again.losses,
         }  # fmt: skip
     sys.argv = ["tune.py", str(bundled_model_path()), str(out / "text.txt"), str(out / "tuned"), "2", "cpu"]
     runpy.run_path(str(out / "tune.py"), run_name="__main__")  # the guide's script, sharded
-    if rank == 0:
-        (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
+    (out / f"found-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -126,7 +140,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    found, second = (json.loads((tmp_path / f"found-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
 
     alone_pruned = pruned(4)
     for rank in (0, 1):
@@ -140,6 +154,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     alone = tiny()
     result = train(alone, padded(), replace(SETTINGS, batch_size=4), evaluate=held_out)
     for kind in ("ddp", "fsdp"):
+        of = found[f"{kind} statistics"]
+        assert of["whole"] == of["resumed"] == second[f"{kind} statistics"]["resumed"]
+        assert max(of["whole"]["1.running_mean"]) > 0.1  # they did change
         of = found[kind]
         assert of["sharded"] == [kind == "fsdp"] * SETTINGS.steps
         assert of["losses"] == pytest.approx(result.losses, abs=TOLERANCE)

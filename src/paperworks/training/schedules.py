@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
-ScheduleName = Literal["constant", "linear", "cosine", "wsd"]
+ScheduleName = Literal["constant", "linear", "cosine", "wsd", "multistep"]
+SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 
 
 def learning_rate_factor(
@@ -16,6 +18,8 @@ def learning_rate_factor(
     warmup_steps: int = 0,
     decay_fraction: float = 0.2,
     final_factor: float = 0.0,
+    milestones: Sequence[float] = (),
+    gamma: float = 0.1,
 ) -> float:
     """The factor of the peak learning rate for one optimiser step.
 
@@ -25,7 +29,8 @@ def learning_rate_factor(
     - ``linear``: falls in a straight line from 1 to ``final_factor``;
     - ``cosine``: falls along half a cosine from 1 to ``final_factor``;
     - ``wsd`` (warm-up, stable, decay): 1, then a straight line to ``final_factor`` over the last ``decay_fraction`` of
-      all steps.
+      all steps;
+    - ``multistep``: multiplied by ``gamma`` at each of the ``milestones``.
 
     Falling schedules reach ``final_factor`` one step after the last, so that the last step still learns.
 
@@ -33,11 +38,15 @@ def learning_rate_factor(
     ----------
     step : number of the step, from 0.
     total_steps : number of steps in the whole training, at least 1.
+    milestones : numbers of steps; below 1, shares of all steps.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     if schedule == "constant":
         return 1.0
+    if schedule == "multistep":
+        at = [round(m * total_steps) if m < 1 else m for m in milestones]
+        return gamma ** sum(step >= milestone for milestone in at)
     start = warmup_steps
     if schedule == "wsd":
         start = max(warmup_steps, total_steps - round(decay_fraction * total_steps))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from paperworks.errors import InputError
-from paperworks.training.schedules import ScheduleName, learning_rate_factor
+from paperworks.training.schedules import SCHEDULES, ScheduleName, learning_rate_factor
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,13 @@ class TrainSettings:
     epochs : passes over the data, where ``steps`` is None. A fraction is allowed.
     batch_size : examples in one forward pass, on each device.
     accumulation : forward passes in one optimiser step.
-    learning_rate, betas, eps, weight_decay : AdamW (Loshchilov and Hutter 2019). Decay applies to matrices only, not to
-        gains and biases.
+    optimizer : "adamw" (Loshchilov and Hutter 2019), or "sgd".
+    learning_rate : the highest of the schedule.
+    betas, eps : of AdamW.
+    momentum, nesterov : of SGD.
+    weight_decay : applies to matrices and kernels only, not to gains and biases.
     clip_norm : the gradient's norm is cut to this; 0 turns it off.
-    schedule, warmup_steps, decay_fraction, final_factor : see ``learning_rate_factor``.
+    schedule, warmup_steps, decay_fraction, final_factor, milestones, gamma : see ``learning_rate_factor``.
     schedule_start, schedule_steps : where this training stands in a schedule over several: steps done before it, and
         steps of all together (None: this training is the whole).
     eval_every : evaluate after every so many steps and after the last; 0 means after the last only.
@@ -40,15 +43,20 @@ class TrainSettings:
     epochs: float = 1.0
     batch_size: int = 8
     accumulation: int = 1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
+    momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     schedule: ScheduleName = "linear"
     warmup_steps: int = 0
     decay_fraction: float = 0.2
     final_factor: float = 0.0
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
     schedule_start: int = 0
     schedule_steps: int | None = None
     eval_every: int = 0
@@ -81,8 +89,15 @@ class TrainSettings:
         _require(
             "betas", self.betas, len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"
         )
-        _require("schedule", self.schedule, self.schedule in ("constant", "linear", "cosine", "wsd"),
-                 "constant, linear, cosine or wsd")  # fmt: skip
+        _require("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        _require("optimizer", self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd")
+        _require("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        _require("nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "False without momentum")
+        _require("gamma", self.gamma, 0 < self.gamma <= 1, "a factor above 0, at most 1")
+        ascending = list(self.milestones) == sorted(self.milestones) and all(
+            0 < m < 1 or (m >= 1 and m == int(m)) for m in self.milestones
+        )
+        _require("milestones", self.milestones, ascending, "ascending numbers of steps, or shares of all steps below 1")
         _require("precision", self.precision, self.precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")
 
     def examples_per_step(self, processes: int = 1) -> int:
@@ -104,6 +119,8 @@ class TrainSettings:
             warmup_steps=self.warmup_steps,
             decay_fraction=self.decay_fraction,
             final_factor=self.final_factor,
+            milestones=self.milestones,
+            gamma=self.gamma,
         )
 
     def what_decides_the_weights(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ remembers what was there, so that ``train`` can leave the very parameters that i
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,21 +70,18 @@ def allow_on_cpu(accelerator: Accelerator) -> None:
 
 
 class Whole:
-    """A model and its optimiser as they were before they were sharded."""
+    """A model and its optimisers as they were before they were sharded."""
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.modules = [
-            (m, type(m), {n: set(v) for n, v in vars(m).items() if isinstance(v, dict)}, dict(m._parameters),
-             set(vars(m)))
-            for m in model.modules()
-        ]  # fmt: skip
-        self.optimizer = optimizer
-        self.groups = [list(group["params"]) for group in optimizer.param_groups]
+    def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.modules = [_Unsharded.of(module) for module in model.modules()]
+        self.groups = [
+            (optimizer, group, list(group["params"])) for optimizer in optimizers for group in optimizer.param_groups
+        ]
 
     def empty(self) -> None:
         """Free the whole parameters, once the shards exist."""
-        for _, _, _, parameters, _ in self.modules:
-            for parameter in parameters.values():
+        for of in self.modules:
+            for parameter in of.parameters.values():
                 if parameter is not None:
                     parameter.data = parameter.data.new_empty(0)
 
@@ -90,23 +89,43 @@ class Whole:
         """Put the parameters back, with the values of the shards. All processes must call this together."""
         from torch.distributed import _composable_state
 
-        for module, kind, tables, parameters, attributes in self.modules:
-            for name, parameter in parameters.items():
-                shard = module._parameters[name]
-                if parameter is not None and shard is not None:
-                    parameter.data = whole(shard.detach())
-            module.__class__ = kind
-            for name in set(vars(module)) - attributes:
-                delattr(module, name)
-            for name, keys in tables.items():
-                table = vars(module)[name]
-                for key in [key for key in table if key not in keys]:
-                    del table[key]
-            module._parameters.update(parameters)
-            _composable_state._module_state_mapping.pop(module, None)
-        for group, originals in zip(self.optimizer.param_groups, self.groups, strict=True):
+        for of in self.modules:
+            of.restore()
+            _composable_state._module_state_mapping.pop(of.module, None)
+        for optimizer, group, originals in self.groups:
             for part, parameter in zip(group["params"], originals, strict=True):
-                if part in self.optimizer.state and part is not parameter:
-                    state = self.optimizer.state.pop(part)
-                    self.optimizer.state[parameter] = {name: whole(value) for name, value in state.items()}
+                if part in optimizer.state and part is not parameter:
+                    state = optimizer.state.pop(part)
+                    optimizer.state[parameter] = {name: whole(value) for name, value in state.items()}
             group["params"] = originals
+
+
+@dataclass(frozen=True)
+class _Unsharded:
+    """One module as it was: its class, its parameters, its attributes, and the keys of its tables (hooks, ...)."""
+
+    module: torch.nn.Module
+    kind: type[torch.nn.Module]
+    parameters: dict[str, torch.nn.Parameter | None]
+    attributes: set[str]
+    tables: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> _Unsharded:
+        tables = {name: set(value) for name, value in vars(module).items() if isinstance(value, dict)}
+        return cls(module, type(module), dict(module._parameters), set(vars(module)), tables)
+
+    def restore(self) -> None:
+        module = self.module
+        for name, parameter in self.parameters.items():
+            shard = module._parameters[name]
+            if parameter is not None and shard is not None:
+                parameter.data = whole(shard.detach())
+        module.__class__ = self.kind
+        for name in set(vars(module)) - self.attributes:
+            delattr(module, name)
+        for name, keys in self.tables.items():
+            table = vars(module)[name]
+            for key in [key for key in table if key not in keys]:
+                del table[key]
+        module._parameters.update(self.parameters)

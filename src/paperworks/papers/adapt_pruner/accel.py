@@ -26,9 +26,9 @@ from paperworks.structure import count, prune, save_model
 from paperworks.training import (
     Loss,
     TrainSettings,
-    adamw,
     add_lora,
     distillation_loss,
+    make_optimizer,
     merge_lora,
     next_token_loss,
     train,
@@ -241,7 +241,7 @@ class _Job:
         began = time.monotonic()
         target = self.dense - (self.dense - self.target) * number // options.stages
         if not options.reset_optimizer and self.optimizer is None:
-            self.optimizer = adamw(self.model, options.settings)
+            self.optimizer = make_optimizer(self.model, options.settings)
         done = files.trained() if files is not None else None
         if done is not None:
             assert files is not None
@@ -329,7 +329,7 @@ class _Job:
         teacher = copy.deepcopy(self.model) if distill.teacher is None else distill.teacher
         for parameter in teacher.parameters():
             parameter.requires_grad_(False)
-        return distillation_loss(teacher, temperature=distill.temperature, alpha=distill.alpha)
+        return distillation_loss(teacher, temperature=distill.temperature, alpha=distill.alpha, targets="next_token")
 
     def _batches(self, pruner: AdaptPruner) -> FreshBatches:
         return FreshBatches(

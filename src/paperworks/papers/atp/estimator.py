@@ -105,7 +105,9 @@ class ATP:
         self.task: TaskLoss = task_loss or next_token_loss
         self.teacher = teacher
         if teacher is not None:
-            self.task = distillation_loss(teacher, temperature=teacher_temperature, alpha=teacher_share)
+            self.task = distillation_loss(
+                teacher, temperature=teacher_temperature, alpha=teacher_share, targets="next_token"
+            )
         self.seed, self.device = seed, device
 
     def size_of(self, model: Any) -> KeptSize:

@@ -18,7 +18,7 @@ from paperworks.papers.atp.losses import TaskLoss, mean_loss, ratio_loss
 from paperworks.papers.atp.settings import Search
 from paperworks.papers.atp.size import KeptSize
 from paperworks.structure import KeepPlan, StraightThroughGumbel, masked
-from paperworks.training.data import Shuffled
+from paperworks.training.samplers import RowOrder
 
 PER_STEP = 16
 """Seeds that one step may use."""
@@ -73,7 +73,7 @@ class MaskSearch:
         self.gumbel = StraightThroughGumbel(options.temperature or 0.4, options.offset)
         self.rate = options.learning_rate or 1e-3
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=self.rate)
-        self.order = Shuffled(len(calibration), batch_size, seed + 1)
+        self.order = RowOrder(len(calibration), batch_size, seed + 1)
         self.adapters = [p for p in model.parameters() if p.requires_grad]
         self.calm, self.searched = 0, 0
         masks = {key: torch.ones(u.n_units) for key, u in size.units.items()}

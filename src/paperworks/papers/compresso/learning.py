@@ -111,9 +111,7 @@ def learn_masks(
     learner = MaskedLearner(model, gates, lagrangian, size, examples.prefix, settings.seed)
     adapters = [p for p in model.parameters() if p.requires_grad]
     optimizer = _optimizer(adapters, gates, lagrangian, settings, mask_rate, penalty_factor, clip_norm)
-    total = settings.total_steps(len(examples))
-
-    course = _Course(learner, optimizer, settings, total, on_step)
+    course = _Course(learner, on_step)
 
     def loss(wrapped: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         response, count, term = wrapped(batch)
@@ -128,20 +126,16 @@ def learn_masks(
 
 
 class _Course(TrainingCallback):
-    """What the steps were, and the rates of the gates and multipliers: constant, against a schedule that is not."""
+    """A record of the steps."""
 
-    def __init__(self, learner: MaskedLearner, optimizer: torch.optim.AdamW, settings: TrainSettings, total: int,
-                 on_step: Callable[[int, Step], None] | None) -> None:  # fmt: skip
-        self.learner, self.optimizer, self.settings, self.total = learner, optimizer, settings, total
-        self.on_step = on_step
+    def __init__(self, learner: MaskedLearner, on_step: Callable[[int, Step], None] | None) -> None:
+        self.learner, self.on_step = learner, on_step
         self.steps: list[Step] = []
 
     def before_step(self, step: int) -> None:
         self.learner.step = step
         lagrangian = self.learner.lagrangian
         self.multipliers = float(lagrangian.lambda_1.detach()), float(lagrangian.lambda_2.detach())
-        for group in self.optimizer.param_groups[1:]:
-            group["lr_factor"] = group["own_rate"] / self.settings.rate(step, self.total)
 
     def after_step(self, step: int, loss: float, learning_rate: float) -> None:
         sparsity, response = self.learner.latest
@@ -168,9 +162,9 @@ def _optimizer(
 ) -> torch.optim.AdamW:
     groups: list[dict[str, Any]] = [
         {"params": adapters, "weight_decay": settings.weight_decay},
-        {"params": list(gates.parameters()), "own_rate": mask_rate},
-        {"params": [lagrangian.lambda_1], "own_rate": mask_rate, "maximize": True},
-        {"params": [lagrangian.lambda_2], "own_rate": mask_rate * penalty_factor, "maximize": True},
+        {"params": list(gates.parameters()), "lr": mask_rate, "scheduled": False},
+        {"params": [lagrangian.lambda_1], "lr": mask_rate, "scheduled": False, "maximize": True},
+        {"params": [lagrangian.lambda_2], "lr": mask_rate * penalty_factor, "scheduled": False, "maximize": True},
     ]
     optimizer = torch.optim.AdamW(groups, lr=mask_rate, betas=settings.betas, eps=settings.eps, weight_decay=0.0)
     if clip_norm:
