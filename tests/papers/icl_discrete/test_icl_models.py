@@ -190,9 +190,9 @@ def test_the_nearest_neighbour_loss_leaves_out_random_labels():
 
 
 def _first_margins(task):
-    from paperworks.papers.icl_discrete.fitting import FreshPrompts
+    from paperworks.papers.icl_discrete.fitting import fresh_prompts
 
-    data = FreshPrompts(task, TrainOptions(steps=1, batch=4, n_points=6))[0]
+    data = fresh_prompts(task, TrainOptions(n_points=6)).batch(0, range(4), per_step=4, seed=0)
     xs, ys = data["xs"].numpy(), data["ys"].numpy()
     return (small(n=4).scores(xs, ys) * ys)[:, 5:]
 

@@ -13,8 +13,8 @@ from torch.nn.functional import log_softmax
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks import NetworkConfig, PointerNetwork, Seq2Seq, Seq2SeqConfig, make_hull
 from paperworks.papers.pointer_networks import network as network_module
-from paperworks.papers.pointer_networks.fitting import LengthBatches, fit, mean_loss, pointer_loss, training_settings
-from paperworks.papers.pointer_networks.instances import Instances, concatenate
+from paperworks.papers.pointer_networks.fitting import fit, mean_loss, pointer_loss, training_settings
+from paperworks.papers.pointer_networks.instances import Instances
 
 GENERATOR = torch.Generator().manual_seed(1)
 
@@ -223,29 +223,16 @@ def test_bad_targets_and_configs():
         Seq2SeqConfig(embedding=True)
 
 
-def test_batches_of_one_length_hold_every_instance_once():
-    instances = concatenate([make_hull(5, 40, seed=0), make_hull(7, 24, seed=1), make_hull(9, 3, seed=2)])
-    batches = LengthBatches(instances, 8, seed=3)
-    first = [row for b in batches.batches for row in b]
-    assert sorted(first) == list(range(67))
-    for i in range(len(batches)):
-        assert len(set(batches[i]["lengths"].tolist())) == 1
-    batches.set_epoch(1)
-    assert [row for b in batches.batches for row in b] != first
-    batches.set_epoch(0)
-    assert [row for b in batches.batches for row in b] == first
-
-
 def test_training_learns_to_point_and_resumes_bit_for_bit(tmp_path):
     """Pointing at the element with the largest first feature, then the one with the smallest."""
     rng = np.random.default_rng(0)
     points = [rng.random((int(n), 2)) for n in rng.integers(3, 6, 600)]
     targets = [[int(p[:, 0].argmax()), int(p[:, 0].argmin())] for p in points]
     instances = Instances.from_lists(points, targets)
-    settings = training_settings(steps=120, learning_rate=1e-2, checkpoint_every=60)
+    settings = training_settings(steps=120, batch_size=64, learning_rate=1e-2, checkpoint_every=60)
     net = network(hidden=32)
     before = mean_loss(net, instances)
-    losses = fit(net, instances, settings, batch_size=64).losses
+    losses = fit(net, instances, settings).losses
     assert mean_loss(net, instances) < 0.7 * before
 
     class Stop(Exception):
@@ -257,7 +244,7 @@ def test_training_learns_to_point_and_resumes_bit_for_bit(tmp_path):
 
     again = network(hidden=32)
     with pytest.raises(Stop):
-        fit(again, instances, settings, batch_size=64, checkpoint_dir=tmp_path, on_step=stop)
+        fit(again, instances, settings, checkpoint_dir=tmp_path, on_step=stop)
     fresh = network(hidden=32)
-    assert fit(fresh, instances, settings, batch_size=64, checkpoint_dir=tmp_path).losses == losses
+    assert fit(fresh, instances, settings, checkpoint_dir=tmp_path).losses == losses
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True))

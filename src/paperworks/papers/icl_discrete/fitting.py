@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from paperworks.errors import InputError
 from paperworks.papers.icl_discrete.modeling import InContextModel
 from paperworks.papers.icl_discrete.tasks import BooleanTask, MixedTask
 from paperworks.runs import Progress, no_progress
-from paperworks.training import TrainResult, TrainSettings, train
-
-Batch = dict[str, torch.Tensor]
+from paperworks.training import Batch, Generated, TrainResult, TrainSettings, train
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,14 @@ class TrainOptions:
                 raise InputError(name, getattr(self, name), "a share from 0 to 1")
 
 
-class FreshPrompts(Dataset[Batch]):
-    """One item is the batch of one step, a function of the seed and of the item's number."""
+def fresh_prompts(task: BooleanTask | MixedTask, options: TrainOptions) -> Generated:
+    """New functions and inputs in every step: ``xs`` int8 [n, m, d] and ``ys`` int8 [n, m]."""
 
-    def __init__(self, task: BooleanTask | MixedTask, options: TrainOptions) -> None:
-        self.task, self.options = task, options
+    def prompts(step: int, n: int, rng: np.random.Generator) -> Batch:
+        found = task.sample(n, options.n_points, rng)
+        return {"xs": torch.from_numpy(found.xs), "ys": torch.from_numpy(flip(found.ys, options.noise, rng))}
 
-    def __len__(self) -> int:
-        return self.options.steps
-
-    def __getitem__(self, index: int) -> Batch:
-        options = self.options
-        rng = np.random.default_rng([options.seed, index])
-        prompts = self.task.sample(options.batch, options.n_points, rng)
-        ys = flip(prompts.ys, options.noise, rng)
-        return {"xs": torch.from_numpy(prompts.xs), "ys": torch.from_numpy(ys)}
+    return Generated(prompts)
 
 
 def flip(ys: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -88,15 +78,15 @@ def fit(
         raise InputError("n_points", options.n_points, f"at most {model.config.max_points}, as the model allows")
     start = task.first_scored
 
-    def loss(stepped: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        xs, ys = batch["xs"].flatten(0, 1), batch["ys"].flatten(0, 1)
+    def loss(stepped: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        xs, ys = batch["xs"], batch["ys"]
         logits, truth = stepped(xs, ys)[:, start:], (ys[:, start:] > 0).float()
         total = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="sum")
         return total, torch.tensor(truth.numel(), device=logits.device)
 
     settings = TrainSettings(
         steps=options.steps,
-        batch_size=1,  # an item of the data is a whole batch of prompts
+        batch_size=options.batch,
         learning_rate=options.learning_rate,
         betas=(0.9, 0.999),
         weight_decay=0.0,
@@ -108,9 +98,14 @@ def fit(
         seed=options.seed,
     )
     result = train(
-        model, FreshPrompts(task, options), settings,
-        loss=loss, checkpoint_dir=checkpoint_dir, progress=progress, on_step=on_step,
-    )  # fmt: skip
+        model,
+        fresh_prompts(task, options),
+        settings,
+        loss=loss,
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+        on_step=on_step,
+    )
     tasks = task.tasks if isinstance(task, MixedTask) else (task,)
     model.config.task = {
         "classes": [t.to_dict() for t in tasks],

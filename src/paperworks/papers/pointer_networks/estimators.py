@@ -146,11 +146,13 @@ class SetToSequence:
             generator=torch.Generator().manual_seed(self.seed),
         )
         settings = training_settings(
-            steps=self.steps, learning_rate=self.learning_rate, seed=self.seed, device=self.device
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            device=self.device,
         )
-        result = train_network(
-            network, instances, settings, batch_size=self.batch_size, checkpoint_dir=checkpoint_dir, progress=progress
-        )
+        result = train_network(network, instances, settings, checkpoint_dir=checkpoint_dir, progress=progress)
         self.losses_ = result.losses
         self.network_ = network.eval()
         return self

@@ -90,8 +90,8 @@ def _three_models(run: runs.Run, fast: bool) -> Iterator[Finding]:
     found = {}
     for name, model in models.items():
         run.step(f"training: {name}")
-        settings = training_settings(steps=steps)
-        fit(model, train, settings, batch_size=64, checkpoint_dir=run.state / name, progress=run.progress)
+        settings = training_settings(steps=steps, batch_size=64)
+        fit(model, train, settings, checkpoint_dir=run.state / name, progress=run.progress)
         found[name] = _hull_metrics(model.eval(), test)
     pointer, attention, plain = (found[name]["accuracy"] for name in models)
     setting = f"{COMPARED_SIZE} points, H = 128, the same {steps} steps of 64 instances; greedy decoding; " + ", ".join(

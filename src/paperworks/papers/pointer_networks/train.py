@@ -56,17 +56,17 @@ def train_task(
     task = Task(**{**asdict(task), "steps": steps or task.steps, "pool": pool or task.pool})
     instances = MAKERS[name](task.sizes, task.pool, task.seed)
     network = PointerNetwork(NetworkConfig(hidden=task.hidden), generator=torch.Generator().manual_seed(task.seed))
-    settings = training_settings(steps=task.steps, learning_rate=task.learning_rate, seed=task.seed)
+    settings = training_settings(
+        steps=task.steps, batch_size=task.batch_size, learning_rate=task.learning_rate, seed=task.seed
+    )
     started = time.monotonic()
 
     def tell(step: int, loss: float, rate: float) -> None:
         if step % log_every == 0:
             print(f"{step:6d}  loss {loss:.4f}  rate {rate:.2g}  {time.monotonic() - started:.0f} s", flush=True)
 
-    result = fit(
-        network, instances, settings, batch_size=task.batch_size,
-        checkpoint_dir=out.with_name(out.name + ".checkpoints"), on_step=tell,
-    )  # fmt: skip
+    checkpoints = out.with_name(out.name + ".checkpoints")
+    result = fit(network, instances, settings, checkpoint_dir=checkpoints, on_step=tell)
     about = {"task": name, **asdict(task), "final_loss": sum(result.losses[-200:]) / len(result.losses[-200:])}
     network.save_pretrained(out, dtype="float16", about=about)
     write_card(out)
