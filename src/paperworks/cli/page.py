@@ -24,6 +24,9 @@ def page_app() -> App:
     )
     app.default(serve)
     app.command(worker, name="worker")
+    app.command(token, name="token")
+    app.command(check, name="check")
+    app.command(clean, name="clean")
     app.command(backup, name="backup")
     app.command(restore, name="restore")
     return app
@@ -46,6 +49,10 @@ def serve(
     database: str | None = None,
     folder: Path | None = None,
     uploads: bool | None = None,
+    unconfined_uploads: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    keep_days: int | None = None,
+    asks_token: Annotated[bool | None, Parameter(name="--token", negative="--no-token")] = None,
+    browser: Annotated[bool, Parameter(show_default=False)] = True,
     no_mail: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | None = None,
     run_workers: int | None = None,
@@ -73,6 +80,15 @@ def serve(
         where the page keeps its data
     uploads
         let readers run papers on files of their own [yes, unless public]
+    unconfined_uploads
+        take them on a public page even where runs cannot be confined (see 'paperworks page check')
+    keep_days
+        days after which runs and uploads are removed, 0 for never [never; 30 when public]
+    asks_token
+        ask the owner's browser once for the token of the printed link, without which others on this machine can only
+        read [yes]
+    browser
+        open the page in a browser if it is started from a terminal
     no_mail
         a public page that sends no mail: nobody can sign up there
     workers
@@ -91,6 +107,9 @@ def serve(
         database=database,
         folder=folder,
         uploads=uploads,
+        unconfined_uploads=unconfined_uploads or None,
+        keep_days=keep_days,
+        asks_token=asks_token,
         no_mail=no_mail or None,
         workers=workers,
         run_workers=run_workers,
@@ -98,6 +117,10 @@ def serve(
 
     def ready(address: str) -> None:
         print(f"Paperworks is at {address}  (Ctrl-C ends it)", flush=True)
+        if browser and not settings.public and sys.stdout.isatty():
+            import webbrowser
+
+            webbrowser.open(address)
 
     run_server(settings, ready)
 
@@ -115,6 +138,81 @@ def worker(*, database: str | None = None, folder: Path | None = None) -> None:
     from paperworks.page.server import work
 
     work(_settings(database=database, folder=folder))
+
+
+def token(*, port: int | None = None, folder: Path | None = None) -> None:
+    """Print the link that makes a browser the owner's, for a page without accounts.
+
+    Parameters
+    ----------
+    port
+        the port on which the page listens [8000]
+    folder
+        the page's folder
+    """
+    from paperworks.page.access import access_link
+
+    settings = _settings(port=port, folder=folder)
+    print(access_link(settings, settings.address()))
+
+
+def check(*, public: Annotated[bool, Parameter(negative="", show_default=False)] = False, json: Json = False) -> int:
+    """Say how this machine would serve the page: what keeps uploaded runs away from it, database, mail, room.
+
+    Parameters
+    ----------
+    public
+        check what a public page needs
+    """
+    from paperworks.page.check import check_page
+
+    findings = check_page(_settings(public=public or None))
+    if json:
+        print(jsonlib.dumps([{"what": f.what, "fine": f.fine, "said": f.said} for f in findings], indent=1))
+    else:
+        for found in findings:
+            print(f"{'ok ' if found.fine else 'NO '} {found.what}: {found.said}")
+    return 0 if all(found.fine for found in findings) else 1
+
+
+def clean(
+    *,
+    days: int | None = None,
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    database: str | None = None,
+    folder: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Remove old runs, uploads that no run uses, and what a killed process left. The page does so by itself, hourly.
+
+    Parameters
+    ----------
+    days
+        age of the runs to remove, days; 0 for none [the setting KEEP_DAYS]
+    dry_run
+        only say what would be removed
+    database
+        SQLAlchemy URL of the page
+    folder
+        the page's folder
+    """
+    from dataclasses import asdict
+
+    from paperworks.page.database import now, open_database
+    from paperworks.page.jobs import clean as remove
+    from paperworks.runs.store import Store
+
+    if days is not None and days < 0:
+        raise InputError("days", days, "0 or more")
+    settings = _settings(database=database, folder=folder)
+    removed = remove(open_database(settings.database_url), Store(), settings, now(), days, dry_run)
+    if json:
+        print(jsonlib.dumps(asdict(removed)))
+    else:
+        print(
+            f"{'would remove' if dry_run else 'removed'} {removed.runs} runs, {removed.uploads} unused uploads and "
+            f"{removed.leftovers} leftover folders: {removed.bytes:,} bytes"
+        )
 
 
 def backup(file: Path, *, database: str | None = None, folder: Path | None = None, json: Json = False) -> None:

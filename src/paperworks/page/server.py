@@ -22,21 +22,27 @@ from datetime import datetime
 from sqlalchemy import delete
 
 from paperworks.errors import InputError
+from paperworks.page.access import access_link
 from paperworks.page.community.accounts import local_user
 from paperworks.page.database import Database, RateCount, Session, now, open_database
 from paperworks.page.digest import send_digests
 from paperworks.page.feed import seed_catalogue
 from paperworks.page.feed.trend import refresh_trends
-from paperworks.page.jobs import Worker
+from paperworks.page.jobs import Worker, check_confinement, clean
+from paperworks.page.loops import run_loop
 from paperworks.page.mail import Mailer
 from paperworks.page.settings import ENVIRONMENT_PREFIX, Settings, environment_of, load_settings
 from paperworks.runs.store import Store
 
 CLOCK_SECONDS = 60.0
+CLEAN_SECONDS = 3600.0
 RESTART_SECONDS = 2.0
 STOP_SECONDS = 10.0
 GRACE_SECONDS = 3
 BACKLOG = 2048
+MOST_CONNECTIONS = 4000
+DESCRIPTORS_KEPT = 200
+"""For the database, its files and whatever a library opens."""
 
 log = logging.getLogger("paperworks.page.server")
 
@@ -44,10 +50,12 @@ log = logging.getLogger("paperworks.page.server")
 def serve(settings: Settings, ready: Callable[[str], None] = lambda address: None) -> None:
     """Serve the page until SIGINT or SIGTERM. ``ready`` gets the address once it answers.
 
-    Raises InputError for a port that is taken, a database that cannot be opened, and for a public page that can send no
-    mail, unless the settings say that it shall not.
+    Raises InputError for a port that is taken, a database that cannot be opened, for a public page that can send no
+    mail, and for one that takes uploads without confinement, unless the settings say that it shall.
     """
     check_mail(settings)
+    check_confinement(settings)
+    keep_private(settings)
     held = _hold_port(settings)
     port = held.getsockname()[1]
     database = open_database(settings.database_url)
@@ -68,18 +76,27 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda address: Non
     helpers = [threading.Thread(target=_keep, args=(*what, stop)) for what in kept]
     for helper in helpers:
         helper.start()
-    clock = threading.Thread(target=_clock, args=(database, settings, stop), daemon=True)
-    clock.start()
+    store = Store()
+    due: list[tuple[str, Callable[[], object], float]] = [
+        ("the refresh of trends", lambda: refresh(database, now()), CLOCK_SECONDS),
+        ("the digest", lambda: send_due_digests(database, settings, now()), CLOCK_SECONDS),
+        ("the removal of old runs", lambda: clean(database, store, settings, now()), CLEAN_SECONDS),
+    ]
+    clocks = [threading.Thread(target=_clock, args=(*what, stop), daemon=True) for what in due]
+    for clock in clocks:
+        clock.start()
     try:
         if _answers(settings.host, port, stop):
-            ready(settings.address() if settings.port or settings.public else f"http://{settings.host}:{port}")
+            address = settings.address() if settings.port or settings.public else f"http://{settings.host}:{port}"
+            ready(address if settings.public else access_link(settings, address))
         stop.wait()
     finally:
         stop.set()
         for helper in helpers:
             helper.join()
         held.close()
-        clock.join(STOP_SECONDS)
+        for clock in clocks:
+            clock.join(STOP_SECONDS)
 
 
 def check_mail(settings: Settings) -> None:
@@ -93,8 +110,21 @@ def check_mail(settings: Settings) -> None:
         )
 
 
+def keep_private(settings: Settings) -> None:
+    """Make the page's folder, and what this process and its children make from now on, its user's only.
+
+    Others on the machine could otherwise read the database, the key and the uploads.
+    """
+    os.umask(0o077)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    settings.folder.chmod(0o700)
+    for made_before in settings.folder.glob("page.sqlite*"):
+        made_before.chmod(0o700 if made_before.is_dir() else 0o600)
+
+
 def work(settings: Settings, parent: int | None = None) -> None:
     """One worker until SIGINT or SIGTERM, or until the process ``parent`` is gone."""
+    keep_private(settings)
     database = open_database(settings.database_url)
     worker = Worker(database, Store(), settings)
     stop = threading.Event()
@@ -102,11 +132,16 @@ def work(settings: Settings, parent: int | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     # Not in the main thread, where the engine would take a signal as the wish to cancel the run. A run that is not done
     # when this process ends is left as it is: its child ends too, and the next worker resumes it.
-    threading.Thread(target=worker.run_forever, daemon=True).start()
+    working = threading.Thread(target=worker.run_forever, daemon=True)
+    working.start()
+    code = 0
     while not stop.wait(0.5):
         if parent is not None and os.getppid() != parent:
             break
-    os._exit(0)
+        if not working.is_alive():  # whoever watches over this process starts another
+            code = 1
+            break
+    os._exit(code)
 
 
 def answer(settings: Settings, parent: int, first: bool) -> None:
@@ -114,7 +149,10 @@ def answer(settings: Settings, parent: int, first: bool) -> None:
     import uvicorn
 
     from paperworks.page.web.app import create_app
+    from paperworks.page.web.connections import ConnectionLimits, http_protocol
 
+    keep_private(settings)
+    limits = ConnectionLimits(settings.connections_per_address, settings.trusted_proxies if settings.public else ())
     app = create_app(settings, seed=False, index=first)
     config = uvicorn.Config(
         app,
@@ -123,6 +161,9 @@ def answer(settings: Settings, parent: int, first: bool) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
+        http=http_protocol(limits),
+        limit_concurrency=_most_connections(),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     server = uvicorn.Server(config)
 
@@ -139,12 +180,30 @@ def answer(settings: Settings, parent: int, first: bool) -> None:
     os._exit(0)
 
 
-def tick(database: Database, settings: Settings, moment: datetime) -> None:
-    """What is due at a moment: trends, mails, and rows that have had their time."""
+def _most_connections() -> int:
+    """Connections of one web server at the same time: fewer than the descriptors that the process may have."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + DESCRIPTORS_KEPT
+    able = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < able:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (able, hard))
+    return max(1, able - DESCRIPTORS_KEPT)
+
+
+def refresh(database: Database, moment: datetime) -> None:
+    """Trends, and rows that have had their time."""
     with database.session() as session:
         refresh_trends(session, moment)
         session.execute(delete(Session).where(Session.expires < moment))
         session.execute(delete(RateCount).where(RateCount.window < int(moment.timestamp()) - 2 * 86400))
+
+
+def send_due_digests(database: Database, settings: Settings, moment: datetime) -> None:
+    """The digests that are due at a moment."""
     mailer = Mailer(settings)
     if mailer.configured and moment.hour >= settings.digest_hour:
         from paperworks.page.search import open_search
@@ -155,13 +214,12 @@ def tick(database: Database, settings: Settings, moment: datetime) -> None:
                 send_digests(database, settings, mailer, "weekly", moment, vectors=search.vectors)
 
 
-def _clock(database: Database, settings: Settings, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            tick(database, settings, now())
-        except Exception:
-            log.exception("the page's clock missed a minute")
-        stop.wait(CLOCK_SECONDS)
+def _clock(what: str, work: Callable[[], object], seconds: float, stop: threading.Event) -> None:
+    def turn() -> bool:
+        work()
+        return False
+
+    run_loop(what, turn, stop, seconds)
 
 
 def _family(settings: Settings) -> socket.AddressFamily:

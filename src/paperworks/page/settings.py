@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from email.errors import HeaderParseError
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +24,11 @@ from paperworks.runs.store import home
 ENVIRONMENT_PREFIX = "PAPERWORKS_PAGE_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 SHORTEST_SECRET = 32
+LEAST_DIFFERENT = 10
+"""Different characters that a secret key has at least: one of a random generator has about 20 in 32."""
+PUBLIC_KEEP_DAYS = 30
+PUBLIC_ACCOUNT_BYTES = 5 * 2**30
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I)
 MOST_BY_DEFAULT = 4
 
 
@@ -39,9 +48,28 @@ class Settings(BaseModel):
     public: bool = Field(False, description="accounts and log-in, for a page that others can reach")
     secret_key: SecretStr = Field(SecretStr(""), description="signs cookies and mailed links; required when public")
     allowed_hosts: tuple[str, ...] = Field((), description="host names under which the page is reached")
+    asks_token: bool = Field(
+        True, description="a page without accounts asks its owner's browser once for the token of the printed link"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"), description="addresses of proxies whose word about a reader's address is taken"
+    )
+    connections_per_address: int = Field(
+        128, ge=0, description="connections that one address may hold to one web server process; 0 for any number"
+    )
     base_url: str = Field("", description="the page's address in mails, feeds and the sitemap")
     uploads: bool | None = Field(None, description="runs on uploaded files; by default yes, unless public")
     upload_bytes: int = Field(200 * 2**20, gt=0, description="largest upload, bytes")
+    unconfined_uploads: bool = Field(
+        False, description="take uploads on a public page where their runs cannot be kept away from the machine"
+    )
+    account_bytes: int | None = Field(
+        None, gt=0, description="what an account's uploads and runs may take, bytes; by default 5 GiB when public"
+    )
+    total_bytes: int = Field(50 * 2**30, gt=0, description="what all uploads and runs may take together, bytes")
+    keep_days: int | None = Field(
+        None, ge=0, description="days after which runs and uploads are removed, 0 for never; by default 30 when public"
+    )
     run_seconds: float = Field(1800, gt=0, description="time limit of one run, seconds")
     run_memory_bytes: int = Field(8 * 2**30, gt=0, description="memory limit of one run, bytes")
     run_disk_bytes: int = Field(4 * 2**30, gt=0, description="disk limit of one run, bytes")
@@ -67,6 +95,20 @@ class Settings(BaseModel):
     def uploads_allowed(self) -> bool:
         """Whether a reader may run papers on files of their own."""
         return (not self.public) if self.uploads is None else self.uploads
+
+    @property
+    def bytes_per_account(self) -> int:
+        """What the uploads and runs of one account may take, bytes."""
+        if self.account_bytes is None:
+            return PUBLIC_ACCOUNT_BYTES if self.public else self.total_bytes
+        return self.account_bytes
+
+    @property
+    def days_kept(self) -> int:
+        """Days after which runs and uploads are removed; 0 for never."""
+        if self.keep_days is None:
+            return PUBLIC_KEEP_DAYS if self.public else 0
+        return self.keep_days
 
     @property
     def web_processes(self) -> int:
@@ -134,11 +176,22 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 "a setting that the page does not have",
                 f"one of {', '.join(Settings.model_fields)}" + nearest(name, Settings.model_fields),
             )
-        values[name] = tuple(h.strip() for h in text.split(",") if h.strip()) if name == "allowed_hosts" else text
+        several = name in ("allowed_hosts", "trusted_proxies")
+        values[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if several else text
     return values
 
 
 def _check(settings: Settings) -> None:
+    for host in settings.allowed_hosts:
+        if not (HOST_NAME.fullmatch(host) or _is_address(host.strip("[]"))):
+            raise InputError(
+                "allowed_hosts",
+                repr(host),
+                "names as they stand in an address, without scheme, port and path: papers.example.org",
+            )
+    for proxy in settings.trusted_proxies:
+        if not _is_network(proxy):
+            raise InputError("trusted_proxies", repr(proxy), "IP addresses or networks, for example 10.0.0.0/8")
     if settings.public:
         key = settings.secret_key.get_secret_value()
         if len(key) < SHORTEST_SECRET:
@@ -148,6 +201,12 @@ def _check(settings: Settings) -> None:
                 f"at least {SHORTEST_SECRET} characters of a random secret for a public page "
                 f"({ENVIRONMENT_PREFIX}SECRET_KEY), for example what secrets.token_urlsafe(48) of Python returns",
             )
+        if len(set(key)) < LEAST_DIFFERENT:
+            raise InputError(
+                "secret_key",
+                f"only {len(set(key))} different characters",
+                "a random secret, for example what secrets.token_urlsafe(48) of Python returns",
+            )
         if not settings.allowed_hosts:
             raise InputError(
                 "allowed_hosts", "nothing", f"the host names of a public page ({ENVIRONMENT_PREFIX}ALLOWED_HOSTS)"
@@ -156,11 +215,57 @@ def _check(settings: Settings) -> None:
         raise InputError(
             "host", repr(settings.host), "127.0.0.1, or --public for a page that other machines reach (it has accounts)"
         )
-    if settings.base_url and urlsplit(settings.base_url).scheme not in ("http", "https"):
-        raise InputError("base_url", repr(settings.base_url), "an address that starts with http:// or https://")
+    if settings.base_url and not _is_base(settings.base_url):
+        raise InputError("base_url", repr(settings.base_url), "an address like https://papers.example.org")
+    if settings.mail_from and not _is_sender(settings.mail_from):
+        raise InputError(
+            "mail_from", repr(settings.mail_from), "an address, with a name or without: Papers <papers@example.org>"
+        )
     smtp = settings.smtp_url.get_secret_value()
     if smtp and (urlsplit(smtp).scheme not in ("smtp", "smtps") or not urlsplit(smtp).hostname):
         raise InputError("smtp_url", "something else", "smtp://host:port or smtps://host:port")
+
+
+def _is_base(text: str) -> bool:
+    """Whether text is http(s)://host[:port] and nothing else: links are made of it, and paths begin at the root."""
+    if re.search(r"[\s\x00-\x1f\\]", text):
+        return False
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or parts.path.strip("/"))
+    return parts.scheme in ("http", "https") and plain and bool(HOST_NAME.fullmatch(host) or _is_address(host))
+
+
+def _is_sender(text: str) -> bool:
+    """Whether text is one mailbox, as a From header holds it."""
+    if re.search(r"[\r\n\x00]", text):
+        return False
+    try:
+        message = EmailMessage()
+        message["From"] = text
+        (mailbox,) = message["From"].addresses
+        return bool(mailbox.username) and bool(HOST_NAME.fullmatch(mailbox.domain)) and not message["From"].defects
+    except (ValueError, IndexError, HeaderParseError):
+        return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +48,19 @@ class LocalEngine:
             raise
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How a child process is started: its command, all of its environment, and the folder in which it starts.
+
+    ``ended`` is called when the child and all that it started have ended, before anything that they wrote is read.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    ended: Callable[[], None] = lambda: None
+
+
 class ChildEngine:
     """Executes runs in a child process with limits.
 
@@ -56,12 +70,19 @@ class ChildEngine:
     memory_bytes : limit of the resident memory of the child and its children together, None for none. It is looked at
         every 50 ms, so a single huge allocation can pass it for that long.
     disk_bytes : limit of what the run's files and checkpoints take, None for none; looked at every second.
+    launch : how the child for a run of a store is started, with the arguments of ``paperworks.runs.child``. It executes
+        that in the end; by default it is just that, with this process's environment. A child that is launched has a
+        store of its own: the disk limit is that of the whole store.
 
     The child ends when this process does, even by SIGKILL; the run can then be executed again from its checkpoints.
     """
 
     def __init__(
-        self, seconds: float | None = None, memory_bytes: int | None = None, disk_bytes: int | None = None
+        self,
+        seconds: float | None = None,
+        memory_bytes: int | None = None,
+        disk_bytes: int | None = None,
+        launch: Callable[[Store, str], Launch] | None = None,
     ) -> None:
         for name, limit, unit in (
             ("time limit", seconds, "seconds"),
@@ -73,6 +94,7 @@ class ChildEngine:
         self.seconds = seconds
         self.memory_bytes = memory_bytes
         self.disk_bytes = disk_bytes
+        self.launch = launch
 
     def execute(self, store: Store, run_id: str, listener: Listener | None = None) -> RunRecord:
         """See ``Engine.execute``. RunFailed names the limit that was passed."""
@@ -82,19 +104,21 @@ class ChildEngine:
         events = _Tail(folder / "events.jsonl", store.runs / run_id / "events.jsonl", listener)
         interrupts: list[None] = []
         passed = ""
-        command = python_module("paperworks.runs.child", str(store.root), run_id)
+        process, ended = self._child(store, run_id)
+        measured = (folder, store.state(run_id)) if self.launch is None else (store.root,)
         started = looked = time.monotonic()
-        with on_interrupt(lambda: interrupts.append(None)), ChildProcess(command) as child:
+        with on_interrupt(lambda: interrupts.append(None)), process as child:
             for _ in child.watch(LOOK_SECONDS):
                 events.forward()
                 now = time.monotonic()
                 passed = self._over(child.pid, now - started)
                 if not passed and now - looked > DISK_SECONDS:
-                    passed, looked = self._over_disk(folder, store.state(run_id)), now
+                    passed, looked = self._over_disk(*measured), now
                 if passed or len(interrupts) > 1:
                     break
                 if interrupts:
                     store.request_cancel(run_id)
+        ended()
         events.forward()
         if (store.runs / run_id).is_dir():
             return store.find(run_id)
@@ -108,6 +132,13 @@ class ChildEngine:
         if isinstance(error, InputError):
             store.discard_untouched(run_id)
         raise error
+
+    def _child(self, store: Store, run_id: str) -> tuple[ChildProcess, Callable[[], None]]:
+        if self.launch is None:
+            return ChildProcess(python_module("paperworks.runs.child", str(store.root), run_id)), lambda: None
+        given = self.launch(store, run_id)
+        child = ChildProcess(given.command, environment=given.environment, inherit=False, folder=given.folder)
+        return child, given.ended
 
     def _over(self, pid: int, elapsed: float) -> str:
         if self.seconds is not None and elapsed > self.seconds:

@@ -33,6 +33,8 @@ class ChildProcess:
     ----------
     command : program and arguments; ``python_module`` makes one of a module of this package.
     environment : variables that it gets besides this process's own.
+    inherit : False gives it no others than those of ``environment``. It does not know its parent then: its command must
+        end it with this process.
     folder : its working folder; this process's by default.
     output, errors : files for its standard output and standard error. By default the output is dropped, and of the
         errors only the end can be read (``last_words``).
@@ -44,13 +46,15 @@ class ChildProcess:
         command: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
+        inherit: bool = True,
         folder: Path | None = None,
         output: Path | None = None,
         errors: Path | None = None,
         patience: float = 0.0,
     ) -> None:
         self._command = list(command)
-        self._environment = os.environ | {PARENT: str(os.getpid())} | dict(environment or {})
+        inherited = os.environ | {PARENT: str(os.getpid())} if inherit else {}
+        self._environment = inherited | dict(environment or {})
         self._folder, self._output, self._errors = folder, output, errors
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None

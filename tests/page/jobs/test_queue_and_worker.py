@@ -22,7 +22,8 @@ from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, Job, now
 from paperworks.page.jobs import Worker, cancel_job, create_job, job_events, job_record
 from paperworks.page.jobs import queue as queue_module
-from paperworks.page.jobs.queue import ATTEMPTS, WAITING_PER_USER, beat, claim_job, end_job
+from paperworks.page.jobs.queue import ATTEMPTS, WAITING_PER_USER, claim_job, end_job, heartbeat
+from paperworks.page.jobs.workplace import Workplace
 from paperworks.page.settings import Settings, environment_of
 from paperworks.runs import Store
 
@@ -134,7 +135,7 @@ def test_a_stale_job_goes_to_another_worker_and_is_given_up_in_the_end(database:
         assert taken.attempts == attempt + 1
         assert claim_job(database, "other", moment + timedelta(seconds=1)) is None
         moment += timedelta(seconds=queue_module.STALE_SECONDS + 1)
-    assert beat(database, job.id, "w0", moment) is True  # it was taken away from the first one
+    assert heartbeat(database, job.id, "w0", moment) is True  # it was taken away from the first one
     assert end_job(database, job.id, "w0", "finished", "late") is False
     assert claim_job(database, "last", moment) is None
     assert load(database, job.id).status == "failed"
@@ -143,15 +144,18 @@ def test_a_stale_job_goes_to_another_worker_and_is_given_up_in_the_end(database:
 @both_databases
 def test_cancelling_waiting_and_running_jobs(database: Database, settings: Settings, store: Store) -> None:
     waiting, running = ask(database, settings), ask(database, settings, n="500", pause="0.05")
-    cancel_job(database, store, waiting.id)
+    cancel_job(database, settings, waiting.id)
     assert load(database, waiting.id).status == "cancelled"
     worker = Worker(database, store, settings)
     thread = threading.Thread(target=worker.run_one)
     thread.start()
-    wait_for(lambda: load(database, running.id).run_id and list(store.working.glob("*/events.jsonl")))
-    cancel_job(database, store, running.id)
+    work = Workplace(settings, running.id)
+    wait_for(lambda: load(database, running.id).run_id and list(work.store.working.glob("*/events.jsonl")))
+    cancel_job(database, settings, running.id)
     thread.join(timeout=20)
     assert load(database, running.id).status == "cancelled"
+    assert not work.root.exists()
+    assert store.records() == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_cancelling_waiting_and_running_jobs(database: Database, settings: Setti
     [
         ({"run_seconds": 2}, {"n": "500", "pause": "0.1"}, "time limit"),
         ({"run_memory_bytes": 400 * 2**20}, {"mode": "hog"}, "memory limit"),
-        ({"run_disk_bytes": 50}, {"n": "200", "pause": "0.05"}, "disk limit"),
+        ({"run_disk_bytes": 2_000}, {"n": "200", "pause": "0.05"}, "disk limit"),
     ],
 )
 def test_limits(
@@ -181,12 +185,13 @@ def test_kill_9_of_a_worker_loses_nothing(
     wait_for(lambda: load(database, job.id).run_id is not None)
     run_id = load(database, job.id).run_id
     assert run_id is not None
-    wait_for(lambda: len(list(store.state(run_id).glob("*.done"))) >= 3)
+    marks = lambda: list(Workplace(settings, job.id).store.state(run_id).glob("*.done"))  # noqa: E731
+    wait_for(lambda: len(marks()) >= 3)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_for(lambda: not any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children), 10)
-    done = len(list(store.state(run_id).glob("*.done")))
+    done = len(marks())
     assert load(database, job.id).status == "running"
     monkeypatch.setattr(queue_module, "STALE_SECONDS", 0.0)
     assert Worker(database, store, settings).run_one()
@@ -218,7 +223,7 @@ def test_events_can_be_taken_up_where_they_were_lost(database: Database, setting
     job = ask(database, settings, n="5", pause="0.3")
     thread = threading.Thread(target=Worker(database, store, settings).run_one)
     thread.start()
-    seen = list(job_events(database, store, job.id))
+    seen = list(job_events(database, store, settings, job.id))
     thread.join()
     kinds = [e.content.get("kind") for e in seen if e.kind == "run"]
     assert kinds[0] == "started"
@@ -226,7 +231,7 @@ def test_events_can_be_taken_up_where_they_were_lost(database: Database, setting
     assert "progress" in kinds
     assert [e.content["status"] for e in seen if e.kind == "status"][-1] == "finished"
     middle = next(e for e in seen if e.content.get("kind") == "progress")
-    again = list(job_events(database, store, job.id, after=middle.position))
+    again = list(job_events(database, store, settings, job.id, after=middle.position))
     assert again[-2].content["kind"] == "finished"
     assert all(e.content.get("kind") != "started" for e in again)
-    assert list(job_events(database, store, "0" * 32)) == []
+    assert list(job_events(database, store, settings, "0" * 32)) == []

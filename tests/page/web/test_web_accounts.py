@@ -18,7 +18,7 @@ from paperworks.page.mail import signed_token
 
 
 def test_a_local_page_has_no_accounts(local: Browser) -> None:
-    for path in ("/log-in", "/sign-up", "/forgotten"):
+    for path in ("/sign-up", "/forgotten"):
         assert local.get(path).status_code == 404
     assert local.submit("/log-out", "/account").status_code == 404
     assert local.submit("/account/delete", "/account").status_code == 404
@@ -171,14 +171,15 @@ def test_sessions_expire(member: Browser) -> None:
     assert "Log in" in member.get("/").text
 
 
-def test_too_many_tries_are_refused_for_the_right_password_too(
+def test_too_many_tries_are_refused_where_they_come_from_and_lock_nobody_else_out(
     public_app: FastAPI, visitor: Browser, member: Browser, password_hash: str
 ) -> None:
     email = become_member(member, password_hash)
     for _ in range(limits.LOG_IN_TO.count):
         visitor.submit("/log-in", "/log-in", email=email, password="wrong")
-    other = Browser(public_app, PUBLIC)  # another address: the limit is the account's
-    answer = other.submit("/log-in", "/log-in", email=email, password=PASSWORD)
+    owner = Browser(public_app, PUBLIC)
+    assert "Log out" in owner.submit("/log-in", "/log-in", email=email, password=PASSWORD).text
+    answer = visitor.submit("/log-in", "/log-in", email=email, password=PASSWORD)
     assert answer.status_code == 429
     assert 0 < int(answer.headers["retry-after"]) <= limits.LOG_IN_TO.seconds
     assert "Too many tries to log in" in answer.text

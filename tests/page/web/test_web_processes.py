@@ -109,7 +109,8 @@ def test_the_clock_is_the_servers_alone(home: Path, monkeypatch: pytest.MonkeyPa
     assert "_clock" not in started
 
 
-PUBLIC = {"public": True, "secret_key": "s" * 40, "allowed_hosts": ("papers.example",)}
+SECRET = "a secret of a test, long enough to be one"
+PUBLIC = {"public": True, "secret_key": SECRET, "allowed_hosts": ("papers.example",)}
 
 
 def test_a_public_page_that_cannot_send_mail_does_not_start(home: Path) -> None:
@@ -124,7 +125,7 @@ def test_a_public_page_that_cannot_send_mail_does_not_start(home: Path) -> None:
 
 
 def test_the_command_says_so(home: Path) -> None:
-    environment = os.environ | {"PAPERWORKS_PAGE_SECRET_KEY": "s" * 40}
+    environment = os.environ | {"PAPERWORKS_PAGE_SECRET_KEY": SECRET}
     command = [sys.executable, "-c", CODE, "page", "--public", "--allowed-host", "papers.example", "--port", "0"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2

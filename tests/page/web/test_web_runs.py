@@ -128,7 +128,7 @@ def test_an_unticked_box_is_off(reader: Browser) -> None:
 def test_an_upload_is_handed_to_the_recipe_as_a_file_of_the_page(reader: Browser) -> None:
     ask(reader, files={"file:where": ("../../my data.csv", b"a\n1\n")})
     job = job_of(reader)
-    path = Path(job.config["where"])
+    path = reader.page.settings.folder / job.config["where"]
     assert path.read_text() == "a\n1\n"
     assert path.is_relative_to(reader.page.settings.folder / "uploads")
     assert len(job.uploads) == 1

@@ -110,7 +110,12 @@ def test_every_route_that_changes_something_is_in_the_list_above(public_app: Fas
         p.replace("2401.15024", "{paper_id}").replace("garden", "{tag}").replace("/1", "/{comment_id}") for p in CHANGES
     }
     free = {"/sign-up", "/sign-up/{token}", "/log-in", "/forgotten", "/forgotten/{token}"}
-    others = {"/digest/confirm/{token}", "/digest/unsubscribe/{token}", "/runs/{job_id}/cancel"}
+    others = {
+        "/digest/confirm/{token}",
+        "/digest/unsubscribe/{token}",
+        "/runs/{job_id}/cancel",
+        "/runs/{job_id}/delete",
+    }
     found = {route.path_format for route in _routes(public_app.routes) if "POST" in route.methods}
     assert found == known | free | others
 

@@ -61,7 +61,10 @@ class Server:
             text=True,
         )
         assert self.process.stdout is not None
-        assert self.address in self.process.stdout.readline()
+        printed = re.search(r"http://\S+", self.process.stdout.readline())
+        assert printed is not None
+        self.link = printed[0]
+        assert self.link.startswith(self.address)
 
     def tree(self) -> list[psutil.Process]:
         own = psutil.Process(self.process.pid)
@@ -112,8 +115,9 @@ def start_run(client: httpx.Client, **options: str) -> str:
 
 def test_kill_9_of_server_and_worker_in_the_middle_of_a_run(server: Server, home: Path) -> None:
     with httpx.Client(base_url=server.address, timeout=60) as client:
+        client.get(server.link)
         run = start_run(client, n="60", pause="0.1")
-        marks = lambda: list((home / "state").glob("*/*.done"))  # noqa: E731
+        marks = lambda: list((home / "page" / "work").glob("*/state/*/*.done"))  # noqa: E731
         until(lambda: len(marks()) >= 3)
         server.stop(signal.SIGKILL)  # its worker and the run's own process end with it
         done = len(marks())
@@ -139,6 +143,7 @@ def test_running_a_paper_and_subscribing_in_a_browser(server: Server, post: Post
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.set_default_timeout(30_000)
+        page.goto(server.link)
         page.goto(server.address + FORM)
         page.get_by_label("n", exact=True).fill("25")
         page.get_by_text("More options").click()

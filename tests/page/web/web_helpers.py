@@ -13,6 +13,7 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from paperworks.page.access import owner_cookie
 from paperworks.page.community import accounts
 from paperworks.page.database import User, now
 from paperworks.page.mail import Mailer
@@ -58,13 +59,18 @@ class Mailbox(Mailer):
 
 
 class Browser(TestClient):
-    """A reader without scripts: follows redirects, keeps cookies, fills the token of a form in."""
+    """A reader without scripts: follows redirects, keeps cookies, fills the token of a form in.
 
-    def __init__(self, app: FastAPI, base_url: str = LOCAL, **options: object) -> None:
+    On a page without accounts it is the owner's browser, unless ``owner`` is False.
+    """
+
+    def __init__(self, app: FastAPI, base_url: str = LOCAL, owner: bool = True, **options: object) -> None:
         number = next(_numbers)  # an address of its own: limits per address are not shared between tests
         address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
         super().__init__(app, base_url=base_url, client=(address, 50000), **options)  # type: ignore[arg-type]
         self.page: Page = app.state.page
+        if owner and not self.page.settings.public:
+            self.cookies.set(self.page.owner_cookie_name, owner_cookie(self.page.key))
 
     def token(self, path: str = "/account") -> str:
         """The token of the forms of a page."""

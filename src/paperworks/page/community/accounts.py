@@ -11,7 +11,6 @@ import hashlib
 import re
 import secrets
 import unicodedata
-from collections.abc import Sequence
 from datetime import timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -25,7 +24,7 @@ from sqlalchemy.orm import Session as OrmSession
 from paperworks.errors import InputError
 from paperworks.page.community.comments import delete_all_of
 from paperworks.page.community.reactions import withdraw_votes
-from paperworks.page.database import Session, Subscription, Upload, User, now
+from paperworks.page.database import Session, Subscription, User, now
 from paperworks.page.digest.subscriptions import normal_address
 from paperworks.page.mail import read_token, signed_token
 from paperworks.page.settings import Settings
@@ -196,14 +195,13 @@ def set_name(session: OrmSession, user: User, name: str) -> None:
     session.execute(update(User).where(User.id == user.id).values(name=checked_name(session, name, user.id)))
 
 
-def delete_account(session: OrmSession, user: User) -> Sequence[str]:
-    """End an account with all that hangs on it; returns the ids of its uploads, whose files the caller removes.
+def delete_account(session: OrmSession, user: User) -> None:
+    """End an account with all that hangs on it, but its uploads and their runs: see ``remove_account_files``.
 
     Votes and bookmarks go, comments lose their text, runs of bundled input stay without a name, the mailed digest ends.
     """
     withdraw_votes(session, user.id)
     delete_all_of(session, user.id)
-    uploads = list(session.scalars(select(Upload.id).where(Upload.user_id == user.id)))
     if user.email is not None:
         session.execute(
             update(Subscription)
@@ -211,7 +209,6 @@ def delete_account(session: OrmSession, user: User) -> Sequence[str]:
             .values(ended=now())
         )
     session.execute(delete(User).where(User.id == user.id))
-    return uploads
 
 
 def _one_at_a_time(session: OrmSession) -> None:

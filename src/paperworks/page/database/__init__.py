@@ -1,6 +1,6 @@
 """The page's tables, connection and migrations."""
 
-from paperworks.page.database.connection import Database, open_database, rows_changed
+from paperworks.page.database.connection import Database, is_unavailable, open_database, rows_changed
 from paperworks.page.database.models import (
     AMONG_IDS,
     Base,
@@ -43,6 +43,7 @@ __all__ = [
     "Upload",
     "User",
     "Vote",
+    "is_unavailable",
     "now",
     "open_database",
     "rows_changed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +12,34 @@ from typing import Any, cast
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy import CursorResult, Engine, Update, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import sessionmaker
 
 from paperworks.errors import InputError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_SECONDS = 30
+BUSY_SECONDS = 30.0
+"""How long a process that works in the background waits for the write lock of SQLite."""
+WEB_BUSY_SECONDS = 5.0
+"""How long a request waits for it: a thread that waits answers no other reader."""
+RETRY_SECONDS = 5
+"""When a reader may try again after the database could not be used."""
+_SQLITE_AWAY = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+)
+_POSTGRES_AWAY = ("08", "40", "53", "57", "58")
+"""Classes of SQLSTATE: no connection, undone by a conflict, no resources, operator's intervention, system error."""
 
 
 class Database:
@@ -56,13 +78,35 @@ class Database:
         self.engine.dispose()
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database could not do its work for now: locked, full, out of connections, or away.
+
+    The same work may succeed later. False for errors of the statement or of the data.
+    """
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        return (getattr(error.orig, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_AWAY  # the rest of it says more exactly
+    if not isinstance(error, OperationalError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith(_POSTGRES_AWAY)
+
+
 def rows_changed(session: OrmSession, statement: Update) -> int:
     """Execute an UPDATE; returns how many rows it changed."""
     return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
-def open_database(url: str, migrate: bool = True) -> Database:
+def open_database(url: str, migrate: bool = True, busy_seconds: float = BUSY_SECONDS) -> Database:
     """Connect to ``url`` and bring its tables to the newest version.
+
+    ``busy_seconds`` is how long a transaction waits for the write lock of SQLite. A new SQLite file can be read by its
+    owner only.
 
     Raises InputError for a URL that is neither SQLite's nor PostgreSQL's, and for a server that cannot be reached.
     """
@@ -82,8 +126,12 @@ def open_database(url: str, migrate: bool = True) -> Database:
     options: dict[str, Any] = {"pool_pre_ping": backend != "sqlite", "pool_size": 20, "max_overflow": 70}
     if backend == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        options["connect_args"] = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+            try:
+                _make_private(Path(parsed.database))
+            except OSError as error:
+                found = f"{parsed.database}: {error.strerror}"
+                raise InputError("database", found, "a file that can be made and written") from None
+        options["connect_args"] = {"timeout": busy_seconds, "check_same_thread": False}
     engine = create_engine(parsed, **options)
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -100,11 +148,17 @@ def open_database(url: str, migrate: bool = True) -> Database:
     return Database(engine)
 
 
+def _make_private(file: Path) -> None:
+    """Make an SQLite file, and the folders above it, for their owner only; SQLite's other files take over its mode."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+
+
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     cursor = connection.cursor()
     # WAL: readers never wait for the writer. NORMAL: a power cut can lose the last commits but never the file.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_SECONDS * 1000}"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Date,
@@ -266,7 +267,10 @@ class Upload(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(120))
-    bytes: Mapped[int] = mapped_column(Integer)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    """What was sent."""
+    stored: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """What it takes here: an archive is unpacked."""
     sha256: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(default=now)
 
@@ -286,7 +290,9 @@ class Job(Base):
     slug: Mapped[str] = mapped_column(String(80))
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     uploads: Mapped[list[str]] = mapped_column(JSON, default=list)
-    """Ids of the uploads that the options name; such a run is shown to its user only."""
+    """Ids of the uploads that the options name as ``uploads/<id>/...``; such a run is shown to its user only."""
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """What the finished run takes."""
     run_id: Mapped[str | None] = mapped_column(String(120), unique=True)
     status: Mapped[str] = mapped_column(String(10), default="queued")
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)

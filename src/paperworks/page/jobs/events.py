@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from paperworks.page.database import Database, Job
+from paperworks.page.jobs.storage import ENDED
+from paperworks.page.jobs.workplace import PathHider, open_below
+from paperworks.page.settings import Settings
 from paperworks.runs.store import Store
 
-ENDED = ("finished", "failed", "cancelled")
 POLL_SECONDS = 0.3
 
 
@@ -27,8 +30,13 @@ class JobEvent:
 class JobWatch:
     """Looks at a job again and again. ``after`` is the position of the last event that was seen."""
 
-    def __init__(self, database: Database, store: Store, job_id: str, after: int = 0) -> None:
+    def __init__(self, database: Database, store: Store, settings: Settings, job_id: str, after: int = 0) -> None:
         self._database, self._store, self._job_id = database, store, job_id
+        self._places: list[tuple[Path, tuple[str, ...]]] = [
+            (settings.folder, ("work", job_id, kind)) for kind in ("working", "runs")
+        ]
+        self._places.append((store.root, ("runs",)))
+        self._hide = PathHider(settings, store)
         self._position = max(0, after)
         self._shown = ""
         self.ended = False
@@ -41,7 +49,7 @@ class JobWatch:
             self.ended = True
             return []
         # The status is read before the events: what was written before the end is given before it.
-        new, self._position = _read(self._store, job.run_id, self._position)
+        new = self._read(job.run_id)
         last = max((n for n, event in enumerate(new) if event["kind"] == "progress"), default=-1)
         found = [
             JobEvent(self._position, "run", event)
@@ -54,32 +62,34 @@ class JobWatch:
         self.ended = job.status in ENDED
         return found
 
+    def _read(self, run_id: str | None) -> list[dict[str, Any]]:
+        if run_id is None:
+            return []
+        for root, parts in self._places:
+            try:
+                with open_below(root, (*parts, run_id, "events.jsonl")) as handle:
+                    handle.seek(self._position)
+                    new = handle.read()
+            except OSError:
+                continue  # it is elsewhere by now, or no plain file
+            whole = new[: new.rfind(b"\n") + 1]
+            self._position += len(whole)
+            return [event for line in whole.splitlines() if (event := self._event(line)) is not None]
+        return []
 
-def job_events(database: Database, store: Store, job_id: str, after: int = 0) -> Iterator[JobEvent]:
+    def _event(self, line: bytes) -> dict[str, Any] | None:
+        """An event as it is shown; None for half a line of a killed process, on which the next one wrote."""
+        try:
+            event = json.loads(self._hide(line.decode("utf-8", errors="replace")))
+        except ValueError:
+            return None
+        return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
+
+
+def job_events(database: Database, store: Store, settings: Settings, job_id: str, after: int = 0) -> Iterator[JobEvent]:
     """Events of a job after a position (bytes of its events file), until it ends."""
-    watch = JobWatch(database, store, job_id, after)
+    watch = JobWatch(database, store, settings, job_id, after)
     while not watch.ended:
         yield from watch.poll()
         if not watch.ended:
             time.sleep(POLL_SECONDS)
-
-
-def _read(store: Store, run_id: str | None, position: int) -> tuple[list[dict[str, Any]], int]:
-    if run_id is None:
-        return [], position
-    for folder in (store.working, store.runs):
-        try:
-            with (folder / run_id / "events.jsonl").open("rb") as handle:
-                handle.seek(position)
-                new = handle.read()
-        except FileNotFoundError:
-            continue
-        whole = new[: new.rfind(b"\n") + 1]
-        events = []
-        for line in whole.splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                continue  # a killed process left half a line, and the next one wrote on
-        return events, position + len(whole)
-    return [], position

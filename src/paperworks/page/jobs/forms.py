@@ -77,7 +77,7 @@ def form_fields(config: type[Config], uploads: bool) -> list[FormField]:
                 label=name.replace("_", " "),
                 help=info.description or "",
                 kind=kind,
-                default=_text(default),
+                default=form_text(default),
                 optional=optional,
                 choices=choices,
                 minimum=bounds.get("minimum", bounds.get("above")),
@@ -90,7 +90,7 @@ def form_fields(config: type[Config], uploads: bool) -> list[FormField]:
 
 
 def read_form(
-    config: type[Config], values: Mapping[str, str], files: Mapping[str, Path], uploads: bool
+    config: type[Config], values: Mapping[str, str], files: Mapping[str, str], uploads: bool
 ) -> dict[str, Any]:
     """Options for ``build_config`` from a form's text and the paths of its saved uploads.
 
@@ -102,7 +102,7 @@ def read_form(
     for name, path in files.items():
         if name not in fields or not fields[name].accepts_upload:
             raise InputError(name, "an upload", "no file: this page does not take one for it")
-        options[name] = str(path)
+        options[name] = path
     for name, text in values.items():
         if name not in fields:
             raise InputError(name, "an option that the form does not have", f"one of {', '.join(fields)}")
@@ -132,7 +132,8 @@ def _checked(name: str, text: str) -> str:
     return text
 
 
-def _text(value: Any) -> str:
+def form_text(value: Any) -> str:
+    """A value of an option as a form shows it."""
     if value is None:
         return ""
     if isinstance(value, bool):

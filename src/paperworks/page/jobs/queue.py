@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, update
@@ -14,6 +13,8 @@ from paperworks import catalog
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, Job, now, rows_changed
 from paperworks.page.jobs.forms import read_form
+from paperworks.page.jobs.storage import remove_unshared_uploads, require_room
+from paperworks.page.jobs.workplace import Workplace
 from paperworks.page.settings import Settings
 from paperworks.runs.config import build_config
 from paperworks.runs.recipe import load_recipe
@@ -31,13 +32,14 @@ def create_job(
     settings: Settings,
     slug: str,
     values: Mapping[str, str],
-    files: Mapping[str, Path],
+    files: Mapping[str, str],
     user_id: int | None,
     uploads: Sequence[str] = (),
 ) -> Job:
-    """Check a form's values and queue the run.
+    """Check a form's values and queue the run. ``files`` are the paths of uploads, as ``save_upload`` gives them.
 
-    Raises InputError naming the option, for a paper that is not here, and for a user with too many waiting runs.
+    Raises InputError naming the option, for a paper that is not here, and for a user with too many waiting runs or no
+    room left.
     """
     paper = catalog.find(slug)
     if not paper.has_recipe:
@@ -55,6 +57,7 @@ def create_job(
         )
         if (waiting or 0) >= WAITING_PER_USER:
             raise InputError("run", f"{waiting} of yours that wait or run", f"fewer than {WAITING_PER_USER} at a time")
+        require_room(session, settings, user_id, "run")
         job = Job(
             id=secrets.token_hex(16),
             entry_id=entry.id,
@@ -67,20 +70,25 @@ def create_job(
     return job
 
 
-def cancel_job(database: Database, store: Store, job_id: str) -> None:
-    """Ask for a job to end: at once if it waits, at its next check if it runs."""
+def cancel_job(database: Database, settings: Settings, job_id: str) -> None:
+    """Ask for a job to end: at once if it waits, at its next check if it runs. Its uploads and files go then."""
     with database.session() as session:
         at_once = (
             update(Job)
             .where(Job.id == job_id, Job.status == "queued")
             .values(status="cancelled", finished=now(), message="cancelled before it started")
         )
-        if rows_changed(session, at_once):
-            return
-        session.execute(update(Job).where(Job.id == job_id, Job.status == "running").values(cancel_requested=True))
-        run_id = session.scalar(select(Job.run_id).where(Job.id == job_id, Job.status == "running"))
-    if run_id is not None and (store.working / run_id).is_dir():
-        store.request_cancel(run_id)
+        waited = rows_changed(session, at_once) > 0
+        if not waited:
+            session.execute(update(Job).where(Job.id == job_id, Job.status == "running").values(cancel_requested=True))
+        job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        return
+    if waited:
+        Workplace(settings, job_id).remove()  # of an earlier attempt
+        remove_unshared_uploads(database, settings, job)
+    elif job.status == "running" and job.run_id is not None:
+        Workplace(settings, job_id).request_cancel(job.run_id)
 
 
 def claim_job(database: Database, worker: str, moment: datetime) -> Job | None:
@@ -121,7 +129,7 @@ def claim_job(database: Database, worker: str, moment: datetime) -> Job | None:
                 return job
 
 
-def beat(database: Database, job_id: str, worker: str, moment: datetime) -> bool:
+def heartbeat(database: Database, job_id: str, worker: str, moment: datetime) -> bool:
     """Say that the worker still works on the job; returns whether the job is to be cancelled or was taken away."""
     with database.session() as session:
         own = update(Job).where(Job.id == job_id, Job.worker == worker, Job.status == "running")
@@ -129,11 +137,16 @@ def beat(database: Database, job_id: str, worker: str, moment: datetime) -> bool
         return not mine or bool(session.scalar(select(Job.cancel_requested).where(Job.id == job_id)))
 
 
-def end_job(database: Database, job_id: str, worker: str, status: str, message: str) -> bool:
-    """Write how a job ended, and count a finished run for its paper: once, in one transaction."""
+def end_job(database: Database, job_id: str, worker: str, status: str, message: str, size: int = 0) -> bool:
+    """Write how a job ended, and count a finished run for its paper: once, in one transaction.
+
+    ``size`` is what it keeps on the disk, bytes. Returns False where the job is no longer this worker's.
+    """
     with database.session() as session:
         own = update(Job).where(Job.id == job_id, Job.worker == worker, Job.status == "running")
-        ended = rows_changed(session, own.values(status=status, message=message, finished=now(), heartbeat=None))
+        ended = rows_changed(
+            session, own.values(status=status, message=message, finished=now(), heartbeat=None, bytes=size)
+        )
         if ended and status == "finished":
             entry_id = session.scalar(select(Job.entry_id).where(Job.id == job_id))
             session.execute(update(Entry).where(Entry.id == entry_id).values(runs=Entry.runs + 1))

@@ -1,6 +1,7 @@
 """Files that readers give. A name never becomes a path, nothing is unpickled or executed, archives cannot escape.
 
-An upload is kept as ``uploads/<id>/<safe name>`` in the page's folder; an archive is unpacked beside it.
+An upload is kept as ``uploads/<id>/<safe name>`` in the page's folder, an archive as what it held. A run finds it under
+the same name in the folder in which it starts, wherever the page keeps it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from typing import IO
 
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Upload
+from paperworks.page.jobs.storage import require_room, upload_folder
 from paperworks.page.settings import Settings
+from paperworks.runs.files import new_folder
+from paperworks.runs.usage import bytes_below
 
 PLAIN_SUFFIXES = (
     "csv tsv txt json jsonl ndjson parquet npy npz png jpg jpeg gif webp bmp pgm idx ubyte gz xz bz2 zst "
@@ -31,10 +35,14 @@ CODE_SUFFIXES = "py pyc pkl pickle pt pth bin ckpt joblib so dll exe sh bat h5 k
 PLAIN = frozenset(PLAIN_SUFFIXES.split())
 CODE = frozenset(CODE_SUFFIXES.split())
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-UNPACKED_FACTOR = 20
-"""An archive may unpack to at most this many times the largest upload ..."""
-MEMBERS = 100_000
+UNPACKED_FACTOR = 5
+"""An archive may unpack to at most this many times the largest upload, ..."""
+UNPACKED_RATIO = 50
+UNPACKED_FREE = 2**20
+"""... this many times its own size and a little more, ..."""
+MEMBERS = 20_000
 """... and this many files."""
+NAME_BYTES, NAME_CHARACTERS = 200, 100
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
 
@@ -44,45 +52,62 @@ _ZIP = b"PK\x03\x04"
 
 def save_upload(
     database: Database, settings: Settings, field: str, name: str, chunks: Iterable[bytes], user_id: int | None
-) -> tuple[Upload, Path]:
-    """Keep a file; returns its row and the path that a recipe gets (for an archive: the folder it unpacked to).
+) -> tuple[Upload, str]:
+    """Keep a file; returns its row and the path that a recipe gets (for an archive: the folder of what it held).
 
-    Raises InputError naming ``field`` for an empty or too large file, a kind that is not data, pickled objects, and
-    archives that hold too much, links, or names outside themselves.
+    The path is relative to the folder in which a run starts: ``uploads/<id>/<name>``.
+
+    Raises InputError naming ``field`` for an empty or too large file, one beyond the quotas, a kind that is not data,
+    pickled objects, and archives that hold too much, links, or names outside themselves.
     """
     if not settings.uploads_allowed:
         raise InputError(field, "an upload", "a bundled input: this page takes no files")
     safe = safe_name(field, name)
     upload_id = secrets.token_hex(16)
-    folder = settings.folder / "uploads" / upload_id
-    folder.mkdir(parents=True)
-    try:
-        path = folder / safe
-        size, digest = _write(field, path, chunks, settings.upload_bytes)
+    with database.reading() as session:
+        room = require_room(session, settings, user_id, field)
+    folder = upload_folder(settings, upload_id)
+    with new_folder(folder, field) as aside:
+        path = aside / safe
+        size, digest = _write(field, path, chunks, min(settings.upload_bytes, room))
         target = path
         if is_archive(safe):
-            target = _unpack(field, path, folder / "unpacked", UNPACKED_FACTOR * settings.upload_bytes)
+            most = min(UNPACKED_FACTOR * settings.upload_bytes, UNPACKED_RATIO * size + UNPACKED_FREE, room)
+            target = _unpack(field, path, aside / "unpacked", most)
+            path.unlink()
         else:
             refuse_code(field, path)
-        upload = Upload(id=upload_id, user_id=user_id, name=safe, bytes=size, sha256=digest)
+        reference = f"uploads/{upload_id}/{target.relative_to(aside).as_posix()}"
+        stored = bytes_below(aside)
+    upload = Upload(id=upload_id, user_id=user_id, name=safe, bytes=size, stored=stored, sha256=digest)
+    try:
         with database.session() as session:
+            require_room(session, settings, user_id, field)  # others may have sent files meanwhile
             session.add(upload)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return upload, target
+    return upload, reference
 
 
-def delete_upload(settings: Settings, upload_id: str) -> None:
-    """Remove an upload's files; its row is the caller's."""
-    if re.fullmatch(r"[0-9a-f]{32}", upload_id):
-        shutil.rmtree(settings.folder / "uploads" / upload_id, ignore_errors=True)
+def reference_of(settings: Settings, upload: Upload) -> str:
+    """The path under which a recipe gets an upload that is kept."""
+    folder = upload_folder(settings, upload.id)
+    if not is_archive(upload.name):
+        return f"uploads/{upload.id}/{upload.name}"
+    return f"uploads/{upload.id}/{_innermost(folder / 'unpacked').relative_to(folder).as_posix()}"
 
 
 def safe_name(field: str, name: str) -> str:
-    """The last part of a name in plain characters, with a suffix of a kind of data that recipes read."""
-    last = PurePosixPath(unicodedata.normalize("NFKC", name).replace("\\", "/")).name
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", last).strip("._-")[-100:]
+    """The last part of a name, with a suffix of a kind of data that recipes read.
+
+    Letters and digits of every script, ``.``, ``-``, ``_`` and single spaces are kept; anything else becomes ``_``.
+    """
+    last = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).name
+    stem = re.sub(r"[^\w. -]+", "_", " ".join(last.split())).strip("._- ")
+    while len(stem.encode()) > NAME_BYTES or len(stem) > NAME_CHARACTERS:
+        stem = stem[1:]
+    stem = stem.lstrip("._- ")
     if not stem:
         raise InputError(field, repr(name), "a file name with letters or digits")
     suffix = stem.rsplit(".", 1)[-1].lower() if "." in stem else ""
@@ -162,8 +187,13 @@ def _unpack(field: str, archive: Path, into: Path, limit: int) -> Path:
         refuse_code(field, target)
     if not any(into.iterdir()):
         raise InputError(field, "an archive without data files", "an archive with data")
-    entries = list(into.iterdir())
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else into
+    return _innermost(into)
+
+
+def _innermost(folder: Path) -> Path:
+    """The one folder in a folder, as archives of a folder have it, or the folder itself."""
+    entries = list(folder.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _inside(field: str, name: str) -> list[str]:

@@ -10,39 +10,69 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from paperworks import catalog
 from paperworks.errors import InputError, PaperworksError
-from paperworks.page.database import Database, Job, now
-from paperworks.page.jobs.queue import beat, claim_job, end_job
+from paperworks.page.database import Database, Job, is_unavailable, now
+from paperworks.page.jobs.queue import claim_job, end_job, heartbeat
+from paperworks.page.jobs.storage import remove_unshared_uploads, room_left, upload_folder
+from paperworks.page.jobs.workplace import PathHider, Workplace
+from paperworks.page.loops import call_until_available, run_loop
+from paperworks.page.sandbox.confinement import Confinement, Limits, find_confinement
 from paperworks.page.settings import Settings
 from paperworks.runs.config import build_config
-from paperworks.runs.engine import ChildEngine
+from paperworks.runs.engine import ChildEngine, Launch
 from paperworks.runs.recipe import load_recipe
 from paperworks.runs.run import Cancelled
-from paperworks.runs.store import RunBusy, RunRecord, Store
+from paperworks.runs.store import RunBusy, Store
 
 BEAT_SECONDS = 2.0
 IDLE_SECONDS = 0.5
+FILE_FACTOR = 2
+"""The kernel stops a file at this many times the disk limit; before that the engine says which limit was passed."""
 
+OPTION = re.compile(r" \(--[a-z-]+\)")
+"""The name of a flag in a message: a reader of the page has no command line."""
+T = TypeVar("T")
 log = logging.getLogger("paperworks.page.worker")
+
+
+def check_confinement(settings: Settings) -> None:
+    """Raise InputError for a public page that would take uploads whose runs are not confined, unless it shall."""
+    if settings.public and settings.uploads_allowed and not settings.unconfined_uploads:
+        found = find_confinement()
+        if not found.confines:
+            raise InputError(
+                "uploads",
+                found.said,
+                "bubblewrap (Debian: apt-get install bubblewrap) or a kernel with Landlock, so that a misled "
+                "recipe reaches nothing; or --unconfined-uploads, if all who sign up are trusted",
+            )
 
 
 class Worker:
     """Executes the page's jobs, one at a time."""
 
-    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, store: Store, settings: Settings, confinement: Confinement | None = None
+    ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._database = database
         self._store = store
-        self._engine = ChildEngine(settings.run_seconds, settings.run_memory_bytes, settings.run_disk_bytes)
+        self._settings = settings
+        self._confinement = confinement or find_confinement()
+        self._hide = PathHider(settings, store)
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -50,73 +80,130 @@ class Worker:
         self._stop.set()
 
     def run_forever(self) -> None:
-        """Work until ``stop``."""
-        while not self._stop.is_set():
-            if not self.run_one():
-                self._stop.wait(IDLE_SECONDS)
+        """Work until ``stop``. No error ends it: what fails is tried again after a pause."""
+        run_loop("the worker of runs", self.run_one, self._stop, IDLE_SECONDS)
 
     def run_one(self) -> bool:
         """Execute the next job, if there is one; returns whether there was."""
         job = claim_job(self._database, self.name, now())
         if job is None:
             return False
-        status, message = self._execute(job)
-        if status:
-            end_job(self._database, job.id, self.name, status, message)
-            log.info("job %s: %s", job.id, status)
+        workplace = Workplace(self._settings, job.id)
+        status, message = self._execute(job, workplace)
+        run_id = self._run_of(job.id)
+        size = self._store.size(run_id) if status == "finished" and run_id is not None else 0
+        ended = self._patiently(lambda: end_job(self._database, job.id, self.name, status, message, size))
+        if ended:
+            workplace.remove()
+            if status == "cancelled":
+                remove_unshared_uploads(self._database, self._settings, job)
+        else:
+            self._remove_if_deleted(job.id, run_id)
+        log.info("job %s: %s", job.id, status)
         return True
 
-    def _execute(self, job: Job) -> tuple[str, str]:
+    def _execute(self, job: Job, workplace: Workplace) -> tuple[str, str]:
         try:
-            run_id = self._run_of(job)
-            if (self._store.runs / run_id).is_dir():  # it finished, and its worker died before it could say so
-                return "finished", self._store.find(run_id).headline
-            ended = threading.Event()
-            watcher = threading.Thread(target=self._watch, args=(job.id, run_id, ended), daemon=True)
-            watcher.start()
-            try:
-                record = self._wait_for(run_id)
-            finally:
-                ended.set()
-                watcher.join()
-            return "finished", record.headline
+            run_id = self._run_of(job.id)
+            if run_id is not None and (self._store.runs / run_id).is_dir():
+                return "finished", self._store.find(run_id).headline  # its worker died before it could say so
+            workplace.make()
+            if run_id is None or not any((place / run_id).is_dir() for place in workplace.places):
+                run_id = self._create_run(job, workplace)
+            if not (workplace.store.runs / run_id).is_dir():
+                workplace.drop_links()
+                with self._watching(job.id, workplace, run_id):
+                    self._run(job, workplace, run_id)
+            return "finished", workplace.hand_over(run_id, self._store).headline
         except Cancelled:
             return "cancelled", "cancelled"
         except PaperworksError as error:
-            return "failed", str(error)
-        except Exception:
+            if notes := "\n".join(getattr(error, "__notes__", ())):
+                log.info("job %s failed: %s\n%s", job.id, error, notes)
+            return "failed", OPTION.sub("", self._hide(str(error)))
+        except Exception as error:
+            if is_unavailable(error):
+                raise  # the job is taken again when its heartbeat has grown old
             log.exception("job %s failed in the worker", job.id)
             return "failed", "an error of the page's worker; its log says more"
 
-    def _run_of(self, job: Job) -> str:
-        """The run of a job: the one that an earlier worker made, or a new one, noted before it starts."""
-        if job.run_id is not None and (
-            (self._store.working / job.run_id).is_dir() or (self._store.runs / job.run_id).is_dir()
-        ):
-            return job.run_id
+    def _run_of(self, job_id: str) -> str | None:
+        def read() -> str | None:
+            with self._database.reading() as session:
+                return session.scalar(select(Job.run_id).where(Job.id == job_id))
+
+        return self._patiently(read)
+
+    def _create_run(self, job: Job, workplace: Workplace) -> str:
+        """Make the run, noted before it starts."""
         paper = catalog.find(job.slug)
         recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
         config = build_config(recipe.config, job.config)
-        run_id = self._store.create(paper.slug, recipe.module, config)
-        with self._database.session() as session:
-            session.execute(update(Job).where(Job.id == job.id, Job.worker == self.name).values(run_id=run_id))
+        run_id = workplace.store.create(paper.slug, recipe.module, config)
+        self._patiently(lambda: self._note_run(job.id, run_id))
         return run_id
 
-    def _wait_for(self, run_id: str) -> RunRecord:
+    def _note_run(self, job_id: str, run_id: str) -> None:
+        with self._database.session() as session:
+            session.execute(update(Job).where(Job.id == job_id, Job.worker == self.name).values(run_id=run_id))
+
+    def _run(self, job: Job, workplace: Workplace, run_id: str) -> None:
+        settings = self._settings
+        disk = max(1, min(settings.run_disk_bytes, self._patiently(lambda: self._room_of(job))))
+        cores = os.cpu_count() or 1
+        limits = Limits(seconds=int(settings.run_seconds * cores) + 60, file_bytes=max(FILE_FACTOR * disk, 2**20))
+        uploads = {upload_id: upload_folder(settings, upload_id) for upload_id in job.uploads}
+        hidden = [settings.folder, self._store.root]
+
+        def launch(store: Store, run_id: str) -> Launch:
+            launch = self._confinement.launch(store.root, run_id, uploads, limits, hidden)
+            return replace(launch, ended=workplace.drop_links)
+
+        engine = ChildEngine(settings.run_seconds, settings.run_memory_bytes, disk, launch)
         for _ in range(20):
             try:
-                return self._engine.execute(self._store, run_id)
+                engine.execute(workplace.store, run_id)
+                return
             except RunBusy:  # the child of a killed worker needs a moment to notice
                 time.sleep(0.5)
         raise InputError("run", "one that another process executes", "a free one")
 
-    def _watch(self, job_id: str, run_id: str, ended: threading.Event) -> None:
-        folder: Path = self._store.working / run_id
-        while not ended.wait(BEAT_SECONDS):
-            try:
-                to_end = beat(self._database, job_id, self.name, now())
-            except Exception:
-                log.exception("the database did not take a sign of life")
-                continue
-            if to_end and folder.is_dir():
-                self._store.request_cancel(run_id)
+    def _room_of(self, job: Job) -> int:
+        with self._database.reading() as session:
+            return room_left(session, self._settings, job.user_id)
+
+    @contextmanager
+    def _watching(self, job_id: str, workplace: Workplace, run_id: str) -> Iterator[None]:
+        """While the block lasts: say that this worker lives, and hand on that the run is to end."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(BEAT_SECONDS):
+                try:
+                    to_end = heartbeat(self._database, job_id, self.name, now())
+                except Exception as error:
+                    log.warning("the database did not take a sign of life: %s", str(error).partition("\n")[0])
+                    continue
+                if to_end:
+                    workplace.request_cancel(run_id)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _remove_if_deleted(self, job_id: str, run_id: str | None) -> None:
+        """Remove what the run made, if its owner removed it meanwhile. (Else another worker has taken it.)"""
+        with self._database.reading() as session:
+            if session.get(Job, job_id) is not None:
+                return
+        Workplace(self._settings, job_id).remove()
+        if run_id is not None and (self._store.runs / run_id).is_dir():
+            self._store.remove(run_id)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Repeat what writes to the database until it can: the outcome of hours of work is not lost to a lock."""
+        return call_until_available("the worker of runs", call, self._stop)

@@ -19,6 +19,7 @@ form), ``is_htmx`` and the functions of ``addresses``.
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 import threading
 import time
@@ -37,6 +38,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from paperworks.catalog import Paper
+from paperworks.page.access import owner_cookie
 from paperworks.page.cache import LRUCache
 from paperworks.page.community.accounts import local_user, user_of_token
 from paperworks.page.community.limits import Limit, LimitReached, hit
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SESSION_COOKIE = "paperworks-session"
+OWNER_COOKIE = "paperworks-owner"
 VISITOR_COOKIE = "paperworks-visitor"
 TOKEN_FIELD = "csrf"
 TOKEN_HEADER = "x-csrf-token"
@@ -124,6 +127,11 @@ class Page:
         """Compute cached values again at their next use, after entries were added."""
         self._cached.clear()
 
+    @property
+    def owner_cookie_name(self) -> str:
+        """The cookie of the owner of a page without accounts. Browsers send cookies to every port of a host."""
+        return f"{OWNER_COOKIE}-{self.settings.port}"
+
     def cookie(self, name: str) -> str:
         """The full name of a cookie: ``__Host-`` ties it to one host and to https."""
         return f"__Host-{name}" if self.settings.public else name
@@ -135,17 +143,27 @@ def get_page(request: Request) -> Page:
 
 
 def current_user(request: Request) -> User | None:
-    """Who asks: the local user, or the user of the session cookie; read once per request."""
+    """Who asks, or None: the user of the session cookie, or the owner of a page without accounts. Read once."""
     page = get_page(request)
-    if not page.settings.public:
-        if page.settings.web_processes == 1:
-            return page.local_user
-        return page.cached("local user", LOCAL_SECONDS, lambda: _read_local(page))
     if not hasattr(request.state, "user"):
-        token = request.cookies.get(page.cookie(SESSION_COOKIE), "")
-        with page.database.reading() as session:
-            request.state.user = user_of_token(session, token) if token else None
+        request.state.user = _read_user(page, request)
     return request.state.user
+
+
+def _read_user(page: Page, request: Request) -> User | None:
+    if page.settings.public:
+        token = request.cookies.get(page.cookie(SESSION_COOKIE), "")
+        if not token:
+            return None
+        with page.database.reading() as session:
+            return user_of_token(session, token)
+    if page.settings.asks_token and not secrets.compare_digest(
+        request.cookies.get(page.owner_cookie_name, "").encode(), owner_cookie(page.key).encode()
+    ):
+        return None
+    if page.settings.web_processes == 1:
+        return page.local_user
+    return page.cached("local user", LOCAL_SECONDS, lambda: _read_local(page))
 
 
 def _read_local(page: Page) -> User:
@@ -172,7 +190,17 @@ async def no_other_site(request: Request) -> None:
 
 
 async def checked_form(request: Request) -> FormData:
-    """The form that was sent. Refused (403) without a token that this page gave this visitor."""
+    """The form that was sent, on a page without accounts by its owner only; others are sent to the log-in.
+
+    Refused (403) without a token that this page gave this visitor.
+    """
+    if not get_page(request).settings.public:
+        require_user(request)
+    return await checked_visitor_form(request)
+
+
+async def checked_visitor_form(request: Request) -> FormData:
+    """``checked_form`` of anybody: for the log-in itself."""
     form = await request.form(max_files=20, max_fields=MOST_FIELDS)
     token = request.headers.get(TOKEN_HEADER) or form.get(TOKEN_FIELD) or ""
     page = get_page(request)
@@ -197,6 +225,7 @@ async def _viewer(request: Request) -> User | None:
 # Dependencies that wait for nothing are coroutines: a plain function would be sent to another thread and back.
 Viewer = Annotated[User | None, Depends(_viewer)]
 SignedIn = Annotated[User, Depends(require_user)]
+VisitorForm = Annotated[FormData, Depends(checked_visitor_form)]
 CheckedForm = Annotated[FormData, Depends(checked_form)]
 ThePage = Annotated[Page, Depends(_the_page)]
 
@@ -242,8 +271,9 @@ def render(
 
 def set_cookie(page: Page, answer: Response, name: str, value: str, max_age: int | None = None) -> None:
     """Set a cookie that scripts cannot read, that other sites' forms do not send, and that needs https when public."""
+    full = page.owner_cookie_name if name == OWNER_COOKIE else page.cookie(name)
     answer.set_cookie(
-        page.cookie(name), value, max_age=max_age, path="/", httponly=True, samesite="lax", secure=page.settings.public
+        full, value, max_age=max_age, path="/", httponly=True, samesite="lax", secure=page.settings.public
     )
 
 
@@ -262,11 +292,25 @@ def back(request: Request) -> RedirectResponse:
     return redirect(_where_from(request))
 
 
+def client_address(request: Request) -> str:
+    """Whose address limits are counted for. Of an IPv6 address the network: one line has 2^64 addresses."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
 def check_rate(request: Request, limit: Limit, who: str | None = None) -> None:
-    """Count one use of a limit for ``who`` (the visitor's address if not given); raises LimitReached (429)."""
+    """Count one use of a limit for ``who`` (``client_address`` if not given); raises LimitReached (429)."""
     page = get_page(request)
     if who is None:
-        who = request.client.host if request.client else ""
+        who = client_address(request)
     with page.database.session() as session:
         wait = hit(session, page.key, limit, who)
     if wait is not None:  # raised outside the transaction, which an exception would undo

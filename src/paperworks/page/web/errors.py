@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from paperworks.errors import InputError, PaperworksError
 from paperworks.page.community.limits import LimitReached
+from paperworks.page.database import is_unavailable
+from paperworks.page.database.connection import RETRY_SECONDS
 from paperworks.page.web.deps import get_page, render
 from paperworks.page.web.security import security_headers
+
+log = logging.getLogger("paperworks.page.web")
 
 TITLES = {
     400: "That cannot be read",
@@ -29,6 +36,7 @@ TITLES = {
 }
 SAID = {
     404: "No paper and no page has this address. It may have been hidden, or the address may have a slip in it.",
+    503: "The database is locked, full or away. Nothing was changed; try again in a few seconds.",
     405: "This address takes another kind of request.",
     500: "It is our fault, and it was written down. Try again; if it happens again, tell the owner of this page.",
 }
@@ -40,6 +48,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(LimitReached, _limit)
     app.add_exception_handler(PaperworksError, _paperworks)
+    app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -81,6 +90,15 @@ def _limit(request: Request, error: Exception) -> Response:
 def _paperworks(request: Request, error: Exception) -> Response:
     """Bad input names the field; anything else that a user can act on says what it is."""
     return error_page(request, 422 if isinstance(error, InputError) else 409, str(error))
+
+
+def _database(request: Request, error: Exception) -> Response:
+    """503 while the database cannot be used; other errors of the database are faults of the page."""
+    if not is_unavailable(error):
+        raise error
+    request.state.user = None  # who asks stands in the database
+    log.warning("a request found no database: %s", str(error).partition("\n")[0])
+    return error_page(request, 503, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def _broken(request: Request, error: Exception) -> Response:

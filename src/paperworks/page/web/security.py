@@ -7,10 +7,12 @@ and by the tokens of forms).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import secrets
+import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -30,6 +32,9 @@ BODY_BYTES = 256 * 1024
 """Largest body of a request that is no upload."""
 FORM_BYTES = 1 << 20
 """What a form with an upload may hold besides its files."""
+FIRST_BODY_SECONDS = 60.0
+BODY_BYTES_PER_SECOND = 20_000
+"""A body has the first time, and then that of a slow line for what it may hold."""
 READING = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
@@ -106,6 +111,8 @@ class Guard:
             answer = PlainTextResponse("This server is not reached under that name.\n", status_code=400)
             await answer(scope, receive, guarded_send)
             return
+        if "\x00" in scope["path"]:  # neither PostgreSQL nor a file system takes it for a name
+            scope["paperworks.refused"] = HTTPException(404, "Not Found")
         if scope["method"] in READING:
             await self._app({**scope, "method": "GET"} if head else scope, receive, guarded_send)
             return
@@ -115,7 +122,7 @@ class Guard:
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > limit:
             scope["paperworks.refused"] = HTTPException(413, f"That is more than {limit:,} bytes.")
-        await self._app(scope, _limited(receive, limit), guarded_send)
+        await self._app(scope, _limited(receive, limit, FIRST_BODY_SECONDS), guarded_send)
 
 
 def refuse(scope: Scope) -> None:
@@ -125,12 +132,22 @@ def refuse(scope: Scope) -> None:
         raise refused
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
+def _limited(receive: Receive, limit: int, first_seconds: float) -> Receive:
+    """The body of a request, refused when it is too large (413) or comes too slowly (408)."""
     seen = 0
+    ended = False
+    started = time.monotonic()
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, ended
+        if ended:  # what comes now is the end of the connection, whenever that is
+            return await receive()
+        left = started + first_seconds + seen / BODY_BYTES_PER_SECOND - time.monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), max(left, 0.01))
+        except TimeoutError:
+            raise HTTPException(408, "The request came too slowly.", {"Connection": "close"}) from None
+        ended = not message.get("more_body", False)
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > limit:

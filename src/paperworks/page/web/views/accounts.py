@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import smtplib
 from email.message import EmailMessage
 from typing import Any
@@ -15,19 +16,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from paperworks.errors import InputError
+from paperworks.page.access import access_token, owner_cookie
 from paperworks.page.community import accounts, limits
 from paperworks.page.database import User
 from paperworks.page.digest.subscriptions import normal_address
 from paperworks.page.mail import Mailer
 from paperworks.page.web.addresses import safe_path
 from paperworks.page.web.deps import (
+    OWNER_COOKIE,
     SESSION_COOKIE,
     CheckedForm,
     Page,
     SignedIn,
     ThePage,
     Viewer,
+    VisitorForm,
     check_rate,
+    client_address,
     get_page,
     redirect,
     render,
@@ -35,6 +40,7 @@ from paperworks.page.web.deps import (
 )
 
 log = logging.getLogger("paperworks.page.accounts")
+OWNER_DAYS = 365
 WRONG = "No account has this address with this password."
 NO_MAIL = "This page sends no mail yet: its owner has to name an SMTP server (PAPERWORKS_PAGE_SMTP_URL) first."
 
@@ -84,20 +90,25 @@ def finish(request: Request, page: ThePage, form: CheckedForm, token: str) -> Re
     return _logged_in(page, cookie, "/")
 
 
-@public.get("/log-in")
-def log_in_form(request: Request, page: ThePage, user: Viewer, next: str = "/") -> Response:
-    """The form."""
+@router.get("/log-in")
+def log_in_form(request: Request, page: ThePage, user: Viewer, next: str = "/", token: str = "") -> Response:
+    """The form; on a page without accounts also the link that the server printed, with its token."""
     if user is not None:
         return redirect(next)
+    if not page.settings.public:
+        return _enter(request, page, token, next) if token else _token_form(request, next)
     return render(request, "accounts/log_in.html", email="", next=safe_path(next), error="")
 
 
-@public.post("/log-in")
-def log_in(request: Request, page: ThePage, form: CheckedForm) -> Response:
+@router.post("/log-in")
+def log_in(request: Request, page: ThePage, form: VisitorForm) -> Response:
     """Log in, to a new session; the one before ends."""
+    if not page.settings.public:
+        return _enter(request, page, _text(form, "token").strip(), _text(form, "next"))
     address, password, place = _text(form, "email"), _text(form, "password"), safe_path(_text(form, "next"))
     check_rate(request, limits.LOG_IN_FROM)
-    check_rate(request, limits.LOG_IN_TO, address.strip().lower())
+    # By address and account together: who guesses at an account locks out himself, and not its owner.
+    check_rate(request, limits.LOG_IN_TO, f"{client_address(request)}\0{address.strip().lower()}")
     with page.database.session() as session:
         user = accounts.check_log_in(session, address, password)
         if user is not None:
@@ -106,6 +117,20 @@ def log_in(request: Request, page: ThePage, form: CheckedForm) -> Response:
     if user is None:
         return render(request, "accounts/log_in.html", 422, email=address, next=place, error=WRONG)
     return _logged_in(page, cookie, place)
+
+
+def _token_form(request: Request, next: str, error: str = "", status: int = 200) -> Response:
+    return render(request, "accounts/token.html", status, next=safe_path(next), error=error)
+
+
+def _enter(request: Request, page: Page, token: str, next: str) -> Response:
+    """Keep in this browser that it is the owner's."""
+    check_rate(request, limits.PASSWORDS)
+    if not secrets.compare_digest(token.encode(), access_token(page.key).encode()):
+        return _token_form(request, next, "That is not the token of this page.", 422)
+    answer = redirect(next)
+    set_cookie(page, answer, OWNER_COOKIE, owner_cookie(page.key), OWNER_DAYS * 86400)
+    return answer
 
 
 @public.post("/log-out")
@@ -190,15 +215,14 @@ def change_password(request: Request, page: ThePage, form: CheckedForm, user: Si
 @public.post("/account/delete")
 def delete(request: Request, page: ThePage, form: CheckedForm, user: SignedIn) -> Response:
     """End the account."""
-    from paperworks.page.jobs.uploads import delete_upload
+    from paperworks.page.jobs import remove_account_files
 
     check_rate(request, limits.PASSWORDS, str(user.id))
     if not accounts.has_password(user, _text(form, "delete-password")):
         return _account(request, user, 422, {"delete-password": "That is not your password."})
+    remove_account_files(page.database, page.store, page.settings, user.id)
     with page.database.session() as session:
-        uploads = accounts.delete_account(session, user)
-    for upload_id in uploads:
-        delete_upload(page.settings, upload_id)
+        accounts.delete_account(session, user)
     return _logged_out(page, "/")
 
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import tempfile
-import zipfile
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from zipfile import ZIP_STORED
 
 from fastapi import APIRouter
 from sqlalchemy import or_, select
-from starlette.background import BackgroundTask
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
+from zipstream import ZipStream
 
 from paperworks.catalog import Paper
 from paperworks.errors import InputError
 from paperworks.page.community.limits import Limit
-from paperworks.page.database import Entry, Job, User
-from paperworks.page.jobs import JobWatch, cancel_job, create_job, form_fields, job_record, save_upload
-from paperworks.page.jobs.events import ENDED, POLL_SECONDS
-from paperworks.page.jobs.uploads import delete_upload
+from paperworks.page.database import Entry, Job, Upload, User, is_unavailable
+from paperworks.page.jobs import JobWatch, cancel_job, create_job, form_fields, job_record, remove_job, save_upload
+from paperworks.page.jobs.events import POLL_SECONDS
+from paperworks.page.jobs.forms import form_text
+from paperworks.page.jobs.storage import ENDED, remove_uploads
+from paperworks.page.jobs.uploads import reference_of
+from paperworks.page.jobs.workplace import Workplace
 from paperworks.page.web.addresses import job_path
 from paperworks.page.web.deps import (
     TOKEN_FIELD,
@@ -38,6 +42,7 @@ from paperworks.page.web.deps import (
     check_rate,
     redirect,
     render,
+    require_user,
 )
 from paperworks.page.web.lookup import find_entry
 from paperworks.runs.recipe import load_recipe
@@ -49,16 +54,25 @@ router = APIRouter(include_in_schema=False)
 RUNS = Limit("runs", 60, 3600, "runs")
 SHOWN_RUNS = 50
 FIRST_FIELDS = 6
+JOB_ID = re.compile(r"[0-9a-f]{32}")
 STREAM_SECONDS = 300
 # A report is one self-contained file: its own styles, its figures as data, no script, no origin of ours.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
 
 
 @router.get("/papers/{paper_id:paper}/run")
-def form(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Response:
-    """The form of a paper's recipe."""
+def form(request: Request, page: ThePage, user: Viewer, paper_id: str, again: str = "") -> Response:
+    """The form of a paper's recipe; with ``again``, the id of a run, filled with its options and uploads."""
     entry, paper = _runnable(page, paper_id)
-    return _show_form(request, page, entry, paper, {})
+    if not again:
+        return _show_form(request, page, entry, paper, {})
+    job, _ = _visible(request, page, user, again)
+    kept = _kept_uploads(page, user, job.uploads)
+    values = {name: value if isinstance(value, str) else form_text(value) for name, value in job.config.items()}
+    fields = {name: upload for name, value in values.items() for upload in kept if upload.id in value}
+    return _show_form(
+        request, page, entry, paper, {n: v for n, v in values.items() if not v.startswith("uploads/")}, kept=fields
+    )
 
 
 @router.post("/papers/{paper_id:paper}/run")
@@ -66,13 +80,16 @@ def start(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, p
     """Queue a run."""
     entry, paper = _runnable(page, paper_id)
     check_rate(request, RUNS, str(user.id))
-    values = {k: v for k, v in given.items() if isinstance(v, str) and k != TOKEN_FIELD and not k.startswith("flag:")}
+    values = {k: v for k, v in given.items() if isinstance(v, str) and k != TOKEN_FIELD and ":" not in k}
     # A box that is not ticked is not sent; its hidden companion says that the form had it.
     values |= {
         k.removeprefix("flag:"): values.get(k.removeprefix("flag:"), "off") for k in given if k.startswith("flag:")
     }
-    files: dict[str, Path] = {}
-    kept: list[str] = []
+    again = {k.removeprefix("upload:"): str(v) for k, v in given.items() if k.startswith("upload:") and v}
+    reused = {upload.id: upload for upload in _kept_uploads(page, user, [*again.values()])}
+    files = {n: reference_of(page.settings, reused[i]) for n, i in again.items() if i in reused}
+    uploads = {n: reused[i] for n, i in again.items() if i in reused}
+    sent: list[str] = []
     try:
         for name, file in given.items():
             if isinstance(file, UploadFile) and file.filename:
@@ -80,18 +97,22 @@ def start(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, p
                 upload, files[name] = save_upload(
                     page.database, page.settings, name, file.filename, _chunks(file), user.id
                 )
-                kept.append(upload.id)
-        job = create_job(page.database, page.settings, paper.slug, values, files, user.id, kept)
+                sent.append(upload.id)
+                uploads[name] = upload
+        used = sorted({upload.id for upload in uploads.values()})
+        job = create_job(page.database, page.settings, paper.slug, values, files, user.id, used)
     except InputError as error:
-        for upload_id in kept:
-            delete_upload(page.settings, upload_id)
-        return _show_form(request, page, entry, paper, values, str(error), 422)
+        remove_uploads(page.database, page.settings, sent)
+        kept = {name: upload for name, upload in uploads.items() if upload.id not in sent}
+        return _show_form(request, page, entry, paper, values, str(error), 422, kept)
     return redirect(job_path(job.id))
 
 
 @router.get("/runs")
 def runs(request: Request, page: ThePage, user: Viewer) -> Response:
-    """The newest runs: everybody's on bundled inputs, and one's own."""
+    """The newest runs: everybody's on bundled inputs, and one's own. Without accounts all are the owner's."""
+    if not page.settings.public:
+        require_user(request)
     own = Job.user_id == user.id if user is not None else Job.user_id.is_(None)
     with page.database.reading() as session:
         rows = session.execute(
@@ -108,7 +129,7 @@ def runs(request: Request, page: ThePage, user: Viewer) -> Response:
 @router.get("/runs/{job_id}")
 def run(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """One run: its progress while it works, its report when it is done."""
-    job, entry = _visible(page, user, job_id)
+    job, entry = _visible(request, page, user, job_id)
     record = job_record(page.store, job)
     report = Report.load(record.folder) if job.status == "finished" and record is not None else None
     about: dict[str, Any] = {"job": job, "entry": entry, "report": report, "mine": _is_owner(job, user)}
@@ -126,7 +147,7 @@ def run(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
 
 def _so_far(page: Page, job: Job) -> dict[str, Any]:
     """What the run did last, for a page that is shown before (or without) live events."""
-    watch = JobWatch(page.database, page.store, job.id)
+    watch = JobWatch(page.database, page.store, page.settings, job.id)
     events = [e.content for e in watch.poll() if e.kind == "run"]
     progress = next((e for e in reversed(events) if e["kind"] == "progress"), None)
     steps = [e["text"] for e in events if e["kind"] == "step"]
@@ -136,15 +157,20 @@ def _so_far(page: Page, job: Job) -> dict[str, Any]:
 @router.get("/runs/{job_id}/events")
 def events(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """Live progress as server-sent events; a browser that reconnects goes on where it was."""
-    job, _ = _visible(page, user, job_id)
+    job, _ = _visible(request, page, user, job_id)
     last = request.headers.get("last-event-id", request.query_params.get("after", "0"))
-    watch = JobWatch(page.database, page.store, job.id, int(last) if last.isdigit() else 0)
+    watch = JobWatch(page.database, page.store, page.settings, job.id, int(last) if last.isdigit() else 0)
 
     async def stream() -> AsyncIterator[str]:
         waited = 0.0
         quiet = 0.0
         while waited < STREAM_SECONDS and not await request.is_disconnected():
-            new = await run_in_threadpool(watch.poll)
+            try:
+                new = await run_in_threadpool(watch.poll)
+            except SQLAlchemyError as error:
+                if not is_unavailable(error):
+                    raise
+                new = []  # the run goes on, and so does the reader's wait
             for event in new:
                 yield f"id: {event.position}\nevent: {event.kind}\ndata: {json.dumps(event.content)}\n\n"
             if watch.ended:
@@ -163,17 +189,29 @@ def events(request: Request, page: ThePage, user: Viewer, job_id: str) -> Respon
 @router.post("/runs/{job_id}/cancel")
 def cancel(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, job_id: str) -> Response:
     """Ask a run of one's own to end."""
-    job, _ = _visible(page, user, job_id)
+    job, _ = _visible(request, page, user, job_id)
     if not _is_owner(job, user):
         raise HTTPException(403, "Only who started a run may end it.")
-    cancel_job(page.database, page.store, job.id)
+    cancel_job(page.database, page.settings, job.id)
     return redirect(job_path(job.id))
+
+
+@router.post("/runs/{job_id}/delete")
+def delete(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, job_id: str) -> Response:
+    """Remove a run of one's own, with its files and its upload. One that is not done is ended by that."""
+    job, _ = _visible(request, page, user, job_id)
+    if not _is_owner(job, user):
+        raise HTTPException(403, "Only who started a run may remove it.")
+    if job.run_id is not None and job.status == "running":
+        Workplace(page.settings, job.id).request_cancel(job.run_id)
+    remove_job(page.database, page.store, page.settings, job.id)
+    return redirect("/runs")
 
 
 @router.get("/runs/{job_id}/report")
 def report(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """The same self-contained report that the command line makes."""
-    folder = _finished(page, user, job_id)
+    folder = _finished(request, page, user, job_id)
     return FileResponse(
         folder / "report.html",
         media_type="text/html",
@@ -184,13 +222,13 @@ def report(request: Request, page: ThePage, user: Viewer, job_id: str) -> Respon
 @router.get("/runs/{job_id}/report.json")
 def report_json(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """The report as JSON."""
-    return FileResponse(_finished(page, user, job_id) / "report.json", media_type="application/json")
+    return FileResponse(_finished(request, page, user, job_id) / "report.json", media_type="application/json")
 
 
 @router.get("/runs/{job_id}/figures/{name}")
 def figure(request: Request, page: ThePage, user: Viewer, job_id: str, name: str) -> Response:
     """A figure of the report."""
-    folder = _finished(page, user, job_id) / "figures"
+    folder = _finished(request, page, user, job_id) / "figures"
     return FileResponse(
         _below(folder, name), media_type="image/svg+xml", headers={"Cache-Control": "private, max-age=86400"}
     )
@@ -199,20 +237,27 @@ def figure(request: Request, page: ThePage, user: Viewer, job_id: str, name: str
 @router.get("/runs/{job_id}/files.zip")
 def all_files(request: Request, page: ThePage, user: Viewer, job_id: str) -> Response:
     """Everything that the run made, in one archive."""
-    return _packed(_finished(page, user, job_id) / "files", f"{job_id[:8]}.zip")
+    return _packed(_finished(request, page, user, job_id) / "files", f"{job_id[:8]}.zip")
 
 
 @router.get("/runs/{job_id}/files/{name:path}")
 def file(request: Request, page: ThePage, user: Viewer, job_id: str, name: str) -> Response:
     """One file that the run made (a folder as a .zip): always a download, never shown under our origin."""
-    path = _below(_finished(page, user, job_id) / "files", name, folders=True)
+    path = _below(_finished(request, page, user, job_id) / "files", name, folders=True)
     if path.is_dir():
         return _packed(path, f"{path.name}.zip")
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
 
 def _show_form(
-    request: Request, page: Page, entry: Entry, paper: Paper, values: dict[str, str], error: str = "", status: int = 200
+    request: Request,
+    page: Page,
+    entry: Entry,
+    paper: Paper,
+    values: dict[str, str],
+    error: str = "",
+    status: int = 200,
+    kept: Mapping[str, Upload] | None = None,
 ) -> Response:
     recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
     fields = form_fields(recipe.config, page.settings.uploads_allowed)
@@ -227,6 +272,7 @@ def _show_form(
         more=fields[FIRST_FIELDS:],
         values=values,
         error=error,
+        kept=kept or {},
     )
 
 
@@ -239,7 +285,11 @@ def _runnable(page: Page, paper_id: str) -> tuple[Entry, Paper]:
     return entry, paper
 
 
-def _visible(page: Page, user: User | None, job_id: str) -> tuple[Job, Entry]:
+def _visible(request: Request, page: Page, user: User | None, job_id: str) -> tuple[Job, Entry]:
+    if not page.settings.public:
+        user = require_user(request)
+    if not JOB_ID.fullmatch(job_id):
+        raise HTTPException(404, "No run has this address.")
     with page.database.reading() as session:
         found = session.execute(
             select(Job, Entry).join(Entry, Entry.id == Job.entry_id).where(Job.id == job_id)
@@ -249,12 +299,20 @@ def _visible(page: Page, user: User | None, job_id: str) -> tuple[Job, Entry]:
     return found[0], found[1]
 
 
-def _finished(page: Page, user: User | None, job_id: str) -> Path:
-    job, _ = _visible(page, user, job_id)
+def _finished(request: Request, page: Page, user: User | None, job_id: str) -> Path:
+    job, _ = _visible(request, page, user, job_id)
     record = job_record(page.store, job)
     if job.status != "finished" or record is None:
         raise HTTPException(404, "This run has no report yet.")
     return record.folder
+
+
+def _kept_uploads(page: Page, user: User | None, ids: Sequence[str]) -> list[Upload]:
+    """Those uploads that are the user's and still here."""
+    if user is None or not page.settings.uploads_allowed:
+        return []
+    with page.database.reading() as session:
+        return list(session.scalars(select(Upload).where(Upload.id.in_(ids), Upload.user_id == user.id)))
 
 
 def _is_owner(job: Job, user: User | None) -> bool:
@@ -267,15 +325,18 @@ def _may_see(job: Job, user: User | None) -> bool:
 
 
 def _packed(folder: Path, name: str) -> Response:
-    """All files of a folder in one archive."""
-    handle, place = tempfile.mkstemp(suffix=".zip")
-    os.close(handle)
-    packed = Path(place)
-    # Stored, not deflated: weights and arrays do not shrink, and packing must not take longer than sending.
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            archive.write(path, path.relative_to(folder))
-    return FileResponse(packed, filename=name, background=BackgroundTask(packed.unlink, missing_ok=True))
+    """All files of a folder in one archive, which is made while it is sent."""
+    # Stored, not deflated: weights and arrays do not shrink. And so its length is known before.
+    archive = ZipStream(compress_type=ZIP_STORED, sized=True)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            archive.add_path(path, str(path.relative_to(folder)), recurse=False)
+    headers = {
+        "Content-Length": str(len(archive)),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+        "Content-Encoding": "identity",
+    }
+    return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
 
 def _below(folder: Path, name: str, folders: bool = False) -> Path:
