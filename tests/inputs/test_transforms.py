@@ -57,6 +57,9 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     assert torch.equal(ALL(x[order], RowRandom(4, 2, rows[order])), whole[order])
     assert torch.equal(torch.cat([ALL(x[i : i + 1], RowRandom(4, 2, rows[i : i + 1])) for i in range(6)]), whole)
     assert not torch.equal(ALL(x, RowRandom(4, 3, rows)), whole)
+    mixed = ALL(x, RowRandom(4, np.array([2, 2, 2, 3, 3, 3]), rows))
+    assert torch.equal(mixed[:3], whole[:3])
+    assert torch.equal(mixed[3:], ALL(x, RowRandom(4, 3, rows))[3:])
 
 
 def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_occur() -> None:
@@ -143,6 +146,7 @@ def test_mixup_and_cutmix() -> None:
     [
         (lambda: RowRandom(-1, 0, [0]), "seed"),
         (lambda: RowRandom(0, 0, [0.5]), "rows"),
+        (lambda: RowRandom(0, [0, 1], [0]), "epoch"),
         (lambda: RandomCrop(-1), "padding"),
         (lambda: RandomCrop(mode="edge"), "mode"),
         (lambda: RandomCrop(0, (9, 9))(images(1), RowRandom(0, 0, [0])), "size"),

@@ -30,19 +30,22 @@ class RowRandom:
 
     Parameters
     ----------
-    seed, epoch : whole numbers of 0 or more.
+    seed : a whole number of 0 or more.
+    epoch : a whole number of 0 or more, or one per row ``[n]`` where a batch spans two epochs.
     rows : a whole number per row that stays with the row, ``[n]``, such as its place in the data set.
     """
 
-    def __init__(self, seed: int, epoch: int, rows: ArrayLike) -> None:
-        ids = np.asarray(rows)
+    def __init__(self, seed: int, epoch: ArrayLike, rows: ArrayLike) -> None:
+        ids, epochs = np.asarray(rows), np.asarray(epoch)
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             raise InputError("rows", f"{ids.dtype} of shape {ids.shape}", "whole numbers [n]")
-        if seed < 0 or epoch < 0:
-            raise InputError("seed" if seed < 0 else "epoch", min(seed, epoch), "0 or more")
+        if seed < 0:
+            raise InputError("seed", seed, "0 or more")
+        if epochs.shape not in ((), ids.shape) or not np.issubdtype(epochs.dtype, np.integer) or (epochs < 0).any():
+            raise InputError("epoch", epoch, f"a whole number of 0 or more, or {ids.shape} of them")
         with np.errstate(over="ignore"):
             key = _mix(np.array([seed & (2**64 - 1)], dtype=np.uint64) + _GOLDEN)
-            key = _mix(key ^ (np.uint64(epoch) + _GOLDEN))
+            key = _mix(key ^ (epochs.astype(np.uint64) + _GOLDEN))
             self._key = _mix(key ^ (ids.astype(np.int64).astype(np.uint64) + _GOLDEN))
         self._drawn = 0
 
