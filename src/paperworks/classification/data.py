@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,16 @@ Data = Any
 - an ``ImageDataset`` (images of one size), or ``ImageExamples`` with a size, decoded batch by batch;
 - a data set of PyTorch or a sequence of such mappings, one example each.
 """
+
+
+class Indexed(Protocol):
+    """A data set of PyTorch, or a sequence: one mapping per example."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Examples = Mapping[str, torch.Tensor] | Indexed
 
 
 class ImageExamples(Dataset[dict[str, torch.Tensor]]):
@@ -59,7 +69,7 @@ class ImageExamples(Dataset[dict[str, torch.Tensor]]):
         return {name: value[0] for name, value in self.batch([index]).items()}
 
 
-def as_examples(data: Data, labels: Any = None) -> Mapping[str, torch.Tensor] | Sequence[Any]:
+def as_examples(data: Data, labels: Any = None) -> Examples:
     """Examples in one of two forms: a mapping of tensors, or a sequence of mappings.
 
     Raises InputError for rows of different numbers, no rows, labels that are not whole numbers or not one per row.
@@ -92,7 +102,7 @@ def as_examples(data: Data, labels: Any = None) -> Mapping[str, torch.Tensor] | 
 class WithColumns(Dataset[dict[str, Any]]):
     """Examples with further columns, one value per row."""
 
-    def __init__(self, examples: Sequence[Any], columns: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, examples: Indexed, columns: Mapping[str, torch.Tensor]) -> None:
         self.examples, self.columns = examples, dict(columns)
 
     def __len__(self) -> int:
@@ -107,19 +117,17 @@ class WithColumns(Dataset[dict[str, Any]]):
         return {**read_rows(self.examples, rows), **{n: column[chosen] for n, column in self.columns.items()}}
 
 
-def add_columns(examples: Mapping[str, torch.Tensor] | Sequence[Any], columns: Mapping[str, torch.Tensor]) -> Any:
+def add_columns(examples: Examples, columns: Mapping[str, torch.Tensor]) -> Any:
     """The examples with further columns, one value per row."""
     return {**examples, **columns} if isinstance(examples, Mapping) else WithColumns(examples, columns)
 
 
-def count_rows(examples: Mapping[str, torch.Tensor] | Sequence[Any]) -> int:
+def count_rows(examples: Examples) -> int:
     """Number of examples."""
     return len(next(iter(examples.values()))) if isinstance(examples, Mapping) else len(examples)
 
 
-def read_rows(
-    examples: Mapping[str, torch.Tensor] | Sequence[Any], rows: Sequence[int] | np.ndarray
-) -> dict[str, torch.Tensor]:
+def read_rows(examples: Examples, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
     """Some examples as one batch."""
     if isinstance(examples, Mapping):
         chosen = torch.as_tensor(np.asarray(rows, dtype=np.int64))
@@ -130,9 +138,7 @@ def read_rows(
     return {name: torch.stack([torch.as_tensor(one[name]) for one in some]) for name in some[0]}
 
 
-def batches(
-    examples: Mapping[str, torch.Tensor] | Sequence[Any], size: int, device: torch.device
-) -> Iterator[dict[str, torch.Tensor]]:
+def batches(examples: Examples, size: int, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
     """All examples in their order, ``size`` at a time, on a device."""
     if size < 1:
         raise InputError("batch_size", size, "1 or more")
