@@ -37,7 +37,11 @@ class _OneStage:
         self.config, self.run = config, run
         self.folder = source_folder(config.model, config.length)
         self.model, self.tokenizer, self.target = open_dense(
-            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model),
+            self.folder,
+            config.target,
+            run,
+            config.device,
+            lambda model, most: self._method(most).budget(model),
             dtype=config.dtype,
         )
         self.method = self._method(self.target)

@@ -43,7 +43,11 @@ class _Pruning:
         self.folder = source_folder(config.model)
         self.template = PromptTemplate.of(config.prompt)
         self.model, self.tokenizer, self.target = open_dense(
-            self.folder, config.target, run, config.device, lambda model, most: self._method(most).budget(model),
+            self.folder,
+            config.target,
+            run,
+            config.device,
+            lambda model, most: self._method(most).budget(model),
             dtype=config.dtype,
         )
         self.training, self.held_out, self.texts = self._data()
