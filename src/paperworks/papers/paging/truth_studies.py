@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from paperworks import runs
+from paperworks.metrics import mean_interval
 from paperworks.papers.paging import evaluate
 from paperworks.papers.paging.cases import (
     USER_K,
@@ -125,6 +126,7 @@ def true_bits(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
         1.2,
         baseline=ratio,
         baseline_name="LRU over OPT, geometric mean",
+        deterministic="fixed traces; the best of them at each size, named below, choose nothing at random",
         unit="misses per miss of the optimum, smallest over the sizes",
         detail=f"The best were {', '.join(cheapest)}.",
     )
@@ -135,28 +137,30 @@ def learned_bits(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
     """Trees trained on the first half of the words predict the discard bits of the second half."""
     trace = sample_trace("words")
     trace, k = (trace.part(0, 30_000), 100) if fast else (trace, 200)
-    rows = {row[0]: row for row in evaluate.learned(trace, k, 0.5, 0, None, run.progress)}
-    _, auc, misses, lru, opt, closed = rows["trees (discard), flush+lru"]
+    seeds = range(2 if fast else 3)
+    each = [{r[0]: r for r in evaluate.learned(trace, k, 0.5, seed, None, run.progress)} for seed in seeds]
+    trees = [rows["trees (discard), flush+lru"] for rows in each]
+    lru, opt = trees[0][3:5]
     yield runs.Finding(
         "room-for-prediction",
         f"Discard bits learned from the first half of the words are better than chance on the second (k = {k})",
         "empirical",
-        auc,
+        None if any(row[1] is None for row in trees) else mean_interval([row[1] for row in trees]),
         ">",
         0.6,
-        baseline=rows["popu (discard), flush+lru"][1],
+        baseline=each[0]["popu (discard), flush+lru"][1],
         baseline_name="POPU",
         unit="area under the ROC curve",
     )
     yield runs.Finding(
         "room-for-prediction",
-        f"FlushWhenAll0s with these bits, combined with LRU, misses at most 1.02 times as often as LRU (k = {k})",
+        f"FlushWhenAll0s with these bits, combined with LRU, misses less often than LRU (k = {k})",
         "empirical",
-        misses,
-        "<=",
-        1.02 * lru,
+        mean_interval([row[2] / lru for row in trees]),
+        "<",
+        1,
         baseline=lru,
-        baseline_name="LRU",
-        unit="misses",
-        detail=f"The optimum {opt:,}: {closed:.1%} of LRU's gap is closed.",
+        baseline_name="LRU, misses",
+        unit="misses over LRU's",
+        detail=f"The optimum {opt:,}: {np.mean([row[5] for row in trees]):.1%} of LRU's gap is closed.",
     )

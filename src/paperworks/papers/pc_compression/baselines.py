@@ -73,24 +73,36 @@ def sheets(images: np.ndarray, columns: int = 64, limit: int = 8192) -> list[np.
 
 def independent_bpd(train: np.ndarray, test: np.ndarray, n_categories: int, pseudocount: float = 0.1) -> float:
     """Bits per dimension of ``test`` when every variable has its own distribution, learned from ``train``."""
-    bits = 0.0
+    return float(independent_bits(train, test, n_categories, pseudocount).sum() / test.size)
+
+
+def independent_bits(train: np.ndarray, test: np.ndarray, n_categories: int, pseudocount: float = 0.1) -> np.ndarray:
+    """Bits of each row of ``test`` ``[N]`` when every variable has its own distribution, learned from ``train``."""
+    bits = np.zeros(len(test))
     for v in range(train.shape[1]):
         counts = np.bincount(train[:, v], minlength=n_categories) + pseudocount / n_categories
-        bits -= np.log2(counts[test[:, v]] / counts.sum()).sum()
-    return bits / test.size
+        bits -= np.log2(counts[test[:, v]] / counts.sum())
+    return bits
 
 
 def chow_liu_bpd(train: np.ndarray, test: np.ndarray, tree: Tree, n_categories: int, pseudocount: float = 0.1) -> float:
     """Bits per dimension of ``test`` under the tree of the variables themselves, without latent states."""
-    bits = 0.0
+    return float(chow_liu_bits(train, test, tree, n_categories, pseudocount).sum() / test.size)
+
+
+def chow_liu_bits(
+    train: np.ndarray, test: np.ndarray, tree: Tree, n_categories: int, pseudocount: float = 0.1
+) -> np.ndarray:
+    """Bits of each row of ``test`` ``[N]`` under the tree of the variables themselves, without latent states."""
+    bits = np.zeros(len(test))
     for v, parent in enumerate(tree.parents.tolist()):
         if parent < 0:
-            bits += independent_bpd(train[:, [v]], test[:, [v]], n_categories, pseudocount) * len(test)
+            bits += independent_bits(train[:, [v]], test[:, [v]], n_categories, pseudocount)
             continue
         known, counts = np.unique(train[:, parent].astype(np.int64) * n_categories + train[:, v], return_counts=True)
         of_parent = np.bincount(train[:, parent], minlength=n_categories) + pseudocount
         pairs = test[:, parent].astype(np.int64) * n_categories + test[:, v]
         place = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
         joint = np.where(known[place] == pairs, counts[place], 0) + pseudocount / n_categories
-        bits -= np.log2(joint / of_parent[test[:, parent]]).sum()
-    return bits / test.size
+        bits -= np.log2(joint / of_parent[test[:, parent]])
+    return bits

@@ -27,7 +27,7 @@ class Agreement:
 
     ones: int
     rows: int
-    one_mean: float
+    one_mean: float | None
     one_theory: float
     one_z: float | None
     zero_mean: float | None
@@ -78,7 +78,7 @@ def compare_with_theory(
             Agreement(
                 int(n),
                 len(chosen),
-                float(one_mean or 0.0),
+                one_mean,
                 float(theory.one_mean[0]),
                 one_z,
                 zero_mean,

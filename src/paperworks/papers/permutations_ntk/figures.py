@@ -75,7 +75,8 @@ def means_figure(moments: Moments, agreement: Sequence[Agreement], members: int)
         half = s / np.sqrt(members)
         ax.fill_between(x, y - half, y + half, color=color, alpha=0.35, linewidth=0)
         ax.plot(x, y, color=color, label=f"theory, {name}")
-    ax.plot([a.ones for a in agreement], [a.one_mean for a in agreement], "k.", label="this run")
+    ones = [(a.ones, a.one_mean) for a in agreement if a.one_mean is not None]
+    ax.plot([n for n, _ in ones], [mean for _, mean in ones], "k.", label="this run")
     zeros = [(a.ones, a.zero_mean) for a in agreement if a.zero_mean is not None]
     ax.plot([a for a, _ in zeros], [b for _, b in zeros], "k.")
     ax.axhline(0, color="black", linewidth=0.8)
