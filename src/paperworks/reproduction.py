@@ -35,18 +35,23 @@ TABLE_START, TABLE_END = "<!-- papers -->", "<!-- end of papers -->"
 class Measured:
     """What measuring one paper gave.
 
-    ``studies`` are as ``results.json`` holds them, each with its date and versions; ``findings`` are those of each
-    study, by its name; ``errors`` maps a study to why it ended without findings.
+    ``studies`` are as ``results.json`` holds them, each with its date and versions; ``by_study`` holds the findings of
+    each study, by its name; ``errors`` maps a study to why it ended without findings.
     """
 
     paper: Paper
     studies: list[dict[str, Any]] = field(default_factory=list)
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    by_study: dict[str, list[Finding]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings of all studies."""
+        return [finding for found in self.by_study.values() for finding in found]
 
     def results(self, fast: bool) -> dict[str, Any]:
         """The content of ``results.json``, of these studies alone."""
-        findings = [{"study": name} | f.to_dict() for name, found in self.findings.items() for f in found]
+        findings = [{"study": name} | f.to_dict() for name, found in self.by_study.items() for f in found]
         return _results(self.paper, self.studies, findings, fast)
 
     def merged(self) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _measure_study(study: Study, folder: Path, fast: bool, listener: Listener | 
         write_text(done, json.dumps({"study": measured_now, "findings": [f.to_dict() for f in findings]}))
     kept = json.loads(done.read_text(encoding="utf-8"))
     measured.studies.append(kept["study"])
-    measured.findings[study.name] = [Finding.from_dict(f) for f in kept["findings"]]
+    measured.by_study[study.name] = [Finding.from_dict(f) for f in kept["findings"]]
 
 
 def _start_over_if_changed(session: Path, paper: Paper) -> None:

@@ -206,7 +206,7 @@ def print_comparison(comparison: dict[str, Any]) -> None:
 def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: bool) -> None:
     """What ``reproduce`` found, a row per finding."""
     for one in measured:
-        findings = [f.to_dict() for found in one.findings.values() for f in found]
+        findings = [f.to_dict() for f in one.findings]
         rows: list[list[Any]] = [
             [
                 f["claim"],
