@@ -101,7 +101,7 @@ def _noisy(description: Description, number: int, words: Sequence[str], rng: np.
     own = description.text.split()
     for at in np.flatnonzero(rng.random(len(own)) < WORDS_REPLACED):
         own[at] = words[int(rng.integers(len(words)))]
-    return entry_text(f"{description.package} {number}", " ".join(own), (), (), None)
+    return entry_text(f"{description.package} {number}", "", " ".join(own), (), (), None)
 
 
 class LinearScan:

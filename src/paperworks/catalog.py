@@ -63,6 +63,7 @@ class Paper:
     folder: Path
     module: str
     authors: int | None = None
+    author_names: tuple[str, ...] = ()
     organisation: str | None = None
     extra: str = ""
     other: dict[str, Any] = field(default_factory=dict)
@@ -204,6 +205,7 @@ def read_paper(folder: Path, module: str) -> Paper:
         raise InputError(f"{path}, claims", f"an id twice in {', '.join(ids)}", "one claim per id")
     fields = {name: data.pop(name) for name in list(data) if name in Paper.__dataclass_fields__ and name != "other"}
     fields["tags"] = tuple(fields["tags"])
+    fields["author_names"] = tuple(fields.get("author_names", ()))
     fields["summary"] = " ".join(fields["summary"].split())
     fields["date"] = str(fields["date"])
     return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, other=data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -61,6 +62,22 @@ def test_tags_period_and_what_was_mailed_before(database: Database) -> None:
     assert not {e.id for e in rest} & {e.id for e in today}
     assert len(choose(database, vectors=None, tags=["tag1"], count=9)) == 9  # the month fills up what the day lacks
     assert choose(database, vectors=None, tags=["none"]) == []
+
+
+def test_a_fresh_page_has_a_digest(database: Database) -> None:
+    """The papers of the catalogue are years old: no period of a digest holds them."""
+    with database.session() as session:
+        for entry in session.query(Entry):
+            entry.listed = TODAY - timedelta(days=900 + entry.id)
+            entry.works = entry.id % 2 == 0
+    chosen = choose(database, vectors=None)
+    assert [(e.works, e.trend) for e in chosen] == [(True, 99.0 - 2 * n) for n in range(5)]
+    rest = choose(database, vectors=None, seen=[e.id for e in chosen])
+    assert not {e.id for e in rest} & {e.id for e in chosen}
+    with database.session() as session:
+        session.get(Entry, chosen[0].id).withdrawn = True
+        session.get(Entry, chosen[1].id).hidden = True
+    assert not {e.id for e in choose(database, vectors=None)} & {e.id for e in chosen[:2]}
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])

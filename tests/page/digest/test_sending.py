@@ -22,8 +22,8 @@ from page_databases import both_databases
 from sqlalchemy import select, update
 
 from paperworks.errors import InputError
-from paperworks.page.database import Database, Delivery, Subscription, now
-from paperworks.page.digest import confirm, period_of, send_digests, subscribe, unsubscribe
+from paperworks.page.database import Database, Delivery, Entry, Subscription, now
+from paperworks.page.digest import compose_digest, confirm, period_of, send_digests, subscribe, unsubscribe
 from paperworks.page.digest import send as sending
 from paperworks.page.digest.subscriptions import CONFIRM_SECONDS, normal_address
 from paperworks.page.mail import Mailer, read_token, signed_token
@@ -374,3 +374,18 @@ def test_a_password_is_not_sent_to_another_machine_in_clear(
     with pytest.raises(InputError, match="TLS"), Mailer(far).connect():
         pass
     assert "hunter2" not in repr(far)
+
+
+def test_links_lead_to_papers_with_and_without_an_arxiv_id(settings: Settings) -> None:
+    entries = [
+        Entry(id=41, arxiv=None, title=r"Of $\mathcal{O}(n)$", abstract="", summary="", works=False, tags=[]),
+        Entry(id=42, arxiv="math.GT/0309136", title="An old one", abstract="", summary="", works=False, tags=[]),
+    ]
+    message = compose_digest(
+        settings, "a@example.org", "daily", "2026-03-04", entries, "https://papers.example.org/end"
+    )
+    for kind in ("plain", "html"):
+        text = message.get_body((kind,)).get_content()
+        for path in ("/papers/p41", "/papers/math.GT/0309136"):
+            assert f"https://papers.example.org{path}" in text
+        assert "Of 𝒪(n)" in text

@@ -182,6 +182,21 @@ def test_any_text_is_stored_once_or_refused(database: Database, title, abstract,
         "https://arxiv.org/abs/2401.15024v2",
         "arxiv.org/pdf/2401.15024.pdf",
         "https://huggingface.co/papers/2401.15024",
+        "https://www.alphaxiv.org/abs/2401.15024v1",
+        "alphaxiv.org/overview/2401.15024",
+        "https://www.alphaxiv.org/pdf/2401.15024",
+        "https://www.alphaxiv.org/zh/overview/2401.15024v2",
+        "https://export.arxiv.org/abs/2401.15024",
+        "https://cn.arxiv.org/pdf/2401.15024v1.pdf",
+        "http://xxx.lanl.gov/abs/2401.15024",
+        "https://ar5iv.labs.arxiv.org/html/2401.15024",
+        "https://ar5iv.org/abs/2401.15024",
+        "https://arxiv.org/html/2401.15024v2",
+        "https://arxiv.org/e-print/2401.15024",
+        "https://arxiv.org/abs/2401.15024/",
+        "https://hf.co/papers/2401.15024",
+        "https://scirate.com/arxiv/2401.15024",
+        "https://papers.cool/arxiv/2401.15024",
         "10.48550/arXiv.2401.15024",
         "https://doi.org/10.48550/arXiv.2401.15024",
     ],
@@ -351,3 +366,18 @@ def test_other_queries_are_refused() -> None:
     for field, value in (("period", "year"), ("sort", "name"), ("limit", 0), ("limit", 201)):
         with pytest.raises(InputError, match=field):
             FeedQuery(**{field: value})
+
+
+def test_the_abstract_of_a_paper_of_the_catalogue_stands_beside_our_summary(database: Database) -> None:
+    seed_catalogue(database)
+    paper = catalog.find("slicegpt")
+    paste = IncomingPaper(paper.title, "A line from a page.", comments=6, listed=date(2024, 1, 27), source="paste")
+    arxiv = IncomingPaper("Title of arXiv's", "The authors' abstract.", arxiv=paper.arxiv, source="arxiv")
+    for incoming in (paste, arxiv, paste):
+        with database.session() as session:
+            upsert(session, incoming)
+        with database.reading() as session:
+            entry = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one()
+            assert (entry.title, entry.summary) == (paper.title, paper.summary)
+    assert (entry.abstract, entry.comments_elsewhere, entry.listed) == ("The authors' abstract.", 6, date(2024, 1, 27))
+    assert (seed_catalogue(database).updated, entry.text) == (0, paper.summary)

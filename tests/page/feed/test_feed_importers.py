@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from html import escape
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from paperworks.errors import InputError
-from paperworks.page.database import Database, Entry, ImportState
-from paperworks.page.feed import ImportOutcome
+from paperworks.page.database import Database, Entry, ImportState, now
+from paperworks.page.feed import ImportOutcome, IncomingPaper, upsert
 from paperworks.page.feed.importers import PoliteClient, import_arxiv, import_source
 from paperworks.page.feed.importers import client as client_module
 from paperworks.page.feed.importers.arxiv import read_answer
@@ -258,12 +258,11 @@ def test_feeds(database, site: Site, client: PoliteClient, settings: Settings) -
     [
         b'<!DOCTYPE x [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><rss><item><title>&b;</title></item></rss>',
         b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><rss><channel><item><title>&a;</title></item></channel></rss>',
-        b"<rss><channel><item><title>x</title></channel></rss>",
         b"",
         b"\xff\xfe\x00",
         b"hello",
         b"<html/>",
-        b'<?xml version="1.0" encoding="nonsense"?><rss/>',
+        b'{"title": "JSON"}',
     ],
 )
 def test_hostile_or_broken_xml_is_refused(content: bytes) -> None:
@@ -355,12 +354,12 @@ def test_jsonl(database: Database, settings: Settings, tmp_path: Path, monkeypat
     file = tmp_path / "papers.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)) + "\n\n{broken\n", encoding="utf-8")
     outcome = import_source(database, str(file), settings)
-    assert figures(outcome) == (2, 0, 1, 7)
+    assert figures(outcome) == (2, 0, 0, 7)
     reasons = dict(outcome.skipped)
     assert "upvotes" in reasons["line 4"]  # the field that was meant
     assert "whole number" in reasons["line 6"]
     assert "JSON" in reasons["line 11"]
-    assert figures(import_source(database, str(file), settings)) == (0, 0, 3, 7)
+    assert figures(import_source(database, str(file), settings)) == (0, 0, 2, 7)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(rows[:3])))
     assert figures(import_source(database, "-", settings)) == (0, 0, 3, 0)
     assert set(outcome.to_dict()) == {"added", "updated", "unchanged", "skipped"}
@@ -394,3 +393,148 @@ def test_files_that_are_none(database: Database, settings: Settings, tmp_path: P
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError):
             import_source(database, str(tmp_path / name), settings)
+
+
+BROKEN = {
+    "a bad byte": b"<rss><channel><item><title>Caf\xe9 of graphs, a study</title><link>https://e.org/1</link></item>%s",
+    "a bare ampersand": b"<rss><channel><item><title>Graphs & trees, a study</title><link>https://e.org/1</link></item>%s",
+    "an unknown entity": b"<rss><channel><item><title>Graphs&nbsp;of &eacute;t&eacute; &foo; &lt;</title>"
+    b"<link>https://e.org/1</link></item>%s",
+    "a control character": b"<rss><channel><item><title>Graphs\x0b\x00\x1f of &#0;&#x1F; trees, a study</title>"
+    b"<link>https://e.org/1</link></item>%s",
+    "blanks at the start": b"\n \t<?xml version='1.0'?><rss><channel><item><title>Graphs of trees, a study</title>"
+    b"<link>https://e.org/1</link></item>%s",
+    "an encoding that none has": b'<?xml version="1.0" encoding="nonsense"?><rss><channel><item><title>Graphs of trees'
+    b"</title><link>https://e.org/1</link></item>%s",
+    "an element that does not end": b"<rss><channel><item><title>Graphs of trees a study</title>"
+    b"<link>https://e.org/1</link><category>trees</item>%s",
+}
+TITLES = {
+    "a bad byte": "Caf\ufffd of graphs, a study",
+    "a bare ampersand": "Graphs & trees, a study",
+    "an unknown entity": "Graphs of été &foo; <",
+    "a control character": "Graphs of trees, a study",
+    "blanks at the start": "Graphs of trees, a study",
+    "an encoding that none has": "Graphs of trees",
+    "an element that does not end": "Graphs of trees a study",
+}
+AFTER = b"<item><title>The paper after it, which is whole</title><link>https://e.org/2</link></item></channel></rss>"
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_one_fault_does_not_lose_a_feed(database: Database, site: Site, client, settings: Settings, fault: str) -> None:
+    site.answer = lambda r: Reply(BROKEN[fault] % AFTER)
+    assert figures(import_source(database, f"{site.url}/rss", settings, client)) == (2, 0, 0, 0)
+    assert figures(import_source(database, f"{site.url}/rss", settings, client)) == (0, 0, 2, 0)
+    with database.reading() as session:
+        titles = list(session.scalars(select(Entry.title).order_by(Entry.url)))
+    assert titles == [TITLES[fault], "The paper after it, which is whole"]
+
+
+def test_broken_feeds_are_read_as_feedparser_reads_them() -> None:
+    feedparser = pytest.importorskip("feedparser")
+    for fault in ("a bare ampersand", "blanks at the start", "an unknown entity"):
+        ours, _ = read_feed(BROKEN[fault] % AFTER, "https://e.org")
+        theirs = [" ".join(e.title.split()) for e in feedparser.parse((BROKEN[fault] % AFTER).lstrip()).entries]
+        assert [p.cleaned(date(2026, 1, 1)).title for p in ours] == theirs
+
+
+def rss(*items: str) -> bytes:
+    return f"<rss xmlns:arxiv='http://arxiv.org/schemas/atom'><channel>{''.join(items)}</channel></rss>".encode()
+
+
+def test_one_title_at_two_addresses_of_a_site_is_two_papers(database, site: Site, client, settings: Settings) -> None:
+    item = "<item><title>Proceedings of the workshop</title><link>https://{}</link></item>"
+    site.answer = lambda r: Reply(rss(*(item.format(a) for a in ("e.org/1", "e.org/2", "other.org/3"))))
+    assert figures(import_source(database, f"{site.url}/rss", settings, client)) == (3, 0, 0, 0)
+    assert figures(import_source(database, f"{site.url}/rss", settings, client)) == (0, 0, 3, 0)
+    with database.session() as session:  # another site that has the paper as well
+        assert upsert(session, IncomingPaper("Proceedings of the Workshop", url="https://e.org/1")) == "unchanged"
+        assert upsert(session, IncomingPaper("Proceedings of the Workshop")) == "unchanged"
+
+
+def test_an_item_and_its_replacement_are_one_change(database, site: Site, client, settings: Settings) -> None:
+    item = (
+        "<item><title>{}</title><link>https://arxiv.org/abs/2401.00001</link><description>{}</description>"
+        "<arxiv:announce_type>{}</arxiv:announce_type><category>cs.LG</category></item>"
+    )
+    items = [
+        item.format("A better title of it", "Now longer.", "replace"),
+        item.format("A title of it", "Short.", "new"),
+    ]
+    for order in (items, items[::-1]):
+        site.answer = lambda r, order=order: Reply(rss(*order))
+        assert import_source(database, f"{site.url}/rss", settings, client).updated == 0
+        assert figures(import_source(database, f"{site.url}/rss", settings, client)) == (0, 0, 1, 0)
+        with database.reading() as session:
+            entry = session.scalars(select(Entry)).one()
+            assert (entry.title, entry.abstract) == ("A better title of it", "Now longer.")
+
+
+def test_a_paper_that_is_withdrawn_is_marked(database, site: Site, client, settings: Settings) -> None:
+    comment = arxiv_entry("2401.00007v3", "A paper that was wrong").replace("8 pages", "This paper has been withdrawn")
+    site.answer = lambda r: Reply(arxiv_feed([comment], 1))
+    import_source(database, "2401.00007", settings, client)
+    site.answer = lambda r: Reply(
+        rss("<item><title>[Withdrawn] Another one</title><link>https://e.org/1</link></item>")
+    )
+    import_source(database, f"{site.url}/rss", settings, client)
+    with database.session() as session:
+        upsert(session, IncomingPaper("A study of money withdrawn from banks", source="jsonl"))
+        assert dict(session.execute(select(Entry.title, Entry.withdrawn)).all()) == {
+            "A paper that was wrong": True,
+            "[Withdrawn] Another one": True,
+            "A study of money withdrawn from banks": False,
+        }
+
+
+def test_days_that_have_not_come_are_unknown(database, site: Site, client, settings: Settings, tmp_path: Path) -> None:
+    dates = ("Fri, 01 Mar 2126 10:00:00 GMT", "some day", "")
+    items = [
+        f"<item><title>Dated {d or 'not at all'}</title><link>https://e.org/{n}</link><pubDate>{d}</pubDate></item>"
+        for n, d in enumerate(dates)
+    ]
+    site.answer = lambda r: Reply(rss(*items))
+    assert import_source(database, f"{site.url}/rss", settings, client).added == 3
+    file = tmp_path / "papers.jsonl"
+    file.write_text('{"title": "A paper of the year 2126", "published": "2126-01-01"}\n', encoding="utf-8")
+    outcome = import_source(database, str(file), settings, client)
+    assert figures(outcome) == (0, 0, 0, 1)
+    assert "published" in outcome.skipped[0][1]
+    with pytest.raises(InputError, match="day"):
+        import_source(database, "hf:2126-01-01", settings, client)
+    today = now().date()
+    with database.session() as session:
+        for day in (today + timedelta(days=2), date(9999, 12, 31)):
+            upsert(session, IncomingPaper(f"Ahead until {day}", published=day, listed=day, source="hf"))
+        upsert(session, IncomingPaper("Of tomorrow, in another zone", published=today + timedelta(days=1)))
+        for entry in session.scalars(select(Entry)):
+            assert entry.listed <= today + timedelta(days=1)
+            assert (entry.published is None) == (entry.title != "Of tomorrow, in another zone")
+            assert entry.listed_known is False
+
+
+def test_latex_is_read_at_the_import(database, site: Site, client, settings: Settings) -> None:
+    site.answer = lambda r: Reply(
+        arxiv_feed(
+            [arxiv_entry("2401.00009v1", r"Sorting in $\mathcal{O}(n^2)$ by G{\"o}del", r"\textbf{50\%} of $n$")], 1
+        )
+    )
+    import_source(database, "2401.00009", settings, client)
+    with database.reading() as session:
+        entry = session.scalars(select(Entry)).one()
+    assert (entry.title, entry.abstract) == (r"Sorting in $\mathcal{O}(n^2)$ by Gödel", "50% of $n$")
+
+
+def test_lines_about_one_paper_are_one_change(database, client, settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "papers.jsonl"
+    file.write_text(
+        '{"title": "First words on it", "arxiv": "2401.00001", "abstract": "Long."}\n'
+        '{"title": "Second words on it", "arxiv": "2401.00001v2", "upvotes": 3}\n',
+        encoding="utf-8",
+    )
+    assert figures(import_source(database, str(file), settings, client)) == (1, 0, 0, 0)
+    assert figures(import_source(database, str(file), settings, client)) == (0, 0, 1, 0)
+    with database.reading() as session:
+        entry = session.scalars(select(Entry)).one()
+    assert (entry.title, entry.abstract, entry.upvotes_elsewhere) == ("Second words on it", "Long.", 3)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import date, timedelta
+from pathlib import Path
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from paste_grammar import Layout, Written, write_page
 
 from paperworks.page.database import open_database
 from paperworks.page.feed import IncomingPaper
@@ -14,6 +19,7 @@ from paperworks.page.feed.importers.paste import parse_page, read_date
 from paperworks.page.settings import Settings
 
 TODAY = date(2026, 11, 23)
+PAGES = sorted((Path(__file__).parent / "pages").glob("*.txt"))
 HEADER = """Hugging Face
 
 Models
@@ -195,5 +201,79 @@ def test_a_paper_twice_is_one_entry(tmp_path) -> None:
     file.write_text(text, encoding="utf-8")
     database = open_database(f"sqlite:///{tmp_path / 'page.sqlite'}")
     outcome = import_source(database, str(file), Settings(folder=tmp_path))
-    assert (outcome.added, outcome.updated, outcome.unchanged, outcome.skipped) == (1, 0, 1, [])
+    assert (outcome.added, outcome.updated, outcome.unchanged, outcome.skipped) == (1, 0, 0, [])
     database.close()
+
+
+def reading(paper: IncomingPaper) -> dict:
+    """What the test data say of a paper."""
+    plain = asdict(paper)
+    names = ("title", "abstract", "organisation", "author_count", "published", "listed", "upvotes", "comments")
+    return {n: plain[n].isoformat() if isinstance(plain[n], date) else plain[n] for n in names}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
+def test_pages_with_the_right_reading_beside_them(page: Path) -> None:
+    right = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    found, skipped = parse_page(page.read_bytes().decode(), date.fromisoformat(right["today"]))
+    assert [reading(paper) for paper in found] == right["papers"]
+    assert skipped == []
+
+
+def test_there_are_twenty_pages() -> None:
+    assert len(PAGES) == 20
+
+
+names = st.sampled_from(["ETH Zürich", "ByteDance", "清华大学", "Meta AI & Friends", "deepseek-ai", "IBM"])
+headers = st.none() | st.dates(TODAY - timedelta(days=300), TODAY)
+
+
+@st.composite
+def written_papers(draw: st.DrawFn, bound: date) -> Written:
+    organisation = draw(st.none() | names)
+    style = draw(st.integers(0, 4))
+    back = draw(st.integers(0, 300 if style == 1 else 3000))  # without a year: the latest such day
+    return Written(
+        draw(titles),
+        draw(abstracts),
+        organisation,
+        draw(st.integers(1, 900)) if organisation is None else None,
+        bound - timedelta(days=back),
+        draw(st.integers(0, 1800)),  # "Jan 26 1950" is a day of that year
+        draw(st.integers(1, 5000)) if (ups := draw(st.booleans())) else 0,
+        draw(st.sampled_from(["", "line", "same line", "glued", "avatar"])),
+        style,
+        draw(st.sampled_from(["line", "with date", "words", "dots", "none"])),
+        draw(st.sampled_from(["", "akhaliq", "Jane Doe"])),
+        ups and draw(st.booleans()),
+    )
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_pages_of_the_grammar_are_read_back(data: st.DataObject) -> None:
+    header_day = data.draw(headers)
+    width, gap = data.draw(
+        st.sampled_from([(0, "\n\n"), (0, "\n"), (0, "\n\n\n"), (0, "\n \n\t\n"), (72, "\n\n"), (60, "\n\n\n")])
+    )
+    layout = Layout(
+        header_day,
+        header_day is not None and data.draw(st.booleans()),
+        data.draw(st.sampled_from(["byAK and the research community", "by Ada B. and the research community"])),
+        width,
+        gap,
+        data.draw(st.sampled_from(["\n", "\r\n"])),
+        data.draw(st.booleans()),
+        True,
+        data.draw(st.booleans()),
+    )
+    papers = data.draw(st.lists(written_papers(header_day or TODAY), min_size=1, max_size=4))
+    found, skipped = parse_page(write_page(papers, layout), TODAY)
+    assert [reading(paper) for paper in found] == [paper.reading(header_day) for paper in papers]
+    assert skipped == []
+
+
+def test_a_title_that_begins_as_a_button_does_is_a_title() -> None:
+    text = "Search-R1: Training Models to Search\n\n" + "An abstract of a paper about search. " * 9 + "\n\n3 authors"
+    (paper,), _ = parse_page(text, TODAY)
+    assert (paper.title, paper.author_count) == ("Search-R1: Training Models to Search", 3)

@@ -1,5 +1,6 @@
 """The page's tables, connection and migrations."""
 
+from paperworks.page.database.changes import changes
 from paperworks.page.database.connection import Database, is_unavailable, open_database, rows_changed
 from paperworks.page.database.models import (
     AMONG_IDS,
@@ -11,17 +12,20 @@ from paperworks.page.database.models import (
     EntryKey,
     EntryTag,
     EntryVector,
+    FeedChanges,
     Follow,
     ImportState,
     Job,
     RateCount,
     Session,
+    Submission,
     Subscription,
     Upload,
     User,
     Vote,
     now,
 )
+from paperworks.page.database.moderation import ModerationAction, RemovedKey, Report
 
 __all__ = [
     "AMONG_IDS",
@@ -34,15 +38,21 @@ __all__ = [
     "EntryKey",
     "EntryTag",
     "EntryVector",
+    "FeedChanges",
     "Follow",
     "ImportState",
     "Job",
+    "ModerationAction",
     "RateCount",
+    "RemovedKey",
+    "Report",
     "Session",
+    "Submission",
     "Subscription",
     "Upload",
     "User",
     "Vote",
+    "changes",
     "is_unavailable",
     "now",
     "open_database",

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import sessionmaker
 
 from paperworks.errors import InputError
+from paperworks.page.database.changes import count_changes
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30.0
@@ -51,6 +52,7 @@ class Database:
         # one that takes the write lock at its start waits its turn.
         writing = engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self._sessions = sessionmaker(writing, expire_on_commit=False)
+        count_changes(self._sessions)
         self._reading = sessionmaker(engine, expire_on_commit=False)
 
     @property

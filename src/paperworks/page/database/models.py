@@ -66,6 +66,7 @@ class Entry(Base):
         Index("entries_shown", "hidden", "listed", "trend", "id"),  # periods are counted and sorted without the entries
         Index("entries_trend", "hidden", "trend", "id"),
         Index("entries_held", "hidden", "claims_held", "id"),
+        Index("entries_works", "hidden", "works", "trend", "id"),
     )
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
@@ -74,7 +75,10 @@ class Entry(Base):
     slug: Mapped[str | None] = mapped_column(String(80), unique=True)
     """The catalogue's slug, if the paper has a folder there."""
     title: Mapped[str] = mapped_column(Text)
+    summary: Mapped[str] = mapped_column(Text, default="")
+    """The catalogue's summary, in our words; empty for a paper that is not in the catalogue."""
     abstract: Mapped[str] = mapped_column(Text, default="")
+    """The authors' abstract, as a source gave it."""
     authors: Mapped[list[str]] = mapped_column(JSON, default=list)
     author_count: Mapped[int | None] = mapped_column(Integer)
     organisation: Mapped[str | None] = mapped_column(String(200), index=True)
@@ -98,7 +102,11 @@ class Entry(Base):
     """Votes, comments and finished runs on this page, kept equal to their rows by the code that writes those."""
     trend: Mapped[float] = mapped_column(Float, default=0.0)
     """The score of ``feed.trend`` at its last refresh."""
+    withdrawn: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether a source says that its authors withdrew it."""
     hidden: Mapped[bool] = mapped_column(Boolean, default=False)
+    edited: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Fields that a moderator wrote: no source replaces them."""
     submitted_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now)
@@ -109,6 +117,11 @@ class Entry(Base):
     def tag_names(self) -> list[str]:
         """The tags, sorted."""
         return [t.tag for t in self.tags]
+
+    @property
+    def text(self) -> str:
+        """What the paper says in short: our summary where there is one, else the abstract."""
+        return self.summary or self.abstract
 
 
 AMONG_IDS = case((Entry.hidden, 1), else_=0) == 0
@@ -125,6 +138,15 @@ class EntryKey(Base):
 
     key: Mapped[str] = mapped_column(String(400), primary_key=True)
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id", ondelete="CASCADE"), index=True)
+
+
+class FeedChanges(Base):
+    """One row, whose number grows with every transaction that changed an entry: see ``database.changes``."""
+
+    __tablename__ = "feed_changes"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, default=0)
 
 
 class EntryTag(Base):
@@ -147,6 +169,22 @@ class ImportState(Base):
     last_modified: Mapped[str | None] = mapped_column(Text)
     cursor: Mapped[str | None] = mapped_column(Text)
     fetched: Mapped[datetime | None]
+
+
+class Submission(Base):
+    """A paper that a reader asked for while its source did not answer: asked for again until it does."""
+
+    __tablename__ = "submissions"
+
+    arxiv: Mapped[str] = mapped_column(String(40), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    created: Mapped[datetime] = mapped_column(default=now)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    due: Mapped[datetime] = mapped_column(default=now)
+    """When it is asked for next."""
+    error: Mapped[str] = mapped_column(Text, default="")
+    """Why it is not here yet, or, after the last attempt, why it never will be."""
+    ended: Mapped[datetime | None]
 
 
 class User(Base):

@@ -13,7 +13,8 @@ from paperworks.page.database import Entry, EntryTag
 
 CANDIDATES = 60
 DAYS = {"daily": 1, "weekly": 7}
-FALLBACK_DAYS = 30
+FALLBACK_DAYS: tuple[int | None, ...] = (30, None)
+"""Where a digest's period has too few papers, those of the last month fill it up, and then those of any time."""
 
 Vectors = Callable[[Sequence[int]], np.ndarray]
 
@@ -30,19 +31,20 @@ def choose_papers(
     """At most ``count`` entries for a digest of ``day``, the most trending first.
 
     Candidates are the most trending entries with one of ``tags`` (all if empty) that were listed within the digest's
-    period, and, where these are too few, within the month before it; ``seen`` are left out (they were mailed before).
+    period, and, where these are too few, within the month before it, and then at any time, those that work here first;
+    ``seen`` are left out (they were mailed before), and so are withdrawn papers.
     Their embeddings are grouped into ``count`` clusters by k-means, and the most trending of each cluster is taken.
     ``vectors`` maps entry ids to unit vectors [n, d]; without it the most trending are taken.
     """
     found = _candidates(session, tags, day, DAYS[frequency], seen)
-    if len(found) < count:
-        known = [*seen, *(e.id for e in found)]
-        found += _candidates(session, tags, day, FALLBACK_DAYS, known)
+    for days in FALLBACK_DAYS:
+        if len(found) < count:
+            found += _candidates(session, tags, day, days, [*seen, *(e.id for e in found)])
     if vectors is None or len(found) <= count:
         return found[:count]
     clusters = _clusters(vectors([e.id for e in found]), count)
     best: dict[int, Entry] = {}
-    for entry, cluster in zip(found, clusters, strict=True):  # by trend, so the first of a cluster is its best
+    for entry, cluster in zip(found, clusters, strict=True):  # in order, so the first of a cluster is its best
         best.setdefault(int(cluster), entry)
     chosen = sorted(best.values(), key=found.index)
     # Equal vectors leave clusters empty: fill up by trend.
@@ -50,13 +52,15 @@ def choose_papers(
     return chosen
 
 
-def _candidates(session: OrmSession, tags: Sequence[str], day: date, days: int, without: Sequence[int]) -> list[Entry]:
-    query = (
-        select(Entry)
-        .where(Entry.hidden.is_(False), Entry.listed <= day, Entry.listed > day - timedelta(days=days))
-        .order_by(Entry.trend.desc(), Entry.id)
-        .limit(CANDIDATES)
-    )
+def _candidates(
+    session: OrmSession, tags: Sequence[str], day: date, days: int | None, without: Sequence[int]
+) -> list[Entry]:
+    query = select(Entry).where(Entry.hidden.is_(False), Entry.withdrawn.is_(False), Entry.listed <= day)
+    if days is not None:
+        query = query.where(Entry.listed > day - timedelta(days=days)).order_by(Entry.trend.desc(), Entry.id)
+    else:
+        query = query.order_by(Entry.works.desc(), Entry.trend.desc(), Entry.id)
+    query = query.limit(CANDIDATES)
     if tags:
         query = query.where(Entry.id.in_(select(EntryTag.entry_id).where(EntryTag.tag.in_(tags))))
     if without:

@@ -12,7 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from paperworks.page.database import Entry
+from paperworks.page.links import paper_path
 from paperworks.page.settings import Settings
+from paperworks.page.tex import to_plain
 
 TEMPLATES = Path(__file__).parents[1] / "web" / "templates" / "mail"
 
@@ -38,7 +40,7 @@ def compose_digest(
         "unsubscribe": unsubscribe,
         "address": settings.address(),
     }
-    message = _message(email, f"{_short(first)}{more}", "digest", about)
+    message = _message(email, f"{_short(to_plain(first))}{more}", "digest", about)
     message["List-Unsubscribe"] = f"<{unsubscribe}>"
     message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message["List-Id"] = f"Paperworks {frequency} digest <{frequency}.digest.paperworks>"
@@ -58,13 +60,16 @@ def _message(email: str, subject: str, template: str, about: dict[str, Any]) -> 
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["plain"] = to_plain
+    environment.globals["paper_path"] = paper_path
+    return environment
 
 
 def _short(text: str, limit: int = 70) -> str:

@@ -10,9 +10,17 @@ from urllib.parse import urlsplit
 ARXIV_NEW = r"\d{4}\.\d{4,5}"
 ARXIV_OLD = r"[a-z][a-z-]*(?:\.[A-Za-z]{2})?/\d{7}"
 _ARXIV = re.compile(rf"({ARXIV_NEW}|{ARXIV_OLD})(?:v\d+)?")
+# arXiv's own hosts and mirrors, and sites whose addresses hold the id of the paper that they show.
+_ARXIV_HOSTS = (
+    r"(?:[\w-]+\.)*arxiv\.org|xxx\.(?:lanl\.gov|itp\.ac\.cn|uni-augsburg\.de)|(?:www\.)?ar5iv\.(?:org|labs\.arxiv\.org)"
+)
+_OTHER_HOSTS = (
+    r"(?:www\.)?(?:alphaxiv\.org|huggingface\.co|hf\.co|scirate\.com|papers\.cool|arxiv-vanity\.com|emergentmind\.com)"
+)
 _ARXIV_ADDRESS = re.compile(
-    rf"(?:https?://)?(?:(?:[\w-]+\.)?arxiv\.org/(?:abs|pdf|html)/|huggingface\.co/papers/|alphaxiv\.org/(?:abs|overview)/)"
-    rf"({ARXIV_NEW}|{ARXIV_OLD})(?:v\d+)?(?:\.pdf)?(?:[?#/].*)?",
+    rf"(?:https?://)?(?:(?:{_ARXIV_HOSTS})/(?:abs|pdf|html|format|ps|src|e-print|tb)"
+    rf"|{_OTHER_HOSTS}/(?:\w\w/)?(?:abs|pdf|html|overview|resources|audio|papers|arxiv|paper))/"
+    rf"(?:arxiv[:.])?({ARXIV_NEW}|{ARXIV_OLD})(?:v\d+)?(?:\.pdf|\.md)?/?(?:[?#/].*)?",
     re.IGNORECASE,
 )
 _ARXIV_DOI = re.compile(rf"10\.48550/arxiv\.({ARXIV_NEW}|{ARXIV_OLD})(?:v\d+)?", re.IGNORECASE)
@@ -56,7 +64,8 @@ def normal_address(text: str) -> str | None:
         return None
     if parts.scheme not in ("http", "https") or not host:
         return None
-    query = f"?{parts.query}" if parts.query else ""
+    told = "&".join(p for p in parts.query.split("&") if p and not p.lower().startswith("utm_"))  # who sent the reader
+    query = f"?{told}" if told else ""
     return f"{host}{port}{parts.path.rstrip('/')}{query}"
 
 
@@ -64,6 +73,11 @@ def normal_title(text: str) -> str:
     """Letters and digits of a title, case-folded, in any script; differences of punctuation and accents are gone."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return "".join(c for c in plain if c.isalnum())
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two keys ``url:...`` are addresses of one host."""
+    return one.removeprefix("url:").partition("/")[0] == other.removeprefix("url:").partition("/")[0]
 
 
 def paper_keys(arxiv: str | None, doi: str | None, url: str, title: str) -> list[str]:

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from paperworks.errors import InputError
 from paperworks.page.database import Entry, EntryTag
 
 PeriodName = Literal["all", "day", "week", "month"]
-Sort = Literal["trend", "date", "claims"]
+Sort = Literal["works", "trend", "date", "claims"]
 MOST_PER_PAGE = 200
 
 
@@ -34,7 +34,7 @@ class FeedQuery:
     Attributes
     ----------
     period, start : the day, the week or the month that holds ``start``; by default the newest one with an entry.
-    sort : by trend, by date (newest first), or by how many claims hold here.
+    sort : what works here first and then by trend; by trend; by date (newest first); by how many claims hold here.
     tags : entries that have every one of them.
     works : only papers that work here (True), or that do not (False).
     organisation : the exact name.
@@ -46,7 +46,7 @@ class FeedQuery:
 
     period: PeriodName = "all"
     start: date | None = None
-    sort: Sort = "trend"
+    sort: Sort = "works"
     tags: Sequence[str] = ()
     works: bool | None = None
     organisation: str | None = None
@@ -190,13 +190,18 @@ def _conditions(query: FeedQuery, span: tuple[date, date] | None) -> list[Column
 
 
 def _order(sort: Sort) -> list[Any]:
-    first: dict[Sort, Any] = {"trend": Entry.trend, "date": Entry.listed, "claims": Entry.claims_held}
-    return [first[sort], Entry.id]
+    first: dict[Sort, list[Any]] = {
+        "works": [Entry.works, Entry.trend],
+        "trend": [Entry.trend],
+        "date": [Entry.listed],
+        "claims": [Entry.claims_held],
+    }
+    return [*first[sort], Entry.id]
 
 
 def _after(columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    (first, tie), (value, identity) = columns, values
-    return or_(first < value, and_(first == value, tie < identity))
+    given = [literal(value, column.type) for column, value in zip(columns, values, strict=True)]
+    return tuple_(*columns) < tuple_(*given)
 
 
 def _write_cursor(sort: Sort, values: Sequence[Any]) -> str:
@@ -204,19 +209,25 @@ def _write_cursor(sort: Sort, values: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps([sort, *plain]).encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str, sort: Sort) -> tuple[Any, int]:
+def _read_cursor(cursor: str, sort: Sort) -> list[Any]:
     """The values of the last entry of the page before. Whatever was typed into an address arrives here."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        named, value, identity = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if named != sort or type(identity) is not int or abs(identity) >= 2**31:
+        named, *values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        columns = _order(sort)
+        if named != sort or len(values) != len(columns):
             raise ValueError
-        if sort == "date":
-            return date.fromisoformat(value), identity
-        if type(value) not in ((int, float) if sort == "trend" else (int,)):
-            raise ValueError
-        if not math.isfinite(value) or abs(value) >= 2**31:
-            raise ValueError
-        return value, identity
+        return [_read_value(column.type.python_type, value) for column, value in zip(columns, values, strict=True)]
     except (binascii.Error, UnicodeError, ValueError, TypeError, RecursionError, OverflowError):
         raise InputError("cursor", repr(cursor[:60]), "the cursor that the page before gave") from None
+
+
+def _read_value(kind: type, value: Any) -> Any:
+    """A value of a column of this kind; raises ValueError or TypeError for any other."""
+    if kind is date:
+        return date.fromisoformat(value)
+    if type(value) not in ((int, float) if kind is float else (kind,)):
+        raise TypeError
+    if kind is not bool and not (math.isfinite(value) and abs(value) < 2**31):
+        raise ValueError
+    return value

@@ -12,6 +12,7 @@ from paperworks.page.database import Bookmark, Comment, Entry, EntryKey, EntryTa
 FILLED = (
     "arxiv",
     "slug",
+    "summary",
     "abstract",
     "authors",
     "author_count",

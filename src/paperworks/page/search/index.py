@@ -242,7 +242,9 @@ class SearchIndex:
 
     def _texts(self, session: Session, ids: Sequence[int]) -> dict[int, EntryText]:
         entries = session.scalars(select(Entry).where(Entry.id.in_(ids))) if ids else ()
-        return {e.id: entry_text(e.title, e.abstract, e.tag_names, e.authors, e.organisation) for e in entries}
+        return {
+            e.id: entry_text(e.title, e.summary, e.abstract, e.tag_names, e.authors, e.organisation) for e in entries
+        }
 
     def _index(self, ids: Sequence[int]) -> int:
         with self._database.reading() as session:

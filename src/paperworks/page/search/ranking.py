@@ -15,8 +15,9 @@ from paperworks.page.database import AMONG_IDS, Entry
 from paperworks.page.feed.listing import filters
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.sqlite import SqliteWords
-from paperworks.page.search.text import Highlighter
+from paperworks.page.search.text import Highlighter, shown_text
 from paperworks.page.search.vectors import FaissVectors
+from paperworks.page.tex import to_plain
 
 Mode = Literal["hybrid", "words", "meaning"]
 DEPTH = 100
@@ -28,7 +29,9 @@ LEAST_COSINE = 0.15
 MOST_HITS = 200
 
 _TABLE = Entry.__table__
-_BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.abstract).where(_TABLE.c.id.in_(bindparam("ids", expanding=True)))
+_BY_ID = select(_TABLE.c.id, _TABLE.c.title, _TABLE.c.summary, _TABLE.c.abstract).where(
+    _TABLE.c.id.in_(bindparam("ids", expanding=True))
+)
 _VISIBLE_BY_ID = _BY_ID.where(AMONG_IDS)
 
 
@@ -144,4 +147,5 @@ def hits_of(session: Session, questions: Sequence[Question], ranked: Sequence[Ra
 def _texts(session: Session, ids: Iterable[int], conditions: Sequence[Any] | None) -> dict[int, tuple[str, str]]:
     """Title and abstract of those of these entries that may be shown."""
     query = _VISIBLE_BY_ID if conditions is None else _BY_ID.where(*conditions)
-    return {i: (title, abstract) for i, title, abstract in session.execute(query, {"ids": list(ids)})}
+    rows = session.execute(query, {"ids": list(ids)})
+    return {row.id: (to_plain(row.title), shown_text(row.summary, row.abstract)) for row in rows}

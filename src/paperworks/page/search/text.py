@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from paperworks.page.feed.entries import clean_text
+from paperworks.page.tex import to_plain
 
 SNIPPET_LETTERS = 260
 LONGEST_QUERY = 400
@@ -76,11 +77,16 @@ class EntryText(NamedTuple):
 
 
 def entry_text(
-    title: str, abstract: str, tags: Sequence[str], authors: Sequence[str], organisation: str | None
+    title: str, summary: str, abstract: str, tags: Sequence[str], authors: Sequence[str], organisation: str | None
 ) -> EntryText:
-    """The searched parts. Tags are there with and without their hyphens."""
+    """The searched parts. Tags are there with and without their hyphens; formulas as far as they are Unicode."""
     words = [*tags, *(t.replace("-", " ") for t in tags), *authors[:200], organisation or ""]
-    return EntryText(title, abstract, " ".join(w for w in words if w))
+    return EntryText(to_plain(title), shown_text(summary, abstract), " ".join(w for w in words if w))
+
+
+def shown_text(summary: str, abstract: str) -> str:
+    """Our summary and the abstract as one text, in which matches are shown."""
+    return to_plain("\n\n".join(part for part in (summary, abstract) if part))
 
 
 def clean_query(query: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.convertors import Convertor, register_url_convertor
 
-from paperworks.page.database import Entry
+from paperworks.page.links import Named, paper_path
 
 PAPER_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:/\d{7}(?:v\d+)?)?"
 """An arXiv id (new or old style, with or without version), a slug of the catalogue, or ``p<id>`` of an entry."""
@@ -28,17 +28,7 @@ class PaperConvertor(Convertor[str]):
 register_url_convertor("paper", PaperConvertor())
 
 
-def paper_id(entry: Entry) -> str:
-    """The name of an entry in addresses and in the API: its arXiv id, or ``p`` and its number."""
-    return entry.arxiv or f"p{entry.id}"
-
-
-def paper_path(entry: Entry, part: str = "") -> str:
-    """The path of a paper's page, or of a part of it: ``paper_path(entry, "vote")``."""
-    return f"/papers/{quote(paper_id(entry))}" + (f"/{part}" if part else "")
-
-
-def run_form_path(entry: Entry) -> str:
+def run_form_path(entry: Named) -> str:
     """The path of the form that asks for a run."""
     return paper_path(entry, "run")
 

@@ -18,12 +18,12 @@ _TAG: Any = EntryTag.__table__.c
 LONGEST_TEXT = 600
 """More of an abstract than a card shows."""
 _COLUMN_NAMES = (
-    "id updated title published listed organisation works upvotes upvotes_elsewhere comments comments_elsewhere slug "
-    "arxiv author_count claims_held trend authors"
+    "id updated title published listed listed_known organisation works withdrawn upvotes upvotes_elsewhere comments "
+    "comments_elsewhere slug arxiv author_count claims_held trend authors"
 )
 CARD_COLUMNS: tuple[Any, ...] = (
     *(getattr(_ENTRY, name) for name in _COLUMN_NAMES.split()),
-    func.substr(_ENTRY.abstract, 1, LONGEST_TEXT).label("abstract"),
+    func.substr(func.coalesce(func.nullif(_ENTRY.summary, ""), _ENTRY.abstract), 1, LONGEST_TEXT).label("text"),
 )
 """What a list reads of its entries, without making objects of them."""
 _KEYS = len(CARD_COLUMNS) - 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,7 @@ class Filters:
 
     period: PeriodName = "all"
     start: str = ""
-    sort: Sort = "trend"
+    sort: Sort = "works"
     tag: tuple[str, ...] = ()
     works: bool = False
     organisation: str = ""
@@ -45,6 +45,10 @@ class Filters:
     def toggled(self, tag: str) -> tuple[str, ...]:
         """The tags with one more, or without it."""
         return tuple(t for t in self.tag if t != tag) if tag in self.tag else (*self.tag, tag)
+
+    def newest_first(self) -> Filters:
+        """The same by date, unless an order was chosen: what programs that look for what is new expect."""
+        return replace(self, sort="date") if self.sort == _PLAIN["sort"] else self
 
     @property
     def narrowed(self) -> bool:
@@ -71,7 +75,7 @@ _PLAIN = vars(Filters())
 async def read_filters(
     period: Annotated[PeriodName, Query(description="of which the newest is shown, unless start is given")] = "all",
     start: Annotated[date | None, Query(description="a day of the period")] = None,
-    sort: Annotated[Sort, Query(description="the order")] = "trend",
+    sort: Annotated[Sort, Query(description="the order; works: what works here first, then by trend")] = "works",
     tag: Annotated[list[Tag], Query(description="every one of them", max_length=MOST_TAGS)] = [],  # noqa: B006 - FastAPI's
     works: Annotated[Literal["", "0", "1"], Query(description="1 for papers that work here only")] = "",
     organisation: Annotated[str, Query(description="the exact name", max_length=200)] = "",

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from pydantic import BaseModel, Field
 
 from paperworks.page.database import Entry
-from paperworks.page.web.addresses import paper_id
+from paperworks.page.links import paper_id
 from paperworks.page.web.evidence import Evidence
 
 
@@ -57,7 +57,7 @@ class Paper(BaseModel):
     title: str
     summary: str
     authors: list[Author]
-    publishedAt: datetime
+    publishedAt: datetime | None = Field(description="null where no source says it")
     submittedOnDailyAt: datetime
     submittedOnDailyBy: Submitter | None = None
     upvotes: int
@@ -69,6 +69,7 @@ class Paper(BaseModel):
     githubRepo: str | None = None
     slug: str | None = Field(None, description="the name of the paper on the command line")
     works: bool = Field(description="whether it can be run here")
+    withdrawn: bool = Field(description="whether its authors withdrew it")
     claimsHeld: int
     claimsTotal: int
 
@@ -85,7 +86,10 @@ class ListedPaper(BaseModel):
     paper: Paper
     title: str
     summary: str
-    publishedAt: datetime = Field(description="the day of the feed on which it stands")
+    publishedAt: datetime | None = Field(
+        description="the day of the feed on which it stands; null for a paper of which no source says when it appeared"
+    )
+    submittedOnDailyAt: datetime = Field(description="the day of the feed on which it stands")
     numComments: int
     submittedBy: Submitter | None = None
     source: str | None = None
@@ -101,9 +105,9 @@ def paper_fields(entry: Entry, submitters: Mapping[int, str]) -> dict[str, objec
     return {
         "id": paper_id(entry),
         "title": entry.title,
-        "summary": entry.abstract,
+        "summary": entry.abstract or entry.summary,
         "authors": [{"name": author} for author in entry.authors],
-        "publishedAt": _midnight(entry.published or entry.listed),
+        "publishedAt": _midnight(entry.published) if entry.published else None,
         "submittedOnDailyAt": _midnight(entry.listed),
         "submittedOnDailyBy": {"user": name, "fullname": name} if name else None,
         "upvotes": entry.upvotes + entry.upvotes_elsewhere,
@@ -115,6 +119,7 @@ def paper_fields(entry: Entry, submitters: Mapping[int, str]) -> dict[str, objec
         "githubRepo": entry.repository or None,
         "slug": entry.slug,
         "works": entry.works,
+        "withdrawn": entry.withdrawn,
         "claimsHeld": entry.claims_held,
         "claimsTotal": entry.claims_total,
     }
@@ -123,7 +128,9 @@ def paper_fields(entry: Entry, submitters: Mapping[int, str]) -> dict[str, objec
 def listed(entry: Entry, submitters: Mapping[int, str]) -> ListedPaper:
     """An entry in a list."""
     fields = paper_fields(entry, submitters)
-    listing = {"submittedBy": fields["submittedOnDailyBy"], "publishedAt": fields["submittedOnDailyAt"]}
+    # The Hub's client takes this field for the paper's own day where the paper has none.
+    day = fields["submittedOnDailyAt"] if fields["publishedAt"] else None
+    listing = {"submittedBy": fields["submittedOnDailyBy"], "publishedAt": day}
     return ListedPaper.model_validate(fields | listing | {"paper": fields})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from paperworks.page.database import Entry
-from paperworks.page.web.addresses import paper_path
+from paperworks.page.links import paper_path
 from paperworks.page.web.evidence import Evidence
 
 
@@ -24,7 +24,7 @@ def write(entry: Entry, evidence: Evidence | None, address: str) -> str:
     lines += [f"- {name}: {_line(value)}" for name, value in facts.items() if value]
     if evidence is not None:
         lines += ["", "## Summary", "", evidence.paper.summary]
-    if entry.abstract and (evidence is None or entry.abstract != evidence.paper.summary):
+    if entry.abstract:
         lines += ["", "## Abstract", "", entry.abstract]
     if evidence is not None:
         lines += ["", "## Claims", "", f"{evidence.words}.", ""]

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from paperworks.page import links, tex
 from paperworks.page.database import Entry, now
 from paperworks.page.web import addresses
 from paperworks.page.web.assets import Assets
@@ -31,10 +32,11 @@ def open_templates(assets: Assets) -> Environment:
         cache_size=-1,
     )
     environment.filters |= {"day": day, "ago": ago, "short": short, "plural": plural, "count": count}
+    environment.filters |= {"tex": tex.to_html, "plain": tex.to_plain}
     environment.globals |= {
         "asset": assets.path,
-        "paper_path": addresses.paper_path,
-        "paper_id": addresses.paper_id,
+        "paper_path": links.paper_path,
+        "paper_id": links.paper_id,
         "run_form_path": addresses.run_form_path,
         "job_path": addresses.job_path,
         "with_query": addresses.with_query,

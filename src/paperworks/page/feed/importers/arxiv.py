@@ -117,7 +117,8 @@ def read_answer(content: bytes) -> tuple[list[IncomingPaper], list[tuple[str, st
 def _paper(entry: Element, arxiv: str, title: str) -> IncomingPaper:
     affiliations = {text_of(a) for a in entry.iter(f"{ARXIV}affiliation")}
     abstract = text_of(entry.find(f"{ATOM}summary"))
-    repository = _REPOSITORY.search(f"{text_of(entry.find(f'{ARXIV}comment'))} {abstract}")
+    comment = text_of(entry.find(f"{ARXIV}comment"))
+    repository = _REPOSITORY.search(f"{comment} {abstract}")
     return IncomingPaper(
         title=title,
         abstract=abstract,
@@ -129,5 +130,6 @@ def _paper(entry: Element, arxiv: str, title: str) -> IncomingPaper:
         published=read_day(text_of(entry.find(f"{ATOM}published"))),
         tags=[c.get("term", "") for c in entry.findall(f"{ATOM}category")],
         repository=repository[0] if repository else "",
+        withdrawn=bool(re.search(r"\bwithdrawn\b", comment, re.IGNORECASE)),
         source="arxiv",
     )

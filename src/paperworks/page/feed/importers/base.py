@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
 
 from paperworks.page.feed.entries import IncomingPaper
+from paperworks.page.feed.keys import arxiv_id, normal_doi, paper_keys
 
 PAPERS_PER_BATCH = 100
 NOT_MODIFIED = "not modified since it was last imported"
@@ -49,7 +50,7 @@ def in_batches(
     validators: Validators | None = None,
 ) -> Iterator[Batch]:
     """Papers that were all read at once, in batches without a place to go on from."""
-    chosen = list(papers)
+    chosen = join_repeated(papers)
     for start in range(0, max(len(chosen), 1), PAPERS_PER_BATCH):
         last = start + PAPERS_PER_BATCH >= len(chosen)
         yield Batch(
@@ -58,3 +59,35 @@ def in_batches(
             None if last else "",
             validators if last else None,
         )
+
+
+def join_repeated(papers: Iterable[IncomingPaper], ages: Sequence[Any] = ()) -> list[IncomingPaper]:
+    """Papers that a source names more than once become one: a later one completes and replaces what was said before.
+
+    Otherwise each import of the source would bring the first back, and change the entry twice. ``ages`` says which of
+    them is later, the greatest; without it their order does.
+    """
+    given = list(papers)
+    names = [_name(paper) for paper in given]
+    joined: dict[str, IncomingPaper | None] = dict.fromkeys(names)
+    for at in sorted(range(len(given)), key=ages.__getitem__) if ages else range(len(given)):
+        before = joined[names[at]]
+        joined[names[at]] = given[at] if before is None else _completed(before, given[at])
+    return [paper for paper in joined.values() if paper is not None]
+
+
+def _name(paper: IncomingPaper) -> str:
+    """The strongest of the names under which a paper is recognised."""
+    arxiv = arxiv_id(paper.arxiv or "") or arxiv_id(paper.url)
+    return paper_keys(arxiv, normal_doi(paper.doi or ""), paper.url, paper.title)[0]
+
+
+def _completed(first: IncomingPaper, second: IncomingPaper) -> IncomingPaper:
+    values: dict[str, Any] = {}
+    for one in fields(IncomingPaper):
+        before, after = getattr(first, one.name), getattr(second, one.name)
+        values[one.name] = before if after in (None, "", (), []) else after
+    values["tags"] = tuple(dict.fromkeys([*first.tags, *second.tags]))
+    for name in ("upvotes", "comments"):
+        values[name] = max(getattr(first, name), getattr(second, name))
+    return replace(second, **values)

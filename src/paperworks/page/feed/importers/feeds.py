@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from urllib.parse import urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
 from paperworks.errors import InputError
 from paperworks.page.feed.entries import IncomingPaper
-from paperworks.page.feed.importers.base import NOT_MODIFIED, Batch, Validators, in_batches
+from paperworks.page.feed.importers.base import NOT_MODIFIED, Batch, Validators, in_batches, join_repeated
 from paperworks.page.feed.importers.client import PoliteClient
 from paperworks.page.feed.importers.markup import plain_text, read_day, read_xml, text_of
 from paperworks.page.feed.keys import arxiv_id, normal_doi
@@ -44,7 +45,7 @@ def read_feed(content: bytes, url: str) -> tuple[list[IncomingPaper], list[tuple
     if kind not in ("rss", "RDF", "feed"):
         raise InputError(url, f"a document <{kind}>", "an RSS or Atom feed")
     source = f"feed:{urlsplit(url).hostname or ''}"
-    papers, skipped = [], []
+    papers, ages, skipped = [], [], []
     items = [e for e in root.iter() if _name(e) == ("entry" if kind == "feed" else "item")]
     for number, item in enumerate(items, 1):
         paper = _paper(item, url, source)
@@ -52,7 +53,15 @@ def read_feed(content: bytes, url: str) -> tuple[list[IncomingPaper], list[tuple
             skipped.append((f"item {number}", "no title"))
         else:
             papers.append(paper)
-    return papers, skipped
+            ages.append((*_age(item), -number))  # of one day: feeds have the newest first
+    return join_repeated(papers, ages), skipped
+
+
+def _age(item: Element) -> tuple[bool, date]:
+    """Orders the items about one paper: what arXiv announces as a replacement is newer, else the day of the change."""
+    texts = {_name(child): text_of(child) for child in item}
+    days = [day for day in map(read_day, (texts.get(n) for n in ("updated", "pubDate", "date", "published"))) if day]
+    return texts.get("announce_type", "").startswith("replace"), max(days, default=date.min)
 
 
 def _paper(item: Element, url: str, source: str) -> IncomingPaper | None:
@@ -79,10 +88,16 @@ def _paper(item: Element, url: str, source: str) -> IncomingPaper | None:
         doi=doi,
         url=link,
         authors=_authors(parts),
-        published=read_day(first("pubDate", "published", "date", "updated")),
+        published=_published(parts),
         tags=[c.get("term") or text_of(c) for n in ("category", "subject") for c in parts.get(n, ())],
         source=source,
     )
+
+
+def _published(parts: dict[str, list[Element]]) -> date | None:
+    """The first of an item's dates that can be read."""
+    texts = (text_of(e) for name in ("pubDate", "published", "date", "updated") for e in parts.get(name, ()))
+    return next((day for day in map(read_day, texts) if day), None)
 
 
 def _link(links: list[Element]) -> str:

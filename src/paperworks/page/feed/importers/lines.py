@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Any
 
 from paperworks.errors import InputError, nearest
-from paperworks.page.feed.entries import IncomingPaper
-from paperworks.page.feed.importers.base import PAPERS_PER_BATCH, Batch, Validators
+from paperworks.page.database import now
+from paperworks.page.feed.entries import EARLIEST, LATEST_AFTER, IncomingPaper
+from paperworks.page.feed.importers.base import PAPERS_PER_BATCH, Batch, Validators, join_repeated
 from paperworks.page.feed.importers.markup import read_day
 
 TEXTS = ("title", "abstract", "arxiv", "doi", "url", "organisation", "repository")
@@ -28,19 +30,23 @@ class LinesImporter:
         self.name = f"jsonl:{name}"[-500:]
 
     def batches(self, cursor: str | None, validators: Validators) -> Iterator[Batch]:
-        """Batches of lines; the cursor is ``<digest of the text>:<line>``."""
-        digest, _, line = (cursor or "").partition(":")
-        start = int(line) if digest == self._digest and line.isdigit() else 0
-        rows = _rows(self._text)
-        for begin in range(start, max(len(rows), 1), PAPERS_PER_BATCH):
-            papers, skipped = [], []
-            for number, row in rows[begin : begin + PAPERS_PER_BATCH]:
-                try:
-                    papers.append(read_paper(row))
-                except InputError as error:
-                    skipped.append((f"line {number}", str(error)))
+        """Batches of papers; the cursor is ``<digest of the text>:<place>``."""
+        digest, _, place = (cursor or "").partition(":")
+        start = int(place) if digest == self._digest and place.isdigit() else 0
+        papers, skipped = [], []
+        for number, row in _rows(self._text):
+            try:
+                papers.append(read_paper(row))
+            except InputError as error:
+                skipped.append((f"line {number}", str(error)))
+        papers = join_repeated(papers)
+        for begin in range(start, max(len(papers), 1), PAPERS_PER_BATCH):
             end = begin + PAPERS_PER_BATCH
-            yield Batch(papers, skipped, f"{self._digest}:{end}" if end < len(rows) else None)
+            yield Batch(
+                papers[begin:end],
+                skipped if begin == 0 else [],
+                f"{self._digest}:{end}" if end < len(papers) else None,
+            )
 
 
 def _rows(text: str) -> list[tuple[int, Any]]:
@@ -85,8 +91,13 @@ def _value(name: str, value: Any) -> Any:
         return tuple(value)
     if name in DAYS and isinstance(value, str):
         day = read_day(value)
-        if day is not None:
+        if day is not None and EARLIEST <= day <= now().astimezone(UTC).date() + LATEST_AFTER:
             return day
-    kinds = {TEXTS: "text", NUMBERS: "a whole number", LISTS: "a list of texts", DAYS: "a day, as in 2026-11-23"}
+    kinds = {
+        TEXTS: "text",
+        NUMBERS: "a whole number",
+        LISTS: "a list of texts",
+        DAYS: f"a day from {EARLIEST} to tomorrow, as in 2026-11-23",
+    }
     expected = next(kind for names, kind in kinds.items() if name in names)
     raise InputError(name, json.dumps(value)[:60], expected)

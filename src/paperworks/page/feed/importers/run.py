@@ -151,6 +151,9 @@ def _day(text: str) -> date:
     if text in ("today", "yesterday"):
         return today - timedelta(days=text == "yesterday")
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise InputError("day", text, "a day, as in hf:2026-11-20") from None
+    if day > today + timedelta(days=1):
+        raise InputError("day", text, "a day that has come")
+    return day

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from paperworks.errors import InputError
 from paperworks.page.community import comments, limits
 from paperworks.page.database import Comment, Entry, User
-from paperworks.page.web.addresses import paper_path
+from paperworks.page.links import paper_path
 from paperworks.page.web.deps import CheckedForm, Page, SignedIn, ThePage, check_rate, is_htmx, redirect, render
 from paperworks.page.web.lookup import find_entry
 

@@ -12,9 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from paperworks.page.community.comments import discussion
 from paperworks.page.database import AMONG_IDS, Entry, Job
+from paperworks.page.links import paper_id as name_of
+from paperworks.page.links import paper_path
 from paperworks.page.web import markdown_page
-from paperworks.page.web.addresses import PAPER_ID, paper_path
-from paperworks.page.web.addresses import paper_id as name_of
+from paperworks.page.web.addresses import PAPER_ID
 from paperworks.page.web.deps import Page, ThePage, Viewer, render
 from paperworks.page.web.filters import reactions
 from paperworks.page.web.lookup import find_entry

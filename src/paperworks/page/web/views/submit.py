@@ -13,7 +13,7 @@ from paperworks.page.community import limits
 from paperworks.page.database import Entry
 from paperworks.page.feed.importers import import_source
 from paperworks.page.feed.keys import arxiv_id
-from paperworks.page.web.addresses import paper_path
+from paperworks.page.links import paper_path
 from paperworks.page.web.deps import CheckedForm, SignedIn, ThePage, check_rate, redirect, render
 
 router = APIRouter(include_in_schema=False)

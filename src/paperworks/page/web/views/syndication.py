@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from paperworks.page.database import Entry, now
 from paperworks.page.feed import list_entries
-from paperworks.page.web.addresses import paper_id, paper_path
+from paperworks.page.links import paper_path
+from paperworks.page.tex import to_plain
 from paperworks.page.web.deps import Page, ThePage
 from paperworks.page.web.filters import Filters, TheFilters
 
@@ -46,7 +47,7 @@ ElementTree.register_namespace("", ATOM)
 def atom(request: Request, page: ThePage, filters: TheFilters) -> Response:
     """The newest 50 entries of the list with these filters."""
     with page.database.reading() as session:
-        found = list_entries(session, filters.query(limit=PER_FEED))
+        found = list_entries(session, filters.newest_first().query(limit=PER_FEED))
     content = _atom(page, filters, found.entries)
     tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
     headers = {"ETag": tag, "Cache-Control": "public, max-age=300"}
@@ -100,12 +101,13 @@ def _atom(page: Page, filters: Filters, entries: list[Entry]) -> bytes:
     for entry in entries:
         item = _add(root, "entry")
         link = address + paper_path(entry)
-        _add(item, "id", f"{address}/papers/{paper_id(entry)}")
-        _add(item, "title", entry.title)
+        _add(item, "id", link)
+        _add(item, "title", ("Withdrawn: " if entry.withdrawn else "") + to_plain(entry.title))
         _add(item, "link", rel="alternate", type="text/html", href=link)
         if entry.arxiv:
             _add(item, "link", rel="related", href=f"https://arxiv.org/abs/{entry.arxiv}")
-        _add(item, "published", datetime.combine(entry.published or entry.listed, time(), UTC).isoformat())
+        if entry.published or entry.listed_known:
+            _add(item, "published", datetime.combine(entry.published or entry.listed, time(), UTC).isoformat())
         _add(item, "updated", entry.updated.isoformat(timespec="seconds"))
         for name in entry.authors or ([entry.organisation] if entry.organisation else ["unknown"]):
             _add(_add(item, "author"), "name", name)
@@ -113,7 +115,7 @@ def _atom(page: Page, filters: Filters, entries: list[Entry]) -> bytes:
             _add(item, "category", term=tag)
         evidence = page.evidence.get(entry.slug or "")
         verdict = f" ({evidence.words})" if evidence is not None and entry.works else ""
-        _add(item, "summary", (evidence.paper.purpose if evidence else entry.abstract) + verdict)
+        _add(item, "summary", (evidence.paper.purpose if evidence else to_plain(entry.text)) + verdict)
     return b"<?xml version='1.0' encoding='utf-8'?>\n" + ElementTree.tostring(root, encoding="utf-8")
 
 
@@ -133,7 +135,7 @@ def _sitemap(page: Page, number: int) -> Response:
         ElementTree.SubElement(ElementTree.SubElement(root, "url"), "loc").text = address + path
     for row in rows:
         url = ElementTree.SubElement(root, "url")
-        ElementTree.SubElement(url, "loc").text = f"{address}/papers/{row.arxiv or f'p{row.id}'}"
+        ElementTree.SubElement(url, "loc").text = address + paper_path(row)
         ElementTree.SubElement(url, "lastmod").text = min(row.updated, now()).date().isoformat()
     return _xml(root)
 
