@@ -139,7 +139,7 @@ class IncomingPaper:
             tags=tags,
             withdrawn=_says_withdrawn(texts["title"], texts["abstract"]) or self.withdrawn,
             **texts,  # type: ignore[arg-type]
-            **days,
+            **days,  # type: ignore[arg-type]
         )
 
 
