@@ -78,7 +78,8 @@ def private_page(home: Path, smtp: int) -> Iterator[str]:
         }
     )
     code = "from paperworks.cli import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, "page", "--port", str(port)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", code, "page", "--no-token", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         process.stdout.readline()

