@@ -149,7 +149,7 @@ def test_a_misled_run_reaches_nothing(
     require(kind)
     monkeypatch.setenv("PAPERWORKS_PAGE_SECRET_KEY", "in the environment")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "in the environment as well")
-    job, found = try_all(kind, links=True)
+    job, found = try_all(kind, links=kind.kind == "bubblewrap")
     assert job.status == "finished", job.message
     assert "spy" in found["own"] or "read" in found["own"]  # it could read what it was given
     assert "in the environment" not in json.dumps(found["environment"])
