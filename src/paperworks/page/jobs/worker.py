@@ -90,15 +90,15 @@ class Worker:
             return False
         workplace = Workplace(self._settings, job.id)
         status, message = self._execute(job, workplace)
-        run_id = self._run_of(job.id)
+        run_id = workplace.run_id
         size = self._store.size(run_id) if status == "finished" and run_id is not None else 0
         ended = self._patiently(lambda: end_job(self._database, job.id, self.name, status, message, size))
         if ended:
             workplace.remove()
             if status == "cancelled":
-                remove_unshared_uploads(self._database, self._settings, job)
+                self._patiently(lambda: remove_unshared_uploads(self._database, self._settings, job))
         else:
-            self._remove_if_deleted(job.id, run_id)
+            self._remove_if_deleted(job.id, workplace)
         log.info("job %s: %s", job.id, status)
         return True
 
@@ -106,10 +106,12 @@ class Worker:
         try:
             run_id = self._run_of(job.id)
             if run_id is not None and (self._store.runs / run_id).is_dir():
+                workplace.run_id = run_id
                 return "finished", self._store.find(run_id).headline  # its worker died before it could say so
             workplace.make()
             if run_id is None or not any((place / run_id).is_dir() for place in workplace.places):
                 run_id = self._create_run(job, workplace)
+            workplace.run_id = run_id
             if not (workplace.store.runs / run_id).is_dir():
                 workplace.drop_links()
                 with self._watching(job.id, workplace, run_id):
@@ -195,12 +197,17 @@ class Worker:
             ended.set()
             watcher.join()
 
-    def _remove_if_deleted(self, job_id: str, run_id: str | None) -> None:
+    def _remove_if_deleted(self, job_id: str, workplace: Workplace) -> None:
         """Remove what the run made, if its owner removed it meanwhile. (Else another worker has taken it.)"""
-        with self._database.reading() as session:
-            if session.get(Job, job_id) is not None:
-                return
-        Workplace(self._settings, job_id).remove()
+
+        def is_there() -> bool:
+            with self._database.reading() as session:
+                return session.get(Job, job_id) is not None
+
+        if self._patiently(is_there):
+            return
+        run_id = workplace.run_id
+        workplace.remove()
         if run_id is not None and (self._store.runs / run_id).is_dir():
             self._store.remove(run_id)
 

@@ -28,11 +28,12 @@ _UPLOAD = re.compile(rf"(?:{ROOT}/)?uploads/[0-9a-f]{{32}}/(?:unpacked/?)?")
 
 
 class Workplace:
-    """The folder of one job. ``store`` holds its run until it is done."""
+    """The folder of one job. ``store`` holds its run until it is done; ``run_id`` is its name, once it has one."""
 
     def __init__(self, settings: Settings, job_id: str) -> None:
         self.root = work_folder(settings, job_id)
         self.store = Store(self.root)
+        self.run_id: str | None = None
         self._settings = settings
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import site
 import sys
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ SYSTEM_FILES = (
     "/etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/alternatives /etc/fonts /etc/localtime /etc/timezone "
     "/etc/mime.types /etc/passwd /etc/group /etc/nsswitch.conf"
 )
+MATPLOTLIB = "home/matplotlib"
 FILES_OPEN = 4096
 PROCESSES = 4096
 
@@ -66,6 +68,7 @@ class Confinement:
         """
         for part in ("uploads", "home", "tmp"):
             (root / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+        _share_fonts(root / MATPLOTLIB)
         readable = _readable()
         inputs = home() / "inputs"
         if self.kind == "bubblewrap":
@@ -107,6 +110,17 @@ def find_confinement() -> Confinement:
     return Confinement("none", f"{NONE.said} ({refused}; {missing})")
 
 
+def _share_fonts(folder: Path) -> None:
+    """Copy what matplotlib found out about the fonts here, which each run would find out again in some seconds."""
+    import matplotlib
+    import matplotlib.font_manager  # writes the list if there is none
+
+    for known in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        if not (folder / known.name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(known, folder / known.name)
+
+
 def _child(root: Path, run_id: str, settings: Mapping[str, object]) -> list[str]:
     return [sys.executable, "-m", "paperworks.page.sandbox.child", str(root), run_id, json.dumps(settings)]
 
@@ -118,7 +132,7 @@ def _environment(root: Path) -> dict[str, str]:
         "TMPDIR": str(root / "tmp"),
         "XDG_CACHE_HOME": str(root / "home" / ".cache"),
         "XDG_DATA_HOME": str(root / "home" / ".local"),
-        "MPLCONFIGDIR": str(root / "home" / "matplotlib"),
+        "MPLCONFIGDIR": str(root / MATPLOTLIB),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONSAFEPATH": "1",
     }
