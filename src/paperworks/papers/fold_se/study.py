@@ -374,7 +374,7 @@ def _speed(run: runs.Run, fast: bool) -> Iterator[Finding]:
     warm_up()
     found, note = tasks((*LARGE, "mushroom"), ("breast-cancer",), fast)
     for task in run.progress(found[-1:] if fast else found, "tables"):
-        for fit, rounds in ((peers.fit_xgboost, ROUNDS), (peers.fit_mlp, 2)):
+        for fit, rounds in ((peers.fit_xgboost, ROUNDS), (peers.fit_mlp, 3)):
             pairs = [(peers.fit_ours(task, repeats=1), fit(task)) for _ in range(rounds)]
             ours, peer = pairs[0]
             yield Finding(
