@@ -27,6 +27,7 @@ from paperworks.page.jobs.workplace import Workplace
 from paperworks.page.sandbox.confinement import NONE
 from paperworks.page.settings import Settings, load_settings
 from paperworks.runs import Store
+from paperworks.runs.engine import LocalEngine
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def ask(database: Database, settings: Settings) -> Callable[..., Job]:
         return create_job(database, settings, "tiny-paper", values, files, user, [upload[0].id] if upload else [])
 
     return create
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a process of their own: how they are started is tested elsewhere."""
+
+    def execute(worker: Worker, job: Job, workplace: Workplace, run_id: str) -> None:
+        LocalEngine().execute(workplace.store, run_id)
+
+    monkeypatch.setattr(Worker, "_run", execute)
 
 
 def folders(settings: Settings, kind: str) -> list[Path]:
@@ -154,6 +165,7 @@ def test_a_cancelled_run_leaves_nothing(
 
 @both_databases
 def test_a_run_is_removed_with_its_upload(
+    in_process: None,
     database: Database,
     settings: Settings,
     store: Store,
@@ -173,7 +185,12 @@ def test_a_run_is_removed_with_its_upload(
 
 
 def test_a_run_that_is_removed_while_it_works_leaves_nothing(
-    database: Database, settings: Settings, store: Store, ask: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    in_process: None,
+    database: Database,
+    settings: Settings,
+    store: Store,
+    ask: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job = ask(n="1")
     worker = Worker(database, store, settings, NONE)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sqlite3
 import threading
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
-from web_helpers import LOCAL, PUBLIC, Browser, Elements, Mailbox, WordEncoder, become_member
+from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, Elements, Mailbox, WordEncoder, become_member
 
 from paperworks.page.database import Job, Upload, open_database
 from paperworks.page.jobs import Worker
@@ -223,3 +226,116 @@ def test_runs_on_an_upload_are_for_their_owner_only(
 def test_papers_that_are_not_here_cannot_be_run(reader: Browser) -> None:
     assert reader.get("/papers/9999.99999/run").status_code == 404
     assert reader.get("/runs/" + "0" * 32).status_code == 404
+
+
+def test_an_archive_of_files_is_made_while_it_is_sent(reader: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copy on the disk, whoever reads however slowly, and the length is known before."""
+    ask(reader, n="1")
+    work(reader)
+    job = job_of(reader)
+    (folder,) = reader.page.store.runs.glob(f"{job.run_id}/files")
+    (folder / "weights").mkdir()
+    for number in range(3):
+        (folder / "weights" / f"größe {number}.bin").write_bytes(os.urandom(1_000_000))
+    (folder / "key").symlink_to(reader.page.settings.folder / "secret-key")
+    monkeypatch.setattr("tempfile.mkstemp", None)
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", None)
+    answer = reader.get(f"/runs/{job.id}/files.zip", headers={"Accept-Encoding": "gzip"})
+    assert len(answer.content) == int(answer.headers["content-length"])
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == 5
+        assert archive.read("weights/größe 2.bin") == (folder / "weights" / "größe 2.bin").read_bytes()
+
+
+def test_run_again_opens_the_form_as_it_was(reader: Browser) -> None:
+    ask(reader, n="7", names="x, y", loud="on", files={"file:where": ("データ.csv", b"1")}, **{"flag:loud": "1"})
+    job = job_of(reader)
+    cancelled = reader.get(f"/runs/{job.id}")
+    assert "Delete this run and its upload" in cancelled.text
+    with reader.page.database.session() as session:
+        session.get_one(Job, job.id).status = "failed"
+    (link,) = [a["href"] or "" for a in Elements(reader.get(f"/runs/{job.id}").text).named("a") if "again=" in str(a)]
+    form = reader.get(link)
+    inputs = {a["name"]: a for a in Elements(form.text).named("input") if a.get("name")}
+    assert (inputs["n"]["value"], inputs["names"]["value"]) == ("7", "x, y")
+    assert "checked" in inputs["loud"]
+    assert inputs["upload:where"]["value"] == job.uploads[0]
+    assert "データ.csv, which you sent before" in form.text
+    again = ask(reader, n="8", **{"upload:where": job.uploads[0]})
+    assert again.status_code == 200
+    with reader.page.database.reading() as session:
+        newest = session.scalars(select(Job).order_by(Job.created.desc())).first()
+    assert newest is not None
+    assert (newest.config["n"], newest.config["where"]) == ("8", job.config["where"])
+    assert newest.uploads == job.uploads
+    stranger = ask(reader, n="8", **{"upload:where": "0" * 32})
+    assert stranger.status_code == 200  # no such upload of this reader: the option keeps its default
+    assert reader.get(f"{FORM}?again=nothing").status_code == 404
+
+
+def test_a_run_is_deleted_by_its_owner_only(public: FastAPI, password_hash: str) -> None:
+    public.state.page.settings = public.state.page.settings.model_copy(update={"uploads": True})
+    owner, other = Browser(public, PUBLIC), Browser(public, PUBLIC)
+    for browser in (owner, other):
+        become_member(browser, password_hash)
+    ask(owner, source="/account")
+    job = job_of(owner)
+    assert "Delete this run" not in other.get(f"/runs/{job.id}").text
+    assert other.submit(f"/runs/{job.id}/delete", "/account").status_code == 403
+    ask(owner, files={"file:where": ("x.csv", b"1")}, source="/account")
+    with owner.page.database.reading() as session:
+        (private,) = [j for j in session.scalars(select(Job)) if j.uploads]
+    assert other.submit(f"/runs/{private.id}/delete", "/account").status_code == 404
+    for each in (job, private):
+        assert owner.submit(f"/runs/{each.id}/delete", "/account").url.path == "/runs"
+        assert owner.get(f"/runs/{each.id}").status_code == 404
+    assert not list((owner.page.settings.folder / "uploads").glob("*"))
+
+
+def test_an_ended_account_leaves_no_run_on_its_uploads(public: FastAPI, password_hash: str) -> None:
+    public.state.page.settings = public.state.page.settings.model_copy(update={"uploads": True})
+    owner, visitor = Browser(public, PUBLIC), Browser(public, PUBLIC)
+    become_member(owner, password_hash)
+    ask(owner, source="/account")
+    bundled = job_of(owner)
+    ask(owner, files={"file:where": ("x.csv", b"1")}, source="/account")
+    said = owner.get("/account").text
+    assert "your uploaded files and all runs on them" in said
+    assert "Runs on the inputs that the page brings stay, without your name" in said
+    ended = owner.submit("/account/delete", "/account", **{"delete-password": PASSWORD})
+    assert ended.status_code == 200
+    with owner.page.database.reading() as session:
+        (left,) = session.scalars(select(Job))
+        assert (left.id, left.user_id) == (bundled.id, None)
+        assert session.scalar(select(Upload)) is None
+    assert not list((owner.page.settings.folder / "uploads").glob("*"))
+    assert visitor.get(f"/runs/{bundled.id}").status_code == 200
+
+
+def test_what_is_no_id_of_a_run_is_not_found(reader: Browser) -> None:
+    for name in ("%00", "x", "0" * 32, "%2e%2e", "0" * 31 + "%00", "é"):
+        for part in ("", "/events", "/files.zip", "/report"):
+            assert reader.get(f"/runs/{name}{part}").status_code == 404, name
+    ask(reader)
+    work(reader)
+    for name in ("%00", "count.txt%00", "x%00/y"):
+        assert reader.get(f"/runs/{job_of(reader).id}/files/{name}").status_code == 404
+        assert reader.get(f"/runs/{job_of(reader).id}/figures/{name}").status_code == 404
+
+
+def test_views_say_when_to_come_back_while_the_database_is_locked(reader: Browser) -> None:
+    settings = reader.page.settings
+    reader.page.database = open_database(settings.database_url, busy_seconds=0.05)
+    token = reader.token(FORM)
+    with closing(sqlite3.connect(settings.folder / "page.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = reader.post(FORM, data={"csrf": token})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert "Nothing was changed" in refused.text
+        assert "X-Frame-Options" in refused.headers
+        assert reader.get(FORM).status_code == 200  # who only reads waits for no writer
+        other.execute("ROLLBACK")
+    assert reader.post(FORM, data={"csrf": token}).status_code == 200
