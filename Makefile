@@ -24,7 +24,7 @@ audit: $(VENV)/.dev
 
 # A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev
-	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2
+	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup --hold-budget
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: found none; install it or say make PYTHON=/path/to/python" >&2; exit 2; }

@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+pytest_plugins = ("budget", "pytester")
+
 PAPER = """
 slug = "tiny-paper"
 title = "A tiny paper"

@@ -1,0 +1,109 @@
+"""Processor time of tests: measured for each, summed for each paper, and held to a budget where that is asked for.
+
+Processor seconds of the test's process and of the children that it waited for are counted, not wall-clock seconds: they
+hardly depend on what else the machine does. A test's figure is its call alone; a paper's (a folder of tests/papers)
+includes the setup of what its tests share. Work that needs more than the budget is a study or a benchmark.
+
+``pytest --hold-budget`` fails where a budget is exceeded; without it the slowest tests are only shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+TEST_SECONDS = 3.0
+PAPER_SECONDS = 20.0
+SHOWN = 15
+PROPERTY = "processor seconds"
+
+EXCEPTIONS: dict[str, str] = {}
+"""Beginning of a test's id -> why it may take longer than ``TEST_SECONDS`` for now."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--hold-budget", action="store_true", help="fail where tests need more processor time than allowed"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Budget(), "budget of processor time")
+
+
+_counted: pytest.StashKey[float] = pytest.StashKey()
+"""Processor seconds up to the phase that runs."""
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.config.stash[_counted] = processor_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    now = processor_seconds()
+    report.user_properties.append((PROPERTY, now - item.config.stash[_counted]))
+    item.config.stash[_counted] = now
+    return report
+
+
+def processor_seconds() -> float:
+    """User and system seconds of this process and of the children that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+class Budget:
+    """Collects the figures of all workers, and shows them at the end."""
+
+    def __init__(self) -> None:
+        self.tests: dict[str, float] = {}
+        self.papers: dict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        seconds = next((value for name, value in report.user_properties if name == PROPERTY), 0.0)
+        if report.when == "call":
+            self.tests[report.nodeid] = float(seconds)
+        parts = Path(report.nodeid.partition("::")[0]).parts
+        if "papers" in parts[:-2]:
+            self.papers[parts[parts.index("papers") + 1]] += float(seconds)
+
+    def exceeded(self) -> list[str]:
+        """What is over its budget, a line each."""
+        tests = [
+            f"{test}: {seconds:.1f} s, more than {TEST_SECONDS:g} s"
+            for test, seconds in self.tests.items()
+            if seconds > TEST_SECONDS and not any(test.startswith(known) for known in EXCEPTIONS)
+        ]
+        papers = [
+            f"{paper}: {seconds:.1f} s in all, more than {PAPER_SECONDS:g} s"
+            for paper, seconds in self.papers.items()
+            if seconds > PAPER_SECONDS
+        ]
+        return papers + tests
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        yield
+        if session.config.getoption("--hold-budget") and self.exceeded() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        slow = sorted(self.tests.items(), key=lambda item: -item[1])[:SHOWN]
+        slow = [(test, seconds) for test, seconds in slow if seconds >= TEST_SECONDS / 3]
+        if slow:
+            terminalreporter.section(f"processor time: {sum(self.tests.values()):.0f} s of tests; the slowest")
+            for test, seconds in slow:
+                terminalreporter.line(f"{seconds:6.1f} s  {test}")
+        if config.getoption("--hold-budget") and self.exceeded():
+            terminalreporter.section("over the budget of processor time (tests/budget.py)", red=True)
+            for line in self.exceeded():
+                terminalreporter.line(line)
