@@ -105,8 +105,7 @@ def test_help_needs_no_extra(capsys: pytest.CaptureFixture[str]) -> None:
 class Imports:
     """The third-party modules that importing a module of the package brings, read from the sources.
 
-    Imports under ``if TYPE_CHECKING:``, in a ``try`` and in functions do not count; those in functions of the folder
-    ``whole`` do.
+    Imports in an ``if``, a ``try`` and in functions do not count; those in functions of the folder ``whole`` do.
     """
 
     def __init__(self, whole: Path) -> None:
@@ -157,9 +156,7 @@ class Imports:
 
     @staticmethod
     def _skipped(node: ast.AST, whole: bool) -> bool:
-        if isinstance(node, ast.If):
-            return ast.unparse(node.test) == "TYPE_CHECKING"
-        return isinstance(node, ast.Try) or (isinstance(node, ast.FunctionDef) and not whole)
+        return isinstance(node, ast.If | ast.Try) or (isinstance(node, ast.FunctionDef) and not whole)
 
 
 @cache

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from catalogue_papers import measured_paper
+from paperworks import catalog, scaffold
 from paperworks.cli import run_command
 from paperworks.cli.options import RESERVED, parse_bytes, parse_seconds
 from paperworks.errors import InputError
@@ -39,12 +41,13 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 def test_list(cli) -> None:
     rows = json.loads(cli("list", "--json"))
-    assert len(rows) == 33
+    assert [r["slug"] for r in rows] == [p.slug for p in catalog.papers()]
     assert {"slug", "title", "works", "claims_held", "claims_total"} <= set(rows[0])
     assert {r["slug"] for r in json.loads(cli("list", "--works", "--json"))} == {r["slug"] for r in rows if r["works"]}
-    text = cli("list", "--tag", "rules")
-    assert "fold-se" in text
-    assert "slicegpt" not in text
+    tag = rows[0]["tags"][0]
+    tagged = json.loads(cli("list", "--tag", tag, "--json"))
+    assert [r["slug"] for r in tagged] == [r["slug"] for r in rows if tag in r["tags"]]
+    assert rows[0]["slug"] in cli("list", "--tag", tag)
 
 
 def test_list_starts_in_half_a_second() -> None:
@@ -70,34 +73,37 @@ def test_list_starts_in_half_a_second() -> None:
 
 
 def test_show_and_search(cli) -> None:
-    text = cli("show", "pointer-networks")
-    assert "1506.03134" in text
+    paper = measured_paper()
+    text = cli("show", paper.slug)
+    assert paper.arxiv in text
     assert "What the paper claims" in text
-    shown = json.loads(cli("show", "paging", "--json"))
+    shown = json.loads(cli("show", paper.arxiv, "--json"))
     assert {"summary", "claims", "findings", "obstacles"} <= set(shown)
-    found = json.loads(cli("search", "exact", "unlearning", "--json"))
-    assert found[0]["slug"] == "s3t"
+    found = json.loads(cli("search", paper.title, "--json"))
+    assert (found[0]["slug"], found[0]["ranked_by"]) == (paper.slug, "BM25")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "slicegtp"], "did you mean 'slicegpt'"),
-        (["run", "slicegtp"], "did you mean 'slicegpt'"),
-        (["run", "spar"], "not here yet"),
+        (["show", "tiny-papre"], "did you mean 'tiny-paper'"),
+        (["run", "tiny-papre"], "did you mean 'tiny-paper'"),
+        (["run", "tiny-paper"], "not here yet"),
         (["list", "--tag", "nonsense"], "expected one of"),
         (["lits"], "Unknown command"),
         (["list", "--bogus"], "Unknown option"),
         (["open", "nothing"], "run: found"),
         (["reproduce"], "the slugs of papers, or --all"),
-        (["reproduce", "spar"], "has no study"),
+        (["reproduce", "tiny-paper"], "has no study"),
         (["search"], "a few words"),
         (["new", "Bad Slug"], "lower-case words"),
-        (["new", "paging"], "in the catalogue"),
+        (["new", "tiny-paper"], "in the catalogue"),
         (["data", "path", "mnits"], "did you mean 'mnist'"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(cli, arguments: list[str], message: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(cli, tiny_paper: Path, arguments: list[str], message: str) -> None:
+    for file in ("recipe.py", "study.py"):
+        (tiny_paper / file).unlink()
     assert message in cli(*arguments, code=2)
 
 
@@ -292,7 +298,7 @@ def test_reproduce(cli, tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.Mo
     cli("reproduce", "tiny-paper", "--out", tmp_path / "measured", "--quiet")
     cli("reproduce", "tiny-paper", "--study", "speed", "--fast", "--quiet")
     assert "did you mean 'speed'" in cli("reproduce", "tiny-paper", "--study", "sped", code=2)
-    assert "one paper" in cli("reproduce", "tiny-paper", "fold-se", "--study", "speed", code=2)
+    assert "one paper" in cli("reproduce", "tiny-paper", measured_paper().slug, "--study", "speed", code=2)
     (tmp_path / "file").write_text("x")
     assert "cannot be written" in cli("reproduce", "tiny-paper", "--out", tmp_path / "file" / "below", code=2)
     assert (tmp_path / "measured" / "tiny-paper" / "results.json").exists()
@@ -313,7 +319,7 @@ def test_each_paper_is_written_when_it_is_measured(
         return measure(paper, **more)
 
     monkeypatch.setattr(reproduction, "measure", stopped_at_the_second)
-    cli("reproduce", "tiny-paper", "fold-se", "--out", tmp_path / "out", "--quiet", code=130)
+    cli("reproduce", "tiny-paper", measured_paper().slug, "--out", tmp_path / "out", "--quiet", code=130)
     assert json.loads((tmp_path / "out" / "tiny-paper" / "results.json").read_text())["paper"] == "tiny-paper"
 
 
@@ -326,7 +332,9 @@ def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest
 def test_new(cli, tmp_path: Path) -> None:
     cli("new", "third-paper", "--into", tmp_path)
     folder = tmp_path / "third_paper"
-    assert {p.name for p in folder.iterdir()} == {"paper.toml", "__init__.py", "recipe.py", "study.py", "README.md"}
+    assert {p.name for p in folder.iterdir()} == set(scaffold.CONTENTS)
+    for path in folder.glob("*.py"):
+        assert "paperworks.papers" not in path.read_text()  # a package of its own
     assert "nothing is overwritten" in cli("new", "third-paper", "--into", tmp_path, code=2)
 
 

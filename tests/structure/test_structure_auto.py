@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_transformers import D, random_basis, tiny
 from transformers import AutoConfig
 
-from paperworks.papers.slicegpt import SliceGPT
-from paperworks.papers.slicegpt.random_models import random_model, random_tokens
+from paperworks.structure import cuts_of, fold_norms, rotate
 
 ORDERS = {
     "paperworks first": "import paperworks\nfrom transformers import AutoModelForCausalLM",
@@ -25,9 +25,12 @@ ORDERS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    method = SliceGPT(0.25, device="cpu")
-    method.fit(random_model("llama", dtype=torch.float32), random_tokens(32, 24))
-    return method.save(tmp_path_factory.mktemp("sliced") / "model")
+    folded = fold_norms(tiny("llama"))
+    generator = torch.Generator().manual_seed(7)
+    bases = [random_basis(D, generator)[:, :24] for _ in range(cuts_of(folded) - 1)]
+    folder = tmp_path_factory.mktemp("sliced") / "model"
+    rotate(folded, [*bases, random_basis(D, generator)]).save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize("order", ORDERS)

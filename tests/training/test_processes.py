@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,15 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, bundled_text
-from paperworks.papers.atp import ATP, Search
-from paperworks.papers.atp import TrainerArgs as AtpArgs
-from paperworks.papers.compresso import Compresso
-from paperworks.papers.compresso import TrainerArgs as CompressoArgs
 from paperworks.runs import Cancelled
 from paperworks.training import TrainSettings, cross_entropy_loss, train
 from training.test_buffers import classifier, examples
@@ -67,28 +63,14 @@ def statistics(folder: Path, rank: int) -> dict[str, dict[str, list[float]]]:
     return {name: {k: v.flatten().tolist() for k, v in m.state_dict().items()} for name, m in plain.items()}
 
 
-def pruned(batch_size: int) -> dict[str, object]:
-    """Two methods that learn masks beside the model, without dropout: their course, and what they keep."""
-    lora = LoraConfig(r=4, lora_dropout=0.0)
-    args = AtpArgs(steps=8, batch_size=batch_size, calibration_batch_size=4, learning_rate=1e-2)
-    atp = ATP(0.4, lora=lora, trainer_args=args, device="cpu",
-              generator=Search(learning_rate=1e-2, offset=0.0)).fit(tiny(), tokens(n=24))  # fmt: skip
-    learned = CompressoArgs(tuning_steps=2, pruning_steps=8, final_steps=2, batch_size=batch_size,
-                            mask_learning_rate=1.0, learning_rate=1e-2, max_length=24)  # fmt: skip
-    compresso = Compresso(0.4, prompt="none", device="cpu", trainer_args=learned)
-    report = compresso.fit(tiny(), None, tokens(n=24))
-    return {
-        "atp": atp.report_.trajectory.tuning_loss + atp.report_.trajectory.remaining,
-        "atp plan": json.dumps(atp.plan_.to_json()),
-        "compresso": [step.sparsity for step in report.course] + report.final_losses,
-        "compresso plan": json.dumps(report.plan),
-    }
+def pruned(batch_size: int) -> dict[str, dict[str, object]]:
+    """The pruning methods of papers that learn masks beside the model: their course, and what they keep, by file."""
+    found = sorted((Path(__file__).parents[1] / "papers").glob("*/*_in_two_processes.py"))
+    return {path.stem: runpy.run_path(str(path))["prune"](batch_size) for path in found}
 
 
 def in_one_process_of_two(out: Path) -> None:
     """What each process does; each leaves ``found-RANK.json``, the main one the weights."""
-    import runpy
-
     from torch.distributed.tensor import DTensor
 
     rank = int(os.environ["RANK"])
@@ -145,10 +127,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     alone_pruned = pruned(4)
     for rank in (0, 1):
         of = json.loads((tmp_path / f"pruned-{rank}.json").read_text(encoding="utf-8"))
-        for name in ("atp", "compresso"):
-            assert of[f"{name} plan"] == alone_pruned[f"{name} plan"]
+        for name, alone_there in alone_pruned.items():
+            assert of[name]["plan"] == alone_there["plan"]
             if rank == 0:
-                assert of[name] == pytest.approx(alone_pruned[name], abs=1e-4)
+                assert of[name]["course"] == pytest.approx(alone_there["course"], abs=1e-4)
 
     # one process, the same examples in a step: the sampler orders them by their number in the step
     alone = tiny()

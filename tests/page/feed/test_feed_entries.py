@@ -227,19 +227,15 @@ def test_the_catalogue_is_there(database: Database) -> None:
                 len(paper.claims),
             )
             assert entry.tag_names == sorted(paper.tags)
-        entries["slicegpt"].claims_held = 99
-        entries["slicegpt"].works = not entries["slicegpt"].works
+        changed = entries[papers[0].slug]
+        changed.claims_held = 99
+        changed.works = not changed.works
     assert seed_catalogue(database).updated == 1
     with database.session() as session:  # a weaker source adds what is missing and replaces nothing
-        before = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one().title
-        upsert(
-            session,
-            IncomingPaper(
-                "Slicegpt: compress large language models by deleting rows and columns", "x", upvotes=7, source="paste"
-            ),
-        )
-        entry = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one()
-        assert (entry.title, entry.upvotes_elsewhere) == (before, 7)
+        title = papers[0].title
+        upsert(session, IncomingPaper(title.upper(), "x", upvotes=7, source="paste"))
+        entry = session.scalars(select(Entry).where(Entry.slug == papers[0].slug)).one()
+        assert (entry.title, entry.upvotes_elsewhere) == (title, 7)
     assert seed_catalogue(database).updated == 0
 
 

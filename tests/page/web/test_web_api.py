@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from sqlalchemy import select
 from web_helpers import Browser
 
-from paperworks import catalog
+from catalogue_papers import measured_paper
 from paperworks.page.database import Entry
 from paperworks.page.web.app import API_TEXT
 
@@ -79,10 +79,10 @@ def test_the_hubs_client_searches(api) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_the_hubs_client_reads_papers(api) -> None:  # type: ignore[no-untyped-def]
-    paper = catalog.find("slicegpt")
-    info = api.paper_info("2401.15024")
+    paper = measured_paper()
+    info = api.paper_info(paper.arxiv)
     assert (info.id, info.title, info.github_repo) == (paper.arxiv, paper.title, paper.repository)
-    text = api.read_paper("2401.15024")
+    text = api.read_paper(paper.arxiv)
     assert text.startswith(f"# {paper.title}\n")
     for claim, verdict in zip(paper.claims, paper.verdicts().values(), strict=True):
         assert f"- **{verdict}**: {' '.join(claim.statement.split())}" in text
@@ -110,8 +110,8 @@ def test_the_api_says_what_is_wrong(local: Browser) -> None:
 
 
 def test_claims_are_in_the_api(local: Browser) -> None:
-    paper = catalog.find("fold-se")
-    found = local.get("/api/papers/fold-se").json()
+    paper = measured_paper()
+    found = local.get(f"/api/papers/{paper.slug}").json()
     assert {c["id"]: c["verdict"] for c in found["claims"]} == paper.verdicts()
     assert sum(len(c["measured"]) for c in found["claims"]) == len(paper.findings)
     assert (found["works"], found["claimsHeld"]) == (paper.works, paper.claims_held)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from web_helpers import PASSWORD
 
+from catalogue_papers import measured_paper
 from paperworks.page.database import Entry, User, now
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -84,12 +85,13 @@ def log_in(tab, server: str, email: str) -> None:  # type: ignore[no-untyped-def
 
 
 def test_read_search_open_comment_vote_and_log_out(tab, public_server: str, account: str, public_app: FastAPI) -> None:  # type: ignore[no-untyped-def]
+    paper = measured_paper()
     tab.goto(public_server)
     tab.get_by_role("link", name="Show more").click()
     sync_api.expect(tab.locator("article.card")).to_have_count(60)
     tab.get_by_label("Works here").check()
     tab.wait_for_url("**/?works=1*")
-    sync_api.expect(tab.locator("article.card", has_text="SliceGPT")).to_be_visible()
+    sync_api.expect(tab.locator("article.card", has_text=paper.title)).to_be_visible()
     assert tab.locator("article.card").count() < 60
 
     tab.keyboard.press("/")
@@ -97,14 +99,14 @@ def test_read_search_open_comment_vote_and_log_out(tab, public_server: str, acco
     tab.keyboard.press("Enter")
     tab.wait_for_url("**/search?q=gardens*")
     sync_api.expect(tab.locator("mark").first).to_have_text("gardens")
-    tab.get_by_label("Search papers").fill("rules from tables")
-    sync_api.expect(tab.locator("#found h2")).to_contain_text("rules from tables")
-    tab.locator(".card-title a", has_text="FOLD-SE").click()
-    sync_api.expect(tab.get_by_role("heading", level=1)).to_contain_text("FOLD-SE")
+    tab.get_by_label("Search papers").fill(paper.purpose)
+    sync_api.expect(tab.locator("#found h2")).to_contain_text(paper.purpose)
+    tab.locator(".card-title a", has_text=paper.title).click()
+    sync_api.expect(tab.get_by_role("heading", level=1)).to_contain_text(paper.title)
 
     tab.get_by_role("link", name="Log in to upvote").click()
     log_in(tab, public_server, account)
-    tab.wait_for_url("**/papers/2208.07912")
+    tab.wait_for_url(f"**/papers/{paper.arxiv}")
     vote = tab.locator(".paper-head .vote")
     sync_api.expect(vote).to_have_attribute("aria-pressed", "false")
     before = int(vote.inner_text())
@@ -130,7 +132,7 @@ def test_read_search_open_comment_vote_and_log_out(tab, public_server: str, acco
     tab.get_by_role("button", name="Log out").click()
     sync_api.expect(tab.get_by_role("link", name="Log in", exact=True)).to_be_visible()
     with public_app.state.page.database.reading() as session:
-        entry = session.scalar(select(Entry).where(Entry.slug == "fold-se"))
+        entry = session.scalar(select(Entry).where(Entry.slug == paper.slug))
         assert entry is not None
         assert (entry.upvotes, entry.comments) == (before + 1, 0)
 
@@ -163,13 +165,13 @@ def test_the_same_without_scripts(chromium, local_server: str) -> None:  # type:
 PAGES = [
     "/",
     "/search?q=gardens",
-    "/papers/2401.15024",
+    f"/papers/{measured_paper().arxiv}",
     "/tags",
     "/about",
     "/account",
     "/submit",
     "/bookmarks",
-    "/papers/2208.07912/run",
+    f"/papers/{measured_paper().arxiv}/run",
     "/runs",
     "/nope",
 ]

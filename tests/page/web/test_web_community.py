@@ -229,7 +229,7 @@ def test_a_paper_that_arxiv_does_not_give(
     assert 'value="2501.09999"' in answer.text
 
 
-@pytest.mark.parametrize("text", ["", "slicegpt", "http://127.0.0.1/2501.01234", "file:///etc/passwd", "hf:2026-11-20"])
+@pytest.mark.parametrize("text", ["", "a-paper", "http://127.0.0.1/2501.01234", "file:///etc/passwd", "hf:2026-11-20"])
 def test_only_arxiv_papers_are_submitted(member: Browser, arxiv: dict, text: str) -> None:  # type: ignore[type-arg]
     assert member.submit("/submit", "/submit", paper=text).status_code == 422
     assert arxiv["asked"] == []

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, select
 from web_helpers import Browser, Elements
 
-from paperworks import catalog
+from catalogue_papers import measured_paper
 from paperworks.page.database import Entry, Job, now
 from paperworks.page.feed import trend
 from paperworks.page.web.filters import PER_PAGE
@@ -104,7 +104,7 @@ def test_htmx_gets_only_what_it_puts_into_the_page(local: Browser) -> None:
         ("/?tag=garden&tag=bed-1", Entry.key.in_([f"test:{n}" for n in range(1, 45, 5)])),
         ("/?organisation=Garden+Institute&tag=bed-0", Entry.key.in_([f"test:{n}" for n in (5, 15, 25, 35)])),
         ("/?period=day&start=2026-11-20", Entry.key.in_(["test:0", "test:1", "test:2"])),
-        ("/?period=month&start=2024-01-05", Entry.slug == "slicegpt"),
+        ("/?period=month&start=2026-10-05", Entry.key == "test:markup"),
     ],
 )
 def test_filters_and_periods(local: Browser, path: str, condition: object) -> None:
@@ -178,8 +178,8 @@ def test_what_papers_say_is_text_and_never_markup(local: Browser) -> None:
 
 
 def test_a_papers_page_shows_its_claims_beside_what_was_measured(local: Browser) -> None:
-    paper = catalog.find("slicegpt")
-    html = local.get("/papers/2401.15024").text
+    paper = measured_paper()
+    html = local.get(f"/papers/{paper.arxiv}").text
     shown = re.findall(r'<li class="claim (\w+)" id="claim-([\w-]+)">', html)
     styles = {"holds": "holds", "partly tested": "partly", "does not hold": "fails", "not tested here": "untested",
               "not measured": "unmeasured"}  # fmt: skip
@@ -190,15 +190,16 @@ def test_a_papers_page_shows_its_claims_beside_what_was_measured(local: Browser)
     assert bar[0].count("<rect") == len(paper.claims)
     assert bar[0].count('class="holds"') == paper.claims_held
     assert f"{paper.claims_held} of {len(paper.claims)} claims hold here" in html
-    assert 'href="/papers/2401.15024/run"' in html
-    assert "paperworks run slicegpt" in html
+    assert f'href="/papers/{paper.arxiv}/run"' in html
+    assert f"paperworks run {paper.slug}" in html
     assert html.count('class="similar"') == 1
 
 
-@pytest.mark.parametrize("name", ["slicegpt", "2401.15024v2"])
+@pytest.mark.parametrize("name", ["{0.slug}", "{0.arxiv}v2"])
 def test_other_names_of_a_paper_lead_to_its_address(local: Browser, name: str) -> None:
-    answer = local.get(f"/papers/{name}", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (301, "/papers/2401.15024")
+    paper = measured_paper()
+    answer = local.get(f"/papers/{name.format(paper)}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (301, f"/papers/{paper.arxiv}")
 
 
 def test_a_paper_without_an_arxiv_id_has_an_address(local: Browser) -> None:
@@ -223,8 +224,9 @@ def test_hidden_papers_are_in_no_list(local: Browser) -> None:
 
 
 def test_the_newest_public_run_is_shown_and_no_private_one(local: Browser) -> None:
+    paper = measured_paper()
     with local.page.database.session() as session:
-        entry = session.scalar(select(Entry).where(Entry.slug == "fold-se"))
+        entry = session.scalar(select(Entry).where(Entry.slug == paper.slug))
         assert entry is not None
         for job_id, message, uploads, status, age in (
             ("1" * 32, "an old headline", [], "finished", 3),
@@ -237,7 +239,7 @@ def test_the_newest_public_run_is_shown_and_no_private_one(local: Browser) -> No
                 Job(
                     id=job_id,
                     entry_id=entry.id,
-                    slug="fold-se",
+                    slug=paper.slug,
                     config={},
                     uploads=uploads,
                     status=status,
@@ -245,7 +247,7 @@ def test_the_newest_public_run_is_shown_and_no_private_one(local: Browser) -> No
                     finished=when,
                 )
             )
-    html = local.get("/papers/2208.07912").text
+    html = local.get(f"/papers/{paper.arxiv}").text
     assert "the newest public headline" in html
     assert f'href="/runs/{"2" * 32}"' in html
     assert "private file" not in html
