@@ -67,7 +67,7 @@ def main() -> None:
     for target in given.targets:
         report = compared(
             Config(
-                target_params=target,
+                target=target,
                 seeds=given.seeds,
                 train_steps=given.train_steps,
                 recovery_steps=given.recovery_steps,

@@ -126,7 +126,7 @@ def slice_in_this_process(arguments: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(3, 32000, (arguments.sequences, arguments.length), generator=generator)
     method = SliceGPT(SLICING, activation_budget=0, spill_dir=arguments.folder.parent)
-    report = method.fit(arguments.folder, ids, batch_size=arguments.batch_size, output_dir=arguments.output)
+    report = method.fit(arguments.folder, ids, batch_size=arguments.batch_size, output_dir=arguments.output).report_
     print(json.dumps(report.to_dict()))
 
 

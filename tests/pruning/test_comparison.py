@@ -21,7 +21,7 @@ from paperworks.language import bundled_text, load_model
 from paperworks.runs import Run
 
 SMALL: dict[str, Any] = {
-    "target_params": "0.7p", "sequences": 4, "length": 64, "batch_size": 4, "train_steps": 0, "recovery_steps": 2,
+    "target": "0.7p", "sequences": 4, "length": 64, "batch_size": 4, "train_steps": 0, "recovery_steps": 2,
     "evaluation_sequences": 4, "rounds": 1, "device": "cpu",
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
-    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target_params": "0.01p"}), **texts)
+    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target": "0.01p"}), **texts)
     report = run(config, Run(tmp_path / "low"))
     assert report.headline == "No method reached the budget"
     assert report.tables[0].rows[1][1:] == [None] * 9
@@ -148,7 +148,7 @@ def test_a_model_of_equal_widths_is_a_stock_one_and_is_tuned_as_well(
 ) -> None:
     model, _ = load_model(checkpoint, "float32", "cpu")
     narrow = sum(p.numel() for p in model.parameters()) - 3 * 3 * 32 * 8  # eight of 48 channels in each of three layers
-    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target_params": str(narrow)}), **texts)
+    config = Config(model=checkpoint, methods=("magnitude",), **(SMALL | {"target": str(narrow)}), **texts)
     work = Run(tmp_path / "run")
     run(config, work)
     row = json.loads((work.files / "comparison.json").read_text())[1]
@@ -184,9 +184,9 @@ def test_methods_are_found_and_unknown_ones_are_told() -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"target_params": "half"}, "target_params"),
-        ({"target_params": "2x"}, "target_params"),
-        ({"target_params": "9B"}, "target_params"),
+        ({"target": "half"}, "target"),
+        ({"target": "2x"}, "target"),
+        ({"target": "9B"}, "target"),
         ({"methods": ("nonsense",)}, "methods"),
         ({"model": Path("nowhere")}, "model"),
         ({"text": Path("nowhere.txt")}, "text"),

@@ -13,11 +13,12 @@ class Config(runs.Config):
     """One checkpoint, one budget, one text; which methods, how often, and how long they may train."""
 
     model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
-    target_params: str = Field(
+    target: str = Field(
         "0.75x",
         description="most parameters: 0.75x (share of all), 0.5p (share of the prunable ones), 4.2M, 900MiB; or 20ms, "
         "0.7t, a measured time to write a token, in milliseconds or as a share of the dense model's",
     )
+    target_params: str | None = Field(None, description="former name of --target")
     methods: tuple[str, ...] = Field(
         (), description="methods to compare, such as slicegpt,magnitude,random (none: all that are here)"
     )

@@ -42,7 +42,7 @@ class _Comparison:
         )
         from paperworks.nn import stored_dtype
         from paperworks.pruning.architecture import architecture_of
-        from paperworks.pruning.target import Target, resolved
+        from paperworks.pruning.target import Target, notation_notes, resolved
         from paperworks.structure import count, skeleton_of
 
         self.config, self.run = config, run
@@ -53,11 +53,16 @@ class _Comparison:
         check_length(self.folder, config.length)
         skeleton = skeleton_of(self.folder)
         self.dense = count(skeleton, context=config.length)
-        timed = Target.parse(config.target_params, "target_params").timed
+        field, wanted = ("target", config.target)
+        if config.target_params is not None:
+            field, wanted = ("target_params", config.target_params)
+        for note in notation_notes(wanted, None if field == "target" else "target-params"):
+            run.log.warning(note)
+        timed = Target.parse(wanted, field).timed
         model = load_model(self.folder, "float32", config.device)[0] if timed else skeleton
         self.dtype = stored_dtype(self.folder)
         self.target = resolved(
-            config.target_params, model, run.state / "target.json", "target_params", dtype=self.dtype
+            wanted, model, run.state / "target.json", field, dtype=self.dtype
         )
         self.texts = [] if config.text else [bundled_text("train")]
         self.held = [] if config.evaluation else [bundled_text("test")]

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from paperworks.errors import InputError
 from paperworks.language.windows import Calibration
-from paperworks.nn import evaluation_mode
+from paperworks.nn import evaluation_mode, model_inputs
 from paperworks.runs import Progress, no_progress
 
 Kind = Literal["token", "seq_mean", "word"]
@@ -79,7 +79,7 @@ def window_losses(
         for batch in progress(batches, "perplexity", len(batches)):
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
             full = bool(mask.all())
-            logits = model(input_ids=ids, attention_mask=None if full else mask, use_cache=False).logits
+            logits = model(**model_inputs(model, ids, None if full else mask), use_cache=False).logits
             nll = functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), ids[:, 1:], reduction="none")
             # A token after padding has nothing before it to be predicted from.
             predicted = (mask[:, 1:] * mask[:, :-1]).bool()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from paperworks.nn.mlp import MLP
     from paperworks.nn.modes import evaluation_mode, preserved_modes
     from paperworks.nn.networks import NETWORKS, NetworkName, build_network, load_network
+    from paperworks.nn.padding import model_inputs, tokens_first, without_padding
     from paperworks.nn.small_cnn import SmallCNN
     from paperworks.nn.tiny_vit import TinyViT
 else:
@@ -28,8 +29,11 @@ __all__ = [
     "evaluation_mode",
     "load_network",
     "load_strict",
+    "model_inputs",
     "preserved_modes",
     "resolve_device",
     "resolve_dtype",
     "stored_dtype",
+    "tokens_first",
+    "without_padding",
 ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paperworks.pruning.recovery import recover
     from paperworks.pruning.size import size_of, weights_bytes
     from paperworks.pruning.tables import before_and_after, kept_widths_figure, trajectory_figure
-    from paperworks.pruning.target import Target, resolved
+    from paperworks.pruning.target import Target, most_parameters, resolved
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
@@ -32,6 +32,7 @@ __all__ = [
     "kept_widths_figure",
     "lora_targets",
     "measured",
+    "most_parameters",
     "quality_of",
     "recover",
     "resolved",

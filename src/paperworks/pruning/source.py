@@ -11,7 +11,7 @@ from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, check_length, load_model, speeds_in_turn
 from paperworks.nn import resolve_dtype, stored_dtype
 from paperworks.pruning.quality import Figures
-from paperworks.pruning.target import resolved
+from paperworks.pruning.target import notation_notes, resolved
 from paperworks.runs import Run
 from paperworks.runs.files import write_text
 
@@ -47,6 +47,8 @@ def open_dense(
     which is what the option is called. A run that goes on has the parameters that it began with. ``dtype``: that the
     pruned model is saved in, in which a target in bytes is counted (``auto``: the checkpoint's).
     """
+    for note in notation_notes(target):
+        run.log.warning(note)
     model, tokenizer = load_model(folder, "float32", device)
     most = resolved(target, model, run.state / TARGET_FILE, dtype=saved_dtype(folder, dtype))
     if check is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Unit = Literal["share of all", "share of prunable", "parameters", "bytes", "seconds", "share of time"]
 _COUNT = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SHARES: dict[str, Unit] = {"x": "share of all", "p": "share of prunable", "t": "share of time"}
+_FRACTION = re.compile(r"\s*(0?\.\d+)\s*")
 _FORM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(x|p|t|ms|k|m|b|kib|mib|gib|)\s*", re.IGNORECASE)
 FORMS = (
     "such as 0.75x (share of all parameters), 0.5p (share of the prunable ones), 4.2M (a count), 900MiB (weights), "
@@ -44,8 +45,11 @@ class Target:
     def parse(cls, text: str, field: str = "target") -> Self:
         """Read ``0.75x``, ``0.5p``, ``4200000``, ``4.2M``, ``1.1B``, ``900MiB``, ``20ms`` or ``0.7t``.
 
+        A fraction without a unit, ``0.75``, is an older notation of ``0.75x``.
+
         Raises InputError naming ``field`` for anything else, and for a share outside (0, 1].
         """
+        text = f"{text.strip()}x" if _FRACTION.fullmatch(text) else text
         match = _FORM.fullmatch(text)
         if match is None:
             raise InputError(field, text, FORMS)
@@ -97,14 +101,42 @@ class Target:
         return most
 
 
+def most_parameters(
+    target: int | str | Target, model: Any, field: str = "target", *, dtype: torch.dtype | None = None
+) -> int:
+    """The most parameters for a target as every method takes it: a count, or a budget in words (see ``Target.parse``).
+
+    ``dtype``: that the weights are saved in, for budgets in bytes (None: the model's). Raises InputError naming
+    ``field`` for what is no budget, or words that ask for as much as the model has.
+    """
+    from paperworks.structure import count
+
+    if isinstance(target, bool) or not isinstance(target, int | str | Target):
+        raise InputError(field, target, f"a number of parameters, or a budget {FORMS}")
+    if isinstance(target, int):
+        if target < 1:
+            raise InputError(field, target, "1 parameter or more")
+        return target
+    wanted = Target.parse(target, field) if isinstance(target, str) else target
+    return wanted.parameters(count(model, dtype=dtype), field, model)
+
+
+def notation_notes(target: str, former: str | None = None) -> list[str]:
+    """What to tell a user who wrote a budget in an older way: without its unit, or in the option ``former``."""
+    notes = []
+    if former is not None:
+        notes.append(f"--{former} is the former name of --target")
+    if _FRACTION.fullmatch(target):
+        notes.append(f"{target.strip()} is read as {target.strip()}x, a share of all parameters: write the unit")
+    return notes
+
+
 def resolved(text: str, model: Any, kept: Path, field: str = "target", *, dtype: torch.dtype | None = None) -> int:
     """The most parameters for a budget in words, read from the file ``kept`` if an earlier attempt wrote it there.
 
     A time that is measured again comes out otherwise: a run that goes on must aim at what it began with. ``dtype``: the
     type that the weights are saved in (None: the model's).
     """
-    from paperworks.structure import count
-
     if not kept.exists():
-        write_text(kept, json.dumps(Target.parse(text, field).parameters(count(model, dtype=dtype), field, model)))
+        write_text(kept, json.dumps(most_parameters(text, model, field, dtype=dtype)))
     return int(json.loads(kept.read_text(encoding="utf-8")))

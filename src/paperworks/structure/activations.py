@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import evaluation_mode
+from paperworks.nn import evaluation_mode, model_inputs
 from paperworks.structure.calibration import ChannelMoments
 from paperworks.structure.layers_pruned import linear_at
 from paperworks.structure.scores import Scores, combine
@@ -67,7 +67,7 @@ def _run(model: Any, watch: GateWatch, batches: Batches) -> int:
         for batch in batches:
             mask = batch.get("attention_mask")
             watch.set_mask(mask)
-            model(input_ids=batch["input_ids"], attention_mask=mask)
+            model(**model_inputs(model, batch["input_ids"], mask))
             tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())
     if tokens == 0:
         raise InputError("calibration", "no tokens", "at least one batch")

@@ -166,9 +166,8 @@ class LayerContexts:
         if self._tokens.mask is not None:
             mask = self._tokens.mask[self._tokens.rows(index)].to(device)
             given["attention_mask"] = mask
-            if family.head:
-                # left padding: positions count tokens, not columns
-                given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+            # padding on the left: positions count tokens, not columns
+            given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
         model.set_submodule(family.layers, recorders)
         try:
             model.base_model(**given, use_cache=False, output_hidden_states=False, output_attentions=False)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.nn import model_inputs
 
 Batch = Mapping[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, torch.Tensor]]
@@ -157,18 +158,23 @@ def required_labels(batch: Batch) -> torch.Tensor:
 
 
 def labels_of(batch: Batch) -> torch.Tensor:
-    """The labels of tokens, int64 ``[n, T]``: the batch's own, or its tokens with masked positions set to -100."""
-    if "labels" in batch:
-        return batch["labels"]
-    labels = batch["input_ids"]
-    if "attention_mask" in batch:
-        labels = labels.masked_fill(batch["attention_mask"] == 0, IGNORED)
-    return labels
+    """The labels of tokens, int64 ``[n, T]``: the batch's own, or its tokens. Position t is predicted from t - 1.
+
+    -100 where there is padding, or padding in front: the first token of a row has nothing to be predicted from,
+    whichever side the padding is on.
+    """
+    labels = batch.get("labels", batch["input_ids"])
+    mask = batch.get("attention_mask")
+    if mask is None:
+        return labels
+    before = torch.cat([torch.ones_like(mask[:, :1]), mask[:, :-1]], 1)
+    return labels.masked_fill((mask == 0) | (before == 0), IGNORED)
 
 
 def next_token_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Logits ``[n, T, V]`` of a causal language model of transformers, without a cache."""
-    return model(input_ids=batch["input_ids"], attention_mask=batch.get("attention_mask"), use_cache=False).logits
+    inputs = model_inputs(model, batch["input_ids"], batch.get("attention_mask"))
+    return model(**inputs, use_cache=False).logits
 
 
 def next_token_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

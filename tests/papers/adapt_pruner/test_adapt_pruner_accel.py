@@ -32,8 +32,8 @@ def test_stages_share_the_target_the_steps_and_the_schedule(family: str) -> None
     dense = count(model).parameters
     seen: list[StageRecord] = []
     job = accel(model, callbacks=[lambda record, now: seen.append(record)])
-    report = job.run(model, TOKENS)
-    goal = job.pruner.target_params
+    report = job.fit(model, TOKENS).report_
+    goal = job.pruner.target
     assert goal is not None
     assert [s.target for s in report.stages] == [dense - (dense - goal) * s // 3 for s in (1, 2, 3)]
     assert all(s.parameters <= s.target for s in report.stages)
@@ -48,7 +48,7 @@ def test_stages_share_the_target_the_steps_and_the_schedule(family: str) -> None
 
 def test_one_pass_over_the_data_when_no_budget_is_given() -> None:
     model = tiny("llama")
-    report = accel(model, train_steps=None, data_split="constant").run(model, TOKENS)
+    report = accel(model, train_steps=None, data_split="constant").fit(model, TOKENS).report_
     assert [s.steps for s in report.stages] == [4, 4, 4]  # 10 examples in batches of 3
 
 
@@ -71,8 +71,8 @@ def test_parts_are_passes_over_the_data() -> None:
 def test_options_train_to_the_target(options: dict[str, Any]) -> None:
     model = tiny("qwen2")
     job = accel(model, **options)
-    report = job.run(model, {"input_ids": TOKENS, "labels": TOKENS.masked_fill(TOKENS < 20, -100)})
-    assert report.parameters_after <= job.pruner.target_params  # type: ignore[operator]
+    report = job.fit(model, {"input_ids": TOKENS, "labels": TOKENS.masked_fill(TOKENS < 20, -100)}).report_
+    assert report.parameters_after <= job.pruner.target  # type: ignore[operator]
     assert all(torch.isfinite(torch.tensor(s.losses)).all() for s in report.stages)
     assert all(p.requires_grad for p in model.parameters())
 
@@ -81,7 +81,7 @@ def test_moments_that_are_carried_make_a_difference() -> None:
     results = []
     for reset in (True, False):
         model = tiny("llama")
-        accel(model, reset_optimizer=reset).run(model, TOKENS)
+        accel(model, reset_optimizer=reset).fit(model, TOKENS)
         results.append(model)
     assert not same_weights(*results)
 
@@ -92,7 +92,7 @@ def test_labels_decide_what_is_learned() -> None:
     models = []
     for data in ({"input_ids": TOKENS}, {"input_ids": TOKENS, "labels": labels}):
         models.append(tiny("llama"))
-        accel(models[-1], stages=1, train_steps=2).run(models[-1], data)
+        accel(models[-1], stages=1, train_steps=2).fit(models[-1], data)
     assert not same_weights(*models)
 
 
@@ -121,12 +121,12 @@ def killed_after(n: int, what: str) -> Any:
 def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, what: str, n: int, options: dict[str, Any]) -> None:
     model = tiny("llama")
     whole = copy.deepcopy(model)
-    expected = accel(model, **options).run(whole, TOKENS)
+    expected = accel(model, **options).fit(whole, TOKENS).report_
     with pytest.raises(Stopped):
         job = accel(model, **options)
-        job.run(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path, progress=killed_after(n, what))
+        job.fit(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path, progress=killed_after(n, what))
     resumed = copy.deepcopy(model)
-    found = accel(model, **options).run(resumed, TOKENS, checkpoint_dir=tmp_path)
+    found = accel(model, **options).fit(resumed, TOKENS, checkpoint_dir=tmp_path).report_
     assert same_weights(resumed, whole)
     assert [s.losses for s in found.stages] == [s.losses for s in expected.stages]
     assert [s.parameters for s in found.stages] == [s.parameters for s in expected.stages]
@@ -135,16 +135,16 @@ def test_a_killed_run_goes_on_to_the_same_model(tmp_path: Path, what: str, n: in
 def test_any_finished_stage_can_be_gone_on_from(tmp_path: Path) -> None:
     model = tiny("llama")
     whole = copy.deepcopy(model)
-    accel(model).run(whole, TOKENS, checkpoint_dir=tmp_path)
+    accel(model).fit(whole, TOKENS, checkpoint_dir=tmp_path)
     for file in (tmp_path / "stage-003").iterdir():
         file.unlink()
     again = copy.deepcopy(model)
-    accel(model).run(again, TOKENS, checkpoint_dir=tmp_path)
+    accel(model).fit(again, TOKENS, checkpoint_dir=tmp_path)
     assert same_weights(again, whole)
     with pytest.raises(InputError, match="checkpoint_dir"):
-        accel(model, train_steps=10).run(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path)
+        accel(model, train_steps=10).fit(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path)
     with pytest.raises(InputError, match="checkpoint_dir"):
-        accel(model).run(copy.deepcopy(model), TOKENS[:20], checkpoint_dir=tmp_path)
+        accel(model).fit(copy.deepcopy(model), TOKENS[:20], checkpoint_dir=tmp_path)
 
 
 def test_bad_options_name_the_field() -> None:
@@ -161,7 +161,7 @@ def test_bad_options_name_the_field() -> None:
         AdaptAccel(AdaptPruner(ratio=0.5), 2)
     for data, field in ((TOKENS[:0], "data"), ({"text": TOKENS}, "data"), (["text"], "tokenizer"), ([], "data")):
         with pytest.raises(InputError) as caught:
-            accel(model).run(copy.deepcopy(model), data)
+            accel(model).fit(copy.deepcopy(model), data)
         assert caught.value.field == field
-    with pytest.raises(InputError, match="target_params"):
-        accel(model, share=1.5).run(copy.deepcopy(model), TOKENS)
+    with pytest.raises(InputError, match="target"):
+        accel(model, share=1.5).fit(copy.deepcopy(model), TOKENS)

@@ -24,7 +24,7 @@ TOKENS = token_ids(12)
 def fitted(model: Any, target: float | None = 0.8, **options: Any) -> AdaptPruner:
     """Pruned to a share of the model's parameters, on a copy."""
     if target is not None:
-        options["target_params"] = int(target * count(model).parameters)
+        options["target"] = int(target * count(model).parameters)
     pruner = AdaptPruner(**{"examples": 6, "steps": 20, "amplitude": 0.05, "seed": 0, **options})
     pruner.fit(copy.deepcopy(model), TOKENS)
     return pruner
@@ -180,7 +180,7 @@ def test_the_least_reachable_count_is_reached_and_one_less_is_refused() -> None:
         fitted(model, 0.01)
     least = int(str(caught.value.expected).split()[2].rstrip(":").replace(",", ""))
     pruner = AdaptPruner(least, steps=10, amplitude=0.3, examples=4, seed=0)
-    report = pruner.fit(copy.deepcopy(model), TOKENS)
+    report = pruner.fit(copy.deepcopy(model), TOKENS).report_
     assert report.parameters_after == least
     assert report.steps[-1].ffn == [1, 1, 1]
     assert any("did not reach" in note for note in report.notes)
@@ -208,11 +208,11 @@ def test_a_stopped_pruning_goes_on_to_the_same_model(tmp_path: Path) -> None:
         pruner.fit(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path, progress=stop)
     assert len(json.loads((tmp_path / "pruning.json").read_text())["report"]["steps"]) == 2
     resumed = copy.deepcopy(model)
-    report = pruner.fit(resumed, TOKENS, checkpoint_dir=tmp_path)
+    report = pruner.fit(resumed, TOKENS, checkpoint_dir=tmp_path).report_
     assert same_weights(resumed, whole.model_)
     assert [s.sparsity for s in report.steps] == [s.sparsity for s in whole.report_.steps]  # type: ignore[union-attr]
     with pytest.raises(InputError, match="checkpoint_dir"):
-        fitted_other = AdaptPruner(pruner.target_params, examples=6, steps=10, seed=0)
+        fitted_other = AdaptPruner(pruner.target, examples=6, steps=10, seed=0)
         fitted_other.fit(copy.deepcopy(model), TOKENS, checkpoint_dir=tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_layer_wise(family: str) -> None:
     cores = [layer.self_attn if family == "llama" else layer.attn for layer in layers]
     assert [core.layer_idx for core in cores] == [0, 1]
     pruner = AdaptPruner(count(dropped).parameters, mode="layer_wise", examples=6)
-    report = pruner.fit(copy.deepcopy(model), TOKENS)
+    report = pruner.fit(copy.deepcopy(model), TOKENS).report_
     importance = report.steps[0].importance
     assert pruner.plan_.kept[None, "layer"] == tuple(i for i in range(3) if importance[i] != min(importance))
     for drop in ([], [0, 1, 2], [7]):
@@ -239,8 +239,8 @@ def test_layer_wise(family: str) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({}, "target_params"), ({"ratio": 1.0}, "ratio"), ({"ratio": 0.5, "amplitude": -0.1}, "amplitude"),
-        ({"ratio": 0.5, "steps": 0}, "steps"), ({"target_params": 10**9}, "target_params"),
+        ({}, "target"), ({"ratio": 1.0}, "ratio"), ({"ratio": 0.5, "amplitude": -0.1}, "amplitude"),
+        ({"ratio": 0.5, "steps": 0}, "steps"), ({"target": 10**9}, "target"),
         ({"ratio": 0.5, "layer_importance": "angle"}, "layer_importance"),
         ({"ratio": 0.5, "taylor": "third"}, "taylor"),
         ({"ratio": 0.5, "unit_importance": "l3"}, "unit_importance"), ({"ratio": 0.5, "prune": ("head",)}, "prune"),

@@ -128,7 +128,7 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"target": "0.01x"}, "target_params"), ({"target": "1000000000"}, "target"), ({"target": "half"}, "target"),
+        ({"target": "0.01x"}, "target"), ({"target": "1000000000"}, "target"), ({"target": "half"}, "target"),
         ({"length": 65}, "length"), ({"train_length": 65}, "length"), ({"examples": 10_000}, "calibration"),
         ({"text": Path("missing.txt")}, "text"), ({"evaluation": Path("missing.txt")}, "evaluation"),
         ({"model": Path("missing")}, "model"), ({"layers": (9,)}, "layers"), ({"stages": 2}, "options"),

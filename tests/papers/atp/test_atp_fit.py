@@ -145,7 +145,7 @@ def test_a_two_stage_fit_resumes_in_either_stage(done: int, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("field", "options"),
     [("target_ratio", {"ratio": 1.2}), ("target_ratio", {"ratio": 0.999}), ("space", {"space": "inner"}),
-     ("target_params", {"target_params": 10}), ("sparsity", {"sparsity": "l1"}),
+     ("target", {"target": 10}), ("sparsity", {"sparsity": "l1"}),
      ("rank", {"svd_init": True, "lora": 64}),
      ("control_steps", {"trainer_args": TrainerArgs(steps=4, control_steps=4, tune_while_searching=False)})],
 )  # fmt: skip

@@ -181,3 +181,15 @@ def test_rows_are_padded() -> None:
     assert found.input_ids.tolist() == [[5, 6, 7], [5, 6, 9]]
     assert found.labels.tolist() == [[5, 6, 7], [-100, 6, -100]]
     assert found.targets == 3
+
+
+def test_left_padding_loses_no_token() -> None:
+    ids = torch.arange(1, 15).repeat(2, 1)
+    mask = torch.ones_like(ids)
+    mask[1, :12] = 0
+    left = as_examples({"input_ids": ids, "attention_mask": mask}, "data")
+    batch = left.batch([1], torch.device("cpu"))
+    assert batch["input_ids"].tolist() == [[13, 14]]
+    assert batch["labels"].tolist() == [[13, 14]]
+    assert left.targets == 13 + 1
+    assert left.batch([0, 1], torch.device("cpu"))["input_ids"].shape == (2, 14)

@@ -34,10 +34,10 @@ TOKENIZER = byte_tokenizer()
 QUICK = {"batch_size": 4, "max_length": 24, "mask_learning_rate": 1.0, "learning_rate": 1e-2}
 
 
-def method(target: float | None = 0.4, **options: Any) -> Compresso:
+def method(sparsity: float | None = 0.4, **options: Any) -> Compresso:
     steps = {"tuning_steps": 2, "pruning_steps": 12, "final_steps": 0, **options.pop("args", {})}
     options = {"prompt": "none", "device": "cpu", "warmup": 0.5, **options}
-    return Compresso(target, trainer_args=TrainerArgs(**{**QUICK, **steps}), **options)
+    return Compresso(sparsity, trainer_args=TrainerArgs(**{**QUICK, **steps}), **options)
 
 
 def fitted(model: Any, data: Any = None, tokenizer: Any = None, made: Compresso | None = None, **options: Any) -> Any:
@@ -96,7 +96,7 @@ def test_budgets_in_parameters_are_met_within_one_unit() -> None:
     model = tiny("qwen2")
     size = Size.of(model, "parameters")
     target = int(0.8 * size.whole)
-    found = fitted(model, made=method(None, target_params=target))
+    found = fitted(model, made=method(None, target=target))
     kept = {key: len(units) for key, units in found.plan_.kept.items()}
     assert found.report_.parameters_after == size(kept) <= target
     assert target - size(kept) < size.cost((0, "ffn"), kept)
@@ -130,7 +130,7 @@ def test_only_adapters_and_masks_are_trained() -> None:
 
 
 def test_units_and_layers_that_are_not_asked_for_stay_whole() -> None:
-    report = fitted(tiny("llama"), units=("ffn",), target=0.2, layers=(1, 3)).report_
+    report = fitted(tiny("llama"), units=("ffn",), sparsity=0.2, layers=(1, 3)).report_
     assert report.hidden == D
     assert report.heads == report.heads_before
     assert report.channels[0] == 48
@@ -138,7 +138,7 @@ def test_units_and_layers_that_are_not_asked_for_stay_whole() -> None:
 
 
 def test_layer_gates_fit() -> None:
-    report = fitted(tiny("llama"), layer_gates="blocks", units=("heads", "ffn"), target=0.3).report_
+    report = fitted(tiny("llama"), layer_gates="blocks", units=("heads", "ffn"), sparsity=0.3).report_
     assert report.sparsity_realised == pytest.approx(0.3, abs=0.02)
     assert report.masked_against_cut < 1e-5
 
@@ -205,12 +205,12 @@ def test_a_stopped_fit_goes_on_to_the_same_model(stop: int, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"target": 0.0}, "target_sparsity"),
-        ({"target": 1.0}, "target_sparsity"),
-        ({"target": None}, "target"),
-        ({"target": 0.6, "units": ("heads",)}, "target_sparsity"),
-        ({"target": None, "target_params": 10}, "target_params"),
-        ({"target": None, "target_params": 10**9}, "target_params"),
+        ({"sparsity": 0.0}, "target_sparsity"),
+        ({"sparsity": 1.0}, "target_sparsity"),
+        ({"sparsity": None}, "target"),
+        ({"sparsity": 0.6, "units": ("heads",)}, "target_sparsity"),
+        ({"sparsity": None, "target": 10}, "target"),
+        ({"sparsity": None, "target": 10**9}, "target"),
         ({"units": ("depth",)}, "units"),
         ({"layers": (2, 9)}, "layers"),
         ({"layer_gates": "some"}, "layer_gates"),

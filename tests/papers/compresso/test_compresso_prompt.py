@@ -231,3 +231,27 @@ def test_perplexity_of_responses() -> None:
     found = response_perplexity(model, examples, batch_size=2)
     assert found == pytest.approx(float((total / count).detach().exp()), rel=1e-5)
     assert not any(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_mask_of_a_row_counts(side: str) -> None:
+    pads = [0, 0, 0]
+    ids, mask = ([*pads, 5, 6, 7], [*pads, 1, 1, 1]) if side == "left" else ([5, 6, 7, *pads], [1, 1, 1, *pads])
+    found = build_examples([{"input_ids": ids, "attention_mask": mask}], TOKENIZER, PromptTemplate.of("none"), 300)
+    assert found.input_ids.tolist() == [[5, 6, 7]]
+    assert found.labels.tolist() == [[5, 6, 7]]
+
+
+def test_padding_behind_a_prompt_may_be_on_either_side() -> None:
+    model = tiny("gpt2")
+    prefix = torch.tensor([9, 8, 4])
+    right = {"input_ids": torch.tensor([[5, 6, 7, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0, 0]])}
+    left = {name: tensor.roll(2, 1) for name, tensor in right.items()}
+    whole = {"input_ids": torch.tensor([[5, 6, 7, 3, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.int64)}
+    losses = []
+    for batch in (right, left):
+        both = {name: torch.cat([batch[name], whole[name]]) for name in batch}
+        loss, count = response_loss(model, {**both, "labels": both["input_ids"]}, prefix)
+        losses.append((float(loss.detach()), int(count)))
+    assert losses[0][1] == losses[1][1] == 2 + 4
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)

@@ -58,7 +58,7 @@ def test_each_cut_is_measured_on_the_network_that_is_sliced_up_to_it(kind):
     family, ids = FAMILIES[kind], token_ids(16, 24)
     model = tiny(kind, torch.float64)
     method = SliceGPT(0.25, orientation="pca")
-    report = method.fit(copy.deepcopy(model), ids)
+    report = method.fit(copy.deepcopy(model), ids).report_
     points = len(report.cuts)
     bases: list[torch.Tensor] = []
     for c in range(points):

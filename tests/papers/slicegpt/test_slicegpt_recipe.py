@@ -108,7 +108,7 @@ def test_same_seed_same_weights(llama: Path, text: Path, tmp_path: Path) -> None
 
 
 def test_target_as_a_share(llama: Path, text: Path, tmp_path: Path) -> None:
-    report = run(options(llama, text, target_params=0.9), Run(tmp_path))
+    report = run(options(llama, text, target="0.9x"), Run(tmp_path))
     dense, sliced = row(report, "parameters")[:2]
     assert sliced <= 0.9 * dense
 
@@ -167,12 +167,12 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
     [
         ({"slicing": 1.0}, "slicing"),
         ({"slicing": 0.9}, "slicing"),
-        ({"target_params": 10.0}, "target_params"),
-        ({"target_params": 1.0}, "target_params"),
+        ({"target": "10"}, "target"),
+        ({"target": "1x"}, "target"),
         ({"dims": (16,)}, "dims"),
         ({"dims": (16, 17)}, "dims"),
         ({"dims": (16, 16), "schedule": "variance"}, "options"),
-        ({"dims": (16, 16), "target_params": 0.9}, "options"),
+        ({"dims": (16, 16), "target": "0.9x"}, "options"),
         ({"round_to": 64}, "round_to"),
         ({"length": 65}, "length"),
         ({"sequences": 10_000}, "n"),

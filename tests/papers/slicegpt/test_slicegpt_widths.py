@@ -126,7 +126,7 @@ def test_a_target_gets_the_largest_width_that_meets_it(target, round_to, slice_h
     if meeting and target < cost.dense_parameters:
         assert target_cuts(cost, target, round_to, slice_head)[0] == max(meeting)
     else:
-        with pytest.raises(InputError, match=r"target_params.*parameters for this model"):
+        with pytest.raises(InputError, match=r"target.*parameters for this model"):
             target_cuts(cost, target, round_to, slice_head)
 
 

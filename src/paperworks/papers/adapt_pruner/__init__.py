@@ -2,10 +2,10 @@
 
 import paperworks as pw
 
-pruner = pw.adapt_pruner.AdaptPruner(target_params=4_200_000)
-report = pruner.fit(model, texts, tokenizer=tokenizer)          # edits the model; token tensors and callables serve too
+pruner = pw.adapt_pruner.AdaptPruner(target="0.75x")
+pruner.fit(model, texts, tokenizer=tokenizer).report_           # edits the model; token tensors and callables serve too
 accel = pw.adapt_pruner.AdaptAccel(pruner, stages=8, train_steps=400)
-report = accel.run(model, windows)                              # prune a little, train a little, eight times
+accel.fit(model, windows).report_                               # prune a little, train a little, eight times
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -20,7 +20,7 @@ from paperworks.papers.adapt_pruner.report import PruneReport
 from paperworks.papers.adapt_pruner.settings import check_model, weights_fingerprint
 from paperworks.papers.adapt_pruner.shares import Split, data_shares, dealt
 from paperworks.papers.adapt_pruner.stages import Part, StageFiles, examples_of, part_of
-from paperworks.pruning import lora_targets
+from paperworks.pruning import lora_targets, most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import count, prune, save_model
 from paperworks.training import (
@@ -75,7 +75,7 @@ class StageRecord:
 
 @dataclass
 class AccelReport:
-    """The result of ``AdaptAccel.run``."""
+    """The result of ``AdaptAccel.fit``."""
 
     target: int
     parameters_before: int
@@ -100,7 +100,7 @@ class AdaptAccel:
 
     Parameters
     ----------
-    pruner : with ``target_params``. Its seed is that of the first stage; later stages draw other calibration.
+    pruner : with ``target``. Its seed is that of the first stage; later stages draw other calibration.
     stages : T_s. The paper removes about 5 % of the parameters in each.
     data_split : shares of the data; see ``data_shares``.
     train_steps : optimiser steps of all stages together; None is one pass over the data.
@@ -115,6 +115,9 @@ class AdaptAccel:
         small stage never accumulates enough for one. True lets S go on over all stages.
     callbacks : called after every stage with its record and the model.
     """
+
+    model_: Any
+    report_: AccelReport
 
     def __init__(
         self,
@@ -131,8 +134,8 @@ class AdaptAccel:
         carry_sparsity: bool = False,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        if pruner.target_params is None:
-            raise InputError("pruner", "no target_params", "a pruner with a target, which the stages share out")
+        if pruner.target is None:
+            raise InputError("pruner", "no target", "a pruner with a target, which the stages share out")
         self.shares = data_shares(stages, data_split)
         if train_steps is not None and train_steps < 1:
             raise InputError("train_steps", train_steps, "1 or more, or None for one pass over the data")
@@ -143,10 +146,8 @@ class AdaptAccel:
         self.pruner, self.stages, self.data_split, self.train_steps = pruner, stages, data_split, train_steps
         self.settings, self.warmup, self.distill, self.lora = settings, warmup, distill, lora
         self.reset_optimizer, self.carry_sparsity, self.callbacks = reset_optimizer, carry_sparsity, tuple(callbacks)
-        self.model_: Any = None
-        self.report_: AccelReport | None = None
 
-    def run(
+    def fit(
         self,
         model: Any,
         data: Any,
@@ -155,7 +156,7 @@ class AdaptAccel:
         tokenizer: Any = None,
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
-    ) -> AccelReport:
+    ) -> Self:
         """Prune and train ``model`` in place.
 
         Parameters
@@ -181,12 +182,12 @@ class AdaptAccel:
                 "carry_sparsity=True lets it accumulate over the stages"
             )
         self.model_, self.report_ = model, report
-        return report
+        return self
 
     def save(self, folder: str | Path, tokenizer: Any = None) -> Path:
         """Save the model with its report; the folder must be free."""
-        if self.report_ is None:
-            raise InputError("accel", "not run", "run() first")
+        if not hasattr(self, "report_"):
+            raise InputError("accel", "not fitted", "fit() first")
         method = {"method": "adapt-accel", "settings": self.identity(), **self.report_.to_dict()}
         return save_model(self.model_, folder, tokenizer, method)
 
@@ -213,11 +214,11 @@ class _Job:
         self.calibration = part_of(self.data, options.pruner.length) if calibration is None else calibration
         self.tokenizer = tokenizer
         self.dense = count(model).parameters
-        assert options.pruner.target_params is not None
-        self.target = options.pruner.target_params
+        assert options.pruner.target is not None
+        self.target = most_parameters(options.pruner.target, model)
         # refuse what cannot be reached before any work, not in the last stage
         if self.target >= self.dense:
-            raise InputError("target_params", f"{self.target:,}", f"fewer than the model has, {self.dense:,}")
+            raise InputError("target", f"{self.target:,}", f"fewer than the model has, {self.dense:,}")
         per_step = options.settings.examples_per_step()
         examples = len(self.data)
         if options.train_steps is None:
@@ -278,7 +279,7 @@ class _Job:
                 self.model, self._batches(pruner), optimizer=self.optimizer,
                 start=self.sparsity if self.options.carry_sparsity else None,
                 checkpoint_dir=None if files is None else files.folder, progress=progress,
-            )  # fmt: skip
+            ).report_  # fmt: skip
             plan, self.sparsity = pruner.plan_, pruner.sparsity_
         if files is not None:
             state = None if self.sparsity is None else asdict(self.sparsity)

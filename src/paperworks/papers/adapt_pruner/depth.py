@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 def drop_layers(
     model: Any,
     options: AdaptPruner,
+    target: int | None,
     batches: FreshBatches | None,
     optimizer: torch.optim.Optimizer | None,
     progress: Progress,
 ) -> tuple[PruneReport, KeepPlan]:
-    """Remove ``options.drop``, or the least important layer again and again until ``options.target_params`` is met.
+    """Remove ``options.drop``, or the least important layer again and again until ``target`` parameters are met.
 
     Numbers of layers follow the cut, in the modules as in the configuration. At least one layer stays.
     """
     dense, (groups, ffn) = count(model), widths(model)
     report = PruneReport(
-        options.target_params, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
+        target, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
     )
     plan = KeepPlan()
     if options.drop is not None:
@@ -43,11 +44,11 @@ def drop_layers(
         _note(model, report, 1, None, None)
     else:
         assert batches is not None
-        assert options.target_params is not None
-        _check(model, options.target_params)
+        assert target is not None
+        _check(model, target)
         planned = range(1, len(ffn))
         for step in progress(planned, "dropping layers", len(planned)):
-            if report.parameters_after <= options.target_params:
+            if report.parameters_after <= target:
                 break
             found = measure(
                 model, Units([]), batches(step), layer_importance=options.layer_importance, unit_importance="random",
@@ -73,9 +74,9 @@ def _check(model: Any, target: int) -> None:
     now = count(model).parameters
     least = min(count(model, _without(model, set(range(n)) - {keep})).parameters for keep in range(n))
     if target >= now:
-        raise InputError("target_params", f"{target:,}", f"fewer than the model has, {now:,}")
+        raise InputError("target", f"{target:,}", f"fewer than the model has, {now:,}")
     if target < least:
-        raise InputError("target_params", f"{target:,}", f"at least {least:,}: one layer stays")
+        raise InputError("target", f"{target:,}", f"at least {least:,}: one layer stays")
 
 
 def _note(model: Any, report: PruneReport, step: int, layers: torch.Tensor | None, loss: float | None) -> None:

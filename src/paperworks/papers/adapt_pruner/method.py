@@ -44,14 +44,14 @@ def prune(job: PruningJob) -> Pruned:
     if not job.train_steps:
         report = pruner.fit(
             model, list(job.texts), tokenizer=tokenizer, checkpoint_dir=job.state, progress=job.progress
-        )
+        ).report_
         return Pruned(model, 0, report.notes)
     stages = min(stages_for(count(model).parameters, job.target), job.train_steps)
     settings = training(job.train_steps, job.batch_size, ALL_WEIGHTS * job.learning_rate, job.seed, job.device)
     accel = AdaptAccel(pruner, stages, train_steps=job.train_steps, settings=settings)
-    result = accel.run(
+    result = accel.fit(
         model, job.windows(tokenizer), calibration=list(job.texts), tokenizer=tokenizer, checkpoint_dir=job.state,
         progress=job.progress,
-    )  # fmt: skip
+    ).report_  # fmt: skip
     notes = [f"{stages} stages of pruning and training", *result.notes]
     return Pruned(model, result.steps, notes)

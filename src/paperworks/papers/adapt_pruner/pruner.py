@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from paperworks.papers.adapt_pruner.settings import (
     weights_fingerprint,
     widths,
 )
+from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import write_text
 from paperworks.structure import KeepPlan, Units, count, prune, save_model, uniform_export
@@ -63,8 +64,8 @@ class AdaptPruner:
 
     Parameters
     ----------
-    target_params : stop at this many parameters, embeddings included.
-    ratio : R, the sparsity that all steps together aim at; 1 where only ``target_params`` is given (the paper).
+    target : stop at this many parameters, embeddings included; or a budget in words, such as ``0.75x`` or ``4.5MiB``.
+    ratio : R, the sparsity that all steps together aim at; 1 where only ``target`` is given (the paper).
     steps : T. ``R / T`` is the increment of a step. Where the target needs more, equal steps for all layers follow.
     amplitude : A. 0 is uniform pruning.
     layer_importance : ``cosine`` (the paper), ``euclidean``, ``manhattan``, or ``f(model, batches) -> [layers]``.
@@ -82,9 +83,14 @@ class AdaptPruner:
     Attributes, after ``fit``: ``model_``, ``report_``, ``plan_`` (all cuts together), ``sparsity_``.
     """
 
+    model_: Any
+    report_: PruneReport
+    plan_: KeepPlan
+    sparsity_: Sparsity | None
+
     def __init__(
         self,
-        target_params: int | None = None,
+        target: int | str | None = None,
         *,
         ratio: float | None = None,
         steps: int = 50,
@@ -109,31 +115,27 @@ class AdaptPruner:
             raise InputError("mode", repr(mode), "width or layer_wise")
         if drop is not None and mode != "layer_wise":
             raise InputError("drop", list(drop), "None, or mode layer_wise")
-        if mode == "layer_wise" and (target_params is None) == (drop is None):
-            raise InputError("drop", drop, "numbers of layers to drop, or target_params, for mode layer_wise")
+        if mode == "layer_wise" and (target is None) == (drop is None):
+            raise InputError("drop", drop, "numbers of layers to drop, or target, for mode layer_wise")
         if mode == "width":
-            check_amounts(target_params, ratio, steps, amplitude)
+            check_amounts(target, ratio, steps, amplitude)
         check_choices(layer_importance, normalise, unit_importance, taylor, reduction)
-        self.target_params, self.ratio, self.steps, self.amplitude = target_params, ratio, steps, amplitude
+        self.target, self.ratio, self.steps, self.amplitude = target, ratio, steps, amplitude
         self.layer_importance, self.normalise = layer_importance, normalise
         self.unit_importance, self.taylor, self.reduction = unit_importance, taylor, reduction
         self.prune, self.layers, self.mode, self.drop = tuple(prune), layers, mode, drop
         self.exact, self.examples, self.length = exact, examples, length
         self.batch_size, self.resample, self.seed = batch_size, resample, seed
-        self.model_: Any = None
-        self.report_: PruneReport | None = None
-        self.plan_ = KeepPlan()
-        self.sparsity_: Sparsity | None = None
 
-    def with_target(self, target_params: int, seed: int | None = None) -> AdaptPruner:
+    def with_target(self, target: int, seed: int | None = None) -> AdaptPruner:
         """The same settings with another target (and seed): Adapt-Accel prunes to one target after another."""
         other = copy.copy(self)
-        other.target_params, other.seed = target_params, self.seed if seed is None else seed
+        other.target, other.seed = target, self.seed if seed is None else seed
         return other
 
     def settings(self) -> dict[str, Any]:
         """All options as plain values; functions by name."""
-        names = ("target_params", "ratio", "steps", "amplitude", "layer_importance", "normalise", "unit_importance",
+        names = ("target", "ratio", "steps", "amplitude", "layer_importance", "normalise", "unit_importance",
                  "taylor", "reduction", "prune", "layers", "mode", "drop", "exact", "examples", "length",
                  "batch_size", "resample", "seed")  # fmt: skip
         values = {name: getattr(self, name) for name in names}
@@ -151,7 +153,7 @@ class AdaptPruner:
         start: Sparsity | None = None,
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
-    ) -> PruneReport:
+    ) -> Self:
         """Prune a causal language model of transformers.
 
         Parameters
@@ -182,17 +184,19 @@ class AdaptPruner:
             raise InputError("calibration", None, "texts, token ids or a function that gives batches")
         mode = self.mode
         began = time.monotonic()
+        target = None if self.target is None else most_parameters(self.target, model)
+        self.plan_, self.sparsity_ = KeepPlan(), None
         with evaluation_mode(model):
             if mode == "layer_wise":
-                report, self.plan_ = drop_layers(model, self, batches, optimizer, progress)
+                report, self.plan_ = drop_layers(model, self, target, batches, optimizer, progress)
             else:
                 assert batches is not None
-                call = _Call(self, model, batches, optimizer, start, checkpoint_dir)
+                call = _Call(self, model, target, batches, optimizer, start, checkpoint_dir)
                 report = call.run(progress)
                 self.plan_, self.sparsity_ = call.plan, call.sparsity_now()
         report.seconds += time.monotonic() - began
         self.model_, self.report_ = model, report
-        return report
+        return self
 
     def save(self, folder: str | Path, tokenizer: Any = None) -> Path:
         """Save the pruned model with its report; the folder must be free."""
@@ -206,7 +210,7 @@ class AdaptPruner:
         return uniform_export(self.model_, "round", multiple_of=multiple_of)
 
     def _fitted(self) -> PruneReport:
-        if self.report_ is None:
+        if not hasattr(self, "report_"):
             raise InputError("pruner", "not fitted", "fit() first")
         return self.report_
 
@@ -215,10 +219,12 @@ class _Call:
     """One pruning call: the state that its steps share."""
 
     def __init__(
-        self, options: AdaptPruner, model: Any, batches: FreshBatches, optimizer: torch.optim.Optimizer | None,
+        self, options: AdaptPruner, model: Any, target: int | None, batches: FreshBatches,
+        optimizer: torch.optim.Optimizer | None,
         start: Sparsity | None, folder: Path | None,
     ) -> None:  # fmt: skip
         self.options, self.model, self.batches, self.optimizer = options, model, batches, optimizer
+        self.target = target
         units = self._units()
         self.chosen = sorted({layer for layer, _ in units if layer is not None})
         if not self.chosen:
@@ -232,7 +238,7 @@ class _Call:
         self.plan = KeepPlan()
         self._check_target(units, dense.parameters)
         self.report = PruneReport(
-            options.target_params, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
+            target, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
         )
         self.file = None if folder is None else folder / "pruning.json"
         self.identity = {} if folder is None else {
@@ -242,7 +248,7 @@ class _Call:
 
     def run(self, progress: Progress) -> PruneReport:
         self._resume()
-        for step in progress(self._steps(), "pruning", None if self.options.target_params else self.options.steps):
+        for step in progress(self._steps(), "pruning", None if self.target else self.options.steps):
             self._step(step)
         return self._finished()
 
@@ -250,7 +256,7 @@ class _Call:
         return Sparsity(self.sparsity.tolist(), self.start.kv_groups, self.start.ffn)
 
     def _steps(self) -> Iterator[int]:
-        target, step = self.options.target_params, len(self.report.steps) + 1
+        target, step = self.target, len(self.report.steps) + 1
         while (step <= self.options.steps) if target is None else (self.report.parameters_after > target):
             yield step
             step += 1
@@ -259,14 +265,14 @@ class _Call:
         return sets_to_prune(self.model, self.options.prune, self.options.layers)
 
     def _check_target(self, units: Units, now: int) -> None:
-        target = self.options.target_params
+        target = self.target
         if target is None:
             return
         if target >= now:
-            raise InputError("target_params", f"{target:,}", f"fewer than the model has, {now:,}")
+            raise InputError("target", f"{target:,}", f"fewer than the model has, {now:,}")
         least = Filler(self.model, units).parameters({key: s.n_units - 1 for key, s in units.items()})
         if target < least:
-            raise InputError("target_params", f"{target:,}", f"at least {least:,}: one unit of every kind per layer")
+            raise InputError("target", f"{target:,}", f"at least {least:,}: one unit of every kind per layer")
 
     def _step(self, step: int) -> None:
         options, units = self.options, self._units()
@@ -288,7 +294,7 @@ class _Call:
         numbers = self._numbers(units)
         if late and torch.equal(before, self.sparsity) and not any(numbers.values()):
             numbers = {key: s.n_units - 1 for key, s in units.items()}  # beyond the 0.99 that S is cut to
-        target = options.target_params
+        target = self.target
         if target is not None and options.exact:
             filler = Filler(self.model, units)
             if filler.parameters(numbers) <= target:

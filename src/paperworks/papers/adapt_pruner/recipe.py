@@ -87,7 +87,7 @@ class _Pruning:
                     tokenizer=tokenizer,
                     checkpoint_dir=self.run.state / "steps",
                     progress=self.run.progress,
-                )
+                ).report_
         content = {"method": kind, "settings": pruner.settings(), "peak_bytes": meter.peak_bytes,
                    "start_bytes": meter.start_bytes, "seconds_this_attempt": meter.seconds,
                    **report.to_dict()}  # fmt: skip
@@ -102,8 +102,8 @@ class _Pruning:
 
     def _interleave(self, pruner: AdaptPruner, model: Any, tokenizer: Any, dense: int) -> AccelReport:
         c = self.config
-        assert pruner.target_params is not None
-        stages = c.stages or min(stages_for(dense, pruner.target_params), c.train_steps)
+        assert isinstance(pruner.target, int)
+        stages = c.stages or min(stages_for(dense, pruner.target), c.train_steps)
         settings = training(c.train_steps, c.batch_size, c.learning_rate, c.seed, c.device)
         if c.schedule != "wsd":
             settings = replace(settings, schedule=c.schedule)
@@ -113,10 +113,10 @@ class _Pruning:
             reset_optimizer=c.reset_optimizer, carry_sparsity=c.carry_sparsity,
         )  # fmt: skip
         windows = token_windows(tokenizer, self.texts, c.train_length)
-        return accel.run(
+        return accel.fit(
             model, windows, calibration=self.texts, tokenizer=tokenizer, checkpoint_dir=self.run.state / "stages",
             progress=self.run.progress,
-        )  # fmt: skip
+        ).report_  # fmt: skip
 
     def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures) -> runs.Report:
         stages = saved.get("stages")

@@ -11,6 +11,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.papers.adapt_pruner.importance import REDUCTIONS, TAYLOR_MODES
+from paperworks.pruning.target import Target
 from paperworks.structure import Units, check_prunable, kinds_of, units_of
 from paperworks.structure.units import base_of, family_of, records_of
 
@@ -24,14 +25,16 @@ def one_of(field: str, value: object, names: Sequence[str]) -> None:
         raise InputError(field, repr(value), f"one of {', '.join(names)}")
 
 
-def check_amounts(target: int | None, ratio: float | None, steps: int, amplitude: float) -> None:
+def check_amounts(target: int | str | None, ratio: float | None, steps: int, amplitude: float) -> None:
     """Raise InputError for a budget that says nothing, or numbers out of bounds."""
     if target is None and ratio is None:
-        raise InputError("target_params", None, "a number of parameters, or a ratio")
-    if target is not None and target < 1:
-        raise InputError("target_params", target, "1 parameter or more")
+        raise InputError("target", None, "a number of parameters, or a ratio")
+    if isinstance(target, str):
+        Target.parse(target)
+    elif target is not None and target < 1:
+        raise InputError("target", target, "1 parameter or more")
     if ratio is not None and not (0 < ratio < 1 or (ratio == 1 and target is not None)):
-        raise InputError("ratio", ratio, "a share above 0 and below 1 (1 where target_params ends the pruning)")
+        raise InputError("ratio", ratio, "a share above 0 and below 1 (1 where target ends the pruning)")
     if steps < 1:
         raise InputError("steps", steps, "1 or more")
     if not (math.isfinite(amplitude) and amplitude >= 0):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from paperworks.errors import InputError
 from paperworks.language import token_windows
+from paperworks.nn import tokens_first
 from paperworks.runs.files import write_text
 from paperworks.structure import KeepPlan
 from paperworks.training.checkpoints import read_checkpoint, write_checkpoint
@@ -61,10 +62,12 @@ def examples_of(data: Any, tokenizer: Any, length: int) -> Any:
 def part_of(data: Any, length: int) -> Mapping[str, torch.Tensor]:
     """The first ``length`` tokens of at most 8,192 examples, to calibrate on the data that is trained on."""
     rows = [data[i] for i in range(0, len(data), max(1, len(data) // 8192))]
-    found = {"input_ids": torch.stack([row["input_ids"][:length] for row in rows])}
-    if "attention_mask" in rows[0]:
-        found["attention_mask"] = torch.stack([row["attention_mask"][:length] for row in rows])
-    return found
+    names = [name for name in ("input_ids", "attention_mask") if name in rows[0]]
+    found = {name: torch.stack([row[name] for row in rows]) for name in names}
+    if "attention_mask" in found:
+        order = tokens_first(found["attention_mask"])
+        found = {name: tensor.gather(1, order) for name, tensor in found.items()}
+    return {name: tensor[:, :length] for name, tensor in found.items()}
 
 
 class Part(Dataset[Example]):

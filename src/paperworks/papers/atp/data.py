@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import tokens_first, without_padding
 from paperworks.training.losses import IGNORED
 
 ENTRY = re.compile(r"^([^:\n()]+ \((?:noun|verb|adjective|adverb)\):)( .+)$", re.MULTILINE)
@@ -18,7 +19,15 @@ ENTRY = re.compile(r"^([^:\n()]+ \((?:noun|verb|adjective|adverb)\):)( .+)$", re
 
 @dataclass(frozen=True)
 class Examples:
-    """int64 [n, T] each, padded on the right; ``labels`` are -100 where nothing is to be learned."""
+    """int64 [n, T] each, padded on the right; ``labels`` are -100 where nothing is to be learned.
+
+    Padding that is given on the left is moved to the right, so that a task's own loss need not know about it.
+    """
+
+    def __post_init__(self) -> None:
+        order = tokens_first(self.attention_mask)
+        for name in ("input_ids", "attention_mask", "labels"):
+            object.__setattr__(self, name, getattr(self, name).gather(1, order))
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -34,8 +43,8 @@ class Examples:
     def batch(self, rows: Any, device: torch.device) -> dict[str, torch.Tensor]:
         """Keyword arguments of a model, cut to the longest example in it."""
         part = self.take(rows)
-        longest = int(part.attention_mask.sum(1).max())
-        return {name: getattr(part, name)[:, :longest].to(device) for name in ("input_ids", "attention_mask", "labels")}
+        columns = {name: getattr(part, name).to(device) for name in ("input_ids", "attention_mask", "labels")}
+        return without_padding(columns)
 
     @property
     def targets(self) -> int:

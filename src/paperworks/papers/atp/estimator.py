@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import resolve_device
+from paperworks.nn import model_inputs, resolve_device
 from paperworks.papers.atp import decisions
 from paperworks.papers.atp.adapters import attach
 from paperworks.papers.atp.data import Examples, as_examples
@@ -22,6 +22,7 @@ from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import SPACES, Search, Space, TrainerArgs
 from paperworks.papers.atp.size import KeptSize
 from paperworks.pruning.sparsity import zero_adapters
+from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import require_free
 from paperworks.structure import KeepPlan, check_prunable, count, masked, prune, save_model, units_of
@@ -41,7 +42,7 @@ class ATP:
     Parameters
     ----------
     target_ratio : removed share of the prunable parameters, in (0, 1).
-    target_params : instead, the most parameters of the whole model.
+    target : instead, the most parameters of the whole model, or a budget in words, such as ``0.6p`` or ``4.5MiB``.
     space : ``layer_uniform`` (rotary pairs of query and key, value channels, both shared by the heads of a layer, and
         feed-forward channels), ``disp`` (each block reads and writes its own part of the stream, and feed-forward
         channels), or ``heads`` (key-value groups and feed-forward channels).
@@ -65,7 +66,7 @@ class ATP:
         self,
         target_ratio: float = 0.4,
         *,
-        target_params: int | None = None,
+        target: int | str | None = None,
         space: Space = "layer_uniform",
         lora: LoraConfig | None = None,
         svd_init: bool = False,
@@ -95,7 +96,7 @@ class ATP:
             raise InputError("control_epochs", control_epochs, "a positive number")
         if teacher is not None and task_loss is not None:
             raise InputError("teacher", "a task loss as well", "one of the two")
-        self.target_ratio, self.target_params, self.space = target_ratio, target_params, space
+        self.target_ratio, self.target, self.space = target_ratio, target, space
         self.rank = lora.r if lora is not None else (32 if space == "disp" else 8)
         self.dropout = float(lora.lora_dropout) if lora is not None else 0.1
         self.svd_init, self.alpha, self.beta = svd_init, alpha, beta
@@ -117,11 +118,11 @@ class ATP:
     def budget(self, model: Any, field: str = "target_ratio") -> int:
         """The most parameters that the result may have. Raises InputError, with the least, if that is out of reach."""
         size = self.size_of(model)
-        target = self.target_params
-        if target is None:
+        if self.target is None:
             target = size.dense.parameters - round(self.target_ratio * size.dense.prunable)
         else:
-            field = "target_params" if field == "target_ratio" else field
+            field = "target" if field == "target_ratio" else field
+            target = most_parameters(self.target, model, field)
         size.check_target(target, field)
         return target
 
@@ -272,7 +273,7 @@ def _returned(out: dict[Key, torch.Tensor], masks: dict[Key, torch.Tensor]) -> i
 def _outputs(model: Any, examples: Examples) -> torch.Tensor:
     """Logits (or last states, of an encoder) of a few examples, at positions that are no padding."""
     batch = examples.take(slice(0, 8)).batch(slice(None), next(model.parameters()).device)
-    found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    found = model(**model_inputs(model, batch["input_ids"], batch["attention_mask"]))
     values = found.logits if hasattr(found, "logits") else found.last_hidden_state
     return values[batch["attention_mask"].bool()].float()
 

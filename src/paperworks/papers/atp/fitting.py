@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import without_padding
 from paperworks.papers.atp import decisions
 from paperworks.papers.atp.data import Examples
 from paperworks.papers.atp.losses import TaskLoss, summed_loss, thresholds
@@ -148,8 +149,7 @@ class Fitting(TrainingCallback):
         self.step, self.penalty = step, 0.0
 
     def _loss(self, wrapped: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        width = max(2, int(batch["attention_mask"].any(0).nonzero().max()) + 1)
-        total, number = summed_loss(self.task, wrapped, {name: part[:, :width] for name, part in batch.items()})
+        total, number = summed_loss(self.task, wrapped, without_padding(batch))
         finite(total, "tuning", self.step)
         if self.sparsity == "penalty" and self.beta:
             penalty = self.beta * group_penalty(self.model, self.units, self.dropped)

@@ -20,7 +20,7 @@ def prune(job: PruningJob) -> Pruned:
         raise InputError("train_steps", job.train_steps, f"at least {LEAST_STEPS}: the masks are searched in them")
     model, tokenizer = job.load()
     method = ATP(
-        target_params=job.target,
+        target=job.target,
         generator=Search(learning_rate=search_rate(job.train_steps // 2)),
         trainer_args=TrainerArgs(steps=job.train_steps, batch_size=job.batch_size, learning_rate=job.learning_rate),
         seed=job.seed,

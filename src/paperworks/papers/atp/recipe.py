@@ -68,7 +68,7 @@ class _OneStage:
         control = c.control_steps or max(1, c.steps // 2)
         rate = c.generator_rate or search_rate(control)
         return ATP(
-            target_params=target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
+            target=target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
             lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1), sparsity=None if c.sparsity == "auto" else c.sparsity,
             generator=Search(learning_rate=rate, masks=c.masks, final=c.final),
             trainer_args=TrainerArgs(steps=c.steps, control_steps=control, batch_size=c.batch_size,

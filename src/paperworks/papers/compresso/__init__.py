@@ -3,7 +3,7 @@
 import paperworks as pw
 
 method = pw.compresso.Compresso(target_sparsity=0.3)
-report = method.fit(model, tokenizer, rows)     # rows {instruction, input?, output}, texts, or token ids [n, T]
+method.fit(model, tokenizer, rows).report_      # rows {instruction, input?, output}, texts, or token ids [n, T]
 method.save("pruned", tokenizer)                # a smaller checkpoint, with its prompt
 
 pw.compresso.PromptedModel(method.model_, tokenizer, method.template_).generate("Define the noun.", "hub")

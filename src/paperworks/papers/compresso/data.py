@@ -185,6 +185,12 @@ def _padded(
 def _token_row(row: Row, number: int, field: str) -> tuple[list[int], list[int]]:
     ids = torch.as_tensor(row["input_ids"]).flatten().tolist()
     labels = torch.as_tensor(row.get("labels", row["input_ids"])).flatten().tolist()
+    mask = torch.as_tensor(row.get("attention_mask", [1] * len(ids))).flatten().tolist()
+    if len(mask) != len(ids):
+        raise InputError(f"{field}[{number}].attention_mask", f"{len(mask)} values", f"{len(ids)}, as input_ids")
+    if len(labels) == len(ids):
+        labels = [label for label, real in zip(labels, mask, strict=True) if real]
+        ids = [token for token, real in zip(ids, mask, strict=True) if real]
     if len(ids) < 2 or len(ids) != len(labels):
         raise InputError(f"{field}[{number}]", f"{len(ids)} tokens and {len(labels)} labels",
                          "as many labels as tokens, at least 2")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -16,9 +16,9 @@ from paperworks.papers.compresso.forward import prefixed_logits
 from paperworks.papers.compresso.gates import LayerGates, kinds_for
 from paperworks.papers.compresso.learning import Step
 from paperworks.papers.compresso.prompt import PromptTemplate, with_chat_template
-from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.papers.compresso.size import HIDDEN, Measure, Size
+from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import check_prunable, count, save_model, units_of
@@ -38,7 +38,8 @@ class Compresso:
     Parameters
     ----------
     target_sparsity : share of the prunable entries (the matrices inside the layers) to remove, in (0, 1).
-    target_params : most parameters that the model may have, embeddings and head among them; in place of the former.
+    target : most parameters that the model may have, embeddings and head among them, or a budget in words, such as
+        ``0.75x`` or ``4.5MiB``; in place of the former.
     units : of ``heads`` (key-value groups with their query heads), ``ffn`` (channels), ``hidden`` (dimensions of the
         stream, one choice for the whole model).
     layers : (first, end): only these layers lose heads and channels. None: all.
@@ -60,7 +61,7 @@ class Compresso:
         self,
         target_sparsity: float | None = None,
         *,
-        target_params: int | None = None,
+        target: int | str | None = None,
         units: Sequence[str] = ("heads", "ffn", "hidden"),
         layers: tuple[int, int] | None = None,
         layer_gates: LayerGates = "none",
@@ -75,15 +76,15 @@ class Compresso:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
-        if (target_sparsity is None) == (target_params is None):
-            raise InputError("target", "both or none", "target_sparsity or target_params")
+        if (target_sparsity is None) == (target is None):
+            raise InputError("target", "both or none", "target_sparsity or target")
         if target_sparsity is not None and not 0 < target_sparsity < 1:
             raise InputError("target_sparsity", target_sparsity, "a share above 0 and below 1")
         if warmup < 0:
             raise InputError("warmup", warmup, "a share of the pruning steps, such as 0.5")
         self.kinds = kinds_for(units)
         self.template_ = PromptTemplate.of(prompt)
-        self.target_sparsity, self.target_params, self.layers, self.lora = target_sparsity, target_params, layers, lora
+        self.target_sparsity, self.target, self.layers, self.lora = target_sparsity, target, layers, lora
         self.layer_gates: LayerGates = layer_gates
         self.warmup, self.exact_fill, self.drop_rate, self.layer_start = warmup, exact_fill, drop_rate, layer_start
         self.schedule: Schedule = schedule
@@ -99,7 +100,7 @@ class Compresso:
         checkpoint_dir: str | Path | None = None,
         progress: Progress = no_progress,
         on_step: Callable[[int, Step], None] | None = None,
-    ) -> CompressoReport:
+    ) -> Self:
         """Prune ``model`` in place; it becomes ``model_``.
 
         Parameters
@@ -125,7 +126,7 @@ class Compresso:
         self.instructions_ = examples.kind == "instruction"
         self.model_, self.masks_, self.plan_ = job.model, job.masks, job.plan
         self.report_ = job.report(before, shape, meter)
-        return self.report_
+        return self
 
     def save(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
         """Save the pruned model with its report, its masks, its prompt and a tokenizer whose chat template is it.
@@ -166,10 +167,10 @@ class Compresso:
 
     def budget(self, model: Any) -> tuple[Size, int]:
         """The size that is constrained, and the most it may be."""
-        measure: Measure = "prunable" if self.target_params is None else "parameters"
+        measure: Measure = "prunable" if self.target is None else "parameters"
         size = Size.of(model, measure)
-        if self.target_params is not None:
-            target, field = int(self.target_params), "target_params"
+        if self.target is not None:
+            target, field = most_parameters(self.target, model), "target"
         else:
             assert self.target_sparsity is not None
             target, field = int((1 - self.target_sparsity) * size.whole), "target_sparsity"

@@ -142,7 +142,7 @@ class Fit:
         after, now = count(self.model), shape_of(self.model)
         size = self.size
         return CompressoReport(
-            measure="parameters" if self.method.target_params is not None else "prunable",
+            measure="parameters" if self.method.target is not None else "prunable",
             target=self.target, target_sparsity=self.sparsity, sparsity_expected=self.sparsity_expected,
             sparsity_masks=self.sparsity_masks, sparsity_realised=1 - size(_numbers(self.masks)) / size.whole,
             parameters_before=before.parameters, parameters_after=after.parameters,

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from paperworks.nn import evaluation_mode
+from paperworks.nn import evaluation_mode, model_inputs, without_padding
 from paperworks.papers.compresso.data import Examples
 from paperworks.training import Loss
-from paperworks.training.losses import IGNORED, Batch
+from paperworks.training.losses import IGNORED, Batch, labels_of
 
 
 def prefixed_logits(
@@ -24,29 +24,26 @@ def prefixed_logits(
     n, length = len(prefix), input_ids.shape[1]
     if n == 0:
         mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask
-        return model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+        return model(**model_inputs(model, input_ids, mask), use_cache=False).logits
     front = prefix.to(input_ids.device)[None]
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     mask = torch.cat([mask.new_ones(len(input_ids), n), mask], 1)
     if _recomputes(model):
         whole = torch.cat([front.expand(len(input_ids), -1), input_ids], 1)
-        return model(input_ids=whole, attention_mask=mask, use_cache=False).logits[:, -length:]
+        return model(**model_inputs(model, whole, mask), use_cache=False).logits[:, -length:]
     cache = model(input_ids=front, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(len(input_ids))
-    return model(input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True).logits
+    return model(**model_inputs(model, input_ids, mask), past_key_values=cache, use_cache=True).logits
 
 
 def response_loss(model: Any, batch: Batch, prefix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy summed over the tokens that have a label, in nats, and their number.
 
-    Columns of padding at the right end of a batch are not computed.
+    Columns of padding at either end of a batch are not computed.
     """
-    ids, mask, labels = batch["input_ids"], batch.get("attention_mask"), batch["labels"]
-    if mask is not None:
-        width = max(2, int(mask.any(0).nonzero().max()) + 1)
-        ids, mask, labels = ids[:, :width], mask[:, :width], labels[:, :width]
-    logits = prefixed_logits(model, prefix, ids, mask)
-    targets = labels[:, 1:]
+    batch = without_padding(batch)
+    logits = prefixed_logits(model, prefix, batch["input_ids"], batch.get("attention_mask"))
+    targets = labels_of(batch)[:, 1:]
     wanted = targets != IGNORED
     total = functional.cross_entropy(logits[:, :-1][wanted].float(), targets[wanted], reduction="sum")
     return total, wanted.sum()

@@ -40,7 +40,7 @@ def prune(job: PruningJob) -> Pruned:
     model, tokenizer = job.load()
     tuning, pruning, final = phases(job.train_steps)
     method = Compresso(
-        target_params=job.target,
+        target=job.target,
         prompt="none",
         warmup=WARMUP,
         trainer_args=TrainerArgs(
@@ -59,5 +59,5 @@ def prune(job: PruningJob) -> Pruned:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # they are among the notes
-        report = method.fit(model, None, job.windows(tokenizer), checkpoint_dir=job.state, progress=job.progress)
-    return Pruned(method.model_, job.train_steps, report.notes)
+        method.fit(model, None, job.windows(tokenizer), checkpoint_dir=job.state, progress=job.progress)
+    return Pruned(method.model_, job.train_steps, method.report_.notes)

@@ -103,7 +103,7 @@ class _Pruning:
             mask_learning_rate=c.mask_learning_rate or mask_rate(c.pruning_steps), penalty_factor=c.penalty_factor,
         )  # fmt: skip
         return Compresso(
-            target_params=target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
+            target=target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
             layer_gates=c.layer_gates, lora=LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha), prompt=self.template,
             warmup=c.warmup, schedule=c.schedule, exact_fill=c.exact_fill, trainer_args=args, seed=c.seed,
             device=c.device,

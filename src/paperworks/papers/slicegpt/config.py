@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from paperworks import runs
+from paperworks.pruning.target import Target
 
 
 class Config(runs.Config):
@@ -15,11 +16,11 @@ class Config(runs.Config):
 
     model: Path | None = Field(None, description="Hugging Face checkpoint folder (none: the bundled language model)")
     slicing: float = Field(0.25, ge=0, lt=1, description="share of the hidden size to cut")
-    target_params: float | None = Field(
+    target: str | None = Field(
         None,
-        gt=0,
-        description="parameters to reach instead of --slicing: a count, or a share of the dense count up to 1",
+        description="most parameters, instead of --slicing: 0.75x (of all), 0.5p (of the prunable), 4.2M, 900MiB",
     )
+    target_params: str | None = Field(None, description="former name of --target")
     dims: tuple[int, ...] | None = Field(None, description="widths to keep instead of --slicing, one per layer")
     schedule: Literal["constant", "variance"] = Field("constant", description="one width for all cuts, or by variance")
     variance_discarded: float = Field(
@@ -54,7 +55,10 @@ class Config(runs.Config):
 
     @model_validator(mode="after")
     def _one_size(self) -> Config:
-        given = [name for name in ("target_params", "dims") if getattr(self, name) is not None]
+        for name in ("target", "target_params"):
+            if getattr(self, name) is not None:
+                Target.parse(getattr(self, name), name)
+        given = [name for name in ("target", "target_params", "dims") if getattr(self, name) is not None]
         if len(given) > 1 or (given and self.schedule != "constant"):
-            raise ValueError("one of --slicing, --target-params, --dims or --schedule variance")
+            raise ValueError("one of --slicing, --target, --dims or --schedule variance")
         return self

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from paperworks.papers.slicegpt.sequential import Rules, SequentialSlicer
 from paperworks.papers.slicegpt.settings import Settings
 from paperworks.papers.slicegpt.state import FitState, fingerprint_of
 from paperworks.papers.slicegpt.widths import Schedule, check_rounding, constant_cuts, width_at
+from paperworks.pruning.target import Target, most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import require_free
 from paperworks.runs.usage import UsageMeter
@@ -38,7 +39,7 @@ from paperworks.structure.checkpoints import (
 from paperworks.structure.cost import StreamCost, cost_of
 from paperworks.structure.families import Family
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
-from paperworks.structure.registry import check_config, check_model, read_config, spec_for
+from paperworks.structure.registry import check_config, check_model, read_config, skeleton_of, spec_for
 from paperworks.structure.stream import adopt
 
 ENOUGH_TOKENS = 10
@@ -51,7 +52,8 @@ class SliceGPT:
     Parameters
     ----------
     slicing : fraction of the hidden size D to delete, in [0, 1). The width is rounded down to ``round_to``.
-    target_params : number of parameters to stay within, instead of ``slicing``: the largest width that does.
+    target : number of parameters to stay within, or a budget in words, such as ``0.75x`` or ``4.5MiB``, instead of
+        ``slicing``: the largest width that does.
     dims : widths instead of ``slicing``: one per layer (for its input and its inner sum), or one per cut (the
         embedding, then the sum after each block; the last only with ``slice_head``).
     schedule : ``constant``, ``variance`` (each width follows from ``variance_discarded``), or a function from depth
@@ -85,7 +87,7 @@ class SliceGPT:
         self,
         slicing: float = 0.25,
         *,
-        target_params: int | None = None,
+        target: int | str | None = None,
         dims: Sequence[int] | None = None,
         schedule: Schedule = "constant",
         variance_discarded: float = 0.01,
@@ -125,7 +127,7 @@ class SliceGPT:
         batch_size: int = 8,
         output_dir: str | Path | None = None,
         progress: Progress = no_progress,
-    ) -> SliceReport:
+    ) -> Self:
         """Slice a model with one pass over the calibration tokens.
 
         A live ``model`` is edited in place, one layer at a time; if the fit is interrupted it is half edited and has
@@ -143,7 +145,7 @@ class SliceGPT:
         """
         settings = self.settings
         tokens, cost, family, dtype = self._prepare(model, calibration, attention_mask, batch_size)
-        width_of = settings.width_of(cost)
+        width_of = settings.width_of(cost, self._target(model, dtype))
         folder = None if isinstance(model, nn.Module) else Path(model)
         if output_dir is not None:
             require_free(Path(output_dir), "output_dir")
@@ -188,7 +190,7 @@ class SliceGPT:
             self._saved = Path(str(output_dir))
         if state is not None:
             state.clear()
-        return report
+        return self
 
     def dry_run(
         self,
@@ -279,6 +281,15 @@ class SliceGPT:
                 stacklevel=3,
             )
         return tokens, cost, family, dtype
+
+    def _target(self, model: PreTrainedModel | str | Path, dtype: torch.dtype) -> int | None:
+        """The most parameters, where a target was given. A time is not one: slicing does not run the dense model."""
+        target = self.settings.target
+        if not isinstance(target, str):
+            return target
+        if Target.parse(target).timed:
+            raise InputError("target", target, "parameters or bytes: slicing does not time the model")
+        return most_parameters(target, model if isinstance(model, nn.Module) else skeleton_of(model), dtype=dtype)
 
     def _weights(
         self, model: PreTrainedModel | str | Path, state: FitState | None, output: Any, stack: ExitStack

@@ -32,8 +32,9 @@ from paperworks.pruning import lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
 from paperworks.pruning.source import measured_once, with_speeds
 from paperworks.pruning.tables import before_and_after
+from paperworks.pruning.target import notation_notes
 from paperworks.runs.files import write_text
-from paperworks.structure import cost_of, save_model
+from paperworks.structure import save_model
 from paperworks.structure.checkpoints import REPORT_FILE
 
 Figures = dict[str, float]
@@ -50,6 +51,9 @@ class _Slicing:
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
         self.folder = (config.model or bundled_model_path()).expanduser()
+        for name, given in (("target", config.target), ("target-params", config.target_params)):
+            for note in notation_notes(given, None if name == "target" else name) if given else ():
+                run.log.warning(note)
         self.encoder = quality.is_encoder(self.folder)
         check_length(self.folder, config.length)
         self.tokenizer = load_tokenizer(self.folder)
@@ -87,11 +91,9 @@ class _Slicing:
 
     def _method(self, **more: Any) -> SliceGPT:
         c = self.config
-        target = c.target_params
-        if target is not None:
-            target = int(target * cost_of(self.folder).dense_parameters) if target <= 1 else int(target)
+        target = c.target if c.target_params is None else c.target_params
         return SliceGPT(
-            c.slicing, target_params=target, dims=c.dims, schedule=c.schedule, variance_discarded=c.variance_discarded,
+            c.slicing, target=target, dims=c.dims, schedule=c.schedule, variance_discarded=c.variance_discarded,
             round_to=c.round_to, orientation=c.orientation, slice_head=c.slice_head, seed=c.seed, device=c.device,
             dtype=None if c.dtype == "auto" else resolve_dtype(c.dtype),
             activation_budget=int(c.activation_budget * 2**20), **more,
@@ -107,7 +109,7 @@ class _Slicing:
             report = method.fit(
                 self.folder, self._calibration(), batch_size=self.config.batch_size, output_dir=target,
                 progress=self.run.progress,
-            )  # fmt: skip
+            ).report_  # fmt: skip
         for warning in caught:
             self.run.log.warning(str(warning.message))
         return report

@@ -27,7 +27,7 @@ from paperworks.structure.stream import check_ends
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 IN_FINGERPRINT = (
     "slicing",
-    "target_params",
+    "target",
     "variance_discarded",
     "round_to",
     "orientation",
@@ -42,7 +42,7 @@ class Settings:
     """What ``SliceGPT`` was told. See there for the meaning of each."""
 
     slicing: float
-    target_params: int | None
+    target: int | str | None
     dims: Sequence[int] | None
     schedule: Schedule
     variance_discarded: float
@@ -67,7 +67,7 @@ class Settings:
             raise InputError("pca_dtype", self.pca_dtype, "torch.float64 or torch.float32")
         if not callable(self.schedule) and self.schedule not in ("constant", "variance"):
             raise InputError("schedule", self.schedule, "constant, variance, or a function of depth")
-        chosen = [name for name in ("target_params", "dims") if getattr(self, name) is not None]
+        chosen = [name for name in ("target", "dims") if getattr(self, name) is not None]
         if self.schedule != "constant":
             chosen.append("schedule")
         if len(chosen) > 1:
@@ -96,16 +96,19 @@ class Settings:
             raise InputError("dtype", self.dtype, "float16, bfloat16, float32 or float64")
         return dtype
 
-    def width_of(self, cost: StreamCost) -> Callable[[int, torch.Tensor], int]:
-        """A function from the number of a cut and its spectrum to its width. Raises InputError for wrong widths."""
+    def width_of(self, cost: StreamCost, target: int | None = None) -> Callable[[int, torch.Tensor], int]:
+        """A function from the number of a cut and its spectrum to its width. Raises InputError for wrong widths.
+
+        ``target``: the most parameters that ``self.target`` comes to.
+        """
         if self.schedule == "variance":
             return lambda cut, spectrum: width_by_variance(spectrum, self.variance_discarded, self.round_to)
         if callable(self.schedule):
             cuts = scheduled_cuts(cost, self.schedule, self.round_to, self.slice_head)
         elif self.dims is not None:
             cuts = given_cuts(cost, self.dims, self.round_to, self.slice_head)
-        elif self.target_params is not None:
-            cuts = target_cuts(cost, self.target_params, self.round_to, self.slice_head)
+        elif target is not None:
+            cuts = target_cuts(cost, target, self.round_to, self.slice_head)
         else:
             cuts = constant_cuts(cost, width_at(self.slicing, cost.width, self.round_to), self.slice_head)
         check_ends(cost.family, cuts[0], cuts[-1])

@@ -81,7 +81,7 @@ def target_cuts(cost: StreamCost, target: int, round_to: int, slice_head: bool) 
     Raises InputError with the reachable range if there is none, or if the dense model meets the target already.
     """
     if isinstance(target, bool) or not isinstance(target, (int, float)) or target != target or target <= 0:
-        raise InputError("target_params", target, "a positive number of parameters")
+        raise InputError("target", target, "a positive number of parameters")
     smallest = math.ceil(SMALLEST / round_to) * round_to
     widths = range(smallest, cost.width + 1, round_to)
     if not widths:
@@ -91,7 +91,7 @@ def target_cuts(cost: StreamCost, target: int, round_to: int, slice_head: bool) 
     if not fitting or target >= cost.dense_parameters:
         largest = max((c for c in counts if c < cost.dense_parameters), default=counts[0])
         found = f"{target:,.0f}" + (f", no less than the model's {cost.dense_parameters:,}" if fitting else "")
-        raise InputError("target_params", found, f"{counts[0]:,} to {largest:,} parameters for this model")
+        raise InputError("target", found, f"{counts[0]:,} to {largest:,} parameters for this model")
     return constant_cuts(cost, fitting[-1], slice_head)
 
 

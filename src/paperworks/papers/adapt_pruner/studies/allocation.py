@@ -41,7 +41,7 @@ def allocation(run: runs.Run, fast: bool) -> list[runs.Finding]:
             for seed in seeds:
                 pruner = bench.pruned(share, seed=seed, prune=chosen, **more)
                 row.append(bench.perplexity(pruner.model_))
-                if name == "adaptive" and parts == "both" and pruner.report_ is not None:
+                if name == "adaptive" and parts == "both":
                     last = pruner.report_.steps[-1]
                     widths = f"FFN widths {last.ffn}, key-value groups {last.kv_groups} of the adaptive model"
     for ranker in ("l2", "random"):

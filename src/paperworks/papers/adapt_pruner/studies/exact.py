@@ -31,7 +31,7 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
     for name, model in random_models().items():
         pruner = AdaptPruner(ratio=0.4, steps=8, amplitude=AMPLITUDE, examples=8, seed=0)
         cut = copy.deepcopy(model)
-        report = pruner.fit(cut, tokens)
+        report = pruner.fit(cut, tokens).report_
         with torch.no_grad():
             with masked(model, pruner.plan_.masks()):
                 wanted = model(tokens).logits
@@ -71,7 +71,7 @@ def _useless_layer(bench: Bench) -> list[runs.Finding]:
     model, place = with_useless_layer(bench.dense), 3
     pruner = AdaptPruner(ratio=0.08, steps=4, examples=8 if bench.fast else 24, seed=0)
     cut = copy.deepcopy(model)
-    report = pruner.fit(cut, bench.pool)
+    report = pruner.fit(cut, bench.pool).report_
     last = report.steps[-1]
     others = [s for i, s in enumerate(last.sparsity) if i != place]
     only = copy.deepcopy(model)

@@ -115,7 +115,7 @@ def accelerated(
     model = copy.deepcopy(bench.dense)
     pruner = AdaptPruner(bench.target(share), examples=2 if bench.fast else 16, seed=seed, prune=parts)
     settings = training(steps, BATCH, RATE, seed, "cpu")
-    AdaptAccel(pruner, stages, train_steps=steps, settings=settings, **options).run(
+    AdaptAccel(pruner, stages, train_steps=steps, settings=settings, **options).fit(
         model, bench.pool, progress=bench.run.progress
     )
     return model

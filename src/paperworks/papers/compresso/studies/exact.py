@@ -101,7 +101,7 @@ def _cut(run: runs.Run) -> list[Finding]:
         method = Compresso(0.3, prompt="none", warmup=0.5, trainer_args=args, device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            worst[name] = method.fit(model, None, ids).masked_against_cut
+            worst[name] = method.fit(model, None, ids).report_.masked_against_cut
     generator = run.torch_rng("norm")
     x, kept = torch.randn(64, 256, generator=generator, dtype=torch.float64), 180
     masked = x.clone()
