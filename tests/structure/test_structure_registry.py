@@ -9,25 +9,42 @@ import peft
 import pytest
 import torch
 import transformers
+from tiny_plans import random_plan
 from tiny_transformers import outputs, tiny, tiny_config, token_ids
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from paperworks.errors import InputError
-from paperworks.structure import FAMILIES, fold_norms, register_spec, skeleton_of, spec_for
+from paperworks.structure import (
+    FAMILIES,
+    cost_of,
+    fold_norms,
+    masked,
+    prune,
+    register_spec,
+    save_model,
+    skeleton_of,
+    spec_for,
+)
 from paperworks.structure.configuration_sliced import SlicedConfig
 from paperworks.structure.layers_sliced import LAYER_CLASSES, SequentialSums
 from paperworks.structure.modeling_sliced import MODEL_CLASSES, SlicedModel
 
 
 @pytest.mark.parametrize("name", ["Gemma2Config", "Gemma3TextConfig", "Olmo2Config"])
-def test_norms_on_outputs_are_refused_with_the_reason(name):
-    with pytest.raises(InputError, match="norms sit on the outputs"):
+def test_norms_on_outputs_are_not_rotated_and_the_reason_is_said(name):
+    with pytest.raises(InputError, match="a norm on the output of a block"):
+        cost_of(getattr(transformers, name)())
+
+
+@pytest.mark.parametrize("name", ["GptOssConfig", "DeepseekV3Config", "Gemma3Config"])
+def test_what_cannot_be_read_says_what_would_be_needed(name):
+    with pytest.raises(InputError, match=r"^model_type: found .*; expected a"):
         spec_for(getattr(transformers, name)())
 
 
 def test_an_unknown_family_is_told_what_is_known_and_how_to_add_one():
-    with pytest.raises(InputError, match=r"bloom.*llama, mistral.*register_spec"):
-        spec_for(transformers.BloomConfig())
+    with pytest.raises(InputError, match=r"mpt.*llama, mistral.*register_spec"):
+        spec_for(transformers.MptConfig())
 
 
 def test_a_sliced_model_is_not_sliced_again():
@@ -111,10 +128,50 @@ def test_a_family_can_be_added(monkeypatch):
     family = replace(FAMILIES["llama"], model_type="other_llama", model_class="OtherForCausalLM")
     with pytest.raises(InputError, match="residual sums"):
         register_spec(family, SlicedOtherConfig, SlicedOtherForCausalLM, LlamaDecoderLayer)
-    register_spec(family, SlicedOtherConfig, SlicedOtherForCausalLM, SlicedOtherLayer)
+    with pytest.raises(InputError, match="which transformers has not"):
+        register_spec(family, SlicedOtherConfig, SlicedOtherForCausalLM, SlicedOtherLayer)
+    stock = (OtherConfig, OtherForCausalLM)
+    register_spec(family, SlicedOtherConfig, SlicedOtherForCausalLM, SlicedOtherLayer, stock=stock)
     with pytest.raises(InputError, match="known already"):
         register_spec(family, SlicedOtherConfig, SlicedOtherForCausalLM, SlicedOtherLayer)
     ids = token_ids(2)
+    plan = random_plan(other, ["ffn", "kv_group"])
+    with masked(other, plan.masks()):
+        wanted = outputs(other, ids)
+    pruned = prune(copy.deepcopy(other), plan)
+    assert type(pruned).__name__ == "PrunedOtherForCausalLM"
+    torch.testing.assert_close(outputs(pruned, ids), wanted, rtol=1e-4, atol=1e-5)
     folded = fold_norms(other)
     assert type(folded) is SlicedOtherForCausalLM
     torch.testing.assert_close(outputs(folded, ids), outputs(fold_norms(llama), ids))
+
+
+def test_a_record_alone_gives_pruning(monkeypatch, tmp_path):
+    for registry in (FAMILIES,):
+        monkeypatch.setitem(registry, "arcee", None)
+        del registry["arcee"]
+    family = replace(
+        FAMILIES["nemotron"],
+        model_type="arcee",
+        config_class="ArceeConfig",
+        model_class="ArceeForCausalLM",
+        layer_class="ArceeDecoderLayer",
+        norm="rms",
+        kinds=None,
+    )
+    register_spec(family)
+    config = transformers.ArceeConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    model, ids = transformers.ArceeForCausalLM(config).eval(), token_ids(2)
+    plan = random_plan(model, ["ffn", "kv_group", "layer"])
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    cut = prune(model, plan)
+    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
+    save_model(cut, tmp_path / "cut", level="code")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), outputs(cut, ids))
+    with pytest.raises(InputError, match="no classes for slicing"):
+        fold_norms(transformers.ArceeForCausalLM(config))

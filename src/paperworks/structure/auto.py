@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, cast
 
 AUTO = "transformers.models.auto.configuration_auto"
+_REGISTERED: set[type[Any]] = set()
 OURS = {
     "paperworks.structure.configuration_sliced": "SlicedConfig",
     "paperworks.structure.configuration_pruned": "PrunedConfig",
@@ -37,14 +38,31 @@ def register() -> None:
     """Make the Auto classes know every architecture of ours. Does nothing the second time."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    from paperworks.structure.modeling_pruned import PRUNED_CLASSES
+    from paperworks.structure.configuration_pruned import PrunedConfig, pruned_config_class
+    from paperworks.structure.families import FAMILIES
     from paperworks.structure.modeling_sliced import MODEL_CLASSES
 
     autos: dict[str, Any] = {"AutoModel": AutoModel, "AutoModelForCausalLM": AutoModelForCausalLM}
-    for model in (*MODEL_CLASSES.values(), *PRUNED_CLASSES.values()):
+    for model in MODEL_CLASSES.values():
         kind: Any = model
         AutoConfig.register(kind.config_class.model_type, kind.config_class, exist_ok=True)
         autos[kind._auto_class].register(kind.config_class, kind, exist_ok=True)
+    for family in FAMILIES.values():
+        AutoConfig.register(family.pruned_type, pruned_config_class(family), exist_ok=True)
+    PrunedConfig.announce = staticmethod(_register_model)
+
+
+def _register_model(config_class: type[Any]) -> None:
+    """Make AutoModel (and AutoModelForCausalLM) know the pruned model of a configuration."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    from paperworks.structure.families import FAMILIES
+    from paperworks.structure.modeling_pruned import pruned_class
+
+    family = FAMILIES[config_class.model_type.removeprefix("pruned_")]
+    if config_class not in _REGISTERED:
+        _REGISTERED.add(config_class)
+        (AutoModelForCausalLM if family.head else AutoModel).register(config_class, pruned_class(family), exist_ok=True)
 
 
 def _loaded(module: ModuleType) -> None:

@@ -30,7 +30,7 @@ from paperworks.runs.files import new_folder, partial_folder, replace_file, writ
 from paperworks.structure.allocator import trim
 from paperworks.structure.export import as_stock, stock_config
 from paperworks.structure.layers_sliced import part
-from paperworks.structure.modeling_pruned import PRUNED_CLASSES
+from paperworks.structure.modeling_pruned import PrunedModel
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 from paperworks.structure.registry import skeleton_of
 
@@ -352,7 +352,7 @@ def save_model(
     The folder appears under its name when it is complete. Raises InputError if something is there already, for a model
     of another kind, or where ``stock`` is asked for and impossible.
     """
-    pruned = type(model) in PRUNED_CLASSES.values()
+    pruned = isinstance(model, PrunedModel)
     if not pruned and type(model) not in MODEL_CLASSES.values():
         raise InputError("model", type(model).__name__, "a sliced model or a pruned one, with adapters merged")
     if level not in ("auto", "stock", "code"):

@@ -9,18 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-from transformers import (
-    BertConfig,
-    GemmaConfig,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    Phi3Config,
-    PhiConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+from .families import FAMILIES, Family, stock_classes
 
 
 class PrunedConfig:
@@ -45,52 +34,37 @@ class PrunedConfig:
     added_biases: list[str] | None = None
     _auto_class: str | None = "AutoConfig"
     before_first: ClassVar[Callable[[], None] | None] = None
+    announce: ClassVar[Callable[[type[Any]], None] | None] = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Called once, before the first configuration is made: where paperworks is imported, it makes the Auto
-        # classes know the models.
-        announce, PrunedConfig.before_first = PrunedConfig.before_first, None
-        if announce is not None:
-            announce()
+        # classes know the configurations. The model of a configuration is made known with its first instance: its
+        # architecture's modelling code is not imported before.
+        first, PrunedConfig.before_first = PrunedConfig.before_first, None
+        if first is not None:
+            first()
+        if PrunedConfig.announce is not None:
+            PrunedConfig.announce(cls)
         return super().__new__(cls)
 
 
-class PrunedLlamaConfig(PrunedConfig, LlamaConfig):
-    model_type = "pruned_llama"
+_MADE: dict[str, type[Any]] = {}
 
 
-class PrunedMistralConfig(PrunedConfig, MistralConfig):
-    model_type = "pruned_mistral"
+def pruned_config_class(family: Family) -> type[Any]:
+    """The architecture's configuration with ``PrunedConfig`` mixed in: ``PrunedLlamaConfig`` and so on."""
+    if family.model_type not in _MADE:
+        stock, _ = stock_classes(family)
+        fields: dict[str, Any] = {"model_type": family.pruned_type, "__module__": __name__}
+        if family.poolers:
+            fields["add_pooling_layer"] = True
+        _MADE[family.model_type] = type(f"Pruned{family.config_class}", (PrunedConfig, stock), fields)
+    return _MADE[family.model_type]
 
 
-class PrunedQwen2Config(PrunedConfig, Qwen2Config):
-    model_type = "pruned_qwen2"
-
-
-class PrunedQwen3Config(PrunedConfig, Qwen3Config):
-    model_type = "pruned_qwen3"
-
-
-class PrunedGemmaConfig(PrunedConfig, GemmaConfig):
-    model_type = "pruned_gemma"
-
-
-class PrunedPhiConfig(PrunedConfig, PhiConfig):
-    model_type = "pruned_phi"
-
-
-class PrunedPhi3Config(PrunedConfig, Phi3Config):
-    model_type = "pruned_phi3"
-
-
-class PrunedOPTConfig(PrunedConfig, OPTConfig):
-    model_type = "pruned_opt"
-
-
-class PrunedGPT2Config(PrunedConfig, GPT2Config):
-    model_type = "pruned_gpt2"
-
-
-class PrunedBertConfig(PrunedConfig, BertConfig):
-    model_type = "pruned_bert"
-    add_pooling_layer = True
+def __getattr__(name: str) -> Any:
+    # Auto classes look for the class by the name that a checkpoint's configuration has in auto_map
+    for family in FAMILIES.values():
+        if name == f"Pruned{family.config_class}":
+            return pruned_config_class(family)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from paperworks.structure.families import Family
 from paperworks.structure.layers_sliced import part, sums_bias_of
-from paperworks.structure.registry import skeleton_of, spec_for
+from paperworks.structure.registry import check_rotation, skeleton_of, spec_for
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def cost_of(model: nn.Module | PreTrainedConfig | str | Path) -> StreamCost:
     if not isinstance(model, nn.Module):
         model = skeleton_of(model)
     family = spec_for(model)
+    check_rotation(family)
     config: Any = model.config
     width = config.hidden_size
     biases = sums_bias_of(model, family)

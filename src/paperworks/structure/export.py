@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, Literal
 
 import torch
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from paperworks.errors import InputError
-from paperworks.structure.families import Family
+from paperworks.structure.families import Family, stock_classes
 from paperworks.structure.layers_pruned import (
     BLOCK_ENDS,
     head_size,
@@ -20,11 +20,12 @@ from paperworks.structure.layers_pruned import (
     rotary_pairs,
     trained_record,
 )
-from paperworks.structure.modeling_pruned import PRUNED_CLASSES
+from paperworks.structure.modeling_pruned import pruned_class
 from paperworks.structure.units import base_of, family_of, records_of, stream_width
 
-HEADS_FIXED_BY_WIDTH = ("gpt2", "opt", "bert")
-"""Stock classes that take a head's width from hidden size and number of heads: neither can change without the other."""
+HEADS_FIXED_BY_WIDTH = ("gpt2", "opt", "bert", "gpt_neox", "bloom", "falcon", "stablelm", "helium", "olmo2")
+"""Stock classes whose heads cannot change in number: their width is taken from hidden size and number of heads, or a
+norm over all of them has an eps of its own afterwards."""
 
 
 def stock_config(model: Any) -> Any | None:
@@ -46,13 +47,13 @@ def stock_config(model: Any) -> Any | None:
         return None
     if heads_changed and family.model_type in HEADS_FIXED_BY_WIDTH:
         return None
-    stock_class = getattr(transformers, family.config_class)
+    stock_class, model_class = stock_classes(family)
     fields = _plain(config)
     keys = {"num_attention_heads": first["heads"], family.width_key: first["ffn"]}
     if "num_key_value_heads" in fields:
         keys["num_key_value_heads"] = first["kv_heads"]
     if heads_changed or width != config.hidden_size:
-        keys |= {"head_dim": head_size(config), "hidden_size": width}
+        keys |= {"head_dim": head_size(config, family), "hidden_size": width}
         if width != config.hidden_size:
             keys["rms_norm_eps"] = config.rms_norm_eps * config.hidden_size / width
     for name, value in keys.items():
@@ -61,7 +62,7 @@ def stock_config(model: Any) -> Any | None:
     try:
         made = stock_class(**fields)
         with torch.device("meta"):
-            skeleton = getattr(transformers, family.model_class)(made, **_pooling(base))
+            skeleton = model_class(made, **_pooling(base))
     except (ValueError, TypeError, StrictDataclassError):  # what the stock class does not accept, it refuses by itself
         return None
     shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (base, skeleton)]
@@ -99,7 +100,7 @@ def as_stock(model: Any, config: Any | None = None) -> Any:
     if config is None:
         raise InputError("level", "stock", "layers of equal widths (uniform_export makes them so), or level 'code'")
     base, family = base_of(model), family_of(model)
-    stock_class = getattr(transformers, family.model_class)
+    _, stock_class = stock_classes(family)
     with torch.device("meta"):
         stock = stock_class(copy.deepcopy(config), **_pooling(base))
     stock.load_state_dict(base.state_dict(), strict=False, assign=True)
@@ -175,11 +176,11 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
         ffn = trained["ffn"] if ffn > trained["ffn"] and trained["ffn"] % multiple_of == 0 else ffn
     uniform = {**trained, "heads": groups * size, "kv_heads": groups, "ffn": ffn}
     made = copy.deepcopy(config)
-    made.__class__ = PRUNED_CLASSES[family.model_type].config_class  # type: ignore[attr-defined]
+    made.__class__ = pruned_class(family).config_class
     made.layer_widths = [dict(uniform) for _ in records]
     made.hidden_width = getattr(config, "hidden_width", None)
     with torch.device("meta"):
-        wide: Any = PRUNED_CLASSES[family.model_type](made, **_pooling(base))
+        wide: Any = pruned_class(family)(made, **_pooling(base))
     weights = {name: value for name, value in base.state_dict().items() if not name.startswith(f"{family.layers}.")}
     for number, record in enumerate(records):
         weights |= _padded_layer(base, family, number, record, uniform, wide)
@@ -203,7 +204,7 @@ def _padded_layer(
 ) -> dict[str, torch.Tensor]:
     """Every matrix of a layer, laid into zeros of the uniform size."""
     config = base.config
-    hd, pairs = head_size(config), rotary_pairs(config, family)
+    hd, pairs = head_size(config, family), rotary_pairs(config, family)
     width = stream_width(base)
     prefix = f"{family.layers}.{number}."
     turned, _ = kept_pairs(old, config, family)
@@ -223,7 +224,16 @@ def _padded_layer(
         return (which[:, None] * hd + inner[None, :]).flatten() + offset
 
     query, key, value = rows(heads, channels), rows(kv_heads, channels), rows(kv_heads, values)
-    if len(family.attention.inputs) == 1:
+    if family.by_group:
+        each = (new_group + 2) * hd
+        starts = heads // new_group * each + heads % new_group * hd
+        query = (starts[:, None] + channels[None, :]).flatten()
+        key = (kv_heads[:, None] * each + new_group * hd + channels[None, :]).flatten()
+        value = (kv_heads[:, None] * each + (new_group + 1) * hd + values[None, :]).flatten()
+        order = torch.arange(len(query) + len(key) + len(value))
+        parts = [part.view(len(kv_heads), -1) for part in (query, key, value)] if len(kv_heads) else []
+        outputs = [torch.cat(parts, 1).flatten() if parts else order]
+    elif len(family.attention.inputs) == 1:
         key = key + new["heads"] * hd
         value = value + (new["heads"] + new["kv_heads"]) * hd
         outputs = [torch.cat([query, key, value])]
@@ -251,6 +261,11 @@ def _padded_layer(
     for path, out_index, in_index in laid:
         module, target = linear_at(base, prefix + path), wide.get_submodule(prefix + path)
         found |= {f"{prefix}{path}.{leaf}": t for leaf, t in _laid(module, target, out_index, in_index).items()}
+    for path, part in zip(family.wide_qk_norms, ("heads", "kv_heads"), strict=False):
+        stored: Any = base.get_submodule(prefix + path).weight
+        gains = stored.new_zeros(new[part] * hd)
+        gains[: len(stored)] = stored.detach() * math.sqrt(max(old[part], 1) / new[part])
+        found[f"{prefix}{path}.weight"] = gains
     return found
 
 

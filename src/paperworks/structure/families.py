@@ -7,8 +7,8 @@ checkpoint: they may import nothing but torch and transformers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Topology = Literal["sequential", "parallel", "post_norm"]
 
@@ -38,12 +38,18 @@ class Family:
     longest length. ``padded_at``: a dropout in front of the layers, for models (GPT-2) that expect the last hidden
     state to be as wide as the first: the stream is padded with zeros there, up to its last width.
 
-    ``attention.inputs`` are query, key and value, or one matrix with their rows in that order;
+    ``attention.inputs`` are query, key and value, or one matrix with their rows in that order (``by_group``: with the
+    rows of every key-value group together, its queries, its key and its value);
     ``feed_forward.inputs`` are gate and up, one matrix with the rows of gate and then of up (``fused_gate_up``), or one
     plain matrix. ``core``: the module whose forward splits the heads. ``mlp``: the module of the feed-forward, where it
-    is one. ``qk_norms``: norms over the channels of a query or key head. ``rotary``: whether positions turn pairs of
-    channels (j, j + half). ``width_key``: the configuration's name for the feed-forward's width. ``poolers``: matrices
+    is one. ``qk_norms``: norms over the channels of a query or key head; ``wide_qk_norms``: over all heads together.
+    ``rotary``: whether positions turn pairs of channels (j, j + half). ``width_key``: the configuration's name for the
+    feed-forward's width ("": four times the hidden size). ``kv_key``, ``head_key``: its names for the number of
+    key-value heads and for the channels of a head, "" where the architecture reads neither. ``poolers``: matrices
     outside the layers that read the stream.
+
+    ``kinds``: the units that can be cut, None for all. ``unrotatable``: why the stream cannot be rotated ("": it can).
+    ``required``: settings of the configuration that must have these values, with what they are.
     """
 
     model_type: str
@@ -66,9 +72,16 @@ class Family:
     mlp: str = "mlp"
     fused_gate_up: bool = False
     qk_norms: tuple[str, ...] = ()
+    wide_qk_norms: tuple[str, ...] = ()
+    by_group: bool = False
     rotary: bool = True
     width_key: str = "intermediate_size"
+    kv_key: str = "num_key_value_heads"
+    head_key: str = "head_dim"
     poolers: tuple[str, ...] = ()
+    kinds: tuple[str, ...] | None = None
+    unrotatable: str = ""
+    required: tuple[tuple[str, object], ...] = ()
 
     @property
     def pruned_type(self) -> str:
@@ -168,6 +181,8 @@ _OPT = Family(
     mlp="",
     rotary=False,
     width_key="ffn_dim",
+    kv_key="",
+    head_key="",
 )
 
 _GPT2 = Family(
@@ -188,6 +203,8 @@ _GPT2 = Family(
     core="attn",
     rotary=False,
     width_key="n_inner",
+    kv_key="",
+    head_key="",
 )
 
 _BERT = Family(
@@ -214,7 +231,90 @@ _BERT = Family(
     core="attention.self",
     mlp="",
     rotary=False,
+    kv_key="",
+    head_key="",
     poolers=("pooler.dense",),
+)
+
+WHOLE_UNITS = ("ffn", "kv_group", "q_head", "layer")
+"""Units that leave every module's own forward as it is."""
+SANDWICH = "a norm on the output of a block is not linear in the rotated stream"
+INTERLEAVED = "its norms or positions are not among those that are known here"
+
+
+def _whole_units(
+    model_type: str,
+    name: str,
+    *,
+    unrotatable: str = INTERLEAVED,
+    norms: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
+    inputs: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj"),
+    output: str = "mlp.down_proj",
+    **more: Any,
+) -> Family:
+    """A family with Llama's names whose heads, channels and layers are cut as wholes, and whose stream is not."""
+    like = _llama_like(model_type, name)
+    return replace(
+        like,
+        attention=replace(like.attention, norm=norms[0]),
+        feed_forward=Block(norms[1], inputs, (output,)),
+        unrotatable=unrotatable,
+        **{"kinds": WHOLE_UNITS, **more},
+    )
+
+
+_SANDWICH_NORMS = ("input_layernorm", "pre_feedforward_layernorm")
+_GPT_NEOX = Family(
+    model_type="gpt_neox",
+    config_class="GPTNeoXConfig",
+    model_class="GPTNeoXForCausalLM",
+    layer_class="GPTNeoXLayer",
+    topology="sequential",
+    norm="layer",
+    embeddings=("gpt_neox.embed_in",),
+    layers="gpt_neox.layers",
+    attention=Block("input_layernorm", ("attention.query_key_value",), ("attention.dense",)),
+    feed_forward=Block("post_attention_layernorm", ("mlp.dense_h_to_4h",), ("mlp.dense_4h_to_h",)),
+    final_norm="gpt_neox.final_layer_norm",
+    head="embed_out",
+    core="attention",
+    by_group=True,
+    kv_key="",
+    head_key="",
+    kinds=("ffn", "kv_group", "layer"),
+    unrotatable="attention and feed-forward may read two norms side by side",
+)
+_BLOOM = Family(
+    model_type="bloom",
+    config_class="BloomConfig",
+    model_class="BloomForCausalLM",
+    layer_class="BloomBlock",
+    topology="sequential",
+    norm="layer",
+    embeddings=("transformer.word_embeddings",),
+    layers="transformer.h",
+    attention=Block("input_layernorm", ("self_attention.query_key_value",), ("self_attention.dense",)),
+    feed_forward=Block("post_attention_layernorm", ("mlp.dense_h_to_4h",), ("mlp.dense_4h_to_h",)),
+    final_norm="transformer.ln_f",
+    head="lm_head",
+    core="self_attention",
+    by_group=True,
+    rotary=False,
+    width_key="",
+    kv_key="",
+    head_key="",
+    kinds=("ffn", "layer"),
+    unrotatable="a norm follows the embeddings",
+)
+_FALCON = replace(
+    _BLOOM,
+    model_type="falcon",
+    config_class="FalconConfig",
+    model_class="FalconForCausalLM",
+    layer_class="FalconDecoderLayer",
+    rotary=True,
+    width_key="ffn_hidden_size",
+    unrotatable="attention and feed-forward may read two norms side by side",
 )
 
 FAMILIES: dict[str, Family] = {
@@ -230,5 +330,57 @@ FAMILIES: dict[str, Family] = {
         _OPT,
         _GPT2,
         _BERT,
+        _whole_units("smollm3", "SmolLM3"),
+        _whole_units("granite", "Granite", unrotatable="what the blocks write is scaled"),
+        _whole_units("olmo", "Olmo", unrotatable="its norms have no weights", norm="layer"),
+        _whole_units(
+            "olmo2",
+            "Olmo2",
+            unrotatable=SANDWICH,
+            norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+            wide_qk_norms=("self_attn.q_norm", "self_attn.k_norm"),
+            kinds=("ffn", "kv_group", "layer"),
+        ),
+        _whole_units("gemma2", "Gemma2", unrotatable=SANDWICH, norms=_SANDWICH_NORMS, gain_offset=1.0),
+        replace(
+            _whole_units("gemma3_text", "Gemma3Text", unrotatable=SANDWICH, norms=_SANDWICH_NORMS, gain_offset=1.0),
+            model_class="Gemma3ForCausalLM",
+            layer_class="Gemma3DecoderLayer",
+            qk_norms=("self_attn.q_norm", "self_attn.k_norm"),
+        ),
+        _whole_units("cohere2", "Cohere2", norms=("input_layernorm", "input_layernorm"), topology="parallel"),
+        _whole_units(
+            "glm4",
+            "Glm4",
+            unrotatable=SANDWICH,
+            inputs=("mlp.gate_up_proj",),
+            fused_gate_up=True,
+        ),
+        _whole_units(
+            "exaone4",
+            "Exaone4",
+            unrotatable=SANDWICH,
+            norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+            qk_norms=("self_attn.q_norm", "self_attn.k_norm"),
+        ),
+        _whole_units("nemotron", "Nemotron", norm="layer", inputs=("mlp.up_proj",)),
+        _whole_units("helium", "Helium"),
+        _whole_units("stablelm", "StableLm", norm="layer", head_key="", required=(("qk_layernorm", False),)),
+        _whole_units("starcoder2", "Starcoder2", norm="layer", inputs=("mlp.c_fc",), output="mlp.c_proj"),
+        _GPT_NEOX,
+        _BLOOM,
+        _FALCON,
     )
 }
+
+STOCK_CLASSES: dict[str, tuple[Any, Any]] = {}
+"""Configuration and model classes of families that transformers does not have itself."""
+
+
+def stock_classes(family: Family) -> tuple[Any, Any]:
+    """The stock configuration and model class of a family."""
+    import transformers
+
+    if family.model_type in STOCK_CLASSES:
+        return STOCK_CLASSES[family.model_type]
+    return getattr(transformers, family.config_class), getattr(transformers, family.model_class)

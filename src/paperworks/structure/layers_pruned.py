@@ -26,19 +26,22 @@ BLOCK_ENDS = ("attention_in", "attention_out", "feed_forward_in", "feed_forward_
 def trained_record(config: Any, family: Family) -> dict[str, Any]:
     """The record of a layer of the model as it was trained."""
     heads = config.num_attention_heads
+    kv_heads = getattr(config, family.kv_key, None) if family.kv_key else None
+    width = getattr(config, family.width_key, None) if family.width_key else None
     return {
         "heads": heads,
-        "kv_heads": getattr(config, "num_key_value_heads", None) or heads,
-        "ffn": getattr(config, family.width_key, None) or 4 * config.hidden_size,
+        "kv_heads": kv_heads or heads,
+        "ffn": width or 4 * config.hidden_size,
         "qk": None,
         "v": None,
         **dict.fromkeys(BLOCK_ENDS),
     }
 
 
-def head_size(config: Any) -> int:
+def head_size(config: Any, family: Family) -> int:
     """Channels of a trained head."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    given = getattr(config, family.head_key, None) if family.head_key else None
+    return given or config.hidden_size // config.num_attention_heads
 
 
 def rotary_pairs(config: Any, family: Family) -> int:
@@ -46,14 +49,14 @@ def rotary_pairs(config: Any, family: Family) -> int:
     if not family.rotary:
         return 0
     share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
-    return int(head_size(config) * share) // 2
+    return int(head_size(config, family) * share) // 2
 
 
 def kept_pairs(record: dict[str, Any], config: Any, family: Family) -> tuple[int, int]:
     """Rotary pairs and channels that are not turned, as many as a query head of the layer still has."""
     pairs = rotary_pairs(config, family)
     if record["qk"] is None:
-        return pairs, head_size(config) - 2 * pairs
+        return pairs, head_size(config, family) - 2 * pairs
     turned = sum(unit < pairs for unit in record["qk"])
     return turned, len(record["qk"]) - turned
 
@@ -61,7 +64,12 @@ def kept_pairs(record: dict[str, Any], config: Any, family: Family) -> tuple[int
 def head_dims(record: dict[str, Any], config: Any, family: Family) -> tuple[int, int]:
     """Channels of a query (and key) head, and of a value head."""
     turned, still = kept_pairs(record, config, family)
-    return 2 * turned + still, head_size(config) if record["v"] is None else record["v"]
+    return 2 * turned + still, head_size(config, family) if record["v"] is None else record["v"]
+
+
+def has_heads(family: Family) -> bool:
+    """Whether heads of the family can be cut: otherwise its attention stays as it is."""
+    return family.kinds is None or "kv_group" in family.kinds
 
 
 def linear_at(module: nn.Module, path: str) -> Any:
@@ -80,11 +88,12 @@ def resize_model(model: nn.Module, family: Family) -> None:
         for path in config.added_biases or ():
             give_bias(layer.get_submodule(path))
         rows = [heads * qk, kv_heads * qk, kv_heads * v]
-        reads = record["attention_in"] or width
-        for path, size in zip(family.attention.inputs, rows if len(family.attention.inputs) == 3 else [sum(rows)],
-                              strict=True):  # fmt: skip
-            _resize(layer.get_submodule(path), size, reads)
-        _resize(layer.get_submodule(family.attention.outputs[0]), record["attention_out"] or width, heads * v)
+        if has_heads(family):
+            reads = record["attention_in"] or width
+            sizes = rows if len(family.attention.inputs) == 3 else [sum(rows)]
+            for path, size in zip(family.attention.inputs, sizes, strict=True):
+                _resize(layer.get_submodule(path), size, reads)
+            _resize(layer.get_submodule(family.attention.outputs[0]), record["attention_out"] or width, heads * v)
         for path in family.feed_forward.inputs:
             _resize(
                 layer.get_submodule(path), ffn * (2 if family.fused_gate_up else 1), record["feed_forward_in"] or width
@@ -93,6 +102,9 @@ def resize_model(model: nn.Module, family: Family) -> None:
         for path in family.qk_norms:
             norm = layer.get_submodule(path)
             norm.weight = nn.Parameter(norm.weight.new_empty(qk))
+        for path, size in zip(family.wide_qk_norms, rows, strict=False):
+            norm = layer.get_submodule(path)
+            norm.weight = nn.Parameter(norm.weight.new_empty(size))
     if width != config.hidden_size:
         for path in family.embeddings:
             table = model.get_submodule(path)
@@ -133,7 +145,8 @@ def dress_model(model: nn.Module, family: Family) -> None:
     place = 0
     for index, (layer, record) in enumerate(zip(model.get_submodule(family.layers), config.layer_widths, strict=True)):
         core = layer.get_submodule(family.core)
-        _dress_attention(core, family, record, config)
+        if has_heads(family):
+            _dress_attention(core, family, record, config)
         if hasattr(layer, "layer_idx"):
             layer.layer_idx = index
         if getattr(core, "layer_idx", None) is not None:
@@ -152,7 +165,11 @@ def dress_model(model: nn.Module, family: Family) -> None:
         for path in family.qk_norms:
             if record["qk"] is not None:
                 qk = head_dims(record, config, family)[0]
-                _set_eps(layer.get_submodule(path), config.rms_norm_eps * head_size(config) / qk)
+                _set_eps(layer.get_submodule(path), config.rms_norm_eps * head_size(config, family) / qk)
+        if family.wide_qk_norms:
+            trained = trained_record(config, family)
+            for path, part in zip(family.wide_qk_norms, ("heads", "kv_heads"), strict=True):
+                _set_eps(layer.get_submodule(path), config.rms_norm_eps * trained[part] / max(record[part], 1))
     if config.hidden_width is not None:
         for path in norm_paths(model, family):
             norm = model.get_submodule(path)
@@ -172,6 +189,7 @@ def _dress_attention(core: Any, family: Family, record: dict[str, Any], config: 
         ("num_heads", heads),
         ("num_attention_heads", heads),
         ("num_key_value_heads", kv_heads),
+        ("num_kv_heads", kv_heads),
         ("all_head_size", heads * v),
         ("split_size", heads * qk),
     ):

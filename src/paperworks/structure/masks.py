@@ -57,7 +57,7 @@ def masked(
     live = dict(masks)
     points: dict[tuple[str, str, bool], list[tuple[Key, torch.Tensor]]] = defaultdict(list)
     for key in masks:
-        gates = units[key].gates
+        gates = (*units[key].gates, *units[key].couplings)
         inner = base_only and key[1] not in ("hidden", "layer", "attention_in", "feed_forward_in")
         for gate in _all_points(base, units[key]) if inner else gates:
             if key[1] != "layer":

@@ -11,32 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from transformers import (
-    BertModel,
-    GemmaForCausalLM,
-    GPT2LMHeadModel,
-    LlamaForCausalLM,
-    MistralForCausalLM,
-    OPTForCausalLM,
-    Phi3ForCausalLM,
-    PhiForCausalLM,
-    Qwen2ForCausalLM,
-    Qwen3ForCausalLM,
-)
 
-from .configuration_pruned import (
-    PrunedBertConfig,
-    PrunedGemmaConfig,
-    PrunedGPT2Config,
-    PrunedLlamaConfig,
-    PrunedMistralConfig,
-    PrunedOPTConfig,
-    PrunedPhi3Config,
-    PrunedPhiConfig,
-    PrunedQwen2Config,
-    PrunedQwen3Config,
-)
-from .families import FAMILIES
+from .configuration_pruned import pruned_config_class
+from .families import FAMILIES, Family, stock_classes
 from .layers_pruned import dress_model, resize_model
 
 
@@ -55,69 +32,34 @@ class PrunedModel:
                 self._init_weights(module)
 
 
-class PrunedLlamaForCausalLM(PrunedModel, LlamaForCausalLM):
-    config_class = PrunedLlamaConfig
-    _auto_class = "AutoModelForCausalLM"
+class _Pooled:
+    """BERT takes its pooler as an argument of the constructor."""
 
-
-class PrunedMistralForCausalLM(PrunedModel, MistralForCausalLM):
-    config_class = PrunedMistralConfig
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedQwen2ForCausalLM(PrunedModel, Qwen2ForCausalLM):
-    config_class = PrunedQwen2Config
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedQwen3ForCausalLM(PrunedModel, Qwen3ForCausalLM):
-    config_class = PrunedQwen3Config
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedGemmaForCausalLM(PrunedModel, GemmaForCausalLM):
-    config_class = PrunedGemmaConfig
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedPhiForCausalLM(PrunedModel, PhiForCausalLM):
-    config_class = PrunedPhiConfig
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedPhi3ForCausalLM(PrunedModel, Phi3ForCausalLM):
-    config_class = PrunedPhi3Config
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedOPTForCausalLM(PrunedModel, OPTForCausalLM):
-    config_class = PrunedOPTConfig
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedGPT2LMHeadModel(PrunedModel, GPT2LMHeadModel):
-    config_class = PrunedGPT2Config
-    _auto_class = "AutoModelForCausalLM"
-
-
-class PrunedBertModel(PrunedModel, BertModel):
-    config_class = PrunedBertConfig
-    _auto_class = "AutoModel"
-
-    def __init__(self, config: PrunedBertConfig, add_pooling_layer: bool | None = None) -> None:
+    def __init__(self, config: Any, add_pooling_layer: bool | None = None) -> None:
         pooled = config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer
         super().__init__(config, add_pooling_layer=pooled)
 
 
-PRUNED_CLASSES: dict[str, type[nn.Module]] = {
-    "llama": PrunedLlamaForCausalLM,
-    "mistral": PrunedMistralForCausalLM,
-    "qwen2": PrunedQwen2ForCausalLM,
-    "qwen3": PrunedQwen3ForCausalLM,
-    "gemma": PrunedGemmaForCausalLM,
-    "phi": PrunedPhiForCausalLM,
-    "phi3": PrunedPhi3ForCausalLM,
-    "opt": PrunedOPTForCausalLM,
-    "gpt2": PrunedGPT2LMHeadModel,
-    "bert": PrunedBertModel,
-}
+_MADE: dict[str, type[nn.Module]] = {}
+
+
+def pruned_class(family: Family) -> type[Any]:
+    """The architecture's model with ``PrunedModel`` mixed in: ``PrunedLlamaForCausalLM`` and so on."""
+    if family.model_type not in _MADE:
+        _, stock = stock_classes(family)
+        bases = (*((_Pooled,) if family.poolers else ()), PrunedModel, stock)
+        fields = {
+            "config_class": pruned_config_class(family),
+            "_auto_class": "AutoModelForCausalLM" if family.head else "AutoModel",
+            "__module__": __name__,
+        }
+        _MADE[family.model_type] = type(f"Pruned{family.model_class}", bases, fields)
+    return _MADE[family.model_type]
+
+
+def __getattr__(name: str) -> Any:
+    # Auto classes look for the class by the name that a checkpoint's configuration has in auto_map
+    for family in FAMILIES.values():
+        if name == f"Pruned{family.model_class}":
+            return pruned_class(family)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

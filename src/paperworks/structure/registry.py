@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError, nearest
-from paperworks.structure.families import FAMILIES, Family
+from paperworks.structure.families import FAMILIES, STOCK_CLASSES, WHOLE_UNITS, Family, stock_classes
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
-SANDWICH = ("gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "olmo2", "olmo3")
-"""Architectures that cannot be rotated: a norm on the output of a block is not linear in the rotated stream."""
+REFUSED = {
+    "gemma3": "a text model: its checkpoint has model_type gemma3_text",
+    "gemma3n": "a family without per-layer embeddings, which every layer reads beside the stream",
+    "gemma3n_text": "a family without per-layer embeddings, which every layer reads beside the stream",
+    "gpt_oss": "a family whose experts are matrices of their own: these are interleaved and may be in MXFP4",
+    "deepseek_v2": "a family with keys of their own: these are made of a shared latent vector",
+    "deepseek_v3": "a family with keys of their own: these are made of a shared latent vector",
+}
+"""Architectures that users ask for and that cannot be read, and what would be needed."""
 
 
 def spec_for(model: Any) -> Family:
     """The record of a model (or of a configuration), by ``config.model_type``.
 
-    Raises InputError for an architecture that is unknown or cannot be rotated.
+    Raises InputError for an architecture that is unknown.
     """
     config = getattr(model, "config", model)
     kind = str(getattr(config, "model_type", ""))
@@ -27,9 +35,8 @@ def spec_for(model: Any) -> Family:
         return FAMILIES[kind]
     if kind.startswith("sliced_"):
         raise InputError("model_type", kind, "a model that is not sliced yet: slice the original again instead")
-    if kind in SANDWICH:
-        reason = "a family whose stream can be rotated; here norms sit on the outputs of the blocks as well"
-        raise InputError("model_type", kind, reason)
+    if kind in REFUSED:
+        raise InputError("model_type", kind, REFUSED[kind])
     known = ", ".join(sorted(FAMILIES))
     raise InputError(
         "model_type",
@@ -40,37 +47,68 @@ def spec_for(model: Any) -> Family:
 
 def register_spec(
     family: Family,
-    config_class: type[Any],
-    model_class: type[nn.Module],
-    layer_class: type[nn.Module],
+    config_class: type[Any] | None = None,
+    model_class: type[nn.Module] | None = None,
+    layer_class: type[nn.Module] | None = None,
+    *,
+    stock: tuple[type[Any], type[nn.Module]] | None = None,
 ) -> None:
-    """Add a family.
+    """Add a family of transformers. The record alone gives pruning; the three classes give slicing as well.
 
-    ``config_class`` is the architecture's configuration with ``SlicedConfig`` mixed in and ``model_type`` equal to
-    ``family.sliced_type``; ``model_class`` its model with ``SlicedModel`` mixed in; ``layer_class`` its layer with the
-    sums of its topology mixed in (``SequentialSums`` where the module names are Llama's). See
-    ``modeling_sliced.py`` and ``layers_sliced.py`` for ten examples. Checkpoints of an added family load where the
-    same call was made.
+    A family with the record alone prunes whole units (``WHOLE_UNITS``: heads, channels, layers), which leave its
+    modules' own forwards as they are. ``config_class`` is the architecture's configuration with ``SlicedConfig`` mixed
+    in and ``model_type`` equal to ``family.sliced_type``; ``model_class`` its model with ``SlicedModel`` mixed in;
+    ``layer_class`` its layer with the sums of its topology mixed in (``SequentialSums`` where the module names are
+    Llama's). See ``modeling_sliced.py`` and ``layers_sliced.py`` for ten examples. Checkpoints of an added family load
+    where the same call was made. ``stock``: the architecture's own configuration and model class, where they are not in
+    transformers under the names of the record.
 
     Raises InputError if the name is taken or the classes do not fit.
     """
+    import transformers
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    from paperworks.structure.layers_sliced import LAYER_CLASSES
-    from paperworks.structure.modeling_sliced import MODEL_CLASSES
+    from paperworks.structure.configuration_pruned import pruned_config_class
 
     if family.model_type in FAMILIES:
         raise InputError("model_type", f"{family.model_type}, which is known already", "a new name")
+    for name in (family.config_class, family.model_class):
+        if stock is None and not hasattr(transformers, name):
+            raise InputError("family", f"{name}, which transformers has not", "names that it has, or stock=(...)")
+    given = [cls is not None for cls in (config_class, model_class, layer_class)]
+    if any(given) and not all(given):
+        raise InputError("config_class", "some of the three classes", "all three for slicing, or none")
+    if config_class is not None:
+        _register_slicing(family, config_class, model_class, layer_class)
+    if stock is not None:
+        STOCK_CLASSES[family.model_type] = stock
+    kinds = family.kinds or WHOLE_UNITS
+    unrotatable = family.unrotatable or ("" if config_class is not None else "no classes for slicing were given")
+    FAMILIES[family.model_type] = replace(family, kinds=kinds, unrotatable=unrotatable)
+    AutoConfig.register(family.pruned_type, pruned_config_class(family), exist_ok=True)
+    if config_class is not None:
+        auto = AutoModelForCausalLM if family.head else AutoModel
+        AutoConfig.register(family.sliced_type, config_class)
+        auto.register(config_class, model_class)
+
+
+def _register_slicing(family: Family, config_class: Any, model_class: Any, layer_class: Any) -> None:
+    from paperworks.structure.layers_sliced import LAYER_CLASSES
+    from paperworks.structure.modeling_sliced import MODEL_CLASSES
+
     if getattr(config_class, "model_type", None) != family.sliced_type:
         raise InputError("config_class.model_type", getattr(config_class, "model_type", None), family.sliced_type)
     if not hasattr(layer_class, "sums"):
         raise InputError("layer_class", layer_class.__name__, "a layer with the residual sums of its topology")
-    FAMILIES[family.model_type] = family
     LAYER_CLASSES[family.model_type] = layer_class
     MODEL_CLASSES[family.model_type] = model_class
-    AutoConfig.register(family.sliced_type, config_class)
-    auto = AutoModelForCausalLM if family.head else AutoModel
-    auto.register(config_class, model_class)
+
+
+def check_rotation(family: Family) -> None:
+    """Raise InputError for a family whose stream cannot be rotated, with the reason."""
+    if family.unrotatable:
+        expected = f"a family whose stream can be rotated ({family.unrotatable}); its heads and channels can be pruned"
+        raise InputError("model_type", family.model_type, expected)
 
 
 def check_config(config: PreTrainedConfig, family: Family) -> None:
@@ -82,6 +120,9 @@ def check_config(config: PreTrainedConfig, family: Family) -> None:
     if getattr(config, "quantization_config", None) is not None:
         method = getattr(config.quantization_config, "quant_method", None) or "a quantised model"
         raise InputError("config.quantization_config", method, "floating-point weights: load them dequantised")
+    for name, value in family.required:
+        if getattr(config, name, value) != value:
+            refuse(name, f"{value}: the other way is not among those that are known here")
     if getattr(config, "pretraining_tp", 1) not in (None, 1):
         refuse("pretraining_tp", "1 (the same weights, computed in one piece)")
     if getattr(config, "add_cross_attention", False):
@@ -128,10 +169,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
 def skeleton_of(source: PreTrainedConfig | str | Path) -> PreTrainedModel:
     """The stock model of a configuration or folder, without memory for its weights (meta device)."""
     import torch
-    import transformers
 
     config: Any = read_config(Path(source)) if isinstance(source, (str, Path)) else source
     family = spec_for(config)
     check_config(config, family)
     with torch.device("meta"):
-        return getattr(transformers, family.model_class)(config)
+        return stock_classes(family)[1](config)

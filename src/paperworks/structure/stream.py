@@ -29,7 +29,7 @@ from paperworks.structure.layers_sliced import (
     set_weight,
 )
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
-from paperworks.structure.registry import check_model, spec_for
+from paperworks.structure.registry import check_model, check_rotation, spec_for
 
 CHUNK_BYTES = 16 * 2**20
 """Rows of a matrix are taken to float64 in pieces of about this size."""
@@ -238,6 +238,7 @@ def fold_norms(model: PreTrainedModel, slice_head: bool = False) -> PreTrainedMo
     Raises InputError for what ``spec_for`` and ``check_model`` refuse.
     """
     family = spec_for(model)
+    check_rotation(family)
     check_model(model, family)
     with torch.no_grad():
         width = model.config.hidden_size

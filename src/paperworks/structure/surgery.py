@@ -18,7 +18,7 @@ from torch import nn
 from paperworks.errors import InputError
 from paperworks.structure.families import Family
 from paperworks.structure.layers_pruned import BLOCK_ENDS, dress_model, linear_at, norm_paths, rotary_pairs
-from paperworks.structure.modeling_pruned import PRUNED_CLASSES
+from paperworks.structure.modeling_pruned import pruned_class
 from paperworks.structure.plan import KeepPlan, Masks, name_of
 from paperworks.structure.registry import check_config
 from paperworks.structure.selection import select
@@ -83,6 +83,7 @@ def prune(
         if width != old_width:
             _scale_gains(base, family, math.sqrt(old_width / width), norm_paths(base, family))
         _scale_head_norms(base, family, records)
+        _scale_wide_norms(base, family, records)
         _remove_layers(base, family, plan, records)
         _adopt(base, family, records, width)
     if optimizer is not None:
@@ -93,10 +94,7 @@ def prune(
 def check_prunable(model: Any) -> None:
     """Raise InputError for a model that cannot be cut: unknown, quantised, on the meta device, or oddly adapted."""
     base, family = base_of(model), family_of(model)
-    if family.model_type not in PRUNED_CLASSES:
-        known = ", ".join(sorted(PRUNED_CLASSES))
-        raise InputError("model_type", f"{family.model_type}, a family added for slicing", f"one of {known}")
-    if type(base).__name__ not in (family.model_class, PRUNED_CLASSES[family.model_type].__name__):
+    if type(base).__name__ not in (family.model_class, pruned_class(family).__name__):
         raise InputError("model", type(base).__name__, f"{family.model_class}, whose every weight this knows")
     check_config(base.config, family)
     for name, parameter in base.named_parameters():
@@ -139,6 +137,8 @@ def _check_plan(
     left = left_heads(records, plan)
     if not any(left):
         raise InputError("plan", "no layer with attention", "at least one layer that keeps a head")
+    if 0 in left and family.kinds is not None:
+        raise InputError("plan", "a layer without heads", f"at least one head in every layer of {family.model_type}")
     types = getattr(base_of(model).config, "layer_types", None)
     if types and len(set(types)) > 1 and 0 in left:
         raise InputError("plan", "a layer without heads among layers of several attention types", "at least one head")
@@ -315,6 +315,14 @@ def _scale_head_norms(base: Any, family: Family, records: list[dict[str, Any]]) 
             _scale_gains(base, family, factor, [f"{family.layers}.{number}.{path}" for path in family.qk_norms])
 
 
+def _scale_wide_norms(base: Any, family: Family, records: list[dict[str, Any]]) -> None:
+    """A norm over the heads that are left keeps the scale that it had with the others as zeros."""
+    for number, (old, new) in enumerate(zip(records_of(base), records, strict=True)):
+        for path, part in zip(family.wide_qk_norms, ("heads", "kv_heads"), strict=False):
+            if new[part] and old[part] != new[part]:
+                _scale_gains(base, family, math.sqrt(old[part] / new[part]), [f"{family.layers}.{number}.{path}"])
+
+
 def _channels_of(base: Any, family: Family, record: dict[str, Any]) -> int:
     pairs = rotary_pairs(base.config, family)
     return sum(2 if unit < pairs else 1 for unit in record["qk"])
@@ -335,7 +343,7 @@ def _remove_layers(base: Any, family: Family, plan: KeepPlan, records: list[dict
 def _adopt(base: Any, family: Family, records: list[dict[str, Any]], width: int) -> None:
     """Make the model, whose weights have their sizes by now, an instance of its pruned class."""
     config = base.config
-    model_class: Any = PRUNED_CLASSES[family.model_type]
+    model_class: Any = pruned_class(family)
     if type(base) is not model_class:
         if family.poolers:
             config.add_pooling_layer = getattr(base, "pooler", None) is not None
@@ -362,7 +370,7 @@ def _fold(base: Any, family: Family, units: Units, fold: Masks) -> None:
     for key, mask in fold.items():
         if key[1] == "layer":
             continue
-        for gate in units[key].gates:
+        for gate in (*units[key].gates, *units[key].couplings):
             outer, module = base.get_submodule(gate.module), linear_at(base, gate.module)
             for tensor, axis in _folded(outer, module, gate.side):
                 mark = (id(tensor), f"{key}{axis}{gate.index.table[0, 0]}")

@@ -117,6 +117,8 @@ class UnitSet:
     gates: tuple[Gate, ...] = ()
     groups: int = 1
     """``q_head``: the units form so many groups (key-value heads) of equal size, in order."""
+    couplings: tuple[Gate, ...] = ()
+    """Where else a mask acts: in front of a norm over all heads together, whose statistics a dropped head leaves."""
 
     @property
     def key(self) -> Key:
@@ -187,7 +189,7 @@ def stream_width(model: Any) -> int:
 def kinds_of(model: Any) -> tuple[str, ...]:
     """The kinds of units that a model of this family has."""
     family, config = family_of(model), base_of(model).config
-    kinds = list(KINDS)
+    kinds = [kind for kind in KINDS if family.kinds is None or kind in family.kinds]
     if not family.mlp:
         kinds = [kind for kind in kinds if kind not in BLOCK_ENDS]
     if getattr(config, "qk_layernorm", False):
@@ -263,12 +265,13 @@ class _LayerReader:
         self.qk, self.v = head_dims(record, base.config, family)
 
     def unit_set(self, kind: str) -> UnitSet:
-        members, gates, n, groups = getattr(self, "_ends" if kind in BLOCK_ENDS else f"_{kind}")(kind)
+        members, gates, n, groups, *more = getattr(self, "_ends" if kind in BLOCK_ENDS else f"_{kind}")(kind)
         slices: list[Slice] = []
         for path, side, index in members:
             slices += self._slices(path, side, index)
         made = tuple(Gate(self.prefix + path, side, index) for path, side, index in gates)
-        return UnitSet(self.number, kind, n, tuple(slices), made, groups)
+        coupled = tuple(Gate(self.prefix + path, side, index) for path, side, index in (more[0] if more else ()))
+        return UnitSet(self.number, kind, n, tuple(slices), made, groups, coupled)
 
     def _slices(self, path: str, side: Side, index: IndexMap) -> list[Slice]:
         return slices_of(self.base, self.prefix + path, side, index)
@@ -297,15 +300,21 @@ class _LayerReader:
     def _kv_group(self, kind: str) -> Any:
         n, heads = self.record["kv_heads"], self.record["heads"]
         group = heads // n if n else 1
-        (q, q0), (k, k0), (v, v0) = self._projections()
         o: Any = (self.family.attention.outputs[0], "in", _blocks(n, group * self.v))
+        if self.family.by_group:
+            rows = _blocks(n, (group + 1) * self.qk + self.v)
+            return [(self.family.attention.inputs[0], "out", rows), o], [o], n, 1
+        (q, q0), (k, k0), (v, v0) = self._projections()
+        norms = zip(self.family.wide_qk_norms, (group * self.qk, self.qk), strict=False)
         members = [
+            *((path, "out", _blocks(n, width)) for path, width in norms),
             (q, "out", _blocks(n, group * self.qk, q0)),
             (k, "out", _blocks(n, self.qk, k0)),
             (v, "out", _blocks(n, self.v, v0)),
             o,
         ]
-        return members, [o], n, 1
+        coupled = [] if not self.family.wide_qk_norms else [member for member in members if member[0] in (q, k)]
+        return members, [o], n, 1, coupled
 
     def _q_head(self, kind: str) -> Any:
         n = self.record["heads"]

@@ -39,7 +39,14 @@ from paperworks.structure.checkpoints import (
 from paperworks.structure.cost import StreamCost, cost_of
 from paperworks.structure.families import Family
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
-from paperworks.structure.registry import check_config, check_model, read_config, skeleton_of, spec_for
+from paperworks.structure.registry import (
+    check_config,
+    check_model,
+    check_rotation,
+    read_config,
+    skeleton_of,
+    spec_for,
+)
 from paperworks.structure.stream import adopt
 
 ENOUGH_TOKENS = 10
@@ -252,12 +259,14 @@ class SliceGPT:
         """Check all that can be checked before anything is changed."""
         if isinstance(model, nn.Module):
             family = spec_for(model)
+            check_rotation(family)
             check_model(model, family)
             config = model.config
             own = next(model.parameters()).dtype
         else:
             config = read_config(Path(model))
             family = spec_for(config)
+            check_rotation(family)
             check_config(config, family)
             reader = CheckpointReader(Path(model), getattr(config, "base_model_prefix", ""))
             own = reader.dtype

@@ -1,0 +1,88 @@
+"""Every family that can be pruned, by a tiny random model of it: the cut model is the masked one, and loads again."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny_plans import random_plan
+from tiny_transformers import VOCAB, outputs, token_ids
+
+from paperworks.structure import FAMILIES, KeepPlan, count, kinds_of, masked, prune, save_model, units_of
+
+TINY: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+MORE: dict[str, dict[str, Any]] = {"helium": {"head_dim": 8}}
+NEW = sorted(name for name, family in FAMILIES.items() if family.kinds is not None)
+
+
+def tiny_model(kind: str) -> Any:
+    family = FAMILIES[kind]
+    config = getattr(transformers, family.config_class)(**{**TINY, **MORE.get(kind, {})})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(transformers, family.model_class)(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_cut_is_masked_and_loads_again(kind: str, tmp_path: Path) -> None:
+    model, ids = tiny_model(kind), token_ids(2, 12)
+    kinds = [name for name in kinds_of(model) if name in ("ffn", "kv_group")]
+    plan = random_plan(model, kinds)
+    whole = outputs(model, ids)
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    assert (wanted - whole).abs().max() > 1e-3
+    predicted = count(model, plan)
+    cut = prune(copy.deepcopy(model), plan)
+    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
+    assert count(cut) == predicted
+    assert predicted.parameters == sum(p.numel() for p in cut.parameters()) < count(model).parameters
+    save_model(cut, tmp_path / "cut")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), outputs(cut, ids), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_layers_and_query_heads(kind: str, tmp_path: Path) -> None:
+    model, ids = tiny_model(kind), token_ids(2, 12)
+    units = units_of(model, [name for name in ("q_head", "layer") if name in kinds_of(model)])
+    kept: dict[Any, list[int]] = {(None, "layer"): [0, 2]}
+    if (1, "q_head") in units and units[1, "q_head"].n_units == 4:
+        kept[2, "q_head"] = [0, 3]
+    plan = KeepPlan.of(units, kept)
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    cut = prune(copy.deepcopy(model), plan)
+    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
+    save_model(cut, tmp_path / "cut")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), outputs(cut, ids), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_cached_generation_is_that_of_whole_sequences(kind: str) -> None:
+    model, ids = tiny_model(kind), token_ids(1, 6)
+    cut = prune(model, random_plan(model, [name for name in kinds_of(model) if name in ("ffn", "kv_group")]))
+    found = cut.generate(ids, max_new_tokens=4, do_sample=False, use_cache=True)
+    same = cut.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False)
+    assert found.tolist() == same.tolist()
