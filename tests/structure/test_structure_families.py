@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import transformers
 from tiny_plans import random_plan
-from tiny_transformers import VOCAB, outputs, token_ids
+from tiny_transformers import VOCAB, outputs, tiny, token_ids
 
 from paperworks.structure import FAMILIES, KeepPlan, count, kinds_of, masked, prune, save_model, units_of
 
@@ -30,9 +31,9 @@ MORE: dict[str, dict[str, Any]] = {"helium": {"head_dim": 8}}
 NEW = sorted(name for name, family in FAMILIES.items() if family.kinds is not None)
 
 
-def tiny_model(kind: str) -> Any:
+def tiny_model(kind: str, **changes: Any) -> Any:
     family = FAMILIES[kind]
-    config = getattr(transformers, family.config_class)(**{**TINY, **MORE.get(kind, {})})
+    config = getattr(transformers, family.config_class)(**{**TINY, **MORE.get(kind, {}), **changes})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = getattr(transformers, family.model_class)(config).eval()
@@ -86,3 +87,67 @@ def test_cached_generation_is_that_of_whole_sequences(kind: str) -> None:
     found = cut.generate(ids, max_new_tokens=4, do_sample=False, use_cache=True)
     same = cut.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False)
     assert found.tolist() == same.tolist()
+
+
+def _without_the_first_layer(model: Any) -> KeepPlan:
+    return KeepPlan.of(units_of(model, ["layer"]), {(None, "layer"): [1, 2]})
+
+
+def test_scales_by_the_number_of_a_layer_stay(tmp_path: Path) -> None:
+    model = tiny("gpt2", scale_attn_by_inverse_layer_idx=True)
+    ids, plan = token_ids(2, 12), _without_the_first_layer(model)
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    cut = prune(model, plan)
+    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
+    save_model(cut, tmp_path / "cut")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("smollm3", {"no_rope_layers": [1, 1, 0]}),
+        ("gemma2", {"sliding_window": 4}),
+        ("exaone4", {"sliding_window": 4, "sliding_window_pattern": 2}),
+        ("cohere2", {"sliding_window": 4, "layer_types": ["full_attention", "sliding_attention", "sliding_attention"]}),
+    ],
+)
+def test_settings_by_layer_stay_with_their_layers(kind: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    model, ids = tiny_model(kind, **changes), token_ids(2, 12)
+    plan = _without_the_first_layer(model)
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    cut = prune(model, plan)
+    save_model(cut, tmp_path / "cut")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_that_an_architecture_does_not_read_do_not_count(tmp_path: Path) -> None:
+    model = tiny("gpt2")
+    model.config.num_key_value_heads, model.config.head_dim = 1, 3
+    ids, plan = token_ids(2, 12), random_plan(model, ["ffn", "kv_group"])
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    cut = prune(model, plan)
+    save_model(cut, tmp_path / "cut")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
+    torch.testing.assert_close(outputs(loaded, ids), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3_text", "gpt_neox"])
+def test_auto_model_loads_the_model_without_its_head(kind: str, tmp_path: Path) -> None:
+    model = tiny(kind) if FAMILIES[kind].kinds is None else tiny_model(kind)
+    cut = prune(model, random_plan(model, ["ffn"]))
+    save_model(cut, tmp_path / "cut", level="code")
+    names = json.loads((tmp_path / "cut" / "config.json").read_text())["auto_map"]
+    assert set(names) == {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForSequenceClassification"}
+    base = transformers.AutoModel.from_pretrained(tmp_path / "cut").eval()
+    ids = token_ids(2, 12)
+    with torch.no_grad():
+        found, wanted = base(input_ids=ids)[0], cut.base_model(input_ids=ids)[0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    classifier = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut", num_labels=3)
+    assert classifier(input_ids=ids).logits.shape == (2, 3)

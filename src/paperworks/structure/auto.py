@@ -53,16 +53,17 @@ def register() -> None:
 
 
 def _register_model(config_class: type[Any]) -> None:
-    """Make AutoModel (and AutoModelForCausalLM) know the pruned model of a configuration."""
-    from transformers import AutoModel, AutoModelForCausalLM
+    """Make the Auto classes know the pruned models of a configuration."""
+    import transformers
 
     from paperworks.structure.families import FAMILIES
-    from paperworks.structure.modeling_pruned import pruned_class
+    from paperworks.structure.modeling_pruned import pruned_variants
 
     family = FAMILIES[config_class.model_type.removeprefix("pruned_")]
     if config_class not in _REGISTERED:
         _REGISTERED.add(config_class)
-        (AutoModelForCausalLM if family.head else AutoModel).register(config_class, pruned_class(family), exist_ok=True)
+        for auto, model in pruned_variants(family).items():
+            getattr(transformers, auto).register(config_class, model, exist_ok=True)
 
 
 def _loaded(module: ModuleType) -> None:

@@ -30,9 +30,10 @@ from paperworks.runs.files import new_folder, partial_folder, replace_file, writ
 from paperworks.structure.allocator import trim
 from paperworks.structure.export import as_stock, stock_config
 from paperworks.structure.layers_sliced import part
-from paperworks.structure.modeling_pruned import PrunedModel
+from paperworks.structure.modeling_pruned import PrunedModel, pruned_variants
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 from paperworks.structure.registry import skeleton_of
+from paperworks.structure.units import family_of
 
 REPORT_FILE = "pruning_report.json"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot")
@@ -334,6 +335,16 @@ def write_code(model: PreTrainedModel, out: Path) -> None:
     custom_object_save(model, out, config=config)
 
 
+def _name_variants(model: PreTrainedModel, out: Path) -> None:
+    """Let AutoModel find the model without its head, which serving engines ask for, and other heads find theirs."""
+    path = out / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if "auto_map" in config:
+        for auto, found in pruned_variants(family_of(model)).items():
+            config["auto_map"][auto] = f"{found.__module__.rpartition('.')[2]}.{found.__name__}"
+        write_text(path, json.dumps(config, indent=2) + "\n")
+
+
 def save_model(
     model: PreTrainedModel,
     folder: str | Path,
@@ -367,6 +378,8 @@ def save_model(
     folder = Path(folder)
     with new_folder(folder, "folder") as out:
         saved.save_pretrained(out)
+        if pruned and saved is model:
+            _name_variants(model, out)
         if tokenizer is not None:
             tokenizer.save_pretrained(out)
         if report is not None:

@@ -61,6 +61,9 @@ def stock_config(model: Any) -> Any | None:
     fields["architectures"] = [family.model_class]
     try:
         made = stock_class(**fields)
+        types = getattr(config, "layer_types", None)
+        if types and list(getattr(made, "layer_types", types)) != list(types):
+            made = stock_class(**fields, layer_types=list(types))  # they do not follow from the layers' numbers
         with torch.device("meta"):
             skeleton = model_class(made, **_pooling(base))
     except (ValueError, TypeError, StrictDataclassError):  # what the stock class does not accept, it refuses by itself

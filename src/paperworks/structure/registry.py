@@ -72,6 +72,8 @@ def register_spec(
 
     if family.model_type in FAMILIES:
         raise InputError("model_type", f"{family.model_type}, which is known already", "a new name")
+    if layer_class is not None and not hasattr(layer_class, "sums"):
+        raise InputError("layer_class", layer_class.__name__, "a layer with the residual sums of its topology")
     for name in (family.config_class, family.model_class):
         if stock is None and not hasattr(transformers, name):
             raise InputError("family", f"{name}, which transformers has not", "names that it has, or stock=(...)")
@@ -98,8 +100,6 @@ def _register_slicing(family: Family, config_class: Any, model_class: Any, layer
 
     if getattr(config_class, "model_type", None) != family.sliced_type:
         raise InputError("config_class.model_type", getattr(config_class, "model_type", None), family.sliced_type)
-    if not hasattr(layer_class, "sums"):
-        raise InputError("layer_class", layer_class.__name__, "a layer with the residual sums of its topology")
     LAYER_CLASSES[family.model_type] = layer_class
     MODEL_CLASSES[family.model_type] = model_class
 

@@ -335,9 +335,31 @@ def _remove_layers(base: Any, family: Family, plan: KeepPlan, records: list[dict
     layers = base.get_submodule(family.layers)
     base.set_submodule(family.layers, nn.ModuleList([layers[i] for i in kept]))
     records[:] = [records[i] for i in kept]
-    types = getattr(base.config, "layer_types", None)
-    if types:
-        base.config.layer_types = [types[i] for i in kept]
+    for name, values in _per_layer(base.config, len(layers)).items():
+        setattr(base.config, name, [values[i] for i in kept])
+    if getattr(base.config, "scale_attn_by_inverse_layer_idx", False):
+        _keep_scales(base, family, kept)
+
+
+def _per_layer(config: Any, layers: int) -> dict[str, list[Any]]:
+    """Settings that hold one value for every layer: kinds of attention, layers without positions, ..."""
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if isinstance(value, list) and len(value) == layers and name != "layer_widths" and "token" not in name
+    }
+
+
+def _keep_scales(base: Any, family: Family, kept: tuple[int, ...]) -> None:
+    """GPT-2's scores are divided by the number of the layer: what a new number changes goes into the queries."""
+    for new, old in enumerate(kept):
+        core = base.get_submodule(f"{family.layers}.{new}.{family.core}")
+        matrix = linear_at(base, f"{family.layers}.{new}.{family.attention.inputs[0]}")
+        queries = matrix.weight.shape[1] // 3
+        factor = (new + 1) / (old + 1)
+        matrix.weight[:, :queries].mul_(factor)
+        matrix.bias[:queries].mul_(factor)
+        core.scaling = core.scaling / factor
 
 
 def _adopt(base: Any, family: Family, records: list[dict[str, Any]], width: int) -> None:

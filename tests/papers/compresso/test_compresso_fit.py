@@ -103,9 +103,17 @@ def test_budgets_in_parameters_are_met_within_one_unit() -> None:
     assert found.report_.measure == "parameters"
 
 
-def test_without_exact_fill_the_masks_stay_as_they_settled() -> None:
+def test_without_exact_fill_masks_that_settled_near_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "MOST_MISSED", 1.0)
     found = fitted(tiny("llama"), exact_fill=False)
     assert found.report_.sparsity_realised == found.report_.sparsity_masks
+
+
+def test_masks_that_miss_the_sparsity_are_chosen_by_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "MOST_MISSED", 0.0)
+    found = fitted(tiny("llama"), exact_fill=False).report_
+    assert abs(found.sparsity_masks - 0.4) > 0
+    assert 0 <= found.sparsity_realised - 0.4 < 0.01
 
 
 def test_only_adapters_and_masks_are_trained() -> None:

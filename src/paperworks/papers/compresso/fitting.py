@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from paperworks.papers.compresso.estimator import Compresso
 
 
+MOST_MISSED = 0.03
+"""Where the settled masks miss the asked sparsity by more, the final ones are chosen by the budget in any case."""
+
+
 class Fit:
     """One fit: its phases in order, and what they leave for the report."""
 
@@ -116,13 +120,15 @@ class Fit:
         masks = gates.deterministic()
         self.sparsity_expected = 1 - float(self.size(gates.expected())) / self.size.whole
         self.sparsity_masks = 1 - self.size(_numbers(masks)) / self.size.whole
-        if self.method.exact_fill:
+        missed = abs(self.sparsity_masks - self.sparsity) > MOST_MISSED
+        if self.method.exact_fill or missed:
             masks = gates.fill(masks, self.size, self.target)
         self.masks: Masks = {key: mask.cpu() for key, mask in masks.items()}
         self.sparsity_realised = 1 - self.size(_numbers(masks)) / self.size.whole
         if abs(self.sparsity_masks - self.sparsity) > 0.02:
             self._note(f"The masks settled at a sparsity of {self.sparsity_masks:.3f} where {self.sparsity:.3f} was "
-                       "asked for: give pruning more steps, or more of them after the warm-up.")  # fmt: skip
+                       "asked for: give pruning more steps, or more of them after the warm-up."
+                       + (" The final masks were chosen by the budget." if missed else ""))  # fmt: skip
 
     @torch.no_grad()
     def _cut(self, adapted: Any) -> None:

@@ -28,7 +28,7 @@ from paperworks.papers.slicegpt import quality
 from paperworks.papers.slicegpt.config import Config
 from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.report import Cut, SliceReport
-from paperworks.pruning import lora_targets, weights_bytes
+from paperworks.pruning import architecture_of, lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
 from paperworks.pruning.source import measured_once, with_speeds
 from paperworks.pruning.tables import before_and_after
@@ -36,6 +36,7 @@ from paperworks.pruning.target import notation_notes
 from paperworks.runs.files import write_text
 from paperworks.structure import save_model
 from paperworks.structure.checkpoints import REPORT_FILE
+from paperworks.structure.registry import check_rotation
 
 Figures = dict[str, float]
 
@@ -54,6 +55,7 @@ class _Slicing:
         for name, given in (("target", config.target), ("target-params", config.target_params)):
             for note in notation_notes(given, None if name == "target" else name) if given else ():
                 run.log.warning(note)
+        check_rotation(architecture_of(self.folder))
         self.encoder = quality.is_encoder(self.folder)
         check_length(self.folder, config.length)
         self.tokenizer = load_tokenizer(self.folder)
