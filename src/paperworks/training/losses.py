@@ -163,7 +163,7 @@ def labels_of(batch: Batch) -> torch.Tensor:
     -100 where there is padding, or padding in front: the first token of a row has nothing to be predicted from,
     whichever side the padding is on.
     """
-    labels = batch.get("labels", batch["input_ids"])
+    labels = batch["labels"] if "labels" in batch else batch["input_ids"]
     mask = batch.get("attention_mask")
     if mask is None:
         return labels
