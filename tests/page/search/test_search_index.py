@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,8 +16,9 @@ import pytest
 from sqlalchemy import event, text
 
 from paperworks.errors import InputError
-from paperworks.page.database import Database, Entry, open_database
+from paperworks.page.database import Database, Entry, changes, open_database
 from paperworks.page.feed import IncomingPaper, upsert
+from paperworks.page.loops import run_loop
 from paperworks.page.search import SearchIndex, open_search
 from paperworks.page.search import index as index_module
 from paperworks.page.search.postgres import PostgresVectors
@@ -408,3 +412,83 @@ def test_times_are_compared_as_the_database_keeps_them(search: SearchIndex, data
         entry.updated += timedelta(microseconds=1)
     assert search.refresh() == 1
     assert search.refresh() == 0
+
+
+IMPORT = """
+import sys
+from paperworks.page.database import open_database
+from paperworks.page.feed import IncomingPaper, upsert
+from paperworks.page.loops import run_loop
+database = open_database(sys.argv[1])
+with database.session() as session:
+    upsert(session, IncomingPaper("Glaciers that were imported meanwhile", "Lava, and a kitten."))
+    upsert(session, IncomingPaper("The feline mind", "What a kitten learns of zebras.", source="arxiv"))
+"""
+
+
+def test_what_another_process_imports_is_found_in_every_process(
+    search: SearchIndex, papers: list[int], database: Database, encoder, tmp_path: Path
+) -> None:
+    """One server follows the feed; another only answers. Neither is told of the import."""
+    other = open_search(database, encoder)
+    stop = threading.Event()
+    loop = threading.Thread(target=run_loop, args=("index", lambda: search.follow(256), stop, 0.2), daemon=True)
+    loop.start()
+    url = database.engine.url.render_as_string(hide_password=False)
+    subprocess.run([sys.executable, "-c", IMPORT, url], check=True, timeout=120)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        found = [ids(one, query, mode="words") for one in (search, other) for query in ("glacier lava", "zebra")]
+        if all(found):
+            break
+        time.sleep(0.1)
+    stop.set()
+    loop.join(timeout=20)
+    assert found == [[7], [papers[1]]] * 2
+    for one in (search, other):
+        assert 7 in ids(one, "cat", mode="meaning")
+
+
+def test_following_reads_one_number_where_nothing_changed(
+    search: SearchIndex, database: Database, papers: list[int]
+) -> None:
+    assert search.follow(10) is False
+    seen: list[tuple[str, object]] = []
+    keep = partial(_keep_statement, seen)
+    event.listen(database.engine, "before_cursor_execute", keep)
+    assert search.follow(10) is False
+    event.remove(database.engine, "before_cursor_execute", keep)
+    assert [s for s, _ in seen if "SELECT" in str(s)] == [s for s, _ in seen if "feed_changes" in str(s)]
+    with database.session() as session:  # a vote is no change of what is searched
+        session.get(Entry, papers[0]).upvotes += 1
+    with database.reading() as session:
+        number = changes(session)
+    with database.session() as session:
+        session.delete(session.get(Entry, papers[0]))
+    with database.reading() as session:
+        assert changes(session) == number + 1
+    assert search.follow(10) is False
+    assert papers[0] not in ids(search, "ice")
+
+
+def test_many_are_found_by_words_before_they_are_by_meaning(database: Database, encoder, monkeypatch) -> None:
+    monkeypatch.setattr(index_module, "PER_CHUNK", 4)
+    monkeypatch.setattr(index_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(index_module, "LOADING_PART", 0.0)
+    search = open_search(database, encoder)
+    with database.session() as session:
+        for n in range(20):
+            upsert(session, IncomingPaper(f"The imported paper with number {n}", f"About word{n}."))
+    assert search.follow(5) is True
+    assert [ids(search, f"word{n}", mode="words") for n in range(20)] == [[n + 1] for n in range(20)]
+    assert set(ids(search, "imported", mode="meaning", limit=100)) == {16, 17, 18, 19, 20}  # the newest first
+    while search.follow(5):
+        pass
+    assert len(ids(search, "imported", mode="meaning", limit=100)) == 20
+    with database.session() as session:  # a text that changes among many: its old vector is not kept
+        for n in range(20):
+            upsert(session, IncomingPaper(f"The imported paper with number {n}", f"Now of a cat{n}.", source="arxiv"))
+    encoder.encoded.clear()
+    while search.follow(5):
+        pass
+    assert len(encoder.encoded) == 20

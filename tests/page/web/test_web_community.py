@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import httpx
 import pytest
@@ -11,9 +12,8 @@ from web_helpers import Browser, become_member
 
 from paperworks.errors import InputError
 from paperworks.page.community import limits
-from paperworks.page.database import Comment, Entry
-from paperworks.page.feed import ImportOutcome, IncomingPaper, upsert
-from paperworks.page.web.views import submit as submit_view
+from paperworks.page.database import Comment, Entry, Submission, now
+from paperworks.page.feed import ImportOutcome, IncomingPaper, submissions, upsert
 
 
 def entry_of(browser: Browser, arxiv: str) -> Entry:
@@ -176,13 +176,17 @@ def arxiv(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         seen["asked"].append(source)  # type: ignore[attr-defined]
         if isinstance(seen["does"], Exception):
             raise seen["does"]
+        if isinstance(seen["does"], float):
+            time.sleep(seen["does"])
         outcome = ImportOutcome()
-        if seen["does"] is not None:
+        if seen["does"] is None:
+            outcome.skipped.append((source, "arXiv has no paper of this id"))
+        elif not isinstance(seen["does"], float):
             with database.session() as session:  # type: ignore[attr-defined]
                 outcome.count(upsert(session, seen["does"]))  # type: ignore[arg-type]
         return outcome
 
-    monkeypatch.setattr(submit_view, "import_source", import_source)
+    monkeypatch.setattr(submissions, "import_once", import_source)
     return seen
 
 
@@ -207,26 +211,58 @@ def test_a_submitted_paper_is_there_at_once_and_found(member: Browser, arxiv: di
     ]
 
 
-@pytest.mark.parametrize(
-    ("problem", "status", "said"),
-    [
-        (httpx.ConnectError("refused"), 502, "did not answer"),
-        (InputError("arXiv", "status 503", "an answer"), 502, "status 503"),
-        (None, 422, "knows no paper"),
-    ],
-)
-def test_a_paper_that_arxiv_does_not_give(
-    member: Browser,
-    arxiv: dict,
-    problem: Exception | None,
-    status: int,
-    said: str,  # type: ignore[type-arg]
-) -> None:
-    arxiv["does"] = problem
+def test_a_paper_that_arxiv_does_not_have(member: Browser, arxiv: dict) -> None:  # type: ignore[type-arg]
     answer = member.submit("/submit", "/submit", paper="2501.09999")
-    assert answer.status_code == status
-    assert said in answer.text
+    assert answer.status_code == 422
+    assert "arXiv has no paper of this id" in answer.text
     assert 'value="2501.09999"' in answer.text
+
+
+@pytest.mark.parametrize(
+    "problem", [httpx.ConnectError("refused"), InputError("arXiv", "status 503", "an answer"), 0.6], ids=str
+)
+def test_a_paper_that_does_not_come_soon_is_queued(
+    member: Browser,
+    arxiv: dict,  # type: ignore[type-arg]
+    problem: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submissions.submit_paper, "__defaults__", (None, 0.2))
+    database, settings = member.page.database, member.page.settings
+    name = f"2502.0{1000 + len(str(problem))}"
+    arxiv["does"] = problem
+    begin = time.monotonic()
+    answer = member.submit("/submit", "/submit", paper=name)
+    assert time.monotonic() - begin < 5
+    assert answer.status_code == 200
+    assert f"The paper {name} is in the queue" in answer.text
+    assert "waiting" in answer.text
+    assert submissions.import_submissions(database, settings) == 0, "it is not due yet"
+    with database.session() as session:
+        session.get(Submission, name).due = now()
+    if isinstance(problem, Exception):
+        assert submissions.import_submissions(database, settings) == 0, "it does not answer yet"
+    arxiv["does"] = IncomingPaper(f"A paper that came late {name}", arxiv=name, source="arxiv")
+    with database.session() as session:
+        if row := session.get(Submission, name):
+            assert row.ended is None
+            row.due = now()
+            row.attempts = 3
+    assert submissions.import_submissions(database, settings) == 1
+    assert entry_of(member, name).submitted_by is not None
+    assert name not in member.get("/submit").text
+
+
+def test_a_submission_is_given_up_in_the_end(member: Browser, arxiv: dict) -> None:  # type: ignore[type-arg]
+    database, settings = member.page.database, member.page.settings
+    arxiv["does"] = httpx.ConnectError("refused")
+    with database.session() as session:
+        session.add(Submission(arxiv="2503.00001", attempts=submissions.ATTEMPTS - 1))
+    assert submissions.import_submissions(database, settings) == 0
+    with database.reading() as session:
+        row = session.get(Submission, "2503.00001")
+    assert row.ended is not None
+    assert "refused" in row.error
 
 
 @pytest.mark.parametrize("text", ["", "a-paper", "http://127.0.0.1/2501.01234", "file:///etc/passwd", "hf:2026-11-20"])

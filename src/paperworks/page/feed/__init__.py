@@ -2,6 +2,7 @@
 
 entries.py     what a source says of a paper, and the one entry that it becomes
 keys.py        the names under which papers are recognised again
+submissions.py papers that readers submit
 trend.py       the formula by which the feed is sorted
 listing.py     days, weeks and months of entries, filtered, sorted, by cursor
 importers/     arXiv, daily papers, RSS and Atom, JSONL, pasted pages

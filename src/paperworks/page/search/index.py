@@ -21,7 +21,7 @@ from paperworks.embedding import sentence_encoder
 from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
 from paperworks.page.cache import LRUCache
-from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector
+from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector, changes
 from paperworks.page.search.lock import ReadWriteLock
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.query_batcher import QueryBatcher
@@ -35,7 +35,11 @@ from paperworks.runs import Progress, no_progress
 
 PER_CHUNK = 64
 """Entries encoded and committed at a time: a refresh that is killed loses at most so many."""
+WORDS_PER_CHUNK = 500
+"""The same of entries that are indexed by their words alone."""
 LOOK_SECONDS = 2.0
+LOADING_PART = 5.0
+"""While many entries are indexed, what is there is loaded after so many times as long as the last loading took."""
 MOST_REMEMBERED = 2000
 """So many answers, and entries' nearest ones, are remembered as long as the index is what it was."""
 MOST_CHANGES = 1000
@@ -81,6 +85,8 @@ class SearchIndex:
         self._base_version = -1
         self._identity = ""
         self._looked = 0.0
+        self._load_seconds = 0.0
+        self._followed: int | None = None
         self._near: LRUCache[list[tuple[int, float]]] = LRUCache(MOST_REMEMBERED)
         self._answers: LRUCache[list[Hit]] = LRUCache(MOST_REMEMBERED)
         with database.session() as session:
@@ -98,19 +104,49 @@ class SearchIndex:
     def close(self) -> None:
         """Nothing is held open but memory; the database is its opener's."""
 
-    def refresh(self, progress: Progress = no_progress) -> int:
-        """Index the entries that are new, changed or gone; returns how many. Can be stopped and called again."""
+    def refresh(self, progress: Progress = no_progress, most: int | None = None) -> int:
+        """Index the entries that are new, changed or gone; returns how many. Can be stopped and called again.
+
+        The newest come first. Where there are many, all of them are found by their words before the first of them is
+        found by its meaning, which takes a hundred times as long. ``most``: so many are encoded at most.
+        """
         with self._refreshing:
             count = 0
             with self._database.reading() as session:
                 waiting = self._outdated(session)
-            chunks = [waiting[i : i + PER_CHUNK] for i in range(0, len(waiting), PER_CHUNK)]
+                unread = self._outdated(session, words_only=True) if len(waiting) > PER_CHUNK else []
+            for start in range(0, len(unread) if self._encode is not None else 0, WORDS_PER_CHUNK):
+                self._index(unread[start : start + WORDS_PER_CHUNK], encode=False)
+                self._load_now_and_then()
+            chosen = waiting[:most]
+            chunks = [chosen[i : i + PER_CHUNK] for i in range(0, len(chosen), PER_CHUNK)]
             for chunk in progress(chunks, "indexing", len(chunks)) if len(chunks) > 1 else chunks:
                 count += self._index(chunk)
+                self._load_now_and_then()
             count += self._remove_missing()
             self._load_changes()
             self._save_snapshot()
             return count
+
+    def follow(self, most: int) -> bool:
+        """Index what changed in the feed since the last call, at most ``most`` entries; whether there is more to do.
+
+        A call after which nothing changed reads one number.
+        """
+        with self._database.reading() as session:
+            number = changes(session)
+        if number == self._followed:
+            return False
+        full = self.refresh(most=most) >= most
+        self._followed = None if full else number
+        return full
+
+    def _load_now_and_then(self) -> None:
+        """Show what was indexed so far, without spending most of the time on that."""
+        if time.monotonic() - self._looked > max(LOOK_SECONDS, LOADING_PART * self._load_seconds):
+            begin = time.monotonic()
+            self._load_changes()
+            self._load_seconds = time.monotonic() - begin
 
     def search(
         self,
@@ -219,26 +255,14 @@ class SearchIndex:
             return np.empty((0, int(getattr(self._encode, "dimensions", 0))), np.float32)
         return np.stack([found[i] for i in ids])
 
-    def _outdated(self, session: Session) -> list[int]:
-        """Ids of entries that are not indexed as they are now."""
-        query = (
-            select(Entry.id)
-            .outerjoin(search_entries, search_entries.c.entry_id == Entry.id)
-            .outerjoin(EntryVector, EntryVector.entry_id == Entry.id)
-            .where(
-                or_(
-                    search_entries.c.entry_id.is_(None),
-                    search_entries.c.updated != Entry.updated,
-                    *(
-                        [EntryVector.entry_id.is_(None), EntryVector.model != self._model]
-                        if self._encode is not None
-                        else []
-                    ),
-                )
-            )
-            .order_by(Entry.id)
-        )
-        return list(session.scalars(query))
+    def _outdated(self, session: Session, words_only: bool = False) -> list[int]:
+        """Ids of entries that are not indexed as they are now, or whose words are not, the newest first."""
+        missing = [search_entries.c.entry_id.is_(None), search_entries.c.updated != Entry.updated]
+        query = select(Entry.id).outerjoin(search_entries, search_entries.c.entry_id == Entry.id)
+        if self._encode is not None and not words_only:
+            query = query.outerjoin(EntryVector, EntryVector.entry_id == Entry.id)
+            missing += [EntryVector.entry_id.is_(None), EntryVector.model != self._model]
+        return list(session.scalars(query.where(or_(*missing)).order_by(Entry.id.desc())))
 
     def _texts(self, session: Session, ids: Sequence[int]) -> dict[int, EntryText]:
         entries = session.scalars(select(Entry).where(Entry.id.in_(ids))) if ids else ()
@@ -246,7 +270,7 @@ class SearchIndex:
             e.id: entry_text(e.title, e.summary, e.abstract, e.tag_names, e.authors, e.organisation) for e in entries
         }
 
-    def _index(self, ids: Sequence[int]) -> int:
+    def _index(self, ids: Sequence[int], encode: bool = True) -> int:
         with self._database.reading() as session:
             updated = dict(session.execute(select(Entry.id, Entry.updated).where(Entry.id.in_(ids))).tuples().all())
             texts = self._texts(session, ids)
@@ -264,7 +288,7 @@ class SearchIndex:
         fresh = [i for i in texts if known.get(i) != texts[i].digest] if self._encode is not None else []
         vectors = (
             dict(zip(fresh, self._encode([texts[i].meaning for i in fresh]), strict=True))
-            if fresh and self._encode
+            if fresh and self._encode and encode
             else {}
         )
         with self._database.session() as session:
@@ -273,8 +297,9 @@ class SearchIndex:
             vectors = {i: v for i, v in vectors.items() if i in here}
             version = self._next_version(session)
             self._words.replace(session, texts)
+            if fresh:  # of another text, or about to be written
+                session.execute(delete(EntryVector).where(EntryVector.entry_id.in_(fresh)))
             if vectors:
-                session.execute(delete(EntryVector).where(EntryVector.entry_id.in_(list(vectors))))
                 session.execute(
                     insert(EntryVector),
                     [

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
@@ -19,6 +20,8 @@ from paperworks import __version__, catalog
 from paperworks.page.community.accounts import local_user
 from paperworks.page.database import Database, open_database
 from paperworks.page.feed import seed_catalogue
+from paperworks.page.feed.submissions import import_submissions
+from paperworks.page.loops import run_loop
 from paperworks.page.mail import Mailer
 from paperworks.page.settings import Settings
 from paperworks.page.web.assets import Assets
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
     from paperworks.page.search import SearchIndex
 
 log = logging.getLogger("paperworks.page.web")
+INDEX_SECONDS = 1.0
+"""How often a number is read that tells whether the feed changed."""
+INDEXED_AT_A_TIME = 256
+"""So many entries are encoded before it is read again: what is newest is indexed first."""
+SUBMISSION_SECONDS = 10.0
 
 VIEWS = (
     "feed",
@@ -69,8 +77,8 @@ def create_app(
 ) -> FastAPI:
     """The page as an ASGI application. What is not given is made from the settings.
 
-    With ``seed`` the catalogue's papers are put into the feed; with ``index`` the search index is brought up to date in
-    the background. Of several processes that serve one page, one does so.
+    With ``seed`` the catalogue's papers are put into the feed; with ``index`` the search index follows the feed in the
+    background, and papers that readers submitted are brought. Of several processes that serve one page, one does so.
     """
     if search is None:
         from paperworks.page.search import open_search
@@ -96,8 +104,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=_prepare, args=(page, index), name="preparations", daemon=True).start()
+        threading.Thread(target=_prepare, args=(page,), name="preparations", daemon=True).start()
+        stop = threading.Event()
+        if index:
+            follow_feed(page.database, page.search, settings, stop)
         yield
+        stop.set()
 
     app = FastAPI(
         title="Paperworks",
@@ -123,20 +135,23 @@ def create_app(
     return app
 
 
-def _prepare(page: Page, index: bool) -> None:
-    """What the first readers should not wait for: the search index, and the recipes that the forms are made from."""
-    _prepare_search(page.search, index)
+def follow_feed(database: Database, search: SearchIndex, settings: Settings, stop: threading.Event) -> None:
+    """Start the threads that index what is new in the feed, and bring what readers submitted, until ``stop`` is set."""
+    loops = (
+        ("the search index", partial(search.follow, INDEXED_AT_A_TIME), INDEX_SECONDS),
+        ("submissions", lambda: bool(import_submissions(database, settings)), SUBMISSION_SECONDS),
+    )
+    for what, turn, seconds in loops:
+        threading.Thread(target=run_loop, args=(what, turn, stop, seconds), name=what, daemon=True).start()
+
+
+def _prepare(page: Page) -> None:
+    """What the first readers should not wait for: the encoder, and the recipes that the forms are made from."""
+    try:
+        page.search.search("first", limit=1)
+    except Exception:
+        log.exception("the search does not answer")
     for paper in page.papers.values():
         if paper.has_recipe:
             with suppress(Exception):  # a paper that another package brings may be broken; its form says so
                 load_recipe(paper.slug, f"{paper.module}.recipe")
-
-
-def _prepare_search(search: SearchIndex, index: bool) -> None:
-    """Index what is new, and answer one query so that the encoder is loaded before a reader waits for it."""
-    try:
-        if index:
-            search.refresh()
-        search.search("first", limit=1)
-    except Exception:
-        log.exception("the search index could not be brought up to date")

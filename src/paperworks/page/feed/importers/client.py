@@ -59,6 +59,7 @@ class PoliteClient:
     sites : the services' addresses.
     sleep, clock : replaced in tests.
     pause : seconds between two requests to one host; None for the default.
+    tries : how often a server that does not answer is asked.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class PoliteClient:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         pause: float | None = None,
+        tries: int = TRIES,
     ) -> None:
         self.sites = sites or SourceUrls()
         self._sleep = sleep
         self._clock = clock
         self._pause = pause
+        self._tries = tries
         self._last: dict[str, float] = {}
         about = f"; {contact}" if contact else ""
         self._http = httpx.Client(
@@ -130,7 +133,7 @@ class PoliteClient:
         """One address, with back-off; gives status, headers, content."""
         host = _host(url)
         wait = FIRST_WAIT
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self._tries + 1):
             self._keep_distance(host, pause)
             asked: float | None = None
             try:
@@ -149,11 +152,11 @@ class PoliteClient:
                 self._last[host] = self._clock()
             if asked is not None and asked > LONGEST_WAIT:
                 raise InputError(url, f"{problem}, to be asked again in {asked:.0f} seconds", "to be called again then")
-            if attempt < TRIES:
+            if attempt < self._tries:
                 self._sleep(max(asked or 0.0, wait))
                 wait = min(2 * wait, LONGEST_WAIT)
         raise InputError(
-            url, f"{problem} ({TRIES} times)", "a server that answers; the import goes on where it stopped"
+            url, f"{problem} ({self._tries} times)", "a server that answers; the import goes on where it stopped"
         )
 
     def _keep_distance(self, host: str, pause: float | None) -> None:
