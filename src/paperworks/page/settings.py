@@ -84,6 +84,9 @@ class Settings(BaseModel):
     no_mail: bool = Field(False, description="a public page that sends no mail, and on which nobody can sign up")
     digest_hour: int = Field(6, ge=0, le=23, description="hour, UTC, after which the day's digests are sent")
     digest_weekday: int = Field(1, ge=1, le=7, description="day of the week (1 is Monday) of the weekly digests")
+    moderators: tuple[str, ...] = Field(
+        (), description="e-mail addresses of the accounts that may hide, edit and remove papers and comments"
+    )
     contact: str = Field("", description="address that importers tell the sites they read")
 
     @property
@@ -176,7 +179,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 "a setting that the page does not have",
                 f"one of {', '.join(Settings.model_fields)}" + nearest(name, Settings.model_fields),
             )
-        several = name in ("allowed_hosts", "trusted_proxies")
+        several = name in ("allowed_hosts", "trusted_proxies", "moderators")
         values[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if several else text
     return values
 

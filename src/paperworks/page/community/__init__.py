@@ -4,5 +4,6 @@ accounts.py    who someone is: sign-up by mail, log-in, sessions, passwords, the
 reactions.py   votes, bookmarks, followed tags
 comments.py    the discussion below a paper
 markdown.py    Markdown that others may read
+moderation.py  hiding, editing and removing; reports of readers; the audit trail
 limits.py      how often something may be done
 """

@@ -31,6 +31,7 @@ MAIL_TO = Limit("mail-to", 3, 3600, "mails")
 MAIL_FROM = Limit("mail-from", 20, 3600, "mails")
 COMMENTS = Limit("comments", 30, 3600, "comments")
 REACTIONS = Limit("reactions", 600, 3600, "votes and bookmarks")
+REPORTS = Limit("reports", 20, 3600, "reports")
 SUBMISSIONS = Limit("submissions", 20, 3600, "submissions")
 PASSWORDS = Limit("passwords", 10, 900, "tries with a password")
 

@@ -50,6 +50,7 @@ VIEWS = (
     "reactions",
     "tags",
     "submit",
+    "moderation",
     "accounts",
     "about",
     "syndication",

@@ -42,6 +42,7 @@ from paperworks.page.access import owner_cookie
 from paperworks.page.cache import LRUCache
 from paperworks.page.community.accounts import local_user, user_of_token
 from paperworks.page.community.limits import Limit, LimitReached, hit
+from paperworks.page.community.moderation import is_moderator
 from paperworks.page.database import Database, User
 from paperworks.page.mail import Mailer
 from paperworks.page.settings import Settings
@@ -259,7 +260,14 @@ def render(
     page = get_page(request)
     csrf = FormToken(request)
     user = current_user(request)
-    own = {"request": request, "page": page, "user": user, "csrf": csrf, "is_htmx": is_htmx(request)}
+    own = {
+        "request": request,
+        "page": page,
+        "user": user,
+        "moderates": is_moderator(page.settings, user),
+        "csrf": csrf,
+        "is_htmx": is_htmx(request),
+    }
     text = page.templates.get_template(template).render(context | own)
     answer = HTMLResponse(text, status_code=status_code, headers=dict(headers or {}))
     answer.headers.setdefault("Cache-Control", "private, no-cache")
