@@ -31,6 +31,7 @@ from paperworks.page.feed.trend import refresh_trends
 from paperworks.page.jobs import Worker, check_confinement, clean
 from paperworks.page.loops import run_loop
 from paperworks.page.mail import Mailer
+from paperworks.page.sandbox.confinement import find_confinement
 from paperworks.page.settings import ENVIRONMENT_PREFIX, Settings, environment_of, load_settings
 from paperworks.runs.store import Store
 
@@ -127,6 +128,9 @@ def work(settings: Settings, parent: int | None = None) -> None:
     keep_private(settings)
     database = open_database(settings.database_url)
     worker = Worker(database, Store(), settings)
+    confinement = find_confinement()
+    if settings.uploads_allowed and not confinement.confines:
+        log.warning("%s", confinement.said)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -50,6 +50,20 @@ def test_fields_say_what_the_config_says() -> None:
     assert fields["label"].optional
 
 
+class Flags(runs.Config):
+    """Descriptions as they are written for a command line."""
+
+    top_k: int = Field(5, description="how many; needs --quick, and not --no-quick or --other")
+    quick: bool = Field(True, title="less of all", description="instead of --top-k")
+
+
+def test_a_form_speaks_of_its_own_fields() -> None:
+    fields = {f.name: f for f in form_fields(Flags, uploads=True)}
+    assert fields["quick"].label == "less of all"
+    assert fields["quick"].help == "instead of “top k”"
+    assert fields["top_k"].help == "how many; needs “less of all”, and not “less of all” or --other"
+
+
 def test_without_uploads_only_bundled_names_are_offered() -> None:
     fields = {f.name: f for f in form_fields(Options, uploads=False)}
     assert "model" not in fields

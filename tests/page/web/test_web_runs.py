@@ -184,7 +184,8 @@ def test_a_running_page_shows_where_it_is_and_can_be_cancelled(reader: Browser) 
         assert thread.is_alive()
     assert "counting" in text
     assert '<noscript><meta http-equiv="refresh"' in text
-    reader.submit(f"/runs/{job.id}/cancel")
+    asked = reader.submit(f"/runs/{job.id}/cancel")
+    assert "Stopping at its next checkpoint" in asked.text or "Cancelled" in asked.text
     thread.join(timeout=20)
     assert "Cancelled" in reader.get(f"/runs/{job.id}").text
 

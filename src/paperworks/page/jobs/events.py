@@ -56,9 +56,10 @@ class JobWatch:
             for n, event in enumerate(new)
             if event["kind"] != "progress" or n == last
         ]
-        if job.status != self._shown:
-            self._shown = job.status
-            found.append(JobEvent(self._position, "status", {"status": job.status, "message": job.message}))
+        status = "cancelling" if job.status == "running" and job.cancel_requested else job.status
+        if status != self._shown:
+            self._shown = status
+            found.append(JobEvent(self._position, "status", {"status": status, "message": job.message}))
         self.ended = job.status in ENDED
         return found
 

@@ -18,6 +18,7 @@ Kind = Literal["integer", "number", "choice", "flag", "text", "list", "file"]
 
 # A text option is no file, but a recipe's author may have forgotten to say so: what looks like a place is refused.
 _PLACE = re.compile(r"^\s*(~|[/\\]|[A-Za-z]:[/\\])|(^|[/\\])\.\.([/\\]|$)|://")
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)")
 _BOUNDS = {"ge": "minimum", "gt": "above", "le": "maximum", "lt": "below"}
 
 
@@ -74,8 +75,8 @@ def form_fields(config: type[Config], uploads: bool) -> list[FormField]:
         fields.append(
             FormField(
                 name=name,
-                label=name.replace("_", " "),
-                help=info.description or "",
+                label=_label(config, name),
+                help=_without_flags(config, info.description or ""),
                 kind=kind,
                 default=form_text(default),
                 optional=optional,
@@ -124,6 +125,22 @@ def read_form(
         else:
             options[name] = _checked(name, text.strip())
     return options
+
+
+def _label(config: type[Config], name: str) -> str:
+    return config.model_fields[name].title or name.replace("_", " ")
+
+
+def _without_flags(config: type[Config], text: str) -> str:
+    """A description with the names of options as the form shows them, in place of a command line's flags."""
+
+    def named(flag: re.Match[str]) -> str:
+        name = flag[1].replace("-", "_")
+        if name.startswith("no_") and name not in config.model_fields:
+            name = name.removeprefix("no_")
+        return f"\u201c{_label(config, name)}\u201d" if name in config.model_fields else flag[0]
+
+    return _FLAG.sub(named, text)
 
 
 def _checked(name: str, text: str) -> str:

@@ -15,6 +15,7 @@ SHARED_MEMORY_BYTES = 2**30
 TEMPORARY_BYTES = 2**26
 NOBODY = "65534"
 DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/kfd")
+NO_NAMESPACES = ("--unshare-user", "--disable-userns")
 PROBE_SECONDS = 20
 
 
@@ -26,7 +27,7 @@ def command(root: Path, readable: Sequence[Path], shown: Mapping[Path, Path], hi
     program = shutil.which("bwrap")
     assert program is not None, "used where why_not() says why not"
     words = [program, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--uid", NOBODY, "--gid", NOBODY, "--hostname", "run", *(("--disable-userns",) if _can_disable() else ())]
+    words += ["--uid", NOBODY, "--gid", NOBODY, "--hostname", "run", *(NO_NAMESPACES if _can_disable() else ())]
     words += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp"]  # TMPDIR is in the run's folder, which has the room
     for path in readable:
         if path.is_symlink() and len(path.parts) == 2:  # /bin is a link to usr/bin
@@ -70,7 +71,7 @@ def _can_disable() -> bool:
     """Whether a run can be kept from making namespaces of its own."""
     program = shutil.which("bwrap")
     try:
-        return program is not None and _try(program, "--disable-userns").returncode == 0
+        return program is not None and _try(program, *NO_NAMESPACES).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

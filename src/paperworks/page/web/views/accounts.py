@@ -124,8 +124,11 @@ def _token_form(request: Request, next: str, error: str = "", status: int = 200)
 
 
 def _enter(request: Request, page: Page, token: str, next: str) -> Response:
-    """Keep in this browser that it is the owner's."""
-    check_rate(request, limits.PASSWORDS)
+    """Keep in this browser that it is the owner's.
+
+    Tries are not counted: the token cannot be guessed, and all users of a machine have one address, so that each
+    of them could lock the owner out.
+    """
     if not secrets.compare_digest(token.encode(), access_token(page.key).encode()):
         return _token_form(request, next, "That is not the token of this page.", 422)
     answer = redirect(next)
