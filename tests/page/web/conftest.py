@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, Mailbox, WordEncoder, become_member
 
+from paperworks.page.access import access_link
 from paperworks.page.community import accounts
 from paperworks.page.database import Database, Entry, EntryTag, now, open_database
 from paperworks.page.feed import refresh_trends
@@ -162,6 +163,12 @@ def serve() -> Iterator[Callable[[FastAPI], str]]:
 def local_server(local_app: FastAPI, serve: Callable[[FastAPI], str]) -> str:
     """The address of a running server of the local page."""
     return serve(local_app)
+
+
+@pytest.fixture(scope="session")
+def local_link(local_app: FastAPI, local_server: str) -> str:
+    """The link that makes a browser the owner's on the local page."""
+    return access_link(local_app.state.page.settings, local_server)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from paperworks.errors import InputError, PaperworksError
 from paperworks.page.community.limits import LimitReached
 from paperworks.page.database import is_unavailable
 from paperworks.page.database.connection import RETRY_SECONDS
+from paperworks.page.jobs.workplace import PathHider
 from paperworks.page.web.deps import get_page, render
 from paperworks.page.web.security import security_headers
 
@@ -89,7 +90,9 @@ def _limit(request: Request, error: Exception) -> Response:
 
 def _paperworks(request: Request, error: Exception) -> Response:
     """Bad input names the field; anything else that a user can act on says what it is."""
-    return error_page(request, 422 if isinstance(error, InputError) else 409, str(error))
+    page = get_page(request)
+    said = PathHider(page.settings, page.store)(str(error))
+    return error_page(request, 422 if isinstance(error, InputError) else 409, said)
 
 
 def _database(request: Request, error: Exception) -> Response:

@@ -30,7 +30,7 @@ from paperworks.page.jobs.events import POLL_SECONDS
 from paperworks.page.jobs.forms import form_text
 from paperworks.page.jobs.storage import ENDED, remove_uploads
 from paperworks.page.jobs.uploads import reference_of
-from paperworks.page.jobs.workplace import Workplace
+from paperworks.page.jobs.workplace import PathHider, Workplace
 from paperworks.page.web.addresses import job_path
 from paperworks.page.web.deps import (
     TOKEN_FIELD,
@@ -104,7 +104,8 @@ def start(request: Request, page: ThePage, given: CheckedForm, user: SignedIn, p
     except InputError as error:
         remove_uploads(page.database, page.settings, sent)
         kept = {name: upload for name, upload in uploads.items() if upload.id not in sent}
-        return _show_form(request, page, entry, paper, values, str(error), 422, kept)
+        said = PathHider(page.settings, page.store)(str(error))
+        return _show_form(request, page, entry, paper, values, said, 422, kept)
     return redirect(job_path(job.id))
 
 
