@@ -19,6 +19,7 @@ from starlette.responses import Response
 from paperworks import __version__, catalog
 from paperworks.page.community.accounts import local_user
 from paperworks.page.database import Database, open_database
+from paperworks.page.database.connection import WEB_BUSY_SECONDS
 from paperworks.page.feed import seed_catalogue
 from paperworks.page.feed.submissions import import_submissions
 from paperworks.page.loops import run_loop
@@ -83,7 +84,7 @@ def create_app(
     """
     if search is None:
         from paperworks.page.search import open_search
-    database = database or open_database(settings.database_url)
+    database = database or open_database(settings.database_url, busy_seconds=WEB_BUSY_SECONDS)
     if seed:
         seed_catalogue(database)
     with database.session() as session:
