@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types contracts audit pytest clean
+.PHONY: demo test lint types contracts audit pytest docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/paperworks run slicegpt
@@ -22,6 +22,10 @@ contracts: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python scripts/audit_dependencies.py
 
+# The documentation site, in site/; any warning is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev
 	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup --hold-budget
@@ -38,5 +42,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[circuits,dev,encoder,llm,postgres,vision]'
 	touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

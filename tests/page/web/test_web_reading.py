@@ -20,8 +20,9 @@ OPEN = ["/", "/search", "/search?q=garden", "/tags", "/about", "/papers/2401.150
 OWN = ["/bookmarks", "/following", "/account", "/submit"]
 
 
-def titles(html: str) -> list[str]:
-    return re.findall(r'class="card-title"><a href="[^"]+">([^<]+)</a>', html)
+def titles(text: str) -> list[str]:
+    found = re.findall(r'class="card-title"><a href="[^"]+">([^<]+)</a>', text)
+    return [html.unescape(title) for title in found]
 
 
 def next_page(html: str) -> str | None:
