@@ -205,7 +205,7 @@ def test_a_server_gives_what_the_function_behind_it_gives(server, api, tmp_path,
     task = BooleanTask("conjunction", 3)
     Server.failures = 2
     waits = []
-    kept = tmp_path / "answers.jsonl"
+    kept = tmp_path / "answers.sqlite"
     endpoint = Endpoint(server, "copier", api, kept=kept, sleep=waits.append)
     found = evaluate_llm(endpoint, task, n_prompts=4, n_points=12, every=4)
     direct = evaluate_llm(CallableModel(copier), task, n_prompts=4, n_points=12, every=4)
@@ -219,7 +219,7 @@ def test_a_server_gives_what_the_function_behind_it_gives(server, api, tmp_path,
     again = Endpoint(server, "copier", api, kept=kept)
     assert evaluate_llm(again, task, n_prompts=4, n_points=12, every=4).answers.equals(direct.answers)
     assert len(Server.requests) == count
-    assert "secret" not in kept.read_text()
+    assert b"secret" not in kept.read_bytes()
 
 
 def test_bad_servers_are_named(server):
@@ -236,7 +236,7 @@ def test_bad_servers_are_named(server):
         Endpoint("http://127.0.0.1:9/v1", "copier", sleep=waits.append).answers(prompt)
     with pytest.raises(InputError, match="endpoint: found 'localhost'"):
         Endpoint("localhost", "copier")
-    with pytest.raises(InputError, match="samples: found 0"):
+    with pytest.raises(InputError, match="n: found 0"):
         Endpoint(server, "copier", samples=0)
     sampled = Endpoint(server, "copier", samples=3, sleep=waits.append)
     Server.failures, Server.requests = 0, []

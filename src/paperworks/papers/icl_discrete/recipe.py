@@ -192,7 +192,7 @@ def _ask_language_model(config: Config, run: runs.Run) -> runs.Report:
     if config.endpoint is not None:
         endpoint = Endpoint(
             config.endpoint, config.endpoint_model or "", config.api, config.samples,
-            last_number=config.instruction == "steps", kept=run.state / "answers.jsonl",
+            last_number=config.instruction == "steps", kept=run.state / "answers.sqlite",
         )  # fmt: skip
         source = f"{config.endpoint_model} at {config.endpoint}"
     else:

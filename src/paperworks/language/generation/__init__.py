@@ -1,0 +1,57 @@
+"""Text generation: one protocol for local models, servers and functions; a cache; log-probabilities; records.
+
+    generator = load_generator("folder-of-a-causal-model")       # or an address with a model's name, or a function
+    cached = CachedGenerator(generator, "answers.sqlite")        # what was answered is never asked again
+    cached.generate(["Once upon a time"], GenerationSettings(max_new_tokens=50, temperature=0.7, n=3))
+
+protocol.py   Generator, GenerationSettings, CallableGenerator, load_generator
+local.py      a causal language model of transformers
+endpoint.py   OpenAI-compatible servers
+cache.py      answers on disk
+log_probabilities.py  of given responses
+records.py    instruction data in the usual formats
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paperworks.lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from paperworks.language.generation.cache import CachedGenerator
+    from paperworks.language.generation.endpoint import EndpointGenerator
+    from paperworks.language.generation.local import TransformersGenerator
+    from paperworks.language.generation.log_probabilities import ResponseScore, score_responses
+    from paperworks.language.generation.protocol import (
+        CallableGenerator,
+        GenerationSettings,
+        Generator,
+        Message,
+        Prompt,
+        load_generator,
+    )
+    from paperworks.language.generation.records import (
+        InstructionRecord,
+        read_instructions,
+        write_instructions,
+    )
+else:
+    __getattr__, __dir__ = lazy_imports(__name__)
+
+__all__ = [
+    "CachedGenerator",
+    "CallableGenerator",
+    "EndpointGenerator",
+    "GenerationSettings",
+    "Generator",
+    "InstructionRecord",
+    "Message",
+    "Prompt",
+    "ResponseScore",
+    "TransformersGenerator",
+    "load_generator",
+    "read_instructions",
+    "score_responses",
+    "write_instructions",
+]
