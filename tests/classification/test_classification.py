@@ -23,6 +23,7 @@ from paperworks.classification import (
     predict,
     predict_logits,
     predict_proba,
+    take_rows,
 )
 from paperworks.errors import InputError
 from paperworks.inputs.images import read_images
@@ -118,7 +119,10 @@ def test_image_sets_and_augmentation(tmp_path: Path) -> None:
     plain = network()
     fit(plain, images, images.labels, settings=QUICK)
     assert not same(model, plain)
-    assert np.allclose(predict_logits(model, images, device="cpu"), predict_logits(model, images.array(), device="cpu"))
+    lazily, beforehand = (predict_logits(model, d, device="cpu") for d in (images, images.array()))
+    assert np.allclose(lazily, beforehand)
+    for some in (take_rows(images, [7, 3]), take_rows(images.array(), [7, 3])):
+        assert np.allclose(predict_logits(model, some, device="cpu"), beforehand[[7, 3]], atol=1e-5)
 
 
 def test_validation_keeps_the_best_weights(digits) -> None:
@@ -264,6 +268,9 @@ def test_checkpoints_without_a_head_are_refused(tmp_path: Path) -> None:
         (lambda x, y: features(network(), x, "1", pool="max"), "pool"),
         (lambda x, y: features(network(), x, "1", of="both"), "of"),
         (lambda x, y: last_linear_layer(nn.ReLU()), "model"),
+        (lambda x, y: TorchClassifier(hidden=(0,)).fit(x, y), "hidden"),
+        (lambda x, y: TorchClassifier().fit(x, np.zeros(500)), "y"),
+        (lambda x, y: TorchClassifier(teacher=3).fit(x, y), "teacher"),
     ],
 )
 def test_bad_input_names_the_field(digits, call, field: str) -> None:

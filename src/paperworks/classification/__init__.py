@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from paperworks.classification.data import ImageExamples, as_examples
+    from paperworks.classification.data import ImageExamples, as_examples, take_rows
     from paperworks.classification.dynamics import CallAtSteps, TrainingDynamics
     from paperworks.classification.estimator import TorchClassifier
     from paperworks.classification.fitting import fit
@@ -64,4 +64,5 @@ __all__ = [
     "predict_proba",
     "probability_margin",
     "summed_margin_error",
+    "take_rows",
 ]

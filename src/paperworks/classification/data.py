@@ -117,6 +117,29 @@ class WithColumns(Dataset[dict[str, Any]]):
         return {**read_rows(self.examples, rows), **{n: column[chosen] for n, column in self.columns.items()}}
 
 
+class SomeRows(Dataset[dict[str, Any]]):
+    """Some rows of examples, read when they are asked for."""
+
+    def __init__(self, examples: Indexed, rows: np.ndarray) -> None:
+        self.examples, self.rows = examples, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.examples[int(self.rows[index])]
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
+        """Several rows at once."""
+        return read_rows(self.examples, self.rows[np.asarray(rows, dtype=np.int64)])
+
+
+def take_rows(data: Data, rows: Sequence[int] | np.ndarray) -> Examples:
+    """Some of the examples, in the order of ``rows``."""
+    examples, chosen = as_examples(data), np.asarray(rows, dtype=np.int64)
+    return read_rows(examples, chosen) if isinstance(examples, Mapping) else SomeRows(examples, chosen)
+
+
 def add_columns(examples: Examples, columns: Mapping[str, torch.Tensor]) -> Any:
     """The examples with further columns, one value per row."""
     return {**examples, **columns} if isinstance(examples, Mapping) else WithColumns(examples, columns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from paperworks.classification.fitting import fit
 from paperworks.classification.prediction import features, predict_proba
 from paperworks.errors import InputError
+from paperworks.nn import MLP
 from paperworks.training import TrainSettings
 
 MakeModule = Callable[[tuple[int, ...], int], torch.nn.Module]
@@ -140,13 +140,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 return copy.deepcopy(self.module)
             if self.module is not None:
                 return self.module(self._shape, len(self.classes_))
-            widths = [int(np.prod(self._shape)), *self.hidden, len(self.classes_)]
-            if min(widths) < 1:
-                raise InputError("hidden", list(self.hidden), "widths of at least 1")
-            layers: list[torch.nn.Module] = [torch.nn.Flatten()]
-            for before, after in pairwise(widths):
-                layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-            return torch.nn.Sequential(*layers[:-1])
+            return MLP(inputs=int(np.prod(self._shape)), hidden=self.hidden, outputs=len(self.classes_))
 
     def _teacher_logits(self, X: np.ndarray) -> Any:
         if self.teacher is None or isinstance(self.teacher, torch.nn.Module):
