@@ -24,7 +24,7 @@ audit: $(VENV)/.dev
 
 # The documentation site, in site/; any warning is an error.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev

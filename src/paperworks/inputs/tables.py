@@ -70,6 +70,8 @@ def read_table(
 ) -> Table:
     """Read a table.
 
+    Raises InputError that names the file, and the line or column.
+
     Parameters
     ----------
     source : a path (.csv, .tsv, .txt, each also .gz; .parquet), a pandas, polars or Arrow table, a 2-d array (columns
@@ -80,8 +82,6 @@ def read_table(
     drop : columns to leave out, such as row numbers.
     missing : text that stands for a missing cell.
     delimiter : of a text file; found in its first line if not given.
-
-    Raises InputError that names the file, and the line or column.
     """
     import pandas as pd
 

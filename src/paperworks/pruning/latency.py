@@ -43,13 +43,13 @@ def parameters_for_latency(
     given these parameters may spread them in another way and then take a little more or less time: its report says how
     long it takes.
 
+    Raises InputError where the dense model is fast enough already, or the smallest uniform model is too slow.
+
     Parameters
     ----------
     most : seconds, or, where ``relative``, a share of the dense model's time.
     clock : seconds for one token of a model.
     steps : of the bisection; the share is known to one part in ``2 ** steps``.
-
-    Raises InputError where the dense model is fast enough already, or the smallest uniform model is too slow.
     """
     check_prunable(model)
     clock(model)  # the first pass warms up

@@ -64,6 +64,8 @@ class Launch:
 class ChildEngine:
     """Executes runs in a child process with limits.
 
+    The child ends when this process does, even by SIGKILL; the run can then be executed again from its checkpoints.
+
     Parameters
     ----------
     seconds : wall-clock limit, None for none.
@@ -73,8 +75,6 @@ class ChildEngine:
     launch : how the child for a run of a store is started, with the arguments of ``paperworks.runs.child``. It executes
         that in the end; by default it is just that, with this process's environment. A child that is launched has a
         store of its own: the disk limit is that of the whole store.
-
-    The child ends when this process does, even by SIGKILL; the run can then be executed again from its checkpoints.
     """
 
     def __init__(

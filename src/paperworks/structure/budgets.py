@@ -173,12 +173,12 @@ def solve_ratio(
 ) -> tuple[float, KeepPlan]:
     """The largest kept share whose plan meets ``target``, by bisection, and that plan.
 
+    Raises InputError where even the share 0 costs more (with the least that can be reached), or 1 costs no more.
+
     Parameters
     ----------
     plan_of : the plan for a kept share in [0, 1]; a larger share must not cost less.
     target : most parameters, multiplications, bytes of weights or bytes of cache per token.
-
-    Raises InputError where even the share 0 costs more (with the least that can be reached), or 1 costs no more.
     """
     counter = Counter(model, context=context)
 

@@ -354,14 +354,14 @@ def save_model(
 ) -> Path:
     """Save a sliced or pruned model: safetensors, configuration, and the tokenizer and report where given.
 
+    The folder appears under its name when it is complete. Raises InputError if something is there already, for a model
+    of another kind, or where ``stock`` is asked for and impossible.
+
     Parameters
     ----------
     level : ``stock`` writes a checkpoint of the plain architecture, which loads everywhere, and is possible where all
         layers of a pruned model are equal (see ``stock_config``); ``code`` writes the modelling code beside the
         weights; ``auto`` takes ``stock`` where it can.
-
-    The folder appears under its name when it is complete. Raises InputError if something is there already, for a model
-    of another kind, or where ``stock`` is asked for and impossible.
     """
     pruned = isinstance(model, PrunedModel)
     if not pruned and type(model) not in MODEL_CLASSES.values():

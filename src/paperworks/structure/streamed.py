@@ -44,6 +44,14 @@ class LayerStream:
 
     ``with LayerStream(folder, ids) as stream: for number in stream.layers(): ...``
 
+    Memory over the start of the process: the weights of one layer in ``dtype``, at most ``activation_budget``, and what
+    does not grow with the model's depth or the calibration set: the activations inside a layer of one batch, one matrix
+    as it is stored, 24 MB for sums in float64, 40 MB for the libraries (``layer_stream_bytes`` counts them). Of the
+    token embeddings only the rows of one batch are read. The C library gives blocks back at once meanwhile
+    (``freed_at_once``).
+
+    ``model`` is the model on the meta device whose layers come and go: watchers put their hooks there.
+
     Parameters
     ----------
     folder : a stock checkpoint of transformers in safetensors. Its files are never changed.
@@ -53,14 +61,6 @@ class LayerStream:
         more; otherwise they are in a file in ``spill_dir`` (None: the system's temporary folder), which has no name and
         goes with the process, and of which one batch is mapped at a time.
     dtype : in which layers are computed; None: the checkpoint's own, but float32 at least.
-
-    Memory over the start of the process: the weights of one layer in ``dtype``, at most ``activation_budget``, and what
-    does not grow with the model's depth or the calibration set: the activations inside a layer of one batch, one matrix
-    as it is stored, 24 MB for sums in float64, 40 MB for the libraries (``layer_stream_bytes`` counts them). Of the
-    token embeddings only the rows of one batch are read. The C library gives blocks back at once meanwhile
-    (``freed_at_once``).
-
-    ``model`` is the model on the meta device whose layers come and go: watchers put their hooks there.
     """
 
     def __init__(

@@ -41,6 +41,10 @@ def prune(
 ) -> Any:
     """Remove what ``plan`` does not keep. Edits and returns ``model`` (or a copy), which becomes its pruned class.
 
+    Parameters of the model are new objects afterwards, except those that nothing was cut from. A layer that is left
+    without heads or without channels keeps its other half. A hidden cut gives RMS norms gain * sqrt(D / d) and
+    eps * D / d, and LayerNorms the divisor D, so that the scale is that of the masked model.
+
     Parameters
     ----------
     model : a stock or pruned model of transformers, bare or with LoRA adapters of peft, which are cut with it.
@@ -50,10 +54,6 @@ def prune(
         them (``ffn_gate`` must be the same there).
     optimizer : its parameters and moments follow the surgery. Gradients are dropped.
     multiple_of, min_units : see ``KeepPlan.validate``.
-
-    Parameters of the model are new objects afterwards, except those that nothing was cut from. A layer that is left
-    without heads or without channels keeps its other half. A hidden cut gives RMS norms gain * sqrt(D / d) and
-    eps * D / d, and LayerNorms the divisor D, so that the scale is that of the masked model.
 
     Raises
     ------

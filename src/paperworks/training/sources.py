@@ -125,12 +125,12 @@ class Rows(BatchSource):
 class Generated(BatchSource):
     """Examples that a function makes, without end: every step has new ones.
 
+    Every process makes all examples of a step and uses its part.
+
     Parameters
     ----------
     function : ``function(step, n, rng)`` returns the ``n`` examples of a step: tensors with them along the first axis.
         ``rng`` is a ``numpy.random.Generator`` of the seed and the step, and all randomness must come from it.
-
-    Every process makes all examples of a step and uses its part.
     """
 
     def __init__(self, function: Callable[[int, int, np.random.Generator], Batch]) -> None:
@@ -151,14 +151,14 @@ class Generated(BatchSource):
 class Stream(BatchSource):
     """Examples that can only be read one after the other: files that are too large for memory, a network.
 
+    A resumed training reads from the beginning and passes over what it has seen. Every process reads all examples.
+
     Parameters
     ----------
     read : ``read(epoch)`` returns the examples of an epoch, the same each time that it is called with the epoch's
         number. When they end, the next epoch begins.
     buffer : examples are shuffled in a buffer of so many; 0 keeps their order.
     collate : makes a batch of examples. By default values of the same shape are stacked.
-
-    A resumed training reads from the beginning and passes over what it has seen. Every process reads all examples.
     """
 
     def __init__(
