@@ -264,6 +264,39 @@ def test_attention_is_causal_and_sums_to_one(architecture):
         head_scores(model, "nn", neighbours=0)
 
 
+def test_the_read_in_has_the_size_of_what_a_block_adds():
+    """With the authors' scale the embeddings drown the blocks and the positions at the start."""
+    prompts = BooleanTask("conjunction", 8).sample(16, 30, 0)
+    x, y = torch.from_numpy(prompts.xs).float(), torch.from_numpy(prompts.ys).float()
+    shares = {}
+    for scale in (1.0, 8.0):
+        model = new_model(InContextConfig("transformer", 8, 64, 4, 4, read_in_scale=scale), 0)
+        with torch.no_grad():
+            embedded = model.read_in(model.tokens(x, y)) * scale
+            states = embedded + model.network.positions[: embedded.shape[1]]
+            for block in model.network.blocks:
+                states = block(states)
+            shares[scale] = float((states - embedded).norm() / embedded.norm())
+    assert 0.5 < shares[1.0] < 3
+    assert shares[8.0] < 0.3
+
+
+def test_older_folders_keep_the_scale_that_they_were_trained_with(tmp_path):
+    prompts = BooleanTask("conjunction", 5).sample(3, 6, 0)
+    for architecture, scale in (("transformer", 4.0), ("retnet", 4.0), ("gpt2", 1.0)):
+        model = small(architecture, read_in_scale=scale)
+        folder = tmp_path / architecture
+        model.save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        assert config.pop("read_in_scale") == scale
+        (folder / "config.json").write_text(json.dumps(config))
+        again = load_in_context_model(folder)
+        assert again.config.read_in_scale == scale
+        np.testing.assert_array_equal(again.scores(prompts.xs, prompts.ys), model.scores(prompts.xs, prompts.ys))
+    with pytest.raises(InputError, match="read_in_scale"):
+        InContextConfig(read_in_scale=0)
+
+
 def test_the_bundled_model_uses_a_teaching_sequence_and_beats_the_nearest_neighbour():
     model = load_in_context_model(InContextClassifier().fit(np.eye(8, dtype=int), np.ones(8, int)).model_.name_or_path)
     assert model.config.task is None or model.config.task["classes"][0]["name"] == "teach_biconjunction"

@@ -13,8 +13,10 @@ from typing import TypeVar
 
 import torch
 
+from paperworks.papers.icl_discrete.curves import correct, last
 from paperworks.papers.icl_discrete.fitting import TrainOptions, fit
-from paperworks.papers.icl_discrete.modeling import InContextConfig, new_model
+from paperworks.papers.icl_discrete.learners import Neighbours
+from paperworks.papers.icl_discrete.modeling import InContextConfig, load_in_context_model, new_model
 from paperworks.papers.icl_discrete.tasks import BooleanTask
 from paperworks.runs.files import new_folder
 
@@ -30,14 +32,32 @@ def bundled_model_path() -> Path:
     return Path(__file__).parent / "model"
 
 
+def measure(folder: Path, count: int = 300) -> list[str]:
+    """Rows of the card's table: accuracy on new prompts of 30 points, without and with a teaching sequence."""
+    model, rows = load_in_context_model(folder), []
+    tasks = {"without a teaching sequence": "conjunction", "with one": "teach_biconjunction"}
+    for title, name in tasks.items():
+        task = BooleanTask(name, 8)
+        prompts = task.sample(count, OPTIONS.n_points, 1)
+        right, nearest = correct(model, prompts), correct(Neighbours(1), prompts)
+        rows.append(f"| {title} | {right.mean():.3f} | {last(right):.3f} | {last(nearest):.3f} |")
+    return rows
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the model")
+    parser.add_argument("--out", type=Path, help="new folder for the model")
+    parser.add_argument("--measure", type=Path, help="only print the figures of the model in this folder")
     parser.add_argument("--state", type=Path, help="folder of checkpoints (default: beside --out)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.measure is not None:
+        print("\n".join(measure(options.measure)))
+        return
+    if options.out is None:
+        parser.error("--out FOLDER, or --measure FOLDER")
     model = new_model(CONFIG, OPTIONS.seed)
     state = options.state or options.out.with_name(options.out.name + ".state")
 

@@ -6,6 +6,7 @@ outputs  one logit at every x-token, from the pairs before it and the input itse
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from paperworks.errors import InputError, nearest
 from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.contexts import Names, check_prompts, check_queries
-from paperworks.papers.icl_discrete.networks import ARCHITECTURES, build
+from paperworks.papers.icl_discrete.networks import ARCHITECTURES, authors_scale, build
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,6 +33,10 @@ class InContextConfig(PretrainedConfig):
     ``max_points`` is the longest prompt (labelled points and the query). ``backbone`` is the configuration of the
     pretrained model of architecture "language-model"; ``freeze`` says which of its weights are not trained: "all",
     "attention_and_mlp" (layer norms are trained) or "none". ``task`` records what the model was trained on.
+
+    ``read_in_scale`` multiplies the embeddings of the tokens. With 1 they have the size of what each block adds, as in
+    GPT-2. The authors' code has the square root of the width for "transformer" and "retnet" (``authors_scale``): the
+    blocks and the positions then count for little at first, and the model learns more slowly.
     """
 
     model_type = "in_context_boolean"
@@ -44,6 +49,7 @@ class InContextConfig(PretrainedConfig):
         layers: int = 4,
         heads: int = 4,
         max_points: int = 100,
+        read_in_scale: float = 1.0,
         backbone: dict[str, Any] | None = None,
         freeze: str = "all",
         task: dict[str, Any] | None = None,
@@ -58,14 +64,24 @@ class InContextConfig(PretrainedConfig):
         for name, value in sizes.items():
             if value < 1:
                 raise InputError(name, value, "1 or more")
+        if not (math.isfinite(read_in_scale) and read_in_scale > 0):
+            raise InputError("read_in_scale", read_in_scale, "a positive number")
         if freeze not in ("all", "attention_and_mlp", "none"):
             raise InputError("freeze", repr(freeze), "all, attention_and_mlp or none")
         if architecture == "language-model" and not backbone:
             raise InputError("backbone", "nothing", "the configuration of the pretrained model (from_language_model)")
         self.architecture, self.n_dims, self.width, self.layers = architecture, n_dims, width, layers
-        self.heads, self.max_points = heads, max_points
+        self.heads, self.max_points, self.read_in_scale = heads, max_points, read_in_scale
         self.backbone, self.freeze, self.task = backbone, freeze, task
         super().__init__(**rest)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **options: Any) -> Any:
+        """The config of a folder. One that says nothing of ``read_in_scale`` was trained with the authors' scale."""
+        if "read_in_scale" not in config_dict:
+            scale = authors_scale(config_dict.get("architecture", "transformer"), config_dict.get("width", 64))
+            config_dict = {**config_dict, "read_in_scale": scale}
+        return super().from_dict(config_dict, **options)
 
 
 class InContextModel(PreTrainedModel):

@@ -240,15 +240,20 @@ def build(config: Any) -> nn.Module:
         return Pretrained(_mamba(width, config.layers))
     if kind == "language-model":
         return Pretrained(_language_model(config.backbone))
-    makers: dict[str, tuple[Any, bool, bool]] = {  # mixer, learned positions, read-in scaled by the square root of d
-        "transformer": (lambda: CausalAttention(width, heads), True, True),
-        "retnet": (lambda: Retention(width, heads), False, True),
-        "hyena": (lambda: HyenaOperator(width, tokens), True, False),
-        "dss": (lambda: DiagonalStateSpace(width, tokens), False, False),
+    makers: dict[str, tuple[Any, bool]] = {  # mixer, learned positions
+        "transformer": (lambda: CausalAttention(width, heads), True),
+        "retnet": (lambda: Retention(width, heads), False),
+        "hyena": (lambda: HyenaOperator(width, tokens), True),
+        "dss": (lambda: DiagonalStateSpace(width, tokens), False),
     }
-    make, positions, scaled = makers[kind]
+    make, positions = makers[kind]
     mixers = [make() for _ in range(config.layers)]
-    return Stack(width, mixers, tokens if positions else 0, math.sqrt(width) if scaled else 1.0)
+    return Stack(width, mixers, tokens if positions else 0, config.read_in_scale)
+
+
+def authors_scale(architecture: str, width: int) -> float:
+    """The factor of the tokens' embeddings in the authors' code."""
+    return math.sqrt(width) if architecture in ("transformer", "retnet") else 1.0
 
 
 def _gpt2(width: int, layers: int, heads: int, tokens: int) -> nn.Module:
