@@ -20,8 +20,8 @@ from paperworks.papers.pointer_networks import (
     verify_labels,
     write_official,
 )
-from paperworks.papers.pointer_networks.files import tsplib_tour_text
 from paperworks.papers.pointer_networks.recipe import CAPITALS
+from paperworks.papers.pointer_networks.tsplib import tsplib_tour_text
 
 
 @pytest.mark.parametrize(("problem", "make"), [("hull", make_hull), ("tsp", make_tsp), ("delaunay", make_delaunay)])
@@ -91,8 +91,8 @@ def test_official_files_that_are_empty(tmp_path):
 def test_the_bundled_tsplib_file():
     capitals = read_tsplib(CAPITALS)
     assert (capitals.name, capitals.points.shape) == ("capitals31", (31, 2))
-    square = type(capitals)("s", np.array([[0, 0], [0, 1.4], [1.6, 1.4], [1.6, 0]]), [1, 2, 3, 4])
-    assert square.length([0, 1, 2, 3]) == 1 + 2 + 1 + 2
+    steps = np.sqrt(((capitals.points - np.roll(capitals.points, -1, axis=0)) ** 2).sum(-1))
+    assert capitals.length(range(31)) == np.floor(steps + 0.5).sum()
     text = tsplib_tour_text("s", [5, 6, 7], [2, 0, 1], "by hand").splitlines()
     assert text == ["NAME : s.tour", "COMMENT : by hand", "TYPE : TOUR", "DIMENSION : 3", "TOUR_SECTION",
                     "7", "5", "6", "-1", "EOF"]  # fmt: skip
@@ -101,7 +101,7 @@ def test_the_bundled_tsplib_file():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("EUC_2D", "GEO", "EUC_2D"),
+        ("EUC_2D", "GEOM", "EUC_2D"),
         ("TYPE : TSP", "TYPE : ATSP", "TYPE"),
         ("DIMENSION : 31", "DIMENSION : 30", "30, its DIMENSION"),
         ("\n2 ", "\n1 ", "line 9: found node 1 again"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -15,11 +16,13 @@ from paperworks.papers.pointer_networks import (
     make_hull,
     make_tsp,
     read_official,
+    read_tsplib,
     study,
     train,
     write_official,
 )
 from paperworks.papers.pointer_networks.recipe import CAPITALS, Config, run
+from paperworks.papers.pointer_networks.tours import tour_length
 from paperworks.runs import build_config
 from paperworks.runs.findings import Finding
 
@@ -139,7 +142,7 @@ def test_options_that_cannot_be(tmp_path, options, words):
 def test_points_that_cannot_be(tmp_path, text, words):
     (tmp_path / "bad.csv").write_text(text)
     with pytest.raises(InputError, match=words):
-        go(tmp_path, input=str(tmp_path / "bad.csv"), **QUICK)
+        go(tmp_path, problem="hull", input=str(tmp_path / "bad.csv"), **QUICK)
 
 
 def test_a_file_with_targets_needs_its_problem(tmp_path):
@@ -165,3 +168,64 @@ def test_exact_findings_hold(tmp_path):
         assert all(isinstance(f, Finding) for f in findings)
         assert [f for f in findings if f.kind == "exact"]
         assert all(f.holds for f in findings if f.kind == "exact")
+
+
+def test_the_tour_written_is_the_shortest_and_says_whose_it_is(tmp_path):
+    rng = np.random.default_rng(3)
+    np.savetxt(tmp_path / "mine.csv", rng.random((30, 2)), delimiter=",", header="x,y", comments="")
+    report, execution = go(tmp_path, problem="tsp", input=str(tmp_path / "mine.csv"), **QUICK)
+    points, written = read_official(execution.files / "tsp.txt")[0]
+    row = json.loads((execution.files / "tsp.jsonl").read_text())
+    tours = [v for v in row.values() if isinstance(v, list) and sorted(v) == list(range(30))]
+    lengths = [tour_length(points, tour) for tour in tours]
+    assert tour_length(points, written) <= min(lengths) * (1 + 1e-12)
+    assert tour_length(points, written) < tour_length(points, row["output"])
+    assert row["best"] == written
+    assert f"by {row['best_by']} (1)" in report.headline
+
+
+def test_explicit_weights_are_what_tours_are_measured_by(tmp_path):
+    lines = ["NAME: w", "TYPE: TSP", "DIMENSION: 6", "EDGE_WEIGHT_TYPE: EXPLICIT", "EDGE_WEIGHT_FORMAT: UPPER_ROW"]
+    weights = np.random.default_rng(5).integers(1, 100, 15)
+    (tmp_path / "w.tsp").write_text("\n".join([*lines, "EDGE_WEIGHT_SECTION", " ".join(map(str, weights)), "EOF"]))
+    report, execution = go(tmp_path, problem="tsp", input=str(tmp_path / "w.tsp"), **QUICK)
+    instance = read_tsplib(tmp_path / "w.tsp")
+    best = min(instance.length((0, *rest)) for rest in itertools.permutations(range(1, 6)))
+    assert f"length {best}" in (execution.files / "w.tour").read_text()
+    tours = next(t for t in report.tables if t.title.startswith("Tours: length"))
+    assert tours.rows[0][2] == best
+    both, _ = go(tmp_path / "2", problem="all", input=str(tmp_path / "w.tsp"), **QUICK)
+    assert [note.split(":")[0] for note in both.notes[:2]] == ["No hull", "No delaunay"]
+
+
+@pytest.mark.parametrize("points", [np.ones((5, 2)), np.repeat([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]], 3, axis=0)])
+def test_coincident_points_have_a_valid_tour(tmp_path, points):
+    np.savetxt(tmp_path / "same.csv", points, delimiter=",")
+    report, execution = go(tmp_path, input=str(tmp_path / "same.csv"), **QUICK)
+    assert any(note.startswith("No hull: same.csv") for note in report.notes)
+    _, written = read_official(execution.files / "tsp.txt")[0]
+    assert sorted(written) == list(range(len(points)))
+    distinct = np.unique(points, axis=0)
+    assert tour_length(points, written) == pytest.approx(tour_length(distinct, list(range(len(distinct)))))
+
+
+def test_permutations_are_decoded_where_all_targets_are_permutations(tmp_path):
+    rng = np.random.default_rng(1)
+    elements = [rng.random((int(rng.integers(2, 6)), 3)) for _ in range(30)]
+
+    def file_of(name, targets):
+        lines = [json.dumps({"elements": e.tolist(), "target": t}) for e, t in zip(elements, targets, strict=True)]
+        (tmp_path / name).write_text("\n".join(lines))
+        return str(tmp_path / name)
+
+    sorting = file_of("sort.jsonl", [np.argsort(e[:, 0]).tolist() for e in elements])
+    options = {"problem": "sequence", "steps": 2, "hidden": 8}
+    report, execution = go(tmp_path / "1", input=sorting, **options)
+    outputs = [json.loads(line)["output"] for line in (execution.files / "sequence.jsonl").read_text().splitlines()]
+    assert all(sorted(output) == list(range(len(output))) and output for output in outputs)
+    assert any("permutations" in note for note in report.notes)
+    first = file_of("first.jsonl", [[int(e[:, 0].argmin())] for e in elements])
+    other, _ = go(tmp_path / "2", input=first, **options)
+    assert not any("permutations" in note for note in other.notes)
+    again, _ = go(tmp_path / "3", input=sorting, model=str(execution.files / "network"), problem="sequence")
+    assert "held-out" not in again.headline

@@ -23,6 +23,10 @@ class Config(runs.Config):
         description="points: .csv, .tsv, .npy, .jsonl, TSPLIB .tsp, or .txt in the paper's official format; by default "
         "European capitals and the wine table",
     )
+    columns: tuple[str, ...] = Field(
+        (),
+        description="columns of a table to read; default: x and y, longitude and latitude, or all of numbers",
+    )
     model: Path | None = Field(None, description="folder of a network to use in place of the bundled one")
     train: bool = Field(
         False, description="train a network on the input's targets first (sequence: always without model)"
@@ -31,7 +35,9 @@ class Config(runs.Config):
     hidden: int = Field(128, ge=1, le=4096, description="width of a network that is trained")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the instances that training does not see")
     constraint: Literal["default", "none", "simple", "permutation"] = Field(
-        "default", description="what decoding may point at; default: permutation for tours, none otherwise"
+        "default",
+        description="what decoding may point at; default: permutation for tours, and for sequence where "
+        "all targets are permutations; none otherwise",
     )
     beams: int = Field(3, ge=1, le=1000, description="width of the beam search")
     samples: int = Field(

@@ -78,6 +78,7 @@ class SetToSequence:
     steps, batch_size, learning_rate : of the training (see ``training_settings``).
     beams : width of the beam search; 1 is greedy.
     constraint : None, ``simple`` (no element twice), ``permutation`` (every element once) or ``triangles``.
+        By default the problem's own; for an own problem, ``permutation`` where all targets of the fit are permutations.
     seed : initial weights, order of the examples, generated instances, samples.
     device : auto, cpu, cuda, ...
     network : a trained network, in place of a fit.
@@ -110,6 +111,7 @@ class SetToSequence:
         self.hidden, self.steps, self.batch_size, self.learning_rate = hidden, steps, batch_size, learning_rate
         self.beams, self.seed, self.device = beams, seed, device
         self.constraint: Any = self.problem.constraint if constraint == "default" else constraint
+        self._implied = constraint == "default"
         self.losses_: list[float] = []
         if network is not None:
             self.network_ = network.eval()
@@ -132,6 +134,8 @@ class SetToSequence:
         checkpoint_dir : makes the training resumable.
         """
         instances = elements if isinstance(elements, Instances) else self._instances(elements, targets)
+        if self._implied and self.problem.name == "sequence" and _all_permutations(instances):
+            self.constraint = "permutation"
         rows = np.concatenate(instances.inputs())
         self.mean_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
         if self.standardise:
@@ -229,6 +233,12 @@ class SetToSequence:
         if "mean" in about:
             found.mean_, found.scale_ = np.array(about["mean"]), np.array(about["scale"])
         return found
+
+
+def _all_permutations(instances: Instances) -> bool:
+    """Whether every solution has every element once."""
+    solutions = zip(instances.solutions(), instances.lengths, strict=True)
+    return all(sorted(solution) == list(range(n)) for solution, n in solutions)
 
 
 class _PlanePointer(SetToSequence):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ from numpy.typing import NDArray
 
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks.instances import Instances
+from paperworks.papers.pointer_networks.lines import POINT_FORMATS, existing, number_of, read_lines
 from paperworks.papers.pointer_networks.problems import PROBLEMS
+from paperworks.papers.pointer_networks.tables import read_table
+from paperworks.papers.pointer_networks.tsplib import TSPLIB, read_tsplib
 from paperworks.runs.files import require_free, write_text
 
 CLOSED = ("hull", "tsp")
 """Problems whose solutions repeat the first index at the end in the official files."""
-
-POINT_FORMATS = (".csv", ".tsv", ".txt", ".npy", ".jsonl", ".tsp")
 
 
 def read_official(path: str | Path, problem: str = "tsp", *, limit: int | None = None) -> Instances:
@@ -71,7 +70,7 @@ def verify_labels(instances: Instances, problem: str) -> list[int]:
 def _coordinates(words: list[str], field: str) -> NDArray[np.float64]:
     if not words or len(words) % 2:
         raise InputError(field, f"{len(words)} coordinates before 'output'", "x and y of every point")
-    return np.array([_number(w, field) for w in words]).reshape(-1, 2)
+    return np.array([number_of(w, field) for w in words]).reshape(-1, 2)
 
 
 def _indices(words: list[str], n: int, problem: str, field: str) -> list[int]:
@@ -112,81 +111,20 @@ def official_text(
 
 
 @dataclass(frozen=True)
-class TSPLIB:
-    """An instance of TSPLIB: float64 [n, 2] coordinates as they are in the file, and the node numbers."""
-
-    name: str
-    points: NDArray[np.float64]
-    nodes: list[int]
-
-    def length(self, tour: Sequence[int]) -> int:
-        """The tour's length in TSPLIB's EUC_2D: every distance rounded to the nearest integer."""
-        ordered = self.points[list(tour)]
-        return int(np.floor(np.sqrt(((ordered - np.roll(ordered, -1, axis=0)) ** 2).sum(-1)) + 0.5).sum())
-
-
-def read_tsplib(path: str | Path) -> TSPLIB:
-    """Read a .tsp file with EDGE_WEIGHT_TYPE EUC_2D. Raises InputError naming the line."""
-    path = Path(path)
-    header: dict[str, str] = {}
-    nodes: dict[int, tuple[float, float]] = {}
-    inside = False
-    for number, raw in enumerate(read_lines(path), 1):
-        line, field = raw.strip(), f"{path.name}, line {number}"
-        if not line:
-            continue
-        if line == "EOF":
-            break
-        if inside and line[0].isalpha():
-            inside = False
-        if inside:
-            words = line.split()
-            if len(words) != 3 or not words[0].isdigit():
-                raise InputError(field, repr(line), "a node number and two coordinates")
-            if int(words[0]) in nodes:
-                raise InputError(field, f"node {words[0]} again", "every node once")
-            nodes[int(words[0])] = (_number(words[1], field), _number(words[2], field))
-        elif line == "NODE_COORD_SECTION":
-            inside = True
-            _require_euclidean(header, path.name)
-        else:
-            key, _, value = line.partition(":")
-            header[key.strip().upper()] = value.strip()
-    if not nodes:
-        raise InputError(str(path), "no NODE_COORD_SECTION", "a TSPLIB file with coordinates")
-    dimension = header.get("DIMENSION", str(len(nodes)))
-    if dimension != str(len(nodes)):
-        raise InputError(str(path), f"{len(nodes)} nodes", f"{dimension}, its DIMENSION")
-    return TSPLIB(header.get("NAME", path.stem), np.array(list(nodes.values())), list(nodes))
-
-
-def _require_euclidean(header: dict[str, str], name: str) -> None:
-    kind = header.get("EDGE_WEIGHT_TYPE", "EUC_2D")
-    if header.get("TYPE", "TSP").split()[0] != "TSP":
-        raise InputError(f"{name}, TYPE", header["TYPE"], "TSP")
-    if kind != "EUC_2D":
-        raise InputError(f"{name}, EDGE_WEIGHT_TYPE", kind, "EUC_2D (points of the plane)")
-
-
-def tsplib_tour_text(name: str, nodes: Sequence[int], tour: Sequence[int], comment: str = "") -> str:
-    """A tour as TSPLIB's .tour file."""
-    head = [f"NAME : {name}.tour", *([f"COMMENT : {comment}"] if comment else []), "TYPE : TOUR"]
-    return "\n".join(
-        [*head, f"DIMENSION : {len(tour)}", "TOUR_SECTION", *(str(nodes[i]) for i in tour), "-1", "EOF", ""]
-    )
-
-
-@dataclass(frozen=True)
 class Elements:
-    """What a file holds: elements [n, d] per instance, their names, and 0-based targets where the file has them."""
+    """What a file holds: elements [n, d] per instance, their names, and 0-based targets where the file has them.
+
+    ``notes`` say how the file was understood.
+    """
 
     points: list[NDArray[np.float64]]
     names: list[str]
     targets: list[list[int]] | None = None
     tsplib: TSPLIB | None = None
+    notes: list[str] = field(default_factory=list)
 
 
-def read_elements(path: str | Path, problem: str = "tsp") -> Elements:
+def read_elements(path: str | Path, problem: str = "tsp", columns: Sequence[str] = ()) -> Elements:
     """Read instances from any of the formats, told apart by suffix and content.
 
     - ``.tsp``: TSPLIB, one instance.
@@ -194,6 +132,7 @@ def read_elements(path: str | Path, problem: str = "tsp") -> Elements:
     - ``.jsonl``: per line ``{"elements": [[...], ...], "target": [...]}``, indices from 0, ``target`` optional.
     - ``.csv``, ``.tsv``: a row per element, with or without a header. Under a header, a column ``instance`` tells
       instances apart, and a column ``position`` (0, 1, ...; empty: not part of it) gives the place in the target.
+      ``columns`` names the features; see ``tables.read_table`` for those that are found without it.
     - ``.txt``: the official format; without the word ``output``, a row per element.
 
     Raises InputError naming the line.
@@ -213,12 +152,13 @@ def read_elements(path: str | Path, problem: str = "tsp") -> Elements:
         instances = read_official(path, problem)
         names = [f"line {i}" for i in range(1, len(instances) + 1)]
         return Elements(instances.inputs(), names, instances.solutions() if instances.targets is not None else None)
-    return _from_table(path)
+    points, names, targets, notes = read_table(path, columns, plane=problem != "sequence")
+    return Elements(points, names, targets, None, notes)
 
 
 def _from_npy(path: Path) -> Elements:
     try:
-        array = np.load(_existing(path), allow_pickle=False)
+        array = np.load(existing(path), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(str(path), f"no array ({str(error).splitlines()[0]})", "what numpy.save writes") from None
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
@@ -256,78 +196,3 @@ def _json_target(target: Any, n: int, field: str) -> list[int]:
     if not good or not target:
         raise InputError(f"{field}, target", target, f"a list of whole numbers from 0 to {n - 1}")
     return target
-
-
-def _from_table(path: Path) -> Elements:
-    lines = read_lines(path)
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = next((mark for mark in (",", "\t", ";") if mark in first), None)
-    rows = [
-        (
-            number,
-            [c.strip() for c in (line.split() if delimiter is None else next(csv.reader([line], delimiter=delimiter)))],
-        )
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not rows:
-        raise InputError(str(path), "an empty file", "a row per element")
-    header = rows[0][1] if any(not _is_number(c) for c in rows[0][1]) else None
-    body = rows[1:] if header else rows
-    names = [h.lower() for h in header] if header else []
-    special = {name: names.index(name) for name in ("instance", "position") if name in names}
-    groups: dict[str, list[tuple[list[float], str]]] = {}
-    for number, cells in body:
-        field = f"{path.name}, line {number}"
-        if len(cells) != len(rows[0][1]):
-            raise InputError(field, f"{len(cells)} cells", f"{len(rows[0][1])}, as in the first line")
-        key = cells[special["instance"]] if "instance" in special else path.stem
-        features = [_number(c, field) for i, c in enumerate(cells) if i not in special.values()]
-        groups.setdefault(key, []).append((features, cells[special["position"]] if "position" in special else ""))
-    if not groups or not next(iter(groups.values()))[0][0]:
-        raise InputError(str(path), "no elements", "a row of numbers per element")
-    points = [np.array([f for f, _ in rows]) for rows in groups.values()]
-    if "position" not in special:
-        return Elements(points, list(groups))
-    targets = [_ordered([p for _, p in rows], f"{path.name}, instance {key}") for key, rows in groups.items()]
-    return Elements(points, list(groups), targets)
-
-
-def _ordered(positions: list[str], field: str) -> list[int]:
-    """Row indices by their position; the positions that are there must be 0, 1, ..."""
-    placed = {position: row for row, position in enumerate(positions) if position}
-    wanted = [str(i) for i in range(len(placed))]
-    if sorted(placed) != sorted(wanted) or len(placed) != sum(map(bool, positions)) or not placed:
-        raise InputError(f"{field}, position", ", ".join(p for p in positions if p) or "none", "0, 1, 2, ... once each")
-    return [placed[position] for position in wanted]
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError("input", f"{path}, which is no file", f"a file that ends in {', '.join(POINT_FORMATS)}")
-    return path
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file (UTF-8, a byte order mark is skipped)."""
-    try:
-        return _existing(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(str(path), "bytes that are no text", "a text file in UTF-8") from None
-
-
-def _number(word: str, field: str) -> float:
-    if not _is_number(word):
-        raise InputError(field, repr(word), "a number")
-    value = float(word)
-    if not math.isfinite(value):
-        raise InputError(field, word, "a finite number")
-    return value
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

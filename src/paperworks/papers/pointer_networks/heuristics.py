@@ -1,4 +1,4 @@
-"""The heuristics of the paper's Table 2, and the baselines below them: points [n, d] in, a tour out.
+"""The heuristics of the paper's Table 2, and the baselines below them: points [n, d] or ``Cities`` in, a tour out.
 
 A1 is greedy edge matching to an open path with three passes of 2-opt on it, closed at the end; A2 nearest neighbour
 with 2-opt from every start; A3 Christofides' algorithm with 2-opt, the best of all its shortcuts.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks.tours import (
     MOST_EXACT,
+    Cities,
     Points,
     Tour,
     _two_opt,
@@ -30,7 +31,7 @@ from paperworks.papers.pointer_networks.tours import (
 A1_PASSES = 3
 
 
-def greedy_edge(points: Points, passes: int = A1_PASSES) -> Tour:
+def greedy_edge(points: Points | Cities, passes: int = A1_PASSES) -> Tour:
     """A1: join the ends of paths by the shortest edges until one path is left, improve the path, close it.
 
     The closing edge takes no part in matching or improvement, which is what makes A1 weak on few cities.
@@ -87,7 +88,7 @@ def _path_two_opt(d: Points, path: Tour, passes: int) -> Tour:
     return path
 
 
-def nearest_neighbour(points: Points, start: int = 0) -> Tour:
+def nearest_neighbour(points: Points | Cities, start: int = 0) -> Tour:
     """Go to the nearest city not yet seen, from ``start``."""
     if len(points) <= 3:
         return np.arange(len(points), dtype=np.int64)
@@ -111,7 +112,7 @@ def _nearest(d: Points, start: int) -> Tour:
     return tour
 
 
-def nearest_two_opt(points: Points, starts: int | None = None) -> Tour:
+def nearest_two_opt(points: Points | Cities, starts: int | None = None) -> Tour:
     """A2: nearest neighbour and 2-opt from the first ``starts`` cities (None: from every one); the shortest of them."""
     n = len(points)
     if n <= 3:
@@ -133,7 +134,7 @@ def _nearest_two_opt(d: Points, starts: int) -> Tour:
     return found
 
 
-def christofides(points: Points, improve: bool = True) -> Tour:
+def christofides(points: Points | Cities, improve: bool = True) -> Tour:
     """A3: spanning tree, matching of its odd vertices, Euler circuit, shortcuts; at most 1.5 times the optimum.
 
     ``improve`` takes shortcuts from every start of the circuit, each improved by 2-opt, and keeps the shortest tour.
@@ -145,8 +146,11 @@ def christofides(points: Points, improve: bool = True) -> Tour:
     if n <= 3:
         return np.arange(n, dtype=np.int64)
     d = distances(points)
-    # Zero is no edge to scipy: duplicate cities are kept apart by less than any length that matters.
-    tree = minimum_spanning_tree(np.triu(np.maximum(d, 1e-300), 1)).tocoo()
+    # Lengths near 0 are no edges to scipy. The tree depends on the order of the lengths only: it is given their ranks.
+    ranks = np.zeros((n, n))
+    above = np.triu_indices(n, 1)
+    ranks[above] = np.unique(d[above], return_inverse=True)[1] + 1
+    tree = minimum_spanning_tree(ranks).tocoo()
     edges = list(zip(tree.row.tolist(), tree.col.tolist(), strict=True))
     odd = np.flatnonzero(np.bincount(np.array(edges).ravel(), minlength=n) % 2)
     graph = networkx.Graph()
@@ -179,12 +183,12 @@ def _euler_circuit(n: int, edges: list[tuple[int, int]]) -> list[int]:
     return circuit[:-1]
 
 
-def random_tour(points: Points, seed: int | np.random.Generator = 0) -> Tour:
+def random_tour(points: Points | Cities, seed: int | np.random.Generator = 0) -> Tour:
     """A uniformly random tour: n * 0.5214 long on average for uniform points of the unit square."""
     return canonical_tour(np.random.default_rng(seed).permutation(len(points)))
 
 
-def lin_kernighan(points: Points) -> Tour:
+def lin_kernighan(points: Points | Cities) -> Tour:
     """The tour of LKH (Helsgaun's Lin-Kernighan) through the package elkai, which is optional."""
     try:
         import elkai
@@ -200,7 +204,7 @@ def lin_kernighan(points: Points) -> Tour:
     return canonical_tour(np.array(tour[:-1], dtype=np.int64))
 
 
-def reference_tour(points: Points) -> tuple[Tour, str]:
+def reference_tour(points: Points | Cities) -> tuple[Tour, str]:
     """The best tour at hand and what it is: exact up to 12 cities; then LKH; without elkai, A2 with or-opt."""
     if len(points) <= min(12, MOST_EXACT):
         return held_karp(points), "optimum"

@@ -14,20 +14,18 @@ from paperworks.papers.pointer_networks import reporting
 from paperworks.papers.pointer_networks.config import Config
 from paperworks.papers.pointer_networks.estimators import ESTIMATORS, SetToSequence
 from paperworks.papers.pointer_networks.files import (
-    TSPLIB,
     Elements,
     official_text,
     read_elements,
-    read_tsplib,
-    tsplib_tour_text,
 )
 from paperworks.papers.pointer_networks.generators import make_delaunay, make_hull, make_tsp
 from paperworks.papers.pointer_networks.heuristics import random_tour, reference_tour
 from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing
 from paperworks.papers.pointer_networks.reporting import Solved, Uniform
 from paperworks.papers.pointer_networks.scaling import to_unit_square
-from paperworks.papers.pointer_networks.solving import solve
-from paperworks.papers.pointer_networks.tours import canonical_tour, two_opt
+from paperworks.papers.pointer_networks.solving import TOUR_METHODS
+from paperworks.papers.pointer_networks.tours import Cities, canonical_tour, two_opt
+from paperworks.papers.pointer_networks.tsplib import TSPLIB, read_tsplib, tsplib_tour_text
 from paperworks.runs.files import write_text
 
 Points = NDArray[np.float64]
@@ -46,6 +44,14 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     for name in names:
         run.step(f"{name}: reading the instances")
         elements = _read(config, name)
+        try:
+            _check(config, name, elements)
+        except InputError as error:
+            if config.problem != "all" or name == "tsp":
+                raise
+            notes.append(f"No {name}: {error}.")
+            continue
+        notes += [note for note in elements.notes if note not in notes]
         estimator, elements, losses = _network(config, run, name, elements, notes)
         result = _solve(config, run, name, estimator, elements, notes)
         solved.append(result)
@@ -67,14 +73,20 @@ def _read(config: Config, problem: str) -> Elements:
     if config.input is None:
         return bundled_instances(problem)
     if config.problem == "all" and config.input.suffix.lower() in (".txt", ".jsonl", ".csv", ".tsv"):
-        found = read_elements(config.input, "unknown")
+        found = read_elements(config.input, "unknown", config.columns)
         if found.targets is not None:
             raise InputError("problem", "all, for a file with targets", "hull, delaunay, tsp or sequence")
-    else:
-        found = read_elements(config.input, problem)
-    for name, points in zip(found.names, found.points, strict=True):
-        PROBLEMS[problem].check(points, f"{config.input.name}, {name}")
-    return found
+        return found
+    return read_elements(config.input, problem, config.columns)
+
+
+def _check(config: Config, problem: str, elements: Elements) -> None:
+    """Raise InputError for an instance that the problem has no solution for."""
+    source = "the bundled instances" if config.input is None else config.input.name
+    if problem != "tsp" and elements.tsplib is not None and not elements.tsplib.in_plane:
+        raise InputError("problem", f"{problem} of {source}, which has distances only", "tsp")
+    for name, points in zip(elements.names, elements.points, strict=True):
+        PROBLEMS[problem].check(points, f"{source}, {name}")
 
 
 def bundled_instances(problem: str) -> Elements:
@@ -154,26 +166,29 @@ def _solve(
         result.references = [PROBLEMS[problem].solve(p) for p in points]
         result.reference_name = "exact"
         return result
-    found = [reference_tour(p) for p in run.progress(points, "reference tours")]
+    cities: list[Points | Cities] = [*points] if elements.tsplib is None else [elements.tsplib.cities]
+    result.cities = cities
+    found = [reference_tour(c) for c in run.progress(cities, "reference tours")]
     result.references = [tour.tolist() for tour, _ in found]
+    result.reference_kinds = [name for _, name in found]
     kinds = sorted({name for _, name in found})
     result.reference_name = " or ".join(kinds)
     if len(kinds) > 1:
         notes.append(f"Reference tours: the optimum up to 12 points, above that the best at hand ({kinds[0]}).")
     rng = run.rng("random tours")
-    result.others["random"] = [random_tour(p, rng).tolist() for p in points]
+    result.others["random"] = [random_tour(c, rng).tolist() for c in cities]
     for method in ("nearest", "a1", "a2", "a3"):
-        result.others[method] = [solve(p, method) for p in run.progress(points, method)]
+        result.others[method] = [TOUR_METHODS[method](c).tolist() for c in run.progress(cities, method)]
     whole = [
         o if len(set(o)) == len(p) == len(o) else list(range(len(p))) for o, p in zip(outputs, points, strict=True)
     ]
-    result.others["network + 2-opt"] = [two_opt(p, o).tolist() for p, o in zip(points, whole, strict=True)]
+    result.others["network + 2-opt"] = [two_opt(c, o).tolist() for c, o in zip(cities, whole, strict=True)]
     if config.samples:
         name = f"best of {config.samples} draws"
         drawn = estimator.predict(points, samples=config.samples, progress=run.progress)
         result.others[name] = drawn
         if all(len(set(o)) == len(p) == len(o) for o, p in zip(drawn, points, strict=True)):
-            result.others[f"{name} + 2-opt"] = [two_opt(p, o).tolist() for p, o in zip(points, drawn, strict=True)]
+            result.others[f"{name} + 2-opt"] = [two_opt(c, o).tolist() for c, o in zip(cities, drawn, strict=True)]
     return result
 
 
@@ -195,10 +210,13 @@ def _measure_uniform(config: Config, run: runs.Run, problem: str, estimator: Set
 
 def _write(run: runs.Run, solved: Solved, tsplib: TSPLIB | None) -> list[runs.ReportFile]:
     problem = solved.problem
-    write_text(run.files / f"{problem}.txt", official_text(solved.points, solved.outputs, problem))
-    files = [runs.ReportFile(f"{problem}.txt", "the network's solutions in the paper's format (indices from 1)")]
+    outputs, whose = solved.outputs, "the network's solutions"
+    if problem == "tsp":
+        outputs, whose = [solved.best(row)[0] for row in range(len(solved.points))], "the shortest tours of all methods"
+    write_text(run.files / f"{problem}.txt", official_text(solved.points, outputs, problem))
+    files = [runs.ReportFile(f"{problem}.txt", f"{whose} in the paper's format (indices from 1)")]
     write_text(run.files / f"{problem}.jsonl", solved.json_lines())
-    files.append(runs.ReportFile(f"{problem}.jsonl", "the same with names and all methods, indices from 0"))
+    files.append(runs.ReportFile(f"{problem}.jsonl", "the solutions of all methods by name, indices from 0"))
     if tsplib is not None and problem == "tsp":
         best, method = solved.best(0)
         text = tsplib_tour_text(tsplib.name, tsplib.nodes, best, f"{method}, length {tsplib.length(best)}")
@@ -211,7 +229,8 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
     """The user's own problem: learn from targets and show held-out instances, or apply a saved network."""
     assert config.input is not None
     run.step(f"reading {config.input}")
-    elements = read_elements(config.input, "sequence")
+    elements = read_elements(config.input, "sequence", config.columns)
+    notes = list(elements.notes)
     losses: list[float] = []
     if config.model is not None:
         estimator = SetToSequence.from_pretrained(config.model, **_options(config))
@@ -228,11 +247,13 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
             [elements.points[i] for i in train], [targets[i] for i in train],
             checkpoint_dir=run.state / "training", progress=run.progress,
         )  # fmt: skip
+        if config.constraint == "default" and estimator.constraint == "permutation":
+            notes.append("All targets of the training are permutations: outputs are decoded as permutations.")
         losses = estimator.losses_
         estimator.save_pretrained(run.files / "network")
     solved = Solved(
         "sequence", [elements.names[i] for i in rows], [elements.points[i] for i in rows],
-        estimator.predict([elements.points[i] for i in rows], progress=run.progress),
+        estimator.predict([elements.points[i] for i in rows], progress=run.progress), held_out=config.model is None,
     )  # fmt: skip
     if elements.targets is not None:
         solved.references, solved.reference_name = [elements.targets[i] for i in rows], "target"
@@ -240,4 +261,4 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
     files = [runs.ReportFile("sequence.jsonl", "the network's outputs, indices from 0")]
     if losses:
         files.append(runs.ReportFile("network", "the trained network: config.json and model.safetensors"))
-    return reporting.build_report([solved], [], files, [], losses)
+    return reporting.build_report([solved], [], files, notes, losses)

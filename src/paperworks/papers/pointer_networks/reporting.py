@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from paperworks import runs
 from paperworks.papers.pointer_networks.figures import draw_solutions, loss_curve
 from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing
 from paperworks.papers.pointer_networks.published import DELAUNAY, HULL, MEMORY_NOTE, TSP_LENGTHS
-from paperworks.papers.pointer_networks.tours import is_tour, tour_length
+from paperworks.papers.pointer_networks.tours import Cities, is_tour, tour_length
 
 Points = NDArray[np.float64]
 SHOWN_ROWS, SHOWN_DRAWINGS = 30, 6
@@ -32,20 +33,38 @@ class Solved:
     references: list[list[int]] | None = None
     reference_name: str = ""
     others: dict[str, list[list[int]]] = field(default_factory=dict)
+    cities: list[Points | Cities] = field(default_factory=list)
+    reference_kinds: list[str] = field(default_factory=list)
+    held_out: bool = True
+
+    def measured(self) -> list[Any]:
+        """The instances with the distances that tours are measured by: given ones, or those of the points."""
+        return [*(self.cities or self.points)]
 
     def metrics(self) -> dict[str, float]:
         """The problem's metrics of the network's outputs against the references."""
         if self.references is None:
             return {}
         problem = PROBLEMS.get(self.problem, Pointing())
-        return problem.metrics(self.points, self.outputs, self.references)
+        return problem.metrics(self.measured(), self.outputs, self.references)
 
-    def best(self, row: int) -> tuple[list[int], str]:
-        """The shortest tour that the network took part in, and how it was found."""
-        mine = {"network": self.outputs} | {k: v for k, v in self.others.items() if k.startswith(("network", "best"))}
-        valid = {k: v[row] for k, v in mine.items() if is_tour(v[row], len(self.points[row]))}
-        name = min(valid, key=lambda k: tour_length(self.points[row], valid[k]))
-        return valid[name], name
+    def best(self, row: int, *, by_network: bool = False) -> tuple[list[int], str]:
+        """The shortest valid tour and the method that found it; among equally short ones, the network's.
+
+        ``by_network``: only of the methods that the network took part in. Empty where none is valid.
+        """
+        found = {"network": self.outputs[row], **{method: tours[row] for method, tours in self.others.items()}}
+        if by_network:
+            found = {method: tour for method, tour in found.items() if method.startswith(("network", "best"))}
+        elif self.references is not None:
+            found[self.reference_kinds[row] if self.reference_kinds else self.reference_name] = self.references[row]
+        city = self.measured()[row]
+        lengths = {method: tour_length(city, tour) for method, tour in found.items() if is_tour(tour, len(city))}
+        if not lengths:
+            return [], "none"
+        shortest = min(lengths.values())
+        method = next(method for method, length in lengths.items() if length <= shortest * (1 + 1e-12))
+        return found[method], method
 
     def json_lines(self) -> str:
         """One object per instance: name, the output, the reference, and the outputs of the other methods."""
@@ -55,6 +74,8 @@ class Solved:
             if self.references is not None:
                 row[self.reference_name] = self.references[i]
             row |= {method: found[i] for method, found in self.others.items()}
+            if self.problem == "tsp":
+                row["best"], row["best_by"] = self.best(i)
             lines.append(json.dumps(row))
         return "\n".join(lines) + "\n"
 
@@ -92,18 +113,16 @@ def build_report(
     for s in solved:
         metrics |= {f"{s.problem}_{name}": value for name, value in s.metrics().items()}
         if s.problem == "tsp" and s.references is not None:
-            best = [tour_length(s.points[i], s.best(i)[0]) for i in range(len(s.points)) if _any_tour(s, i)]
-            if len(best) == len(s.points):
-                reference = [tour_length(p, r) for p, r in zip(s.points, s.references, strict=True)]
+            cities = s.measured()
+            tours = [s.best(row, by_network=True)[0] for row in range(len(cities))]
+            if all(tours):
+                best = [tour_length(city, tour) for city, tour in zip(cities, tours, strict=True)]
+                reference = [tour_length(city, tour) for city, tour in zip(cities, s.references, strict=True)]
                 metrics["tsp_best_ratio"] = float(np.mean(np.array(best) / np.maximum(reference, 1e-300)))
     for u in uniform:
         for n, found in u.metrics.items():
             metrics |= {f"{u.problem}_{n}_{name}": value for name, value in found.items()}
     return runs.Report(_headline(solved), metrics, tables, figures, files, notes)
-
-
-def _any_tour(s: Solved, row: int) -> bool:
-    return any(is_tour(found[row], len(s.points[row])) for found in [s.outputs, *s.others.values()])
 
 
 def _headline(solved: Sequence[Solved]) -> str:
@@ -114,10 +133,12 @@ def _headline(solved: Sequence[Solved]) -> str:
             parts.append(f"{count} outputs were written")
         elif s.problem == "tsp":
             improved = s.others.get("network + 2-opt", s.outputs)
-            after = PROBLEMS["tsp"].metrics(s.points, improved, s.references or [])["ratio"]
+            after = PROBLEMS["tsp"].metrics(s.measured(), improved, s.references or [])["ratio"]
+            by = Counter(s.best(row)[1] for row in range(count))
             parts.append(
-                f"{found['valid']:.0%} of {count} tours valid, {found['ratio'] - 1:.1%} longer than the "
-                f"{s.reference_name} ({after - 1:.1%} after 2-opt)"
+                f"{found['valid']:.0%} of the network's {count} tours valid, {found['ratio'] - 1:.1%} longer than the "
+                f"{s.reference_name} ({after - 1:.1%} after 2-opt); the tours written are the shortest found, by "
+                + ", ".join(f"{method} ({number})" for method, number in by.most_common())
             )
         elif s.problem == "hull":
             parts.append(f"{round(found['accuracy'] * count)} of {count} hulls exact, {found['area']:.1%} of the area")
@@ -127,9 +148,8 @@ def _headline(solved: Sequence[Solved]) -> str:
                 f"{found['coverage']:.0%} of the triangles"
             )
         else:
-            parts.append(
-                f"{found['accuracy']:.1%} of {count} held-out outputs right, {found['positions']:.1%} of positions"
-            )
+            what = "held-out outputs" if s.held_out else "outputs (the network may have been trained on them)"
+            parts.append(f"{found['accuracy']:.1%} of {count} {what} right, {found['positions']:.1%} of positions")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
@@ -162,15 +182,16 @@ def _text(output: list[int]) -> str:
 def _tour_table(s: Solved) -> runs.Table:
     references = s.references or []
     methods = {s.reference_name: references, "network": s.outputs, **s.others}
+    cities = s.measured()
     rows: list[list[Any]] = []
     for i in range(min(SHOWN_ROWS, len(s.points))):
-        lengths = [_length(s.points[i], found[i]) for found in methods.values()]
+        lengths = [_length(cities[i], found[i]) for found in methods.values()]
         rows.append([s.names[i], len(s.points[i]), *lengths])
     gaps: list[Any] = ["mean ratio to it", None]
     for found in methods.values():
         ratios = [
             tour_length(p, t) / max(tour_length(p, r), 1e-300)
-            for p, t, r in zip(s.points, found, references, strict=True)
+            for p, t, r in zip(cities, found, references, strict=True)
             if is_tour(t, len(p)) and tour_length(p, r) > 0
         ]
         gaps.append(float(np.mean(ratios)) if ratios else None)
@@ -181,8 +202,8 @@ def _tour_table(s: Solved) -> runs.Table:
     )  # fmt: skip
 
 
-def _length(points: Points, tour: list[int]) -> float | None:
-    return tour_length(points, tour) if is_tour(tour, len(points)) else None
+def _length(city: Points | Cities, tour: list[int]) -> float | None:
+    return tour_length(city, tour) if is_tour(tour, len(city)) else None
 
 
 def _uniform_table(u: Uniform) -> runs.Table:

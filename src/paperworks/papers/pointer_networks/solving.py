@@ -20,11 +20,11 @@ from paperworks.papers.pointer_networks.heuristics import (
     random_tour,
 )
 from paperworks.papers.pointer_networks.problems import PROBLEMS
-from paperworks.papers.pointer_networks.tours import Points, Tour, canonical_tour, held_karp, two_opt
+from paperworks.papers.pointer_networks.tours import Cities, Points, Tour, canonical_tour, held_karp, two_opt
 
 ProblemName = Literal["hull", "delaunay", "tsp"]
 
-TOUR_METHODS: dict[str, Callable[[Points], Tour]] = {
+TOUR_METHODS: dict[str, Callable[[Points | Cities], Tour]] = {
     "exact": held_karp,
     "a1": greedy_edge,
     "a2": nearest_two_opt,
@@ -37,7 +37,7 @@ TOUR_METHODS: dict[str, Callable[[Points], Tour]] = {
 MODEL_METHODS = ("model", "model+2opt", "sample", "sample+2opt")
 
 
-def tour_method(name: str) -> Callable[[Points], Tour]:
+def tour_method(name: str) -> Callable[[Points | Cities], Tour]:
     """The heuristic or exact method of that name."""
     if name not in TOUR_METHODS:
         raise InputError("method", repr(name), f"one of {', '.join(TOUR_METHODS)}{nearest(name, TOUR_METHODS)}")

@@ -5,6 +5,8 @@ A tour is an int64 array with every index 0 .. n - 1 once; the way back to its f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,6 +16,24 @@ from paperworks.errors import InputError
 Points = NDArray[np.float64]
 Tour = NDArray[np.int64]
 
+
+@dataclass(frozen=True, eq=False)
+class Cities:
+    """Cities whose distances are given. Everything here and in ``heuristics`` takes them in place of points.
+
+    Attributes
+    ----------
+    points : where a network sees them, float64 [n, 2].
+    matrix : symmetric distances, float64 [n, n].
+    """
+
+    points: Points
+    matrix: Points
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
 MOST_EXACT = 22
 """Held-Karp needs 2^(n-1) (n-1) 8 bytes: 352 MB at 22 cities."""
 
@@ -21,13 +41,17 @@ RANDOM_EDGE = 0.5214054331647207
 """Mean distance of two uniform points of the unit square: (2 + sqrt(2) + 5 asinh(1)) / 15."""
 
 
-def distances(points: Points) -> Points:
-    """Euclidean distances [n, n] of points [n, d]."""
+def distances(points: Points | Cities) -> Points:
+    """Euclidean distances [n, n] of points [n, d]; those that cities have."""
+    if isinstance(points, Cities):
+        return points.matrix
     return np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
 
 
-def tour_length(points: Points, tour: Tour | list[int]) -> float:
+def tour_length(points: Points | Cities, tour: Tour | list[int]) -> float:
     """Length of the closed tour."""
+    if isinstance(points, Cities):
+        return float(points.matrix[np.asarray(tour), np.roll(np.asarray(tour), -1)].sum())
     ordered = points[np.asarray(tour)]
     return float(np.sqrt(((ordered - np.roll(ordered, -1, axis=0)) ** 2).sum(-1)).sum())
 
@@ -99,7 +123,7 @@ def _held_karp(d: Points, cost: Points) -> Tour:
     return canonical_tour(tour)
 
 
-def held_karp(points: Points) -> Tour:
+def held_karp(points: Points | Cities) -> Tour:
     """A shortest tour (Held and Karp 1962), O(2^n n^2) time; canonical (from city 0, smaller neighbour first).
 
     Raises InputError above 22 points.
@@ -140,7 +164,7 @@ def reverse(tour: Tour, left: int, right: int) -> None:
         right -= 1
 
 
-def two_opt(points: Points, tour: Tour | list[int], *, passes: int | None = None) -> Tour:
+def two_opt(points: Points | Cities, tour: Tour | list[int], *, passes: int | None = None) -> Tour:
     """Reverse parts of the tour while one reversal makes it shorter (Croes 1958).
 
     ``passes`` bounds the sweeps over all pairs; None goes on to a local optimum. Never longer than the tour it got.
@@ -168,7 +192,7 @@ def _two_opt(d: Points, tour: Tour, passes: int) -> Tour:
     return tour
 
 
-def or_opt(points: Points, tour: Tour | list[int]) -> Tour:
+def or_opt(points: Points | Cities, tour: Tour | list[int]) -> Tour:
     """Move runs of up to 3 cities elsewhere, either way round, while that makes the tour shorter."""
     order = np.array(tour, dtype=np.int64)
     if len(order) < 4:

@@ -9,12 +9,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from paperworks.errors import PaperworksError
+from paperworks.errors import InputError, PaperworksError
 from paperworks.papers.pointer_networks.estimators import ESTIMATORS
 from paperworks.papers.pointer_networks.fitting import fit, training_settings
 from paperworks.papers.pointer_networks.generators import make_delaunay, make_hull, make_tsp
@@ -26,7 +27,10 @@ from paperworks.runs.files import write_text
 
 @dataclass(frozen=True)
 class Task:
-    """How one bundled network is trained: sizes of the instances, their number, optimiser steps, width, batch, seed."""
+    """How one network is trained: sizes of the instances, their number, optimiser steps, width, batch, seed, labels.
+
+    ``label`` is what solves tours: ``exact`` (up to 22 points), ``a1``, ``a2``, ``a3`` or ``lkh``.
+    """
 
     sizes: tuple[int, int]
     pool: int
@@ -35,6 +39,7 @@ class Task:
     batch_size: int = 128
     learning_rate: float = 2e-3
     seed: int = 0
+    label: str = "exact"
 
 
 MAKERS: dict[str, Callable[..., Instances]] = {"hull": make_hull, "delaunay": make_delaunay, "tsp": make_tsp}
@@ -48,13 +53,13 @@ TASKS = {
 }
 
 
-def train_task(
-    name: str, out: Path, *, steps: int | None = None, pool: int | None = None, log_every: int = 100
-) -> None:
-    """Train the network of one task and save it to ``out``; checkpoints are kept in ``<out>.checkpoints``."""
-    task = TASKS[name]
-    task = Task(**{**asdict(task), "steps": steps or task.steps, "pool": pool or task.pool})
-    instances = MAKERS[name](task.sizes, task.pool, task.seed)
+def train_task(name: str, out: Path, *, log_every: int = 100, **changes: Any) -> None:
+    """Train the network of one task and save it to ``out``; checkpoints are kept in ``<out>.checkpoints``.
+
+    ``changes`` are fields of ``Task`` in place of the task's own.
+    """
+    task = replace(TASKS[name], **changes)
+    instances = _instances(name, task.sizes, task.pool, task.seed, task.label)
     network = PointerNetwork(NetworkConfig(hidden=task.hidden), generator=torch.Generator().manual_seed(task.seed))
     settings = training_settings(
         steps=task.steps, batch_size=task.batch_size, learning_rate=task.learning_rate, seed=task.seed
@@ -72,25 +77,35 @@ def train_task(
     write_card(out)
 
 
+def _instances(name: str, sizes: int | tuple[int, int], count: int, seed: int, label: str) -> Instances:
+    if name != "tsp" and label != "exact":
+        raise InputError("label", label, "exact, but for tours")
+    return MAKERS[name](sizes, count, seed, **({"label": label} if name == "tsp" else {}))
+
+
 def write_card(folder: Path, count: int = 1000) -> None:
     """Measure a trained network on fresh instances, and write its README.md beside it."""
     config = read_config(folder)
     about, hidden = config["about"], config["hidden"]
     name, default = about["task"], TASKS[about["task"]]
-    extra = "".join(f" --{key} {about[key]}" for key in ("steps", "pool") if about[key] != getattr(default, key))
+    label = about.get("label", "exact")
+    low, high = about["sizes"]
+    sizes = CARD_SIZES[name] if (low, high) == default.sizes else tuple(sorted({low, high}))
+    given = {"steps": about["steps"], "pool": about["pool"], "sizes": f"{low} {high}", "label": label}
+    usual = {"steps": default.steps, "pool": default.pool, "sizes": "{} {}".format(*default.sizes), "label": "exact"}
+    extra = "".join(f" --{key} {value}" for key, value in given.items() if value != usual[key])
     estimator = ESTIMATORS[name].from_pretrained(folder)
     rows, columns = [], []
-    for n in CARD_SIZES[name]:
-        instances = MAKERS[name](n, count if n <= 10 else count // 5, 10_000 + n)
+    for n in sizes:
+        instances = _instances(name, n, count if n <= 10 else count // 5, 10_000 + n, label)
         found = estimator.metrics(instances.inputs(), instances.solutions())
         columns = list(found)
         rows.append(f"| {n} | {len(instances)} | " + " | ".join(f"{v:.4f}" for v in found.values()) + " |")
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
-    low, high = about["sizes"]
     lines = [
         f"# Pointer network: {name}",
         "",
-        f"Learned from {about['pool']:,} instances of {low} to {high} uniform points of the unit square with exact "
+        f"Learned from {about['pool']:,} instances of {low} to {high} uniform points of the unit square with {label} "
         f"solutions, {about['steps']:,} steps of {about['batch_size']} instances (teacher forcing, Adam, highest rate "
         f"{about['learning_rate']}, gradient norm at most 2, seed {about['seed']}). H = {hidden}, weights in float16, "
         f"{size:,} bytes. Mean loss of the last 200 steps: {about['final_loss']:.4f} nats per output.",
@@ -116,11 +131,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="new folder for the network")
     parser.add_argument("--steps", type=int, help="optimiser steps, in place of the task's own")
     parser.add_argument("--pool", type=int, help="training instances, in place of the task's own")
+    parser.add_argument("--sizes", type=int, nargs=2, help="smallest and largest number of points")
+    parser.add_argument("--label", help="what solves the tours of the training, such as a3 (default: exact)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
+    changes = {"steps": given.steps, "pool": given.pool, "label": given.label}
+    changes["sizes"] = None if given.sizes is None else tuple(given.sizes)
     try:
-        train_task(given.task, given.out, steps=given.steps, pool=given.pool)
+        train_task(given.task, given.out, **{name: value for name, value in changes.items() if value is not None})
     except PaperworksError as error:
         print(error, file=sys.stderr)
         return 2
