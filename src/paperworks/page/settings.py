@@ -142,6 +142,7 @@ class Settings(BaseModel):
             return given.encode()
         path = self.folder / "secret-key"
         if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_key(path)
         return path.read_text(encoding="utf-8").strip().encode()
 

@@ -150,7 +150,7 @@ def test_running_a_paper_and_subscribing_in_a_browser(server: Server, post: Post
         page.get_by_label("pause", exact=True).fill("0.2")
         page.get_by_role("button", name="Run", exact=True).click()
         expect(page.locator("[data-state]")).to_have_text("Running", timeout=60_000)
-        expect(page.locator("[data-count]")).to_have_text(re.compile(r"\d+ of 25"))
+        expect(page.locator("[data-count]")).to_have_text(re.compile(r"\d+ of 25"), timeout=60_000)
         first = page.locator("[data-count]").text_content()
         expect(page.locator("[data-count]")).not_to_have_text(first or "")  # it moves without a reload
         page.reload()

@@ -49,6 +49,7 @@
   source.addEventListener("status", function (message) {
     var status = JSON.parse(message.data).status;
     if (names[status]) {
+      if (status === "running" && !phase) find("doing").textContent = find("doing").dataset.starting;
       find("state").textContent = names[status];
       find("state").className = "state " + (status === "cancelling" ? "running" : status);
       if (find("cancel")) find("cancel").hidden = status === "cancelling";
