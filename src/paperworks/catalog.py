@@ -74,6 +74,12 @@ class Paper:
         return (self.folder / "recipe.py").is_file()
 
     @property
+    def figure(self) -> Path | None:
+        """A picture from a run of the paper: ``figure.webp`` or ``figure.png`` in its folder; None for none."""
+        places = (self.folder / f"figure.{suffix}" for suffix in ("webp", "png"))
+        return next((place for place in places if place.is_file()), None)
+
+    @property
     def has_study(self) -> bool:
         """Whether ``paperworks reproduce`` can measure its claims."""
         return (self.folder / "study.py").is_file()

@@ -366,14 +366,14 @@ def test_other_queries_are_refused() -> None:
 
 def test_the_abstract_of_a_paper_of_the_catalogue_stands_beside_our_summary(database: Database) -> None:
     seed_catalogue(database)
-    paper = catalog.find("slicegpt")
+    paper = next(p for p in catalog.papers() if p.arxiv and p.summary)
     paste = IncomingPaper(paper.title, "A line from a page.", comments=6, listed=date(2024, 1, 27), source="paste")
     arxiv = IncomingPaper("Title of arXiv's", "The authors' abstract.", arxiv=paper.arxiv, source="arxiv")
     for incoming in (paste, arxiv, paste):
         with database.session() as session:
             upsert(session, incoming)
         with database.reading() as session:
-            entry = session.scalars(select(Entry).where(Entry.slug == "slicegpt")).one()
+            entry = session.scalars(select(Entry).where(Entry.slug == paper.slug)).one()
             assert (entry.title, entry.summary) == (paper.title, paper.summary)
     assert (entry.abstract, entry.comments_elsewhere, entry.listed) == ("The authors' abstract.", 6, date(2024, 1, 27))
     assert (seed_catalogue(database).updated, entry.text) == (0, paper.summary)

@@ -59,6 +59,16 @@ def add_papers(database: Database) -> None:
                 tags=[EntryTag(tag='"x" <y>')],
             )
         )
+        session.add(
+            Entry(
+                key="test:formula",
+                arxiv="2611.77777",
+                title=r"Sorting in $\mathcal{O}(n^2)$ & more",
+                abstract=r"We show $\frac{1}{2}\sum_i x_i < \text{<b>}$.",
+                listed=DAY - timedelta(days=100),
+                withdrawn=True,
+            )
+        )
         session.flush()
         refresh_trends(session, now())
 

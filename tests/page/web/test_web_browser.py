@@ -109,7 +109,7 @@ def test_read_search_open_comment_vote_and_log_out(tab, public_server: str, acco
     tab.wait_for_url(f"**/papers/{paper.arxiv}")
     vote = tab.locator(".paper-head .vote")
     sync_api.expect(vote).to_have_attribute("aria-pressed", "false")
-    before = int(vote.inner_text())
+    before = int(vote.inner_text() or 0)
     vote.click()
     sync_api.expect(vote).to_have_attribute("aria-pressed", "true")
     sync_api.expect(vote).to_have_text(str(before + 1))
@@ -152,7 +152,7 @@ def test_the_same_without_scripts(chromium, local_server: str, local_link: str) 
     tab.get_by_label("Search papers").press("Enter")
     tab.get_by_role("link", name="Imported paper number 20 of interest", exact=True).click()
     vote = tab.locator(".paper-head .vote")
-    before = int(vote.inner_text())
+    before = int(vote.inner_text() or 0)
     vote.click()
     sync_api.expect(tab.locator(".paper-head .vote")).to_have_text(str(before + 1))
     tab.get_by_label("Your comment").fill("Without scripts")
@@ -170,6 +170,10 @@ PAGES = [
     "/about",
     "/account",
     "/submit",
+    "/api",
+    "/digest",
+    "/moderation",
+    "/papers/2611.77777",
     "/bookmarks",
     f"/papers/{measured_paper().arxiv}/run",
     "/runs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from sqlalchemy import event, select
 from web_helpers import Browser, Elements
 
 from catalogue_papers import measured_paper
+from paperworks.page.cache import LRUCache
 from paperworks.page.database import Entry, Job, now
 from paperworks.page.feed import trend
+from paperworks.page.mail import Mailer
 from paperworks.page.web.filters import PER_PAGE
 
 OPEN = ["/", "/search", "/search?q=garden", "/tags", "/about", "/papers/2401.15024", "/papers/2611.00001"]
@@ -184,7 +187,11 @@ def test_a_papers_page_shows_its_claims_beside_what_was_measured(local: Browser)
     shown = re.findall(r'<li class="claim (\w+)" id="claim-([\w-]+)">', html)
     styles = {"holds": "holds", "partly tested": "partly", "does not hold": "fails", "not tested here": "untested",
               "not measured": "unmeasured"}  # fmt: skip
-    assert shown == [(styles[verdict], claim) for claim, verdict in paper.verdicts().items()]
+    assert sorted(shown) == sorted((styles[verdict], claim) for claim, verdict in paper.verdicts().items())
+    folded = html.partition('<details class="other-claims">')[2].partition("</details>\n")[0]
+    first = html.partition('<details class="other-claims">')[0]
+    assert first.count('<li class="claim ') == min(3, len(paper.claims)), "the discussion is not far below them"
+    assert f"{len(paper.claims) - 3} more claim" in folded or len(paper.claims) <= 3
     assert html.count('<div class="found') == len(paper.findings)
     bar = re.search(r'<svg class="claims-bar".*?</svg>', html, re.DOTALL)
     assert bar is not None
@@ -324,3 +331,62 @@ def test_a_search_goes_on_page_by_page(local: Browser) -> None:
 )
 def test_cursors_of_a_search_that_nobody_gave(local: Browser, cursor: str) -> None:
     assert local.get(f"/search?q=paper&cursor={cursor}").status_code == 422
+
+
+def test_what_works_comes_first_unless_the_reader_sorts_otherwise(local: Browser) -> None:
+    with local.page.database.reading() as session:
+        entries = list(session.scalars(select(Entry).where(Entry.hidden.is_(False))))
+    by_trend = sorted(entries, key=lambda e: (e.trend, e.id), reverse=True)
+    works_first = [e.title for e in sorted(by_trend, key=lambda e: not e.works)]
+    for path, order in (("/", works_first), ("/?sort=trend", [e.title for e in by_trend])):
+        shown = titles(local.get(path).text)
+        assert shown == [title for title in order if title in set(shown)]
+        assert shown[:3] == [t for t in order if "$" not in t][:3]
+    card = local.get("/").text.partition('<article class="card')[2].partition("</article>")[0]
+    assert ">0<" not in card, "no zeros where nothing was counted"
+
+
+def test_the_api_is_documented(local: Browser) -> None:
+    html = unescape(local.get("/api").text)
+    schema = local.get("/openapi.json").json()
+    for path, methods in schema["paths"].items():
+        assert f"<code>{path}</code>" in html
+        for parameter in methods["get"].get("parameters", ()):
+            assert f"<code>{parameter['name']}</code>" in html
+    for example in re.findall(r'For example <a href="([^"]+)"', html):
+        assert local.get(example).status_code == 200, example
+
+
+def test_formulas_and_withdrawn_papers_are_shown(local: Browser) -> None:
+    html = local.get("/papers/2611.77777").text
+    assert "<h1>Sorting in <math>" in html
+    assert "withdrawn by its authors" in html
+    assert "&lt;b&gt;" in html
+    assert "<title>Sorting in 𝒪(n^2) &amp; more" in html
+    assert "Withdrawn: Sorting in" in local.get("/feed.atom?period=month&start=2026-08-15").text
+
+
+def test_a_page_without_mail_says_in_words_what_is_missing(local: Browser) -> None:
+    mailer = local.page.mailer
+    try:
+        local.page.mailer = Mailer(local.page.settings)
+        html = local.get("/digest").text
+    finally:
+        local.page.mailer = mailer
+    assert 'class="alert"' not in html
+    assert "mail provider" in html
+    assert 'name="email"' not in html
+
+
+def test_a_paper_that_ships_a_picture_shows_it(local: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = measured_paper()
+    picture = tmp_path / "figure.png"
+    picture.write_bytes(b"\x89PNG")
+    monkeypatch.setitem(local.page.figures, paper.slug, (picture, f"/figures/{paper.slug}.abc.png"))
+    local.page.cards = LRUCache(10)
+    assert f'<img src="/figures/{paper.slug}.abc.png"' in local.get(f"/papers/{paper.arxiv}").text
+    assert f'<img src="/figures/{paper.slug}.abc.png"' in local.get(f"/search?q={paper.title}&mode=words").text
+    answer = local.get(f"/figures/{paper.slug}.abc.png")
+    assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
+    assert local.get("/figures/..%2Fpaper.toml").status_code == 404
+    local.page.cards = LRUCache(10)

@@ -19,6 +19,7 @@ form), ``is_htmx`` and the functions of ``addresses``.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import secrets
 import threading
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import Depends
@@ -117,6 +119,21 @@ class Page:
                 self._cached.clear()
             self._cached[name] = found
         return found[1]
+
+    @cached_property
+    def figures(self) -> dict[str, tuple[Path, str]]:
+        """The pictures of papers that ship one, by slug: the file, and its address, which changes with its content."""
+        found = {}
+        for slug, paper in self.papers.items():
+            if (file := paper.figure) is not None:
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+                found[slug] = file, f"/figures/{slug}.{digest}{file.suffix}"
+        return found
+
+    def figure_path(self, slug: str | None) -> str:
+        """The address of a paper's picture; empty for a paper without one."""
+        found = self.figures.get(slug or "")
+        return found[1] if found else ""
 
     def fragment(self, template: str, **context: Hashable) -> Markup:
         """A part of a page that depends on nothing but ``context``: rendered once, and kept."""

@@ -22,6 +22,7 @@ REST: dict[Verdict, str] = {
     "not tested here": "not testable here",
     "not measured": "not measured",
 }
+HEADLINE_CLAIMS = 3
 RELATIONS = {"<": "<", "<=": "≤", "==": "=", ">=": "≥", ">": ">"}
 
 
@@ -73,6 +74,17 @@ class Evidence:
         self.held = self.counts["holds"]
         self.measured_on = str(paper.results.get("measured", ""))
         self.fast = bool(paper.results.get("fast", False))
+
+    @property
+    def headline(self) -> list[ClaimRow]:
+        """The claims that are shown first: measured ones for which the paper has a figure before all others."""
+        ranked = sorted(self.rows, key=lambda row: (not row.measured, not any(c.isdigit() for c in row.claim.value)))
+        return ranked[:HEADLINE_CLAIMS]
+
+    @property
+    def others(self) -> list[ClaimRow]:
+        """The claims that are folded away."""
+        return [row for row in self.rows if row not in self.headline]
 
     @property
     def words(self) -> str:

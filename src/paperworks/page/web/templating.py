@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from paperworks.page.web.icons import ICONS
 FOLDER = Path(__file__).parent / "templates"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NAMED_AUTHORS = 3
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)")
 
 
 def open_templates(assets: Assets) -> Environment:
@@ -32,7 +34,7 @@ def open_templates(assets: Assets) -> Environment:
         cache_size=-1,
     )
     environment.filters |= {"day": day, "ago": ago, "short": short, "plural": plural, "count": count}
-    environment.filters |= {"tex": tex.to_html, "plain": tex.to_plain}
+    environment.filters |= {"tex": tex.to_html, "plain": tex.to_plain, "without_flags": without_flags}
     environment.globals |= {
         "asset": assets.path,
         "paper_path": links.paper_path,
@@ -41,6 +43,7 @@ def open_templates(assets: Assets) -> Environment:
         "job_path": addresses.job_path,
         "with_query": addresses.with_query,
         "authors_line": authors_line,
+        "entry_day": entry_day,
         "icons": ICONS,
         "tag_path": tag_path,
     }
@@ -73,6 +76,18 @@ def ago(value: datetime) -> Markup:
         text = "just now"
     whole = f"{value.astimezone(UTC):%d %B %Y, %H:%M} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(value.isoformat(), whole, text)
+
+
+def entry_day(entry: Entry) -> Markup:
+    """The day of a paper: when it appeared, else the day of the feed that a source named, else that it is unknown."""
+    if entry.published or entry.listed_known:
+        return day(entry.published or entry.listed)
+    return Markup("date unknown")
+
+
+def without_flags(text: str) -> str:
+    """A help text of the command line as a form says it: the options of it are fields here."""
+    return _FLAG.sub(lambda match: f"“{match[1].replace('-', ' ')}”", text)
 
 
 def short(text: str, length: int) -> str:

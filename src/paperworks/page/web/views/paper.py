@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session as OrmSession
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 
 from paperworks.page.community.comments import discussion
 from paperworks.page.database import AMONG_IDS, Entry, Job
@@ -16,6 +17,7 @@ from paperworks.page.links import paper_id as name_of
 from paperworks.page.links import paper_path
 from paperworks.page.web import markdown_page
 from paperworks.page.web.addresses import PAPER_ID
+from paperworks.page.web.assets import FOR_GOOD
 from paperworks.page.web.deps import Page, ThePage, Viewer, render
 from paperworks.page.web.filters import reactions
 from paperworks.page.web.lookup import find_entry
@@ -57,6 +59,15 @@ def markdown(
         entry = find_entry(session, paper_id)
     text = markdown_page.write(entry, page.evidence.get(entry.slug or ""), page.settings.address())
     return Response(text, media_type="text/markdown; charset=utf-8")
+
+
+@router.get("/figures/{name}", include_in_schema=False)
+def figure(page: ThePage, name: str) -> Response:
+    """The picture of a paper, under a name that changes with it."""
+    file = next((file for file, path in page.figures.values() if path == f"/figures/{name}"), None)
+    if file is None:
+        raise HTTPException(404)
+    return FileResponse(file, headers={"Cache-Control": FOR_GOOD})
 
 
 @router.get("/papers/{paper_id:paper}", include_in_schema=False)

@@ -28,7 +28,7 @@ SITEMAP = "http://www.sitemaps.org/schemas/sitemap/0.9"
 PER_FEED = 50
 PER_SITEMAP = 40_000
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-PLACES = ("/", "/tags", "/about")
+PLACES = ("/", "/tags", "/about", "/api")
 
 ElementTree.register_namespace("", ATOM)
 
