@@ -23,13 +23,12 @@ from paperworks.language import (
     load_model,
     load_tokenizer,
     read_questions,
-    read_texts,
     speeds_in_turn,
     token_windows,
 )
 from paperworks.language.choice import continuation_questions
 from paperworks.nn import stored_dtype
-from paperworks.pruning import PruningJob, lora_targets, quality_of, size_of
+from paperworks.pruning import PruningJob, lora_targets, quality_of, size_of, text_parts
 from paperworks.pruning.recovery import recover
 from paperworks.runs.files import new_folder, write_text
 from paperworks.runs.processes import end_with_parent
@@ -60,10 +59,11 @@ def main(folder: Path) -> None:
 def _measure(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     source, out = Path(task["model"]), Path(task["out"])
     tokenizer = load_tokenizer(source)
-    held = token_windows(tokenizer, task["evaluation_texts"] or read_texts(task["evaluation"]), task["length"])
+    parts = text_parts(_path(task["text"]), _path(task["evaluation"]))
+    held = token_windows(tokenizer, parts.held_out, task["length"])
     held = held[: task["evaluation_sequences"]]
     questions = _questions(task, tokenizer, held)
-    texts = tuple(task["texts"] or read_texts(task["text"]))
+    texts = tuple(parts.texts)
     progress = ProgressFile(folder / "progress.json")
     job = PruningJob(
         source, task["target"], texts, folder / "work", task["sequences"], task["length"], task["batch_size"],
@@ -180,6 +180,10 @@ def _questions(task: dict[str, Any], tokenizer: Any, held: torch.Tensor) -> list
 
     rng = np.random.default_rng(0)  # the same questions for every seed of the methods
     return continuation_questions(held, min(CHOICES, len(held)), CONTEXT, ENDING, rng)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _once(kept: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Config(runs.Config):
     text: Path | None = Field(
         None, description="text to calibrate and train on: .txt, .jsonl, either with .gz, or a folder (none: bundled)"
     )
-    evaluation: Path | None = Field(None, description="held-out text (none: bundled text)")
+    evaluation: Path | None = Field(None, description="held-out text (none: the last tenth of --text, or bundled text)")
     choices: Path | None = Field(
         None, description="multiple-choice questions, .jsonl (none: which stretch of held-out text goes on?)"
     )

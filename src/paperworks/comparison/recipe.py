@@ -7,6 +7,7 @@ import io
 import json
 import math
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from paperworks.comparison.config import Config
 from paperworks.comparison.methods import check_methods, method_names
 from paperworks.comparison.plot import comparison_figure
 from paperworks.errors import InputError
+from paperworks.metrics import wilson_interval
 from paperworks.runs.files import write_text
 from paperworks.runs.processes import ChildProcess, python_module
 
@@ -33,16 +35,15 @@ class _Comparison:
     def __init__(self, config: Config, run: runs.Run) -> None:
         from paperworks.language import (
             bundled_model_path,
-            bundled_text,
             check_length,
             load_model,
             load_tokenizer,
             read_questions,
-            read_texts,
         )
         from paperworks.nn import stored_dtype
         from paperworks.pruning.architecture import architecture_of
         from paperworks.pruning.target import Target, notation_notes, resolved
+        from paperworks.pruning.texts import text_parts
         from paperworks.structure import count, skeleton_of
 
         self.config, self.run = config, run
@@ -61,14 +62,10 @@ class _Comparison:
         timed = Target.parse(wanted, field).timed
         model = load_model(self.folder, "float32", config.device)[0] if timed else skeleton
         self.dtype = stored_dtype(self.folder)
-        self.target = resolved(
-            wanted, model, run.state / "target.json", field, dtype=self.dtype
-        )
-        self.texts = [] if config.text else [bundled_text("train")]
-        self.held = [] if config.evaluation else [bundled_text("test")]
-        for path, field in ((config.text, "text"), (config.evaluation, "evaluation")):
-            if path is not None:
-                read_texts(path, field)
+        self.target = resolved(wanted, model, run.state / "target.json", field, dtype=self.dtype)
+        parts = text_parts(config.text, config.evaluation)
+        parts.check(load_tokenizer(self.folder), config.length)
+        self.measured_on = parts.measured_on
         if config.choices is not None:
             read_questions(config.choices.expanduser(), load_tokenizer(self.folder), longest=config.length)
 
@@ -76,7 +73,12 @@ class _Comparison:
         work = [(DENSE, 0), *((m, s) for s in range(self.config.seeds) for m in self.methods)]
         rows: list[Row] = []
         for method, seed in self.run.progress(work, "methods"):
+            started = time.monotonic()
             rows.append(self._result(method, seed))
+            if method == DENSE and time.monotonic() - started > 1:
+                # the dense model is tuned and measured like all others, but not pruned
+                minutes = (len(work) - 1) * (time.monotonic() - started) / 60
+                self.run.log.info(f"about {max(1, round(minutes))} min or more for {len(work) - 1} prunings")
             if method == DENSE and "error" in rows[0]:
                 raise InputError("model", f"{self.folder}: {rows[0]['error']}", "a model that can be measured")
         write_text(self.run.files / "comparison.json", json.dumps(rows, indent=1))
@@ -109,8 +111,8 @@ class _Comparison:
 
         return {
             "method": method, "seed": c.seed + seed, "model": str(self.folder), "target": self.target,
-            "out": str(models.absolute()), "texts": self.texts, "text": place(c.text),
-            "evaluation_texts": self.held, "evaluation": place(c.evaluation), "choices": place(c.choices),
+            "out": str(models.absolute()), "text": place(c.text), "evaluation": place(c.evaluation),
+            "choices": place(c.choices),
             **{name: getattr(c, name) for name in (
                 "sequences", "length", "batch_size", "train_steps", "recovery_steps", "learning_rate", "rank",
                 "evaluation_sequences", "rounds", "device",
@@ -132,6 +134,9 @@ class _Comparison:
 
     def _write_up(self, rows: list[Row]) -> runs.Report:
         summary = [summarise(method, [r for r in rows if r["method"] == method]) for method in (DENSE, *self.methods)]
+        above_chance, choice = self._choice(rows[0]["after"])
+        for row in summary if not above_chance else ():
+            row["acc"] = row["acc_norm"] = math.nan
         good = [s for s in summary[1:] if not math.isnan(s["after"])]
         steps = self.config.train_steps + self.config.recovery_steps
         failed = [r for r in rows if "error" in r]
@@ -139,7 +144,8 @@ class _Comparison:
             best, first = min(good, key=lambda s: s["after"]), min(good, key=lambda s: s["before"])
             headline = (
                 f"At {self.target / self.dense.parameters:.0%} of the parameters, {best['method']} is best after "
-                f"{steps} steps (perplexity {best['after']:.2f}, dense {summary[0]['after']:.2f}), "
+                f"{steps} steps (perplexity on {self.measured_on} {best['after']:.2f}, the dense model tuned alike "
+                f"{summary[0]['after']:.2f}), "
                 f"{first['method']} right after pruning ({first['before']:.2f})"
             )
         else:
@@ -148,7 +154,7 @@ class _Comparison:
         return runs.Report(
             headline,
             metrics,
-            [self._quality_table(summary, steps), self._size_table(summary)]
+            [self._quality_table(summary, steps, choice), self._size_table(summary)]
             + ([_by_seed(rows)] if self.config.seeds > 1 else [])
             + ([_failures(failed)] if failed else []),
             [comparison_figure(summary, steps)] if good else [],
@@ -160,7 +166,21 @@ class _Comparison:
             self._notes(rows),
         )
 
-    def _quality_table(self, summary: list[dict[str, Any]], steps: int) -> runs.Table:
+    def _choice(self, after: Row) -> tuple[bool, str]:
+        """Whether the dense model is above chance in multiple choice, without which no figure is shown, in words."""
+        if "choice acc" not in after:
+            return False, ""
+        n, chance = int(after["choice questions"]), after["choice chance"]
+        found = wilson_interval(round(after["choice acc"] * n), n, unit="questions")
+        if found.low <= chance:
+            return False, (
+                f"Multiple choice is left out: the dense model is not above chance ({chance:.0%}), it is right in "
+                f"{found.low:.0%} to {found.high:.0%} of {n} questions."
+            )
+        ends = f"{found.low:.1%} to {found.high:.1%}"
+        return True, f"acc: multiple choice, {n} questions, after all steps; the dense model's 95 % interval is {ends}."
+
+    def _quality_table(self, summary: list[dict[str, Any]], steps: int, choice: str) -> runs.Table:
         columns = ["method", "steps while pruning", "perplexity after pruning", "spread", f"after {steps} steps",
                    "spread ", "acc", "acc_norm", "pruning, seconds", "pruning, MiB over start"]  # fmt: skip
         table: list[list[Any]] = [
@@ -169,10 +189,10 @@ class _Comparison:
             for s in summary
         ]  # fmt: skip
         note = (
-            f"Perplexity over all held-out tokens (token_ppl), mean over {self.config.seeds} seed(s); spread: largest "
-            f"minus smallest. Every model ends with {steps} optimiser steps on the same text: those that a method took "
-            "while pruning count. Compare the column 'after pruning' only among methods with equal steps. acc: "
-            "multiple choice, after all steps. The dense model was tuned in the same way."
+            f"Perplexity over all tokens (token_ppl) of {self.measured_on}, mean over {self.config.seeds} seed(s); "
+            f"spread: largest minus smallest. Every model ends with {steps} optimiser steps on the same text: those "
+            "that a method took while pruning count. Compare the column 'after pruning' only among methods with equal "
+            f"steps. The dense model was tuned in the same way. {choice}"
         )
         return runs.Table("Quality at the same budget", columns, _shown(table), note)
 

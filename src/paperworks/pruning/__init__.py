@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from paperworks.pruning.quality import measured, quality_of
     from paperworks.pruning.recovery import recover
     from paperworks.pruning.size import size_of, weights_bytes
-    from paperworks.pruning.tables import before_and_after, kept_widths_figure, trajectory_figure
+    from paperworks.pruning.tables import (
+        before_and_after,
+        kept_widths_figure,
+        quality_said,
+        size_said,
+        trajectory_figure,
+    )
     from paperworks.pruning.target import Target, most_parameters, resolved
+    from paperworks.pruning.texts import TextParts, text_parts
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
@@ -27,6 +34,7 @@ __all__ = [
     "Pruned",
     "PruningJob",
     "Target",
+    "TextParts",
     "architecture_of",
     "before_and_after",
     "kept_widths_figure",
@@ -34,9 +42,12 @@ __all__ = [
     "measured",
     "most_parameters",
     "quality_of",
+    "quality_said",
     "recover",
     "resolved",
     "size_of",
+    "size_said",
+    "text_parts",
     "trajectory_figure",
     "weights_bytes",
 ]

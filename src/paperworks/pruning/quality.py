@@ -29,11 +29,18 @@ def quality_of(
     batch_size: int = 8,
     progress: Progress = no_progress,
 ) -> Figures:
-    """Token perplexity on held-out windows int64 ``[n, T]``; ``acc`` and ``acc_norm`` where questions are given."""
+    """Token perplexity on held-out windows int64 ``[n, T]``; where questions are given, ``acc`` and
+    ``acc_norm``, how many there are, and what guessing gets."""
     found = {"perplexity": perplexity(model, windows, batch_size=batch_size, progress=progress)}
     if questions:
         scores = choice_accuracy(model, questions, batch_size=batch_size, progress=progress)
-        found |= {"choice acc": scores["acc"], "choice acc_norm": scores["acc_norm"]}
+        chance = sum(1 / len(question.endings) for question in questions) / len(questions)
+        found |= {
+            "choice acc": scores["acc"],
+            "choice acc_norm": scores["acc_norm"],
+            "choice questions": float(len(questions)),
+            "choice chance": chance,
+        }
     return found
 
 

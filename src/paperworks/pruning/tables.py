@@ -21,6 +21,22 @@ def before_and_after(names: Sequence[str], rows: Sequence[Sequence[Any]], note: 
     return Table("Before and after", ["", *names, "ratio"], shown, note)
 
 
+def size_said(before: float, after: float) -> str:
+    """What became of the size, in words: a model may also have grown."""
+    change = after / before - 1
+    if change > 0:
+        return f"The model has {change:.1%} more parameters than the dense one"
+    return f"{-change:.1%} of the parameters are gone"
+
+
+def quality_said(before: float, after: float, measured_on: str, what: str = "perplexity") -> str:
+    """What became of the perplexity, in words: whether it is better or worse, and on which text."""
+    word = "the same" if after == before else "worse" if after > before else "better"
+    return f"{what} on {measured_on} is {after:.2f}, {word} than the dense model's {before:.2f}".replace(
+        "the same than", "the same as"
+    )
+
+
 def ratio(before: float | None, after: float | None) -> float | None:
     """``after / before``, or None where there is no such number."""
     return after / before if before and after is not None else None

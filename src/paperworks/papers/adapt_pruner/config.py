@@ -53,7 +53,9 @@ class Config(runs.Config):
     lora_rank: int = Field(0, ge=0, description="train adapters of this rank instead of all weights (0: all)")
     reset_optimizer: bool = Field(True, description="new optimiser in every stage; false carries its moments")
     carry_sparsity: bool = Field(False, description="let the layers' sparsity go on over the stages")
-    evaluation: Path | None = Field(None, description="held-out text for the quality figures (none: bundled text)")
+    evaluation: Path | None = Field(
+        None, description="held-out text for the figures (none: the last tenth of --text, or bundled text)"
+    )
     evaluation_sequences: int = Field(64, ge=1, description="held-out sequences, at most")
     uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
     uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")

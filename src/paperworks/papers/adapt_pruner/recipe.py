@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paperworks import runs
-from paperworks.language import bundled_text, read_texts, token_windows
+from paperworks.language import load_tokenizer, token_windows
 from paperworks.papers.adapt_pruner import figures
 from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
 from paperworks.papers.adapt_pruner.config import Config
@@ -17,7 +17,8 @@ from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
 from paperworks.pruning.quality import Figures, measured
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
-from paperworks.pruning.tables import before_and_after, kept_widths_figure
+from paperworks.pruning.tables import before_and_after, kept_widths_figure, quality_said, size_said
+from paperworks.pruning.texts import text_parts
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure import count, save_model, uniform_export
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -34,8 +35,9 @@ class _Pruning:
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
         self.folder = source_folder(config.model, config.length, config.train_length)
-        self.texts = read_texts(config.text, "text") if config.text else [bundled_text("train")]
-        self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
+        parts = text_parts(config.text, config.evaluation)
+        parts.check(load_tokenizer(self.folder), max(config.length, config.train_length))
+        self.texts, self.held_out, self.measured_on = parts.texts, parts.held_out, parts.measured_on
         self.final = run.files / "model"
 
     def report(self) -> runs.Report:
@@ -122,8 +124,8 @@ class _Pruning:
         stages = saved.get("stages")
         reports = [PruneReport.from_dict(r) for r in ([s["pruning"] for s in stages] if stages else [_own(saved)]) if r]
         gone = 1 - pruned["parameters"] / dense["parameters"]
-        said = f"perplexity {pruned['perplexity']:.2f} instead of {dense['perplexity']:.2f}"
-        trained = f" after {saved['steps']} training steps" if stages else ""
+        said = quality_said(dense["perplexity"], pruned["perplexity"], self.measured_on)
+        trained = f", after {saved['steps']} training steps that the dense model did not take" if stages else ""
         rows = [[name, value, pruned.get(name)] for name, value in dense.items()]
         share = 1 - pruned["of them in the layers' matrices"] / dense["of them in the layers' matrices"]
         notes = [
@@ -132,7 +134,7 @@ class _Pruning:
         ]
         drawn = [figures.trajectory(reports)] if any(s.sparsity for r in reports for s in r.steps) else []
         last = reports[-1].steps[-1]
-        words = "Token perplexity on held-out text; speed for a batch of 8 on this machine, in turn."
+        words = f"Token perplexity on {self.measured_on}; speed for a batch of 8 on this machine, in turn."
         tables = [before_and_after(["dense", "pruned"], rows, words)]
         if len(last.ffn) == len(reports[0].ffn):
             kept = {"key-value groups": last.kv_groups, "feed-forward channels": last.ffn}
@@ -155,9 +157,8 @@ class _Pruning:
                                           "import paperworks; pruning_report.json has every step")]  # fmt: skip
         if (self.run.files / "model-uniform").exists():
             found.append(runs.ReportFile("model-uniform", "the same function with equal widths, in the stock class"))
-        return runs.Report(
-            f"{gone:.1%} of the parameters are gone: {said}{trained}", metrics, tables, drawn, found, notes
-        )
+        headline = f"{size_said(dense['parameters'], pruned['parameters'])}: {said}{trained}"
+        return runs.Report(headline, metrics, tables, drawn, found, notes)
 
 
 def _own(saved: dict[str, Any]) -> dict[str, Any]:

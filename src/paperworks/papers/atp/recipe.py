@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from paperworks import runs
-from paperworks.language import bundled_text, read_texts, token_windows
-from paperworks.language.windows import JOIN
+from paperworks.language import token_windows
 from paperworks.papers.atp.config import Config
 from paperworks.papers.atp.data import Examples, as_examples, dictionary_text
 from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.figures import course_figure
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import Search, TrainerArgs, search_rate
-from paperworks.pruning import kept_widths_figure, measured
+from paperworks.pruning import kept_widths_figure, measured, quality_said, text_parts
 from paperworks.pruning.quality import Figures
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
-
-HELD_OUT = 0.1
-"""Share of the user's text that is kept for evaluation where no file is given."""
 
 
 def run(config: Config, run: runs.Run) -> runs.Report:
@@ -49,17 +45,11 @@ class _OneStage:
 
     def _data(self) -> tuple[Examples, list[str]]:
         c = self.config
-        held_out = read_texts(c.evaluation, "evaluation") if c.evaluation else None
-        if c.text is None:
-            texts = [dictionary_text(bundled_text("train"))]
-            held_out = held_out or [dictionary_text(bundled_text("test"))]
-        else:
-            texts = read_texts(c.text, "text")
-        if held_out is None:  # the end of the domain's own text, which the tuning then does not see
-            whole = JOIN.join(texts)
-            cut = len(whole) - max(1, int(HELD_OUT * len(whole)))
-            texts, held_out = [whole[:cut]], [whole[cut:]]
-        return as_examples(token_windows(self.tokenizer, texts, c.length), "text"), held_out
+        bundled = "bundled dictionary entries"
+        parts = text_parts(c.text, c.evaluation, select=dictionary_text, bundled=bundled)
+        parts.check(self.tokenizer, c.length)
+        self.measured_on = parts.measured_on
+        return as_examples(token_windows(self.tokenizer, parts.texts, c.length), "text"), parts.held_out
 
     def _method(self, target: int) -> ATP:
         from peft import LoraConfig
@@ -140,8 +130,8 @@ class _OneStage:
         if self.config.keep_adapter:
             files.append(runs.ReportFile("unmerged", "the smaller base, and the adapter for peft on it"))
         return runs.Report(
-            f"{removed:.1%} of the prunable parameters are gone: perplexity on the domain is "
-            f"{pruned['perplexity']:.2f}, before tuning and pruning {dense['perplexity']:.2f}",
+            f"{removed:.1%} of the prunable parameters are gone: "
+            f"{quality_said(dense['perplexity'], pruned['perplexity'], self.measured_on)}, which was not tuned",
             {
                 "parameters, dense": float(found.parameters_before),
                 "parameters, pruned": float(found.parameters_after),

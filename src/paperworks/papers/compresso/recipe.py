@@ -20,7 +20,15 @@ from paperworks.papers.compresso.method import mask_rate
 from paperworks.papers.compresso.prompt import Mode, PromptTemplate, prefix_ids
 from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
-from paperworks.pruning import before_and_after, kept_widths_figure, measured, weights_bytes
+from paperworks.pruning import (
+    before_and_after,
+    kept_widths_figure,
+    measured,
+    quality_said,
+    size_said,
+    text_parts,
+    weights_bytes,
+)
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -56,15 +64,19 @@ class _Pruning:
         """Examples to train on, held-out ones of the same kind, and held-out plain text."""
         c = self.config
         rows: Any = read_rows(c.text, "text") if c.text else definition_rows(bundled_text("train"))
-        plain = [bundled_text("test")]
+        plain, self.plain_from = [bundled_text("test")], "bundled English"
+        self.measured_on = "bundled definitions" if c.text is None else f"rows held out of {c.text.name}"
         if c.evaluation:
             other: Any = read_rows(c.evaluation, "evaluation")
+            self.measured_on = c.evaluation.name
             if isinstance(other[0], str):
-                plain = other
+                plain, self.plain_from = other, c.evaluation.name
         elif c.text is None:
             other = definition_rows(bundled_text("test"))
         elif isinstance(rows[0], str):
-            other = plain
+            parts = text_parts(c.text, None)
+            rows, other, plain = parts.texts, parts.held_out, parts.held_out
+            self.measured_on = self.plain_from = parts.measured_on
         else:
             held = min(c.evaluation_sequences, max(1, int(HELD_OUT_SHARE * len(rows))))
             order = self.run.rng("held-out rows").permutation(len(rows)).tolist()
@@ -148,12 +160,12 @@ class _Pruning:
     def _write_up(self, report: CompressoReport, dense: dict[str, Any], pruned: dict[str, Any]) -> runs.Report:
         before, after = dense["figures"], pruned["figures"]
         rows = [[name, before[name], after[name]] for name in before]
-        removed = 1 - report.parameters_after / report.parameters_before
         name = "perplexity of held-out responses"
         tables = [
             before_and_after(
                 ["dense", "pruned"], rows,
-                "Speed for a batch of 8 on this machine, in turn; responses behind the prompt of the training.",
+                "Speed for a batch of 8 on this machine, in turn; responses behind the prompt of the training, on "
+                f"{self.measured_on}; text without a prompt: {self.plain_from}.",
             ),
             _constraint_table(report),
             runs.Table(
@@ -178,9 +190,12 @@ class _Pruning:
             "sparsity realised": report.sparsity_realised,
             "masked against cut": report.masked_against_cut,
         }
+        # the dense model never saw the prompt: without it is its fair place
+        fair = min(dense["modes"].values())
+        said = quality_said(fair, after[name], self.measured_on, "perplexity of responses")
         return runs.Report(
-            f"{removed:.1%} of the parameters are gone: responses have a perplexity of {after[name]:.2f} instead of "
-            f"{before[name]:.2f}",
+            f"{size_said(report.parameters_before, report.parameters_after)}: {said}, which was not tuned and has the "
+            "prompt that suits it best",
             metrics, tables, [course_figure(report), _widths_figure(report)],
             [runs.ReportFile("model", "the checkpoint, with its prompt as chat template, its masks and its report; for "
                                       "from_pretrained with trust_remote_code=True or after import paperworks")],

@@ -35,7 +35,9 @@ class Config(runs.Config):
     sequences: int = Field(128, ge=1, description="calibration sequences")
     length: int = Field(256, ge=2, description="tokens of a sequence, for calibration and evaluation")
     batch_size: int = Field(16, ge=1, description="sequences that are computed together")
-    evaluation: Path | None = Field(None, description="held-out text for the quality figures (none: bundled text)")
+    evaluation: Path | None = Field(
+        None, description="held-out text for the figures (none: the last tenth of --calibration, or bundled text)"
+    )
     evaluation_sequences: int = Field(128, ge=1, description="held-out sequences, at most")
     recovery_steps: int = Field(0, ge=0, description="steps of LoRA fine-tuning after slicing, on the calibration text")
     lora_rank: int = Field(32, ge=1, description="rank of the adapters of the fine-tuning")

@@ -16,11 +16,9 @@ from paperworks.errors import InputError
 from paperworks.language import (
     Calibration,
     bundled_model_path,
-    bundled_text,
     check_length,
     load_model,
     load_tokenizer,
-    read_texts,
     token_windows,
 )
 from paperworks.nn import resolve_dtype
@@ -31,8 +29,9 @@ from paperworks.papers.slicegpt.report import Cut, SliceReport
 from paperworks.pruning import architecture_of, lora_targets, weights_bytes
 from paperworks.pruning.recovery import recover
 from paperworks.pruning.source import measured_once, with_speeds
-from paperworks.pruning.tables import before_and_after
+from paperworks.pruning.tables import before_and_after, quality_said, size_said
 from paperworks.pruning.target import notation_notes
+from paperworks.pruning.texts import text_parts
 from paperworks.runs.files import write_text
 from paperworks.structure import save_model
 from paperworks.structure.checkpoints import REPORT_FILE
@@ -59,8 +58,10 @@ class _Slicing:
         self.encoder = quality.is_encoder(self.folder)
         check_length(self.folder, config.length)
         self.tokenizer = load_tokenizer(self.folder)
-        self.texts = read_texts(config.calibration, "calibration") if config.calibration else [bundled_text("train")]
-        self.held_out = read_texts(config.evaluation, "evaluation") if config.evaluation else [bundled_text("test")]
+        parts = text_parts(config.calibration, config.evaluation, field="calibration")
+        if not self.encoder:
+            parts.check(self.tokenizer, config.length)
+        self.texts, self.held_out, self.measured_on = parts.texts, parts.held_out, parts.measured_on
         if self.encoder and config.recovery_steps:
             raise InputError(
                 "recovery_steps", f"{config.recovery_steps} for an encoder", "0: the loss is next-token prediction"
@@ -159,11 +160,11 @@ class _Slicing:
         last = stages[names[-1]]
         quality_name = "cosine" if self.encoder else "perplexity"
         said = (
-            f"embeddings keep a cosine of {last['cosine']:.3f} to the dense model's"
+            f"embeddings of {self.measured_on} keep a cosine of {last['cosine']:.3f} to the dense model's"
             if self.encoder
-            else f"perplexity {last['perplexity']:.2f} instead of {stages['dense']['perplexity']:.2f}"
+            else quality_said(stages["dense"]["perplexity"], last["perplexity"], self.measured_on)
         )
-        headline = f"{report.parameters_removed:.1%} of the parameters are gone: {said}"
+        headline = f"{size_said(report.parameters_before, report.parameters_after)}: {said}"
         metrics = {
             "parameters, dense": float(report.parameters_before),
             f"parameters, {names[-1]}": float(report.parameters_after),
