@@ -90,6 +90,11 @@ def test_groups_may_have_rates_of_their_own() -> None:
     fast, slow = model.lm_head.weight, model.model.norm.weight
     optimizer = torch.optim.SGD([{"params": [fast]}, {"params": [slow], "lr_factor": 0.1}], lr=1.0)
     settings = TrainSettings(steps=2, batch_size=4, learning_rate=0.5, schedule="constant")
-    train(model, tokens(), settings, optimizer=optimizer,
-          on_step=lambda *_: seen.append([group["lr"] for group in optimizer.param_groups]))  # fmt: skip
+    train(
+        model,
+        tokens(),
+        settings,
+        optimizer=optimizer,
+        on_step=lambda *_: seen.append([group["lr"] for group in optimizer.param_groups]),
+    )
     assert seen == [[0.5, 0.05]] * 2

@@ -35,8 +35,12 @@ class Linear(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> Any:
         logits = pixel_values @ self.weight.T
-        return {"tensor": logits, "attribute": SimpleNamespace(logits=logits), "mapping": {"logits": logits},
-                "none": "text"}[self.out]  # fmt: skip
+        return {
+            "tensor": logits,
+            "attribute": SimpleNamespace(logits=logits),
+            "mapping": {"logits": logits},
+            "none": "text",
+        }[self.out]
 
 
 def mean(loss: Any, model: nn.Module, batch: dict[str, torch.Tensor]) -> float:

@@ -29,14 +29,18 @@ def whole_batches(settings: TrainSettings, model: nn.Module, **options: Any) -> 
 @pytest.mark.parametrize(
     ("options", "make"),
     [
-        ({"optimizer": "adamw", "betas": (0.9, 0.95), "eps": 1e-3},
-         lambda groups: torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.95), eps=1e-3)),
+        (
+            {"optimizer": "adamw", "betas": (0.9, 0.95), "eps": 1e-3},
+            lambda groups: torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.95), eps=1e-3),
+        ),
         ({"optimizer": "sgd", "momentum": 0.9}, lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9)),
-        ({"optimizer": "sgd", "momentum": 0.8, "nesterov": True},
-         lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.8, nesterov=True)),
+        (
+            {"optimizer": "sgd", "momentum": 0.8, "nesterov": True},
+            lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.8, nesterov=True),
+        ),
         ({"optimizer": "sgd", "momentum": 0.0}, lambda groups: torch.optim.SGD(groups, lr=0.05)),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize(
     ("schedule", "scheduler"),
     [
@@ -44,16 +48,19 @@ def whole_batches(settings: TrainSettings, model: nn.Module, **options: Any) -> 
         ({"schedule": "constant", "warmup_steps": 5}, lambda o: lr_scheduler.LinearLR(o, 1 / 5, 1.0, 4)),
         ({"schedule": "cosine", "final_factor": 0.1}, lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS, 0.005)),
         ({"schedule": "linear", "final_factor": 0.2}, lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, STEPS)),
-        ({"schedule": "multistep", "milestones": (3, 7), "gamma": 0.2},
-         lambda o: lr_scheduler.MultiStepLR(o, [3, 7], 0.2)),
+        (
+            {"schedule": "multistep", "milestones": (3, 7), "gamma": 0.2},
+            lambda o: lr_scheduler.MultiStepLR(o, [3, 7], 0.2),
+        ),
         ({"schedule": "multistep", "milestones": (0.5, 0.75)}, lambda o: lr_scheduler.MultiStepLR(o, [6, 9], 0.1)),
     ],
-)  # fmt: skip
+)
 def test_a_training_is_a_plain_loop_of_pytorch(
     options: dict[str, Any], make: Any, schedule: dict[str, Any], scheduler: Scheduler
 ) -> None:
-    settings = TrainSettings(steps=STEPS, batch_size=60, learning_rate=0.05, weight_decay=0.02, clip_norm=0.5,
-                             **options, **schedule)  # fmt: skip
+    settings = TrainSettings(
+        steps=STEPS, batch_size=60, learning_rate=0.05, weight_decay=0.02, clip_norm=0.5, **options, **schedule
+    )
     ours, theirs = classifier(), classifier()
     decayed = [p for p in theirs.parameters() if p.ndim >= 2]
     others = [p for p in theirs.parameters() if p.ndim < 2]
@@ -75,8 +82,9 @@ def test_a_training_is_a_plain_loop_of_pytorch(
 
 def test_groups_have_options_of_their_own() -> None:
     model = classifier()
-    settings = TrainSettings(steps=2, batch_size=60, learning_rate=0.5, schedule="linear", optimizer="sgd",
-                             weight_decay=0.1)  # fmt: skip
+    settings = TrainSettings(
+        steps=2, batch_size=60, learning_rate=0.5, schedule="linear", optimizer="sgd", weight_decay=0.1
+    )
 
     def groups(model: Any) -> list[dict[str, Any]]:
         return [
@@ -89,8 +97,9 @@ def test_groups_have_options_of_their_own() -> None:
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.0, 0.1, 0.1]
     assert [g["momentum"] for g in optimizer.param_groups] == [0.9, 0.9, 0.0]
     seen: list[list[float]] = []
-    whole_batches(settings, model, optimizer=optimizer,
-                  on_step=lambda *_: seen.append([g["lr"] for g in optimizer.param_groups]))  # fmt: skip
+    whole_batches(
+        settings, model, optimizer=optimizer, on_step=lambda *_: seen.append([g["lr"] for g in optimizer.param_groups])
+    )
     assert seen == [pytest.approx([0.05, 0.3, 0.5]), pytest.approx([0.025, 0.3, 0.25])]
 
 
@@ -135,8 +144,14 @@ def test_optimizers_take_turns_each_with_its_parameters_and_data(tmp_path: Path)
     expected = whole_batches(settings, whole, turns=two_turns(whole), callbacks=[watch])
     assert watch.changed == [[True, False], [False, True], [False, True]] * 3
     with pytest.raises(Cancelled):
-        whole_batches(settings, parts, turns=two_turns(parts), checkpoint_dir=tmp_path, progress=StopAfter(5),
-                      callbacks=[Watch(parts)])  # fmt: skip
+        whole_batches(
+            settings,
+            parts,
+            turns=two_turns(parts),
+            checkpoint_dir=tmp_path,
+            progress=StopAfter(5),
+            callbacks=[Watch(parts)],
+        )
     found = whole_batches(settings, again, turns=two_turns(again), checkpoint_dir=tmp_path, callbacks=[Watch(again)])
     assert found == expected
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
@@ -160,9 +175,14 @@ def test_bad_turns_and_settings() -> None:
     with pytest.raises(InputError, match="steps"):
         Turn(turns[0].optimizer, steps=0)
     wrong: list[dict[str, Any]] = [
-        {"optimizer": "lion"}, {"momentum": 1.0}, {"nesterov": True, "momentum": 0.0}, {"gamma": 0.0},
-        {"milestones": (7, 3)}, {"milestones": (2.5,)}, {"milestones": (0.0,)},
-    ]  # fmt: skip
+        {"optimizer": "lion"},
+        {"momentum": 1.0},
+        {"nesterov": True, "momentum": 0.0},
+        {"gamma": 0.0},
+        {"milestones": (7, 3)},
+        {"milestones": (2.5,)},
+        {"milestones": (0.0,)},
+    ]
     for options in wrong:
         with pytest.raises(InputError) as caught:
             TrainSettings(**options)

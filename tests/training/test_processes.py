@@ -25,9 +25,17 @@ from training.test_loop import StopAfter, same, tiny, tokens
 TOLERANCE = 1e-5
 """Gradients are summed in another order; AdamW's first steps turn rounding into differences of this size."""
 SETTINGS = TrainSettings(
-    steps=6, batch_size=2, accumulation=2, learning_rate=1e-3, schedule="cosine", checkpoint_every=2, eval_every=2,
-    eps=1e-4, seed=3, device="cpu",
-)  # fmt: skip
+    steps=6,
+    batch_size=2,
+    accumulation=2,
+    learning_rate=1e-3,
+    schedule="cosine",
+    checkpoint_every=2,
+    eval_every=2,
+    eps=1e-4,
+    seed=3,
+    device="cpu",
+)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -56,8 +64,14 @@ def statistics(folder: Path, rank: int) -> dict[str, dict[str, list[float]]]:
     whole, stopped, resumed = classifier(), classifier(), classifier(seed=4)
     train(whole, examples(), settings, loss=cross_entropy_loss())
     with pytest.raises(Cancelled):
-        train(stopped, examples(), settings, loss=cross_entropy_loss(), checkpoint_dir=folder,
-              progress=StopAfter(3) if rank == 0 else StopAfter(99))  # fmt: skip
+        train(
+            stopped,
+            examples(),
+            settings,
+            loss=cross_entropy_loss(),
+            checkpoint_dir=folder,
+            progress=StopAfter(3) if rank == 0 else StopAfter(99),
+        )
     train(resumed, examples(), settings, loss=cross_entropy_loss(), checkpoint_dir=folder)
     plain = {"whole": whole, "resumed": resumed}
     return {name: {k: v.flatten().tolist() for k, v in m.state_dict().items()} for name, m in plain.items()}
@@ -90,8 +104,13 @@ def in_one_process_of_two(out: Path) -> None:
         stopped = tiny(0.2)
         whole = train(tiny(0.2), padded(), SETTINGS)
         with pytest.raises(Cancelled):  # only the main process is told to stop
-            train(stopped, padded(), SETTINGS, checkpoint_dir=out / f"{kind}-stopped",
-                  progress=StopAfter(3) if rank == 0 else StopAfter(99))  # fmt: skip
+            train(
+                stopped,
+                padded(),
+                SETTINGS,
+                checkpoint_dir=out / f"{kind}-stopped",
+                progress=StopAfter(3) if rank == 0 else StopAfter(99),
+            )
         resumed = train(tiny(0.2, seed=5), padded(), SETTINGS, checkpoint_dir=out / f"{kind}-stopped")
         if rank == 0:
             model.save_pretrained(out / f"{kind}-model")
@@ -101,9 +120,13 @@ def in_one_process_of_two(out: Path) -> None:
         again = train(model, padded(), replace(SETTINGS, steps=1))  # a model that was sharded can be sharded again
         found[f"{kind} statistics"] = statistics(out / f"{kind}-statistics", rank)
         found[kind] = {
-            "sharded": seen, "losses": result.losses, "evals": result.evals, "whole": whole.losses,
-            "resumed": resumed.losses, "again": again.losses,
-        }  # fmt: skip
+            "sharded": seen,
+            "losses": result.losses,
+            "evals": result.evals,
+            "whole": whole.losses,
+            "resumed": resumed.losses,
+            "again": again.losses,
+        }
     sys.argv = ["tune.py", str(bundled_model_path()), str(out / "text.txt"), str(out / "tuned"), "2", "cpu"]
     runpy.run_path(str(out / "tune.py"), run_name="__main__")  # the guide's script, sharded
     (out / f"found-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
@@ -116,9 +139,25 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "tune.py").write_text(script[1], encoding="utf-8")
     (tmp_path / "text.txt").write_text(bundled_text("train")[:3000], encoding="utf-8")
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-               str(tmp_path / "script.py"), str(tmp_path), str(Path(__file__).parents[1])]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        str(tmp_path / "script.py"),
+        str(tmp_path),
+        str(Path(__file__).parents[1]),
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -85,9 +85,12 @@ def test_a_stopped_training_sees_what_one_that_was_not_stopped_sees(name: str, t
         model = nn.Linear(1, 1)
         nn.init.ones_(model.weight)
         return train(
-            model, SOURCES[name](), TrainSettings(steps=9, batch_size=2, accumulation=2, learning_rate=1e-3),
-            loss=lambda m, b: ((m(b["inputs"]) - 3).square().sum(), torch.tensor(len(b["inputs"]))), **options,
-        ).losses  # fmt: skip
+            model,
+            SOURCES[name](),
+            TrainSettings(steps=9, batch_size=2, accumulation=2, learning_rate=1e-3),
+            loss=lambda m, b: ((m(b["inputs"]) - 3).square().sum(), torch.tensor(len(b["inputs"]))),
+            **options,
+        ).losses
 
     torch.manual_seed(0)
     expected = run()

@@ -118,15 +118,24 @@ def _small(name: str, image_size: int) -> dict[str, Any]:
         return {"embedding_size": 32, "hidden_sizes": sizes, "depths": [1, 1, 1], "layer_type": "basic"}
     if name == "vit":
         return {
-            "image_size": image_size, "patch_size": 4, "hidden_size": 64, "num_hidden_layers": 4,
-            "num_attention_heads": 4, "intermediate_size": 256,
-        }  # fmt: skip
+            "image_size": image_size,
+            "patch_size": 4,
+            "hidden_size": 64,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "intermediate_size": 256,
+        }
     if name == "convnext":
         return {"patch_size": 2, "num_stages": 3, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 2]}
     return {
-        "image_size": image_size, "patch_size": 2, "embed_dim": 32, "depths": [2, 2], "num_heads": [2, 4],
-        "window_size": 4, "drop_path_rate": 0.0,
-    }  # fmt: skip
+        "image_size": image_size,
+        "patch_size": 2,
+        "embed_dim": 32,
+        "depths": [2, 2],
+        "num_heads": [2, 4],
+        "window_size": 4,
+        "drop_path_rate": 0.0,
+    }
 
 
 def load_network(folder: str | Path, device: str = "cpu") -> nn.Module:

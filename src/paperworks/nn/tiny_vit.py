@@ -82,8 +82,12 @@ class TinyViT(SavedNetwork):
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The class token after the last norm, float ``[n, width]``."""
         size = self.config["image_size"]
-        require("pixel_values", tuple(pixel_values.shape), pixel_values.shape[-2:] == (size, size),
-                f"images of {size} x {size} pixels")  # fmt: skip
+        require(
+            "pixel_values",
+            tuple(pixel_values.shape),
+            pixel_values.shape[-2:] == (size, size),
+            f"images of {size} x {size} pixels",
+        )
         x = self.patches(pixel_values).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.positions
         for block in self.blocks:

@@ -31,9 +31,20 @@ def test_the_text_of_a_prompt():
 
 @pytest.mark.parametrize(
     ("text", "label"),
-    [(" 1", 1), ("0", -1), (" 0\n\nInput: 1", -1), ("1.", 1), ("", 0), ("\n1", 0), ("yes", 0), ("10", 0), ("-1", 0),
-     ("Input 1", 0), (" 1 0", 1)],
-)  # fmt: skip
+    [
+        (" 1", 1),
+        ("0", -1),
+        (" 0\n\nInput: 1", -1),
+        ("1.", 1),
+        ("", 0),
+        ("\n1", 0),
+        ("yes", 0),
+        ("10", 0),
+        ("-1", 0),
+        ("Input 1", 0),
+        (" 1 0", 1),
+    ],
+)
 def test_what_counts_as_an_answer(text, label):
     assert parse_answer(text).label == label
 
@@ -43,8 +54,10 @@ def test_step_by_step_answers_end_with_the_label():
     assert parse_answer("It is 2", last_number=True).label == 0
     assert parse_answer("no idea", last_number=True).label == 0
     assert [majority([parse_answer(t) for t in ts]).label for ts in (["1", "0", "1"], ["1", "0"], ["x", "0"])] == [
-        1, 0, -1,
-    ]  # fmt: skip
+        1,
+        0,
+        -1,
+    ]
 
 
 def copier(question):

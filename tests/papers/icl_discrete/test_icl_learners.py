@@ -27,10 +27,21 @@ from paperworks.papers.icl_discrete.learners import (
 )
 
 LEARNERS = [
-    Null(), Averaging(), Neighbours(1), Neighbours(3), LeastSquares(), Elimination(), Elimination("disjunction"),
-    Elimination(monotone=True), ParityElimination(), SparseParityEnumeration(2), Perceptron(), LinearProgram(),
-    MultilayerPerceptron(steps=5), ExactBayes(BooleanTask("conjunction", 5), noise=0.1),
-]  # fmt: skip
+    Null(),
+    Averaging(),
+    Neighbours(1),
+    Neighbours(3),
+    LeastSquares(),
+    Elimination(),
+    Elimination("disjunction"),
+    Elimination(monotone=True),
+    ParityElimination(),
+    SparseParityEnumeration(2),
+    Perceptron(),
+    LinearProgram(),
+    MultilayerPerceptron(steps=5),
+    ExactBayes(BooleanTask("conjunction", 5), noise=0.1),
+]
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=lambda x: x.name)
@@ -190,10 +201,15 @@ def test_bayes_equals_the_posterior_written_out(name):
 
 @pytest.mark.parametrize(
     "task",
-    [BooleanTask("conjunction", 6), BooleanTask("sparse_thres", 5), BooleanTask("sparse_parity", 7),
-     BooleanTask("teach_biconjunction", 5, teach_share=0.5), BooleanTask("dnf", 4, clauses=2)],
+    [
+        BooleanTask("conjunction", 6),
+        BooleanTask("sparse_thres", 5),
+        BooleanTask("sparse_parity", 7),
+        BooleanTask("teach_biconjunction", 5, teach_share=0.5),
+        BooleanTask("dnf", 4, clauses=2),
+    ],
     ids=lambda t: t.name,
-)  # fmt: skip
+)
 def test_nothing_beats_bayes(task):
     prompts = task.sample(200, 25, 1)
     best = correct(ExactBayes(task), prompts).mean()

@@ -185,8 +185,11 @@ def test_the_nearest_neighbour_loss_leaves_out_random_labels():
     assert result.losses[0] == pytest.approx(
         torch.nn.functional.softplus(
             -torch.tensor(_first_margins(task)),
-        ).mean().item(), rel=1e-4,
-    )  # fmt: skip
+        )
+        .mean()
+        .item(),
+        rel=1e-4,
+    )
 
 
 def _first_margins(task):

@@ -54,9 +54,17 @@ def test_every_class_is_offered():
 
 def test_training_a_model_of_another_class(tmp_path):
     _, execution = go(
-        tmp_path, task="nearest_neighbours", dims=5, points=14, steps=3, prompts=30, architecture="lstm", width=16,
-        layers=1, batch=4,
-    )  # fmt: skip
+        tmp_path,
+        task="nearest_neighbours",
+        dims=5,
+        points=14,
+        steps=3,
+        prompts=30,
+        architecture="lstm",
+        width=16,
+        layers=1,
+        batch=4,
+    )
     model = load_in_context_model(execution.files / "model")
     assert model.config.n_dims == 5
     assert model.config.task["classes"][0]["name"] == "nearest_neighbours"
@@ -71,8 +79,14 @@ def test_a_table_becomes_contexts(tmp_path):
     report, _ = go(tmp_path, input=path, target="yes", points=20, prompts=40)
     bits = dict(report.tables[0].rows)
     assert list(bits.values())[:7] == [
-        "a > 0", "b > 0", "c > 0", "d > 0", "colour = blue", "colour = green", "colour = red",
-    ]  # fmt: skip
+        "a > 0",
+        "b > 0",
+        "c > 0",
+        "d > 0",
+        "colour = blue",
+        "colour = green",
+        "colour = red",
+    ]
     assert report.tables[0].rows[7][1].startswith("size > ")
     assert any("'yes'" in note for note in report.notes)
     read = read_binary_table(path, "yes")

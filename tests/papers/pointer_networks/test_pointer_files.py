@@ -94,8 +94,18 @@ def test_the_bundled_tsplib_file():
     steps = np.sqrt(((capitals.points - np.roll(capitals.points, -1, axis=0)) ** 2).sum(-1))
     assert capitals.length(range(31)) == np.floor(steps + 0.5).sum()
     text = tsplib_tour_text("s", [5, 6, 7], [2, 0, 1], "by hand").splitlines()
-    assert text == ["NAME : s.tour", "COMMENT : by hand", "TYPE : TOUR", "DIMENSION : 3", "TOUR_SECTION",
-                    "7", "5", "6", "-1", "EOF"]  # fmt: skip
+    assert text == [
+        "NAME : s.tour",
+        "COMMENT : by hand",
+        "TYPE : TOUR",
+        "DIMENSION : 3",
+        "TOUR_SECTION",
+        "7",
+        "5",
+        "6",
+        "-1",
+        "EOF",
+    ]
 
 
 @pytest.mark.parametrize(

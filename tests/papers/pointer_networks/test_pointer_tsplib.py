@@ -79,10 +79,15 @@ def test_all_forms_of_explicit_weights_are_the_same_matrix(tmp_path):
     whole = gr17(tmp_path).distances.astype(int)
     above, below = np.triu_indices(17, 1), np.tril_indices(17, -1)
     forms = {
-        "FULL_MATRIX": whole, "UPPER_ROW": whole[above], "LOWER_ROW": whole[below], "UPPER_COL": whole[below],
-        "LOWER_COL": whole[above], "UPPER_DIAG_ROW": whole[np.triu_indices(17)],
-        "LOWER_DIAG_COL": whole[np.triu_indices(17)], "UPPER_DIAG_COL": whole[np.tril_indices(17)],
-    }  # fmt: skip
+        "FULL_MATRIX": whole,
+        "UPPER_ROW": whole[above],
+        "LOWER_ROW": whole[below],
+        "UPPER_COL": whole[below],
+        "LOWER_COL": whole[above],
+        "UPPER_DIAG_ROW": whole[np.triu_indices(17)],
+        "LOWER_DIAG_COL": whole[np.triu_indices(17)],
+        "UPPER_DIAG_COL": whole[np.tril_indices(17)],
+    }
     for form, weights in forms.items():
         text = "\n".join(" ".join(map(str, part)) for part in np.array_split(weights.ravel(), 7))
         assert np.array_equal(gr17(tmp_path, form, text).distances, whole), form

@@ -60,8 +60,11 @@ class ExactBayes:
         p = task.bit_probability
         with np.errstate(divide="ignore"):
             chance = np.log([1 - p, p])
-            log_uniform = chance[(every > 0).astype(int)].sum(1) if 0 < p < 1 else np.log(
-                np.prod(np.where(every > 0, p, 1 - p), axis=1))  # fmt: skip
+            log_uniform = (
+                chance[(every > 0).astype(int)].sum(1)
+                if 0 < p < 1
+                else np.log(np.prod(np.where(every > 0, p, 1 - p), axis=1))
+            )
         clauses = 1 if targets is None or not q else targets.shape[1]
         inputs = np.empty((clauses, count, 2**n))
         for c in range(clauses):

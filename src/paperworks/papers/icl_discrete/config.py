@@ -11,10 +11,26 @@ from paperworks import runs
 from paperworks.errors import InputError
 
 TaskName = Literal[
-    "conjunction", "mono_conjunction", "teach_conjunction", "teach_biconjunction", "disjunction", "sparse_disjunction",
-    "dnf", "teach_dnf", "cnf", "majority", "full_majority", "sparse_thres", "int_halfspace", "halfspace",
-    "sparse_halfspace", "parity", "sparse_parity", "teach_sparse_parity", "nearest_neighbours",
-]  # fmt: skip
+    "conjunction",
+    "mono_conjunction",
+    "teach_conjunction",
+    "teach_biconjunction",
+    "disjunction",
+    "sparse_disjunction",
+    "dnf",
+    "teach_dnf",
+    "cnf",
+    "majority",
+    "full_majority",
+    "sparse_thres",
+    "int_halfspace",
+    "halfspace",
+    "sparse_halfspace",
+    "parity",
+    "sparse_parity",
+    "teach_sparse_parity",
+    "nearest_neighbours",
+]
 
 
 class Config(runs.Config):
@@ -58,9 +74,10 @@ class Config(runs.Config):
         "logits", description="language model from a folder: compare the logits of 0 and 1, or read what it writes"
     )
     instruction: Literal["plain", "class", "algorithm", "steps", "python"] = Field(
-        "plain", description="words before the examples: plain, naming the class, the elimination algorithm, step by "
-        "step, or a Python function"
-    )  # fmt: skip
+        "plain",
+        description="words before the examples: plain, naming the class, the elimination algorithm, step by "
+        "step, or a Python function",
+    )
     every: int = Field(5, ge=1, le=4096, description="examples between two questions to a language model")
 
     @model_validator(mode="after")

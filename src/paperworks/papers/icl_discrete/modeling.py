@@ -57,9 +57,10 @@ class InContextConfig(PretrainedConfig):
     ) -> None:
         if architecture not in ARCHITECTURES:
             raise InputError(
-                "architecture", repr(architecture), f"one of {', '.join(ARCHITECTURES)}"
-                f"{nearest(architecture, ARCHITECTURES)}",
-            )  # fmt: skip
+                "architecture",
+                repr(architecture),
+                f"one of {', '.join(ARCHITECTURES)}{nearest(architecture, ARCHITECTURES)}",
+            )
         sizes = {"n_dims": n_dims, "width": width, "layers": layers, "heads": heads, "max_points": max_points}
         for name, value in sizes.items():
             if value < 1:

@@ -260,9 +260,18 @@ def _gpt2(width: int, layers: int, heads: int, tokens: int) -> nn.Module:
     from transformers import GPT2Config, GPT2Model
 
     config = GPT2Config(
-        vocab_size=1, n_positions=tokens, n_embd=width, n_layer=layers, n_head=heads, use_cache=False,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+        vocab_size=1,
+        n_positions=tokens,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        use_cache=False,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     return GPT2Model(config)
 
 

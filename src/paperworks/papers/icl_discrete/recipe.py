@@ -76,8 +76,9 @@ def _ask_in_context_model(config: Config, run: runs.Run) -> runs.Report:
         if config.task in TAUGHT:
             taught = replace(task, name=TAUGHT[config.task])
             groups[taught.kind.title] = (
-                taught.sample(config.prompts, points, run.rng("taught")), reference_learners(taught),
-            )  # fmt: skip
+                taught.sample(config.prompts, points, run.rng("taught")),
+                reference_learners(taught),
+            )
         tables.append(_examples_table(groups))
     name = f"{'trained' if config.steps else 'bundled' if config.checkpoint is None else 'given'} model"
     right = {group: _measure(config, run, name, model, *what) for group, what in groups.items()}
@@ -191,9 +192,13 @@ def _ask_language_model(config: Config, run: runs.Run) -> runs.Report:
     endpoint = None
     if config.endpoint is not None:
         endpoint = Endpoint(
-            config.endpoint, config.endpoint_model or "", config.api, config.samples,
-            last_number=config.instruction == "steps", kept=run.state / "answers.sqlite",
-        )  # fmt: skip
+            config.endpoint,
+            config.endpoint_model or "",
+            config.api,
+            config.samples,
+            last_number=config.instruction == "steps",
+            kept=run.state / "answers.sqlite",
+        )
         source = f"{config.endpoint_model} at {config.endpoint}"
     else:
         run.step(f"loading {config.model}")
@@ -214,9 +219,13 @@ def _ask_language_model(config: Config, run: runs.Run) -> runs.Report:
         raise InputError("noise", config.noise, "0 when a language model is asked")
     try:
         result = ask_prompts(
-            endpoint or local, prompts,
-            every=config.every, instruction=words, learners=learners, progress=run.progress,
-        )  # fmt: skip
+            endpoint or local,
+            prompts,
+            every=config.every,
+            instruction=words,
+            learners=learners,
+            progress=run.progress,
+        )
     finally:
         if endpoint is not None:
             endpoint.close()
@@ -224,12 +233,15 @@ def _ask_language_model(config: Config, run: runs.Run) -> runs.Report:
     right = result.right
     tables.append(
         reporting.accuracy_table(
-            f"Accuracy: {group}", right, run.rng("bootstrap"), {},
+            f"Accuracy: {group}",
+            right,
+            run.rng("bootstrap"),
+            {},
             f"Asked after {', '.join(map(str, positions))} examples of each of {len(prompts)} prompts; "
             "'examples until' counts these questions. The paper: GPT-4, LLaMA-2 and others are at least competitive "
             "with nearest neighbours.",
         )
-    )  # fmt: skip
+    )
     write_text(run.files / "answers.csv", result.answers.to_csv(index=False))
     example = text_prompt(prompts.xs[0], prompts.ys[0], (positions[-1],), words)
     write_text(run.files / "prompt.txt", example.text)

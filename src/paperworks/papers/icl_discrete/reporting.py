@@ -36,9 +36,13 @@ def accuracy_table(
         mean, low, high = mean_interval(hits, rng)
         rows.append([name, mean, f"{low:.3f} to {high:.3f}", last(hits), examples_needed(hits), paper.get(name, "")])
     columns = [
-        "predictor", "mean accuracy", "5 % to 95 % of resamples", "last 5 positions",
-        f"examples until {LEVEL:.0%}", "the paper's Transformer",
-    ]  # fmt: skip
+        "predictor",
+        "mean accuracy",
+        "5 % to 95 % of resamples",
+        "last 5 positions",
+        f"examples until {LEVEL:.0%}",
+        "the paper's Transformer",
+    ]
     return runs.Table(title, columns, rows, note)
 
 

@@ -60,9 +60,14 @@ def decode(
         if samples:
             generator = generator or torch.Generator().manual_seed(0)
             decoded = sample(
-                network, batch, samples=samples, temperature=temperature, constraint=constraint, limits=limits,
+                network,
+                batch,
+                samples=samples,
+                temperature=temperature,
+                constraint=constraint,
+                limits=limits,
                 generator=generator,
-            )  # fmt: skip
+            )
         else:
             decoded = beam_search(network, batch, beams=beams, constraint=constraint, limits=limits)
         found.update(zip(rows.tolist(), decoded, strict=True))
@@ -168,8 +173,14 @@ class SetToSequence:
             [self.problem.check(p, f"instance {i}") for i, p in enumerate(elements, 1)], targets
         )
 
-    def decode(self, elements: Sequence[ArrayLike], *, samples: int = 0, temperature: float = 1.0,
-               progress: Progress = no_progress) -> list[Decoded]:  # fmt: skip
+    def decode(
+        self,
+        elements: Sequence[ArrayLike],
+        *,
+        samples: int = 0,
+        temperature: float = 1.0,
+        progress: Progress = no_progress,
+    ) -> list[Decoded]:
         """All beams (or ``samples`` draws) with their scores, one ``Decoded`` per instance."""
         points = [self.problem.check(p, f"instance {i}") for i, p in enumerate(elements, 1)]
         network = self._fitted()
@@ -178,13 +189,25 @@ class SetToSequence:
                 raise InputError(f"instance {number}", f"{p.shape[1]} features", str(network.config.features))
         device = resolve_device(self.device)
         return decode(
-            network.to(device), self._prepared(points), self.problem, beams=self.beams, samples=samples,
-            temperature=temperature, constraint=self.constraint, progress=progress,
+            network.to(device),
+            self._prepared(points),
+            self.problem,
+            beams=self.beams,
+            samples=samples,
+            temperature=temperature,
+            constraint=self.constraint,
+            progress=progress,
             generator=torch.Generator().manual_seed(self.seed),
-        )  # fmt: skip
+        )
 
-    def predict(self, elements: Sequence[ArrayLike], *, samples: int = 0, temperature: float = 1.0,
-                progress: Progress = no_progress) -> list[list[int]]:  # fmt: skip
+    def predict(
+        self,
+        elements: Sequence[ArrayLike],
+        *,
+        samples: int = 0,
+        temperature: float = 1.0,
+        progress: Progress = no_progress,
+    ) -> list[list[int]]:
         """The 0-based output for every instance: the best beam, or the best of ``samples`` draws."""
         decoded = self.decode(elements, samples=samples, temperature=temperature, progress=progress)
         return [self._choose(np.asarray(p, dtype=np.float64), d) for p, d in zip(elements, decoded, strict=True)]
@@ -192,8 +215,9 @@ class SetToSequence:
     def _choose(self, points: Points, decoded: Decoded) -> list[int]:
         return decoded.best
 
-    def metrics(self, elements: Sequence[ArrayLike], targets: Sequence[Sequence[int]] | None = None, **how: Any
-                ) -> dict[str, float]:  # fmt: skip
+    def metrics(
+        self, elements: Sequence[ArrayLike], targets: Sequence[Sequence[int]] | None = None, **how: Any
+    ) -> dict[str, float]:
         """The problem's metrics on instances; without ``targets`` the exact solutions are computed."""
         points = [self.problem.check(p, f"instance {i}") for i, p in enumerate(elements, 1)]
         solutions = [self.problem.solve(p) for p in points] if targets is None else targets
@@ -217,9 +241,12 @@ class SetToSequence:
     def save_pretrained(self, folder: str | Path, *, dtype: str = "float32") -> None:
         """Write the network to a new folder: config.json and model.safetensors."""
         about = {
-            "problem": self.problem.name, "mean": self.mean_.tolist(), "scale": self.scale_.tolist(),
-            "constraint": self.constraint, "beams": self.beams,
-        }  # fmt: skip
+            "problem": self.problem.name,
+            "mean": self.mean_.tolist(),
+            "scale": self.scale_.tolist(),
+            "constraint": self.constraint,
+            "beams": self.beams,
+        }
         self._fitted().save_pretrained(folder, dtype=dtype, about=about)
 
     @classmethod
@@ -256,9 +283,14 @@ class _PlanePointer(SetToSequence):
         return cls.from_pretrained(BUNDLED / cls.problem.name, **options)
 
     def fit_generated(
-        self, n: Sizes, n_samples: int, *, checkpoint_dir: Path | None = None, progress: Progress = no_progress,
+        self,
+        n: Sizes,
+        n_samples: int,
+        *,
+        checkpoint_dir: Path | None = None,
+        progress: Progress = no_progress,
         **options: Any,
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """Learn from ``n_samples`` generated instances of n uniform points with exact solutions.
 
         ``n`` is a number, a pair (smallest, largest) or a sequence; ``options`` go to the generator (tours: ``label``).
@@ -295,5 +327,7 @@ class TSPPointer(_PlanePointer):
 
 
 ESTIMATORS: dict[str, type[_PlanePointer]] = {
-    "hull": ConvexHullPointer, "delaunay": DelaunayPointer, "tsp": TSPPointer,
-}  # fmt: skip
+    "hull": ConvexHullPointer,
+    "delaunay": DelaunayPointer,
+    "tsp": TSPPointer,
+}

@@ -16,9 +16,12 @@ EXACT, OURS = "0.72", "tab:blue"
 
 
 def draw_solutions(
-    problem: str, names: Sequence[str], points: Sequence[Points], outputs: Sequence[list[int]],
+    problem: str,
+    names: Sequence[str],
+    points: Sequence[Points],
+    outputs: Sequence[list[int]],
     references: Sequence[list[int] | None],
-) -> Figure:  # fmt: skip
+) -> Figure:
     """One panel per instance: the output in blue over the reference (optimum or exact solution) in grey."""
     columns = min(3, len(points))
     rows = -(-len(points) // columns)

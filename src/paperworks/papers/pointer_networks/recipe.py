@@ -129,9 +129,11 @@ def _network(
     train, test = _split(config, run, len(elements.points))
     run.step(f"training on {len(train)} instances")
     estimator.fit(
-        [elements.points[i] for i in train], [targets[i] for i in train],
-        checkpoint_dir=run.state / "training", progress=run.progress,
-    )  # fmt: skip
+        [elements.points[i] for i in train],
+        [targets[i] for i in train],
+        checkpoint_dir=run.state / "training",
+        progress=run.progress,
+    )
     estimator.save_pretrained(run.files / "network")
     notes.append(
         f"Trained for {config.steps} steps on {len(train)} instances; the {len(test)} held-out ones are shown."
@@ -244,17 +246,22 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
         )
         run.step(f"training on {len(train)} instances")
         estimator.fit(
-            [elements.points[i] for i in train], [targets[i] for i in train],
-            checkpoint_dir=run.state / "training", progress=run.progress,
-        )  # fmt: skip
+            [elements.points[i] for i in train],
+            [targets[i] for i in train],
+            checkpoint_dir=run.state / "training",
+            progress=run.progress,
+        )
         if config.constraint == "default" and estimator.constraint == "permutation":
             notes.append("All targets of the training are permutations: outputs are decoded as permutations.")
         losses = estimator.losses_
         estimator.save_pretrained(run.files / "network")
     solved = Solved(
-        "sequence", [elements.names[i] for i in rows], [elements.points[i] for i in rows],
-        estimator.predict([elements.points[i] for i in rows], progress=run.progress), held_out=config.model is None,
-    )  # fmt: skip
+        "sequence",
+        [elements.names[i] for i in rows],
+        [elements.points[i] for i in rows],
+        estimator.predict([elements.points[i] for i in rows], progress=run.progress),
+        held_out=config.model is None,
+    )
     if elements.targets is not None:
         solved.references, solved.reference_name = [elements.targets[i] for i in rows], "target"
     write_text(run.files / "sequence.jsonl", solved.json_lines())

@@ -90,23 +90,29 @@ class Uniform:
 
 
 def build_report(
-    solved: Sequence[Solved], uniform: Sequence[Uniform], files: list[runs.ReportFile], notes: list[str],
+    solved: Sequence[Solved],
+    uniform: Sequence[Uniform],
+    files: list[runs.ReportFile],
+    notes: list[str],
     losses: list[float],
-) -> runs.Report:  # fmt: skip
+) -> runs.Report:
     """Headline, tables, drawings."""
     tables = [_table(s) for s in solved] + [_uniform_table(u) for u in uniform]
     figures = [
         runs.Figure(
             f"{TITLES[s.problem]} of the network",
             draw_solutions(
-                s.problem, s.names[:SHOWN_DRAWINGS], s.points[:SHOWN_DRAWINGS], s.outputs[:SHOWN_DRAWINGS],
+                s.problem,
+                s.names[:SHOWN_DRAWINGS],
+                s.points[:SHOWN_DRAWINGS],
+                s.outputs[:SHOWN_DRAWINGS],
                 s.references[:SHOWN_DRAWINGS] if s.references else [None] * min(SHOWN_DRAWINGS, len(s.points)),
             ),
             f"Blue: the network's; grey: {s.reference_name}. The first {min(SHOWN_DRAWINGS, len(s.points))} instances.",
         )
         for s in solved
         if s.problem != "sequence"
-    ]  # fmt: skip
+    ]
     if losses:
         figures.append(runs.Figure("Training loss", loss_curve(losses), "Cross-entropy per output, stops included."))
     metrics: dict[str, float] = {}
@@ -196,10 +202,12 @@ def _tour_table(s: Solved) -> runs.Table:
         ]
         gaps.append(float(np.mean(ratios)) if ratios else None)
     return runs.Table(
-        "Tours: length by method", ["instance", "n", *methods], [*rows, gaps],
+        "Tours: length by method",
+        ["instance", "n", *methods],
+        [*rows, gaps],
         "In the unit of the input. An empty cell: no valid tour. a1: greedy edges; a2: nearest neighbour with 2-opt "
         "from every start; a3: Christofides with 2-opt.",
-    )  # fmt: skip
+    )
 
 
 def _length(city: Points | Cities, tour: list[int]) -> float | None:
@@ -214,8 +222,18 @@ def _uniform_table(u: Uniform) -> runs.Table:
             paper = TSP_LENGTHS.get(n)
             theirs = [paper.network, *paper[:4]] if paper else [None] * 5
             rows.append([n, found["length"], found["optimal"], found["ratio"], found["valid"], *theirs])
-        columns = ["n", "network", "optimum", "ratio", "valid", "paper: Ptr-Net", "paper: optimum", "paper: A1",
-                   "paper: A2", "paper: A3"]  # fmt: skip
+        columns = [
+            "n",
+            "network",
+            "optimum",
+            "ratio",
+            "valid",
+            "paper: Ptr-Net",
+            "paper: optimum",
+            "paper: A1",
+            "paper: A2",
+            "paper: A3",
+        ]
         return runs.Table(title, columns, rows, "The paper's A1, A2, A3 at 5 and 10 are from memory.")
     published, second = (HULL, "area") if u.problem == "hull" else (DELAUNAY, "coverage")
     for n, found in u.metrics.items():

@@ -14,9 +14,16 @@ from paperworks.errors import InputError, nearest
 from paperworks.papers.pointer_networks.lines import is_number, number_of, read_lines
 
 COORDINATES = (
-    ("x", "y"), ("x_coord", "y_coord"), ("xcoord", "ycoord"), ("coord_x", "coord_y"), ("easting", "northing"),
-    ("lon", "lat"), ("lng", "lat"), ("long", "lat"), ("longitude", "latitude"),
-)  # fmt: skip
+    ("x", "y"),
+    ("x_coord", "y_coord"),
+    ("xcoord", "ycoord"),
+    ("coord_x", "coord_y"),
+    ("easting", "northing"),
+    ("lon", "lat"),
+    ("lng", "lat"),
+    ("long", "lat"),
+    ("longitude", "latitude"),
+)
 """Names of columns that hold coordinates, without regard to case."""
 
 Table = tuple[list[NDArray[np.float64]], list[str], list[list[int]] | None, list[str]]
@@ -96,9 +103,13 @@ def _decimal_point(cell: str) -> str:
 
 
 def _features(
-    path: Path, header: list[str], body: list[tuple[int, list[str]]], columns: Sequence[str], special: dict[str, int],
+    path: Path,
+    header: list[str],
+    body: list[tuple[int, list[str]]],
+    columns: Sequence[str],
+    special: dict[str, int],
     plane: bool,
-) -> tuple[list[int], list[str]]:  # fmt: skip
+) -> tuple[list[int], list[str]]:
     """The places of the features, and what to say about them."""
     names, width = [name.lower() for name in header], len(body[0][1])
     if columns:

@@ -24,9 +24,10 @@ def delaunay_triangles(points: Points) -> Triangles:
         raise InputError("points", str(error).splitlines()[0], "points in general position") from None
     if len(found.coplanar):
         raise InputError(
-            "points", f"rows {found.coplanar[0, 0] + 1} and {found.coplanar[0, 2] + 1} too near each other",
+            "points",
+            f"rows {found.coplanar[0, 0] + 1} and {found.coplanar[0, 2] + 1} too near each other",
             "points that floating-point numbers can tell apart",
-        )  # fmt: skip
+        )
     triangles = np.sort(found.simplices.astype(np.int64), axis=1)
     return triangles[incentre_order(points, triangles)]
 

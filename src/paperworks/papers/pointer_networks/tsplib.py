@@ -136,8 +136,12 @@ def _explicit(header: dict[str, str], sections: dict[str, list[tuple[int, list[s
         raise InputError(f"{path.name}, DIMENSION", size or "nothing", "the number of cities")
     n = int(size)
     # A symmetric matrix read by columns of its upper half is read by rows of its lower half.
-    by_rows = {"UPPER_COL": "LOWER_ROW", "LOWER_COL": "UPPER_ROW", "UPPER_DIAG_COL": "LOWER_DIAG_ROW",
-               "LOWER_DIAG_COL": "UPPER_DIAG_ROW"}  # fmt: skip
+    by_rows = {
+        "UPPER_COL": "LOWER_ROW",
+        "LOWER_COL": "UPPER_ROW",
+        "UPPER_DIAG_COL": "LOWER_DIAG_ROW",
+        "LOWER_DIAG_COL": "UPPER_DIAG_ROW",
+    }
     places = {
         "FULL_MATRIX": lambda: np.divmod(np.arange(n * n), n),
         "UPPER_ROW": lambda: np.triu_indices(n, 1),
