@@ -116,10 +116,10 @@ def test_find_suggests_the_nearest(tiny_paper: Path) -> None:
         ('id = "fast"', 'id = "counts"', "an id twice"),
         ('statement = "It is fast"', "", "statement: found nothing"),
         ('value = "n"', 'valeu = "n"', "found valeu"),
-        ('authors = 2', "authors = ", "valid TOML"),
+        ("authors = 2", "authors = ", "valid TOML"),
         ('slug = "tiny-paper"', f'slug = "{PAPERS[0].slug}"', "one folder per slug"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_entry_names_the_file_and_the_field(tiny_paper: Path, old: str, new: str, message: str) -> None:
     path = tiny_paper / "paper.toml"
     path.write_text(path.read_text().replace(old, new))

@@ -303,8 +303,10 @@ def reproductions_markdown(papers: Sequence[Paper]) -> str:
         )
     for paper in here:
         lines += ["", f"## {paper.slug}", "", f"{paper.title} (arXiv {paper.arxiv}).", *_measured_lines(paper), ""]
-        lines += ["| claim | what was measured | figure and bound | kind | margin | verdict |",
-                  "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+        lines += [
+            "| claim | what was measured | figure and bound | kind | margin | verdict |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         for claim in paper.claims:
             own = [f for f in paper.findings if f["claim"] == claim.id]
             for finding in own:
