@@ -14,6 +14,7 @@ from tiny_plans import random_plan
 from tiny_transformers import VOCAB, outputs, tiny, token_ids
 
 from paperworks.structure import FAMILIES, KeepPlan, count, kinds_of, masked, prune, save_model, units_of
+from paperworks.structure.registry import families_table
 
 TINY: dict[str, Any] = {
     "vocab_size": VOCAB,
@@ -151,3 +152,8 @@ def test_auto_model_loads_the_model_without_its_head(kind: str, tmp_path: Path) 
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     classifier = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut", num_labels=3)
     assert classifier(input_ids=ids).logits.shape == (2, 3)
+
+
+def test_the_table_of_families_is_current() -> None:
+    page = Path(__file__).parents[2] / "docs" / "families.md"
+    assert families_table() in page.read_text(encoding="utf-8"), "write registry.families_table() into docs/families.md"

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         streamed_taylor,
     )
     from paperworks.structure.surgery import check_prunable, prune
+    from paperworks.structure.uniform import uniform_within
     from paperworks.structure.units import KINDS, Gate, IndexMap, Slice, Units, UnitSet, kinds_of, records_of, units_of
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
@@ -104,5 +105,6 @@ __all__ = [
     "streamed_scores",
     "streamed_taylor",
     "uniform_export",
+    "uniform_within",
     "units_of",
 ]

@@ -20,6 +20,10 @@ REFUSED = {
     "gpt_oss": "a family whose experts are matrices of their own: these are interleaved and may be in MXFP4",
     "deepseek_v2": "a family with keys of their own: these are made of a shared latent vector",
     "deepseek_v3": "a family with keys of their own: these are made of a shared latent vector",
+    "mixtral": "a family with one feed-forward in a layer: experts are not units yet",
+    "qwen2_moe": "a family with one feed-forward in a layer: experts are not units yet",
+    "qwen3_moe": "a family with one feed-forward in a layer: experts are not units yet",
+    "granitemoe": "a family with one feed-forward in a layer: experts are not units yet",
 }
 """Architectures that users ask for and that cannot be read, and what would be needed."""
 
@@ -102,6 +106,17 @@ def _register_slicing(family: Family, config_class: Any, model_class: Any, layer
         raise InputError("config_class.model_type", getattr(config_class, "model_type", None), family.sliced_type)
     LAYER_CLASSES[family.model_type] = layer_class
     MODEL_CLASSES[family.model_type] = model_class
+
+
+def families_table() -> str:
+    """Markdown: which families can be pruned, by which units, and whether their stream can be sliced."""
+    lines = ["| model_type | units that can be cut | slicing the stream |", "| --- | --- | --- |"]
+    for name, family in sorted(FAMILIES.items()):
+        kinds = "all" if family.kinds is None else ", ".join(family.kinds)
+        lines.append(f"| {name} | {kinds} | {f'no: {family.unrotatable}' if family.unrotatable else 'yes'} |")
+    lines += ["", "| refused model_type | what would be needed |", "| --- | --- |"]
+    lines += [f"| {name} | {needed} |" for name, needed in sorted(REFUSED.items())]
+    return "\n".join(lines) + "\n"
 
 
 def check_rotation(family: Family) -> None:

@@ -7,11 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from paperworks import runs
-from paperworks.language import load_tokenizer, token_windows
+from paperworks.errors import InputError
+from paperworks.language import load_model, load_tokenizer, token_windows
 from paperworks.papers.adapt_pruner import figures
 from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
+from paperworks.papers.adapt_pruner.calibration import FreshBatches
 from paperworks.papers.adapt_pruner.config import Config
+from paperworks.papers.adapt_pruner.importance import measure
 from paperworks.papers.adapt_pruner.method import stages_for, training
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
@@ -19,8 +24,9 @@ from paperworks.pruning.quality import Figures, measured
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.pruning.tables import before_and_after, kept_widths_figure, quality_said, size_said
 from paperworks.pruning.texts import text_parts
+from paperworks.runs.files import new_folder
 from paperworks.runs.usage import UsageMeter
-from paperworks.structure import count, save_model, uniform_export
+from paperworks.structure import count, save_model, uniform_within, units_of
 from paperworks.structure.checkpoints import REPORT_FILE
 
 
@@ -45,9 +51,11 @@ class _Pruning:
             self._prune()
         saved = json.loads((self.final / REPORT_FILE).read_text(encoding="utf-8"))
         folders = {"dense": self.folder, "pruned": self.final}
+        if (self.run.files / "model-uniform").exists():
+            folders["uniform"] = self.run.files / "model-uniform"
         found = {name: self._once(name, folder) for name, folder in folders.items()}
         found = with_speeds(self.run, found, folders, length=self.config.train_length, device=self.config.device)
-        return self._write_up(saved, found["dense"], found["pruned"])
+        return self._write_up(saved, found["dense"], found["pruned"], found.get("uniform"))
 
     def _once(self, stage: str, folder: Path) -> Figures:
         """Figures of a model, measured unless an earlier attempt has."""
@@ -94,13 +102,32 @@ class _Pruning:
                    "start_bytes": meter.start_bytes, "seconds_this_attempt": meter.seconds,
                    **report.to_dict()}  # fmt: skip
         model = model.to(saved_dtype(self.folder, c.dtype))
-        if c.uniform_export:
-            uniform = uniform_export(model, "round", multiple_of=c.uniform_multiple)
-            out = self.run.files / "model-uniform"
-            if not out.exists():
-                uniform.save_pretrained(out)
-                tokenizer.save_pretrained(out)
         save_model(model, self.final, tokenizer, content)
+        if c.uniform_export:
+            self._export(model, tokenizer, target)
+
+    def _export(self, model: Any, tokenizer: Any, target: int) -> None:
+        """A model of equal widths inside the same budget, ranked anew: the dense one at that width, where no training
+        came between the cuts. A failure leaves the pruned model where it is."""
+        c = self.config
+        if not c.train_steps:
+            model, _ = load_model(self.folder, "float32", c.device)
+        try:
+            batches = FreshBatches(
+                self.texts, examples=c.examples, length=c.length, batch_size=c.batch_size, seed=c.seed,
+                tokenizer=tokenizer,
+            )  # fmt: skip
+            scores = measure(
+                model.float(), units_of(model, ["ffn", "kv_group"]), batches(0), unit_importance=c.unit_importance,
+                taylor=c.taylor, reduction=c.reduction, generator=torch.Generator().manual_seed(c.seed),
+            ).units  # fmt: skip
+            uniform = uniform_within(model, target, scores, multiple_of=c.uniform_multiple)
+        except InputError as error:
+            self.run.log.warning(f"no uniform model was saved: {error}")
+            return
+        with new_folder(self.run.files / "model-uniform") as out:
+            uniform.to(saved_dtype(self.folder, c.dtype)).save_pretrained(out)
+            tokenizer.save_pretrained(out)
 
     def _interleave(self, pruner: AdaptPruner, model: Any, tokenizer: Any, dense: int) -> AccelReport:
         c = self.config
@@ -120,7 +147,9 @@ class _Pruning:
             progress=self.run.progress,
         ).report_  # fmt: skip
 
-    def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures) -> runs.Report:
+    def _write_up(
+        self, saved: dict[str, Any], dense: Figures, pruned: Figures, uniform: Figures | None
+    ) -> runs.Report:
         stages = saved.get("stages")
         reports = [PruneReport.from_dict(r) for r in ([s["pruning"] for s in stages] if stages else [_own(saved)]) if r]
         gone = 1 - pruned["parameters"] / dense["parameters"]
@@ -136,6 +165,9 @@ class _Pruning:
         last = reports[-1].steps[-1]
         words = f"Token perplexity on {self.measured_on}; speed for a batch of 8 on this machine, in turn."
         tables = [before_and_after(["dense", "pruned"], rows, words)]
+        if uniform is not None:
+            wide = [[name, value, uniform.get(name)] for name, value in dense.items()]
+            tables.append(replace(before_and_after(["dense", "uniform"], wide, words), title="The uniform model"))
         if len(last.ffn) == len(reports[0].ffn):
             kept = {"key-value groups": last.kv_groups, "feed-forward channels": last.ffn}
             whole = {"key-value groups": reports[0].kv_groups, "feed-forward channels": reports[0].ffn}
@@ -156,7 +188,7 @@ class _Pruning:
         found = [runs.ReportFile("model", "the checkpoint, for from_pretrained with trust_remote_code=True or after "
                                           "import paperworks; pruning_report.json has every step")]  # fmt: skip
         if (self.run.files / "model-uniform").exists():
-            found.append(runs.ReportFile("model-uniform", "the same function with equal widths, in the stock class"))
+            found.append(runs.ReportFile("model-uniform", "equal widths inside the same budget, in the stock class"))
         headline = f"{size_said(dense['parameters'], pruned['parameters'])}: {said}{trained}"
         return runs.Report(headline, metrics, tables, drawn, found, notes)
 
