@@ -38,10 +38,22 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = {"phone": {"width": 390, "height": 844}, "wide": {"width": 1440, "height": 900}}
 SCHEMES = ("light", "dark")
 SHOWN = (
-    "feed-wide-light", "feed-phone-dark", "search-wide-dark", "search-phone-light", "paper-wide-light",
-    "paper-phone-light", "run-wide-light", "run-phone-dark", "report-wide-dark", "report-phone-light",
-    "mail-wide-light", "mail-phone-light",
-)  # fmt: skip
+    "feed-wide-light",
+    "feed-phone-dark",
+    "search-wide-dark",
+    "search-phone-light",
+    "paper-wide-light",
+    "paper-phone-light",
+    "run-wide-light",
+    "run-phone-dark",
+    "report-wide-dark",
+    "report-phone-light",
+    "mail-wide-light",
+    "mail-phone-light",
+    "form-wide-light",
+    "form-phone-dark",
+    "api-wide-light",
+)
 COLOURS = 96
 MOST_BYTES = 150_000
 QUERY = "make a language model smaller"
@@ -224,6 +236,7 @@ def main() -> int:
             pictures.take("search", f"{address}/search?q={QUERY.replace(' ', '+')}", ".card")
             pictures.take("paper", address + given.paper, ".paper-head")
             pictures.take("form", address + given.paper + "/run", "form.sheet")
+            pictures.take("api", f"{address}/api", ".route")
             pictures.take("nothing", f"{address}/search?q=zzzz&mode=words", ".empty")
             pictures.take("bookmarks", f"{address}/bookmarks", ".empty")
             for name, path in (("report", run), ("paper", address + given.paper)):
