@@ -21,10 +21,8 @@ PAPER_SECONDS = 20.0
 SHOWN = 15
 PROPERTY = "processor seconds"
 
-EXCEPTIONS = {
-    "tests/test_folders.py::test_deleting_folders_and_adding_one_leaves_the_rest_green": "runs pytest on a copy",
-}
-"""Beginning of a test's id -> why it may take longer than ``TEST_SECONDS`` for now."""
+EXCEPTION = "over_budget"
+"""Mark of a test that may take longer, with the reason: ``@pytest.mark.over_budget("compiles what it inspects")``."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{EXCEPTION}(reason): may take more processor time than other tests")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Budget(), "budget of processor time")
 
@@ -54,6 +53,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     now = processor_seconds()
     report.user_properties.append((PROPERTY, now - item.config.stash[_counted]))
     item.config.stash[_counted] = now
+    if item.get_closest_marker(EXCEPTION):
+        report.user_properties.append((EXCEPTION, True))
     return report
 
 
@@ -68,12 +69,15 @@ class Budget:
 
     def __init__(self) -> None:
         self.tests: dict[str, float] = {}
+        self.exceptions: set[str] = set()
         self.papers: dict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         seconds = next((value for name, value in report.user_properties if name == PROPERTY), 0.0)
         if report.when == "call":
             self.tests[report.nodeid] = float(seconds)
+            if (EXCEPTION, True) in map(tuple, report.user_properties):
+                self.exceptions.add(report.nodeid)
         parts = Path(report.nodeid.partition("::")[0]).parts
         if "papers" in parts[:-2]:
             self.papers[parts[parts.index("papers") + 1]] += float(seconds)
@@ -83,7 +87,7 @@ class Budget:
         tests = [
             f"{test}: {seconds:.1f} s, more than {TEST_SECONDS:g} s"
             for test, seconds in self.tests.items()
-            if seconds > TEST_SECONDS and not any(test.startswith(known) for known in EXCEPTIONS)
+            if seconds > TEST_SECONDS and test not in self.exceptions
         ]
         papers = [
             f"{paper}: {seconds:.1f} s in all, more than {PAPER_SECONDS:g} s"

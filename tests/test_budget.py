@@ -6,12 +6,16 @@ import pytest
 
 BURN = "end = time.process_time() + {}\nwhile time.process_time() < end: pass"
 TESTS = f"""
-import subprocess, sys, time
+import pytest, subprocess, sys, time
 
 def test_waits():
     time.sleep(0.2)
 
 def test_works():
+    {BURN.format(0.15).replace(chr(10), chr(10) + "    ")}
+
+@pytest.mark.over_budget("says so")
+def test_may_work():
     {BURN.format(0.15).replace(chr(10), chr(10) + "    ")}
 
 def test_lets_a_child_work():
@@ -30,7 +34,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 def test_what_works_too_long_fails_and_what_waits_does_not(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider", "--hold-budget")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
     over = [line for line in result.outlines if line.endswith("more than 0.1 s")]
     assert [line.partition("::")[2].partition(":")[0] for line in over] == ["test_works", "test_lets_a_child_work"]
 
