@@ -229,7 +229,7 @@ def _cost_table(saved: dict[str, Any], reports: list[PruneReport]) -> runs.Table
         "What it took", ["", "figure"],
         [
             ["time, seconds", seconds],
-            ["of it pruning", sum(report.seconds for report in reports)],
+            ["of it pruning, seconds", sum(report.seconds for report in reports)],
             ["pruning steps", sum(len(report.steps) for report in reports)],
             ["training steps", saved["steps"] if stages else 0],
             ["peak memory, bytes", saved["peak_bytes"]],

@@ -98,7 +98,7 @@ def _ask_in_context_model(config: Config, run: runs.Run) -> runs.Report:
         figures.append(runs.Figure("Training", reporting.loss_figure(losses), "Fresh functions and inputs each step."))
     files = _save_curves(run, right)
     if config.steps:
-        with new_folder(run.files / "model") as folder:
+        with new_folder(run.output("model")) as folder:
             model.save_pretrained(folder)
         files.append(runs.ReportFile("model", "the trained model: --checkpoint, load_in_context_model"))
     hits = right[first]

@@ -156,7 +156,7 @@ def _train(config: Config, run: runs.Run, task: Task, outcome: Outcome) -> None:
             kept = [run.state / f"networks-{size}"]
             saved = time.monotonic()
     outcome.variance = ensemble.probe_variance_ if ensemble.n_members_ > 1 else None
-    ensemble.save(run.files / "ensemble.safetensors")
+    ensemble.save(run.output("ensemble.safetensors"))
 
 
 def _draw(config: Config, run: runs.Run, task: Task, outcome: Outcome) -> None:

@@ -134,7 +134,7 @@ def _network(
         checkpoint_dir=run.state / "training",
         progress=run.progress,
     )
-    estimator.save_pretrained(run.files / "network")
+    estimator.save_pretrained(run.output("network"))
     notes.append(
         f"Trained for {config.steps} steps on {len(train)} instances; the {len(test)} held-out ones are shown."
     )
@@ -254,7 +254,7 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
         if config.constraint == "default" and estimator.constraint == "permutation":
             notes.append("All targets of the training are permutations: outputs are decoded as permutations.")
         losses = estimator.losses_
-        estimator.save_pretrained(run.files / "network")
+        estimator.save_pretrained(run.output("network"))
     solved = Solved(
         "sequence",
         [elements.names[i] for i in rows],

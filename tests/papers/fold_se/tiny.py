@@ -1,0 +1,9 @@
+"""Options of a second, for the tests that walk the catalogue."""
+
+from pathlib import Path
+from typing import Any
+
+
+def options(folder: Path) -> list[dict[str, Any]]:
+    """A bundled table with few folds."""
+    return [{"data": "wine", "folds": 2}]

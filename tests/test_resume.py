@@ -1,0 +1,146 @@
+"""Every paper's recipe, stopped at every step and taken up again, ends like one that was never stopped.
+
+A paper is held to it by ``tests/papers/<its folder>/tiny.py``: ``options(folder)`` gives one or more sets of options
+that take about a second together; it may make its inputs in ``folder``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from paperworks import catalog
+from paperworks.runs import Cancelled, Report, Run, build_config, load_recipe
+
+HERE = [p for p in catalog.papers() if p.has_recipe and p.module.startswith("paperworks.papers.")]
+MOST_STOPS = 16
+"""A recipe of more steps is stopped at the first ones, the last ones, and some between."""
+TIMING = re.compile(r"second|time|speed|memory|peak|of it before|bytes|latency|\bms\b|throughput|per s\b|faster|slower|/s\b", re.IGNORECASE)
+DURATION = re.compile(r"\d[\d.,]*( ?(ms|s|min|h|seconds|MiB|GiB|times|x)\b|%? (faster|slower))")
+
+
+def tiny_options(paper: catalog.Paper, folder: Path) -> list[dict[str, Any]]:
+    path = Path(__file__).parent / "papers" / paper.folder.name / "tiny.py"
+    if not path.is_file():
+        pytest.fail(
+            f"write tests/papers/{paper.folder.name}/tiny.py with options(folder) -> list of small sets of options"
+        )
+    spec = importlib.util.spec_from_file_location(f"tiny_{paper.folder.name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.options(folder)
+
+
+class Stopped(Run):
+    """A run that is asked to stop at its ``at``-th check; it counts them."""
+
+    checks, at = 0, -1
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.checks == self.at:
+            raise Cancelled
+        super().check()
+
+
+def content(report: Report, files: Path) -> dict[str, Any]:
+    """A report and its files without what is measured by the clock or depends on the machine's memory."""
+    figures = {name: figure.to_svg() for name, figure in zip(report.figure_names(), report.figures, strict=True)}
+    data = report.to_dict()
+    for name in ("usage", "origin"):
+        data.pop(name)
+    data["metrics"] = {name: value for name, value in data["metrics"].items() if not TIMING.search(name)}
+    for table in data["tables"]:
+        timed = [bool(TIMING.search(c)) or bool(TIMING.search(table["title"])) for c in table["columns"]]
+        table["rows"] = [
+            [None if t or TIMING.search(str(row[0])) else cell for cell, t in zip(row, timed, strict=True)]
+            for row in table["rows"]
+        ]
+    untimed = {f.title for f in report.figures if not TIMING.search(f.title + f.caption)}
+    text = DURATION.sub("·", json.dumps(data))
+    kept = {n: svg for (n, svg), f in zip(figures.items(), report.figures, strict=True) if f.title in untimed}
+    return {"report": json.loads(text), "figures": kept, "files": dict(file_contents(files))}
+
+
+def file_contents(folder: Path) -> Iterator[tuple[str, Any]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            name, data = str(path.relative_to(folder)), path.read_bytes()
+            if path.suffix == ".json":
+                yield name, untimed(json.loads(data), str(folder))
+            elif path.suffix in (".jsonl", ".csv", ".txt", ".md", ".svg", ".html"):
+                text = DURATION.sub("·", data.decode())
+                yield name, re.sub(r'("[^"]*(second|time|speed|memory)[^"]*": )[\d.eE+-]+', r"\1·", text)
+            elif path.suffix == ".safetensors":  # its header lists metadata in no fixed order
+                with safe_open(path, framework="np") as stored:
+                    yield name, {
+                        "metadata": stored.metadata(),
+                        "tensors": {key: stored.get_tensor(key).tobytes() for key in stored.keys()},  # noqa: SIM118
+                    }
+            else:
+                yield name, data
+
+
+def untimed(value: Any, folder: str) -> Any:
+    """JSON without timings and without the run's own folder; names that were a set are sorted."""
+    if isinstance(value, dict):
+        return {name: untimed(inner, folder) for name, inner in value.items() if not TIMING.search(name)}
+    if isinstance(value, list):
+        inner = [untimed(item, folder) for item in value]
+        return sorted(inner) if inner and all(isinstance(item, str) for item in inner) else inner
+    return DURATION.sub("·", value.replace(folder, "")) if isinstance(value, str) else value
+
+
+def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
+    """Where two contents differ, in words."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for name in {**expected, **found}:
+            yield from differences(expected.get(name), found.get(name), f"{where}/{name}")
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for number, (a, b) in enumerate(zip(expected, found, strict=True)):
+            yield from differences(a, b, f"{where}/{number}")
+    elif expected != found:
+        yield f"{where}: {str(found)[:80]!r} in place of {str(expected)[:80]!r}"
+
+
+def stops(checks: int) -> list[int]:
+    if checks <= MOST_STOPS:
+        return list(range(1, checks + 1))
+    step = -(-checks // (MOST_STOPS // 2))
+    return sorted({*range(1, 5), *range(4, checks - 3, step), *range(checks - 3, checks + 1)})
+
+
+@pytest.mark.parametrize("paper", HERE, ids=[p.slug for p in HERE])
+def test_stopped_at_every_step_it_ends_like_one_that_was_not(
+    paper: catalog.Paper, tmp_path: Path, every_item_reported: None
+) -> None:
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    for number, options in enumerate(tiny_options(paper, tmp_path)):
+        config = build_config(recipe.config, {"device": "cpu"} | options)
+        whole = Stopped(tmp_path / f"whole-{number}" / "run", seed=config.seed)
+        expected = content(recipe.function(config, whole), whole.files)
+        folder = tmp_path / f"stopped-{number}" / "run"
+        # One run: its first attempt is stopped at its first check, the next at its second, and so on, until one gets
+        # to the end. Each goes on from what the ones before have left.
+        for at in stops(whole.checks):
+            run = Stopped(folder, seed=config.seed, resumed=at > 1)
+            run.at = at
+            try:
+                recipe.function(config, run)
+            except Cancelled:
+                continue
+            break
+        # The last attempt ended, or was killed before its report was written: the next finds every file in its place.
+        for _ in range(2):
+            run = Stopped(folder, seed=config.seed, resumed=True)
+            report = recipe.function(config, run)
+        assert list(differences(expected, content(report, run.files))) == []
