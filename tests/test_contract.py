@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 from paperworks import catalog, reproduction
 from paperworks.cli.options import RESERVED
-from paperworks.runs import load_recipe
+from paperworks.errors import InputError
+from paperworks.runs import build_config, load_recipe
 from paperworks.runs.config import command_line_only, names_file, strip_optional
 
 HERE = [p for p in catalog.papers() if p.has_recipe]
@@ -35,6 +37,38 @@ def test_options(paper: catalog.Paper) -> None:
         assert name.replace("_", "-") not in RESERVED
         assert field.default is not None or "None" in str(field.annotation), f"{name} has no default"
     assert recipe.config.model_json_schema()["properties"]
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+@pytest.mark.parametrize("device", ["banana", "", "cuda:x", "CPU ", "cuda:-1", "meta"])
+def test_a_device_that_is_none_is_refused_before_the_work(paper: catalog.Paper, device: str) -> None:
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    with pytest.raises(InputError, match=r"device: found .*; expected one of auto, cpu, cuda, cuda:1, mps"):
+        build_config(recipe.config, {"device": device})
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_options_of_a_wrong_type_or_out_of_bounds_name_their_field(paper: catalog.Paper) -> None:
+    recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
+    bad: dict[type, list[object]] = {
+        int: ["x", "1.5", "nan", "inf", "1e400", "", [], {}],
+        float: ["x", "nan", "inf", "-inf", "1e400", "", [], {}],
+        bool: ["perhaps", "", 7, []],
+    }
+    for name, field in recipe.config.model_fields.items():
+        kind, optional = strip_optional(field.annotation)
+        values = list(bad.get(kind, []))
+        for item in field.metadata:
+            values += [getattr(item, side) - 1 for side in ("ge", "gt") if hasattr(item, side)]
+            values += [getattr(item, side) + 1 for side in ("le", "lt") if hasattr(item, side)]
+        if typing.get_origin(kind) is typing.Literal:
+            values += ["no-such-choice", "", 7]
+        if not optional:
+            values.append(None)
+        for value in values:
+            with pytest.raises(InputError) as caught:
+                build_config(recipe.config, {name: value})
+            assert caught.value.field == name, f"{name}={value!r}: {caught.value}"
 
 
 @pytest.mark.parametrize("paper", HERE, ids=IDS)

@@ -22,7 +22,10 @@ from paperworks.runs import Cancelled, Report, Run, build_config, load_recipe
 HERE = [p for p in catalog.papers() if p.has_recipe and p.module.startswith("paperworks.papers.")]
 MOST_STOPS = 16
 """A recipe of more steps is stopped at the first ones, the last ones, and some between."""
-TIMING = re.compile(r"second|time|speed|memory|peak|of it before|bytes|latency|\bms\b|throughput|per s\b|faster|slower|/s\b", re.IGNORECASE)
+TIMING = re.compile(
+    r"second|time|speed|memory|peak|of it before|bytes|latency|\bms\b|throughput|per s\b|faster|slower|/s\b",
+    re.IGNORECASE,
+)
 DURATION = re.compile(r"\d[\d.,]*( ?(ms|s|min|h|seconds|MiB|GiB|times|x)\b|%? (faster|slower))")
 
 
@@ -82,10 +85,13 @@ def file_contents(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, re.sub(r'("[^"]*(second|time|speed|memory)[^"]*": )[\d.eE+-]+', r"\1·", text)
             elif path.suffix == ".safetensors":  # its header lists metadata in no fixed order
                 with safe_open(path, framework="np") as stored:
-                    yield name, {
-                        "metadata": stored.metadata(),
-                        "tensors": {key: stored.get_tensor(key).tobytes() for key in stored.keys()},  # noqa: SIM118
-                    }
+                    yield (
+                        name,
+                        {
+                            "metadata": stored.metadata(),
+                            "tensors": {key: stored.get_tensor(key).tobytes() for key in stored.keys()},  # noqa: SIM118
+                        },
+                    )
             else:
                 yield name, data
 

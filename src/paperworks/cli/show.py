@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from paperworks.runs.store import RunRecord
 
 
+PIPE_WIDTH = 10_000
 MARKS = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
 
 
@@ -36,8 +37,8 @@ def _print(*parts: Any) -> None:
 
     from rich.console import Console
 
-    # In a pipe or a file there is no width to fit: lines stay whole for grep.
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 160
+    # In a pipe or a file there is no width to fit: every row is one line, for grep.
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
     console = Console(width=width, highlight=False)
     for part in parts:
         console.print(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from paperworks.errors import InputError, nearest
@@ -40,10 +41,20 @@ class Config(BaseModel):
     Every field has a default that runs offline on bundled real input, bounds, and a one-line description with its unit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
     device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, mps")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        """Whether it is here is known only where torch is imported: see ``paperworks.nn.resolve_device``."""
+        if not re.fullmatch(r"auto|cpu|(cuda|mps)(:\d{1,3})?", device):
+            raise ValueError("one of auto, cpu, cuda, cuda:1, mps")
+        return device
 
 
 def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:

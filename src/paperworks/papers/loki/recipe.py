@@ -231,7 +231,7 @@ def _save(
     frame = pd.DataFrame({"label": names, "state": states, "collect": [order.get(i, "") for i in range(len(space))]})
     write_text(run.files / "labels.csv", frame.to_csv(index=False))
     files.append(runs.ReportFile("labels.csv", "every label: observed, reachable or not, and what to collect next"))
-    save_space(space, run.files / "space.npz")
+    save_space(space, run.output("space.npz"))
     files.append(runs.ReportFile("space.npz", "the label space: paperworks.papers.loki.load_space"))
     if len(mean.observed) * len(space) <= 4_000_000:
         matrix = pd.DataFrame(space.squared(mean.observed), columns=names)
