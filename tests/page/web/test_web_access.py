@@ -44,9 +44,9 @@ def test_nobody_else_sees_or_does_what_is_the_owners(other: Browser, local: Brow
     for path in ("/papers/2401.15024/vote", "/papers/2401.15024/run", "/submit", "/digest", "/account/name"):
         answer = other.post(path, data={"csrf": token, "on": "1"}, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/log-in"), path
-    local.submit("/papers/2401.15024/bookmark", "/papers/2401.15024", on="1")
-    assert 'aria-pressed="true"' in local.get("/papers/2401.15024").text
-    assert 'aria-pressed="true"' not in other.get("/papers/2401.15024").text
+    local.submit("/papers/2611.00020/bookmark", "/papers/2611.00020", on="1")
+    assert 'aria-pressed="true"' in local.get("/papers/2611.00020").text
+    assert 'aria-pressed="true"' not in other.get("/papers/2611.00020").text
 
 
 def test_the_printed_link_makes_a_browser_the_owners(other: Browser) -> None:
@@ -58,7 +58,7 @@ def test_the_printed_link_makes_a_browser_the_owners(other: Browser) -> None:
     assert "samesite=lax" in cookie.lower()
     assert access_token(other.page.key) not in cookie  # the link cannot be made from what a browser sends along
     assert other.get("/account").status_code == 200
-    assert other.submit("/papers/2401.15024/vote", "/papers/2401.15024", on="1").status_code == 200
+    assert other.submit("/papers/2611.00019/vote", "/papers/2611.00019", on="1").status_code == 200
 
 
 def test_the_token_can_be_typed(local_app: FastAPI) -> None:
