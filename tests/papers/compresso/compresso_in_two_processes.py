@@ -19,5 +19,6 @@ def prune(batch_size: int) -> dict[str, object]:
         learning_rate=1e-2,
         max_length=24,
     )
-    report = Compresso(0.4, prompt="none", device="cpu", trainer_args=arguments).fit(tiny(), None, tokens(n=24))
+    method = Compresso(0.4, prompt="none", device="cpu", trainer_args=arguments).fit(tiny(), None, tokens(n=24))
+    report = method.report_
     return {"course": [step.sparsity for step in report.course] + report.final_losses, "plan": json.dumps(report.plan)}
