@@ -115,11 +115,27 @@ def choice_accuracy(
 
     Ties go to the first of the best endings.
     """
+    right, normed = choice_outcomes(model, questions, batch_size=batch_size, progress=progress)
+    return {"acc": float(right.mean()), "acc_norm": float(normed.mean())}
+
+
+def choice_outcomes(
+    model: torch.nn.Module,
+    questions: Sequence[Question],
+    *,
+    batch_size: int = 32,
+    progress: Progress = no_progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each question is answered rightly, float64 ``[n]`` of 0 and 1, by ``acc`` and by ``acc_norm``.
+
+    For paired comparisons of two models on the same questions. Raises InputError for no questions.
+    """
     if not questions:
         raise InputError("questions", "none", "at least one question")
-    right = normed = 0
+    right, normed = np.zeros(len(questions)), np.zeros(len(questions))
     found = question_scores(model, questions, batch_size=batch_size, progress=progress)
-    for question, scores in zip(questions, found, strict=True):
-        right += int(scores.argmax()) == question.answer
-        normed += int((scores / torch.tensor(question.lengths, dtype=torch.float64)).argmax()) == question.answer
-    return {"acc": right / len(questions), "acc_norm": normed / len(questions)}
+    for number, (question, scores) in enumerate(zip(questions, found, strict=True)):
+        right[number] = int(scores.argmax()) == question.answer
+        by_length = scores / torch.tensor(question.lengths, dtype=torch.float64)
+        normed[number] = int(by_length.argmax()) == question.answer
+    return right, normed
