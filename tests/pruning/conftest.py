@@ -16,9 +16,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     tokenizer = AutoTokenizer.from_pretrained(bundled_model_path())
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=8,
-        num_key_value_heads=4, head_dim=4, max_position_embeddings=128, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -21,9 +21,16 @@ from paperworks.language import bundled_text, load_model
 from paperworks.runs import Run
 
 SMALL: dict[str, Any] = {
-    "target": "0.7p", "sequences": 4, "length": 64, "batch_size": 4, "train_steps": 0, "recovery_steps": 2,
-    "evaluation_sequences": 4, "rounds": 1, "device": "cpu",
-}  # fmt: skip
+    "target": "0.7p",
+    "sequences": 4,
+    "length": 64,
+    "batch_size": 4,
+    "train_steps": 0,
+    "recovery_steps": 2,
+    "evaluation_sequences": 4,
+    "rounds": 1,
+    "device": "cpu",
+}
 
 
 @pytest.fixture
@@ -60,8 +67,12 @@ def test_two_methods_one_that_fails_and_a_second_look(checkpoint: Path, texts: d
     quality, size, by_seed = report.tables
     assert [row[0] for row in quality.rows] == ["dense", "magnitude", "random"]
     assert [row[:2] for row in by_seed.rows] == [
-        ["dense", 0], ["magnitude", 0], ["random", 0], ["magnitude", 1], ["random", 1],
-    ]  # fmt: skip
+        ["dense", 0],
+        ["magnitude", 0],
+        ["random", 0],
+        ["magnitude", 1],
+        ["random", 1],
+    ]
     assert len({row[1] for row in size.rows[1:]}) == 1
     assert size.rows[1][1] < size.rows[0][1]
     assert "<svg" in report.figures[0].to_svg()
@@ -119,9 +130,23 @@ def test_the_command_survives_a_kill_and_resumes(checkpoint: Path, texts: dict[s
     environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     code = "import sys; from paperworks.cli import main; sys.exit(main())"
     options = {k.replace("_", "-"): v for k, v in SMALL.items()}
-    command = [sys.executable, "-c", code, "compare-methods", "--model", str(checkpoint), "--methods", "random",
-               "--text", str(texts["text"]), "--evaluation", str(texts["evaluation"]), "--quiet",
-               "--out", str(tmp_path / "out")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "compare-methods",
+        "--model",
+        str(checkpoint),
+        "--methods",
+        "random",
+        "--text",
+        str(texts["text"]),
+        "--evaluation",
+        str(texts["evaluation"]),
+        "--quiet",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     done = lambda: list((tmp_path / "home").glob("state/*/dense-0/result.json"))  # noqa: E731
@@ -161,10 +186,17 @@ def test_a_model_of_equal_widths_is_a_stock_one_and_is_tuned_as_well(
 def test_means_leave_failures_out() -> None:
     assert summarise("x", [{"error": "no"}])["after"] != summarise("x", [{"error": "no"}])["after"]  # NaN
     row = {
-        "before": {"perplexity": 4.0}, "after": {"perplexity": 2.0}, "parameters": 1, "macs": 1, "cache": 1, "bytes": 1,
-        "seconds": 1, "memory": 1, "steps": 3,
+        "before": {"perplexity": 4.0},
+        "after": {"perplexity": 2.0},
+        "parameters": 1,
+        "macs": 1,
+        "cache": 1,
+        "bytes": 1,
+        "seconds": 1,
+        "memory": 1,
+        "steps": 3,
         "speed": dict.fromkeys(("prefill", "decode", "latency", "prefill ratio", "decode ratio"), 1.0),
-    }  # fmt: skip
+    }
     found = summarise("x", [row, {"error": "no"}, row | {"after": {"perplexity": 3.0}}])
     assert (found["after"], found["after spread"], found["steps"]) == (2.5, 1.0, 3)
 

@@ -161,9 +161,16 @@ def test_a_record_alone_gives_pruning(monkeypatch, tmp_path):
     )
     register_spec(family)
     config = transformers.ArceeConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     model, ids = transformers.ArceeForCausalLM(copy.deepcopy(config)).eval(), token_ids(2)
     plan = random_plan(model, ["ffn", "kv_group", "layer"])
     with masked(model, plan.masks()):

@@ -63,9 +63,14 @@ def test_forward_statistics_of_a_folder_are_those_of_the_model(folders, tmp_path
     ids, mask, batches = _tokens(padded)
     budget = 0 if padded else SET
     found = streamed_scores(
-        folder, ids, mask, layer_metrics=("cosine", "manhattan"), batch_size=4, activation_budget=budget,
+        folder,
+        ids,
+        mask,
+        layer_metrics=("cosine", "manhattan"),
+        batch_size=4,
+        activation_budget=budget,
         spill_dir=tmp_path,
-    )  # fmt: skip
+    )
     units = units_of(model)
     channels, plain = read_channels(model, units, batches), activation_scores(model, units, batches)
     magnitude = magnitude_scores(model, units)
@@ -92,9 +97,7 @@ def test_gradients_of_a_folder_are_those_of_the_whole_loss(folders, tmp_path, ki
     ids, mask, batches = _tokens(kind != "gemma")
     before = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
     # three of the five sets of activations fit the budget, the others are on disk
-    found = streamed_taylor(
-        folder, ids, mask, modes=MODES, batch_size=4, activation_budget=3 * SET, spill_dir=tmp_path
-    )  # fmt: skip
+    found = streamed_taylor(folder, ids, mask, modes=MODES, batch_size=4, activation_budget=3 * SET, spill_dir=tmp_path)
     with TaylorScores(model, units_of(model), second_order=True) as taylor:
         for batch in batches:
             taylor.add(batch)

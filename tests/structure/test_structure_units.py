@@ -127,10 +127,13 @@ def test_plans_on_different_layers_commute():
         ({(0, "q_head"): (0, 1, 2)}, {(0, "q_head"): 4}, "plan[0/q_head]"),
         ({(0, "q_head"): (0, 1)}, {(0, "q_head"): 4}, "plan[0/q_head]"),
         ({(i, "kv_group"): () for i in range(3)}, {(i, "kv_group"): 2 for i in range(3)}, "plan"),
-        ({(None, "hidden"): (0,), (0, "attention_in"): (0,)}, {(None, "hidden"): 32, (0, "attention_in"): 32},
-         "plan[model/hidden]"),
+        (
+            {(None, "hidden"): (0,), (0, "attention_in"): (0,)},
+            {(None, "hidden"): 32, (0, "attention_in"): 32},
+            "plan[model/hidden]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_plans_change_nothing(kept, sizes, field):
     model = tiny("llama")
     before = {name: p.clone() for name, p in model.state_dict().items()}

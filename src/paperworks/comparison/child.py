@@ -66,9 +66,19 @@ def _measure(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     texts = tuple(parts.texts)
     progress = ProgressFile(folder / "progress.json")
     job = PruningJob(
-        source, task["target"], texts, folder / "work", task["sequences"], task["length"], task["batch_size"],
-        task["train_steps"], task["learning_rate"], task["seed"], task["device"], progress,
-    )  # fmt: skip
+        source,
+        task["target"],
+        texts,
+        folder / "work",
+        task["sequences"],
+        task["length"],
+        task["batch_size"],
+        task["train_steps"],
+        task["learning_rate"],
+        task["seed"],
+        task["device"],
+        progress,
+    )
     job.state.mkdir(exist_ok=True)
     dense = task["method"] == DENSE
 
@@ -127,11 +137,22 @@ def _prune(task: dict[str, Any], job: PruningJob, out: Path, tokenizer: Any) -> 
 def _tune(task: dict[str, Any], job: PruningJob, source: Path, out: Path, tokenizer: Any, steps: int) -> None:
     model, _ = load_model(source, "float32", task["device"])
     merged, _ = recover(
-        model, job.windows(tokenizer), lora_targets(source), steps=steps, rank=task["rank"], alpha=task["rank"],
-        dropout=0.0, learning_rate=task["learning_rate"], batch_size=task["batch_size"], patience=0, seed=task["seed"],
-        eval_every=max(1, steps // 4), device=task["device"], checkpoint_dir=job.state / "recovery",
+        model,
+        job.windows(tokenizer),
+        lora_targets(source),
+        steps=steps,
+        rank=task["rank"],
+        alpha=task["rank"],
+        dropout=0.0,
+        learning_rate=task["learning_rate"],
+        batch_size=task["batch_size"],
+        patience=0,
+        seed=task["seed"],
+        eval_every=max(1, steps // 4),
+        device=task["device"],
+        checkpoint_dir=job.state / "recovery",
         progress=job.progress,
-    )  # fmt: skip
+    )
     report = {"method": task["method"], "seed": task["seed"], "tuning steps": steps}
     _save(merged.to(stored_dtype(job.folder)), out, tokenizer, report)
 

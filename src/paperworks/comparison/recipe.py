@@ -110,14 +110,30 @@ class _Comparison:
             return None if path is None else str(path.expanduser().absolute())
 
         return {
-            "method": method, "seed": c.seed + seed, "model": str(self.folder), "target": self.target,
-            "out": str(models.absolute()), "text": place(c.text), "evaluation": place(c.evaluation),
+            "method": method,
+            "seed": c.seed + seed,
+            "model": str(self.folder),
+            "target": self.target,
+            "out": str(models.absolute()),
+            "text": place(c.text),
+            "evaluation": place(c.evaluation),
             "choices": place(c.choices),
-            **{name: getattr(c, name) for name in (
-                "sequences", "length", "batch_size", "train_steps", "recovery_steps", "learning_rate", "rank",
-                "evaluation_sequences", "rounds", "device",
-            )},
-        }  # fmt: skip
+            **{
+                name: getattr(c, name)
+                for name in (
+                    "sequences",
+                    "length",
+                    "batch_size",
+                    "train_steps",
+                    "recovery_steps",
+                    "learning_rate",
+                    "rank",
+                    "evaluation_sequences",
+                    "rounds",
+                    "device",
+                )
+            },
+        }
 
     def _wait(self, folder: Path) -> str:
         """Run the child to its end and report its progress; returns how it ended. Cancelling ends it."""
@@ -181,13 +197,33 @@ class _Comparison:
         return True, f"acc: multiple choice, {n} questions, after all steps; the dense model's 95 % interval is {ends}."
 
     def _quality_table(self, summary: list[dict[str, Any]], steps: int, choice: str) -> runs.Table:
-        columns = ["method", "steps while pruning", "perplexity after pruning", "spread", f"after {steps} steps",
-                   "spread ", "acc", "acc_norm", "pruning, seconds", "pruning, MiB over start"]  # fmt: skip
+        columns = [
+            "method",
+            "steps while pruning",
+            "perplexity after pruning",
+            "spread",
+            f"after {steps} steps",
+            "spread ",
+            "acc",
+            "acc_norm",
+            "pruning, seconds",
+            "pruning, MiB over start",
+        ]
         table: list[list[Any]] = [
-            [s["method"], s["steps"], s["before"], s["before spread"], s["after"], s["after spread"], s["acc"],
-             s["acc_norm"], s["seconds"], s["memory"] / 2**20]
+            [
+                s["method"],
+                s["steps"],
+                s["before"],
+                s["before spread"],
+                s["after"],
+                s["after spread"],
+                s["acc"],
+                s["acc_norm"],
+                s["seconds"],
+                s["memory"] / 2**20,
+            ]
             for s in summary
-        ]  # fmt: skip
+        ]
         note = (
             f"Perplexity over all tokens (token_ppl) of {self.measured_on}, mean over {self.config.seeds} seed(s); "
             f"spread: largest minus smallest. Every model ends with {steps} optimiser steps on the same text: those "
@@ -198,16 +234,37 @@ class _Comparison:
 
     def _size_table(self, summary: list[dict[str, Any]]) -> runs.Table:
         whole = summary[0]
-        columns = ["method", "parameters", "of dense", "MACs per token", "of dense ",
-                   "key-value cache, bytes per token", "weights, bytes", "reading, tokens/s",
-                   "times dense", "writing, tokens/s", "times dense ",
-                   "ms per written token"]  # fmt: skip
+        columns = [
+            "method",
+            "parameters",
+            "of dense",
+            "MACs per token",
+            "of dense ",
+            "key-value cache, bytes per token",
+            "weights, bytes",
+            "reading, tokens/s",
+            "times dense",
+            "writing, tokens/s",
+            "times dense ",
+            "ms per written token",
+        ]
         table: list[list[Any]] = [
-            [s["method"], s["parameters"], s["parameters"] / whole["parameters"], s["macs"], s["macs"] / whole["macs"],
-             s["cache"], s["bytes"], s["prefill"], s["prefill ratio"], s["decode"], s["decode ratio"],
-             1000 * s["latency"]]
+            [
+                s["method"],
+                s["parameters"],
+                s["parameters"] / whole["parameters"],
+                s["macs"],
+                s["macs"] / whole["macs"],
+                s["cache"],
+                s["bytes"],
+                s["prefill"],
+                s["prefill ratio"],
+                s["decode"],
+                s["decode ratio"],
+                1000 * s["latency"],
+            ]
             for s in summary
-        ]  # fmt: skip
+        ]
         note = (
             f"Sizes are counted in the model as it runs, sequences of {self.config.length} tokens. Speed: batch of 8, "
             f"{self.config.rounds} rounds in turn with the dense model; the ratio is the median over rounds."
@@ -272,8 +329,11 @@ def _by_seed(rows: list[Row]) -> runs.Table:
 
 
 def _failures(rows: list[Row]) -> runs.Table:
-    return runs.Table("Methods that did not get there", ["method", "seed", "reason"],
-                      [[r["method"], r["seed"], r["error"]] for r in rows])  # fmt: skip
+    return runs.Table(
+        "Methods that did not get there",
+        ["method", "seed", "reason"],
+        [[r["method"], r["seed"], r["error"]] for r in rows],
+    )
 
 
 def _csv(rows: list[Row]) -> str:

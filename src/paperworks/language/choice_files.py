@@ -95,9 +95,14 @@ def _position(answer: Any, choices: list[str], where: str, field: str) -> int:
 
 
 def _question(
-    context: str, choices: list[str], answer: int, tokenizer: PreTrainedTokenizerBase, longest: int | None,
-    where: str, field: str,
-) -> Question:  # fmt: skip
+    context: str,
+    choices: list[str],
+    answer: int,
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int | None,
+    where: str,
+    field: str,
+) -> Question:
     def tokens(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 

@@ -101,9 +101,12 @@ def flap(job: PruningJob) -> Pruned:
 
 
 BASELINES: dict[str, Callable[[PruningJob], Pruned]] = {
-    "magnitude": magnitude, "random": random, "taylor": taylor, "activation": activation,
+    "magnitude": magnitude,
+    "random": random,
+    "taylor": taylor,
+    "activation": activation,
     "flap": flap,
-}  # fmt: skip
+}
 
 
 def _readers(unit_set: UnitSet) -> tuple[Slice, ...]:

@@ -19,9 +19,7 @@ Clock = Callable[[Any], float]
 
 def seconds_per_token(model: Any, *, batch_size: int = 1, prompt: int = 64, new_tokens: int = 8) -> float:
     """Seconds of one decoding step behind a prompt, with the key-value cache: one pass, measured."""
-    speed = measure_speed(
-        model, batch_size=batch_size, prompt=prompt, new_tokens=new_tokens, repetitions=1, warm_up=0
-    )  # fmt: skip
+    speed = measure_speed(model, batch_size=batch_size, prompt=prompt, new_tokens=new_tokens, repetitions=1, warm_up=0)
     return speed.seconds_per_token
 
 

@@ -142,8 +142,14 @@ def count(model: Any, plan: KeepPlan | None = None, *, context: int = 0, dtype: 
     return Counter(model, context=context, dtype=dtype)(plan)
 
 
-def uniform_plan(units: Units, scores: Mapping[Key, torch.Tensor], share: float | Mapping[Key, float],
-                 *, multiple_of: int = 1, min_units: int = 1) -> KeepPlan:  # fmt: skip
+def uniform_plan(
+    units: Units,
+    scores: Mapping[Key, torch.Tensor],
+    share: float | Mapping[Key, float],
+    *,
+    multiple_of: int = 1,
+    min_units: int = 1,
+) -> KeepPlan:
     """Keep the best ``share`` of every set (or a share by set), rounded down to ``multiple_of`` units.
 
     Query heads are chosen inside their groups, equally many in each.
@@ -236,10 +242,13 @@ def exact_fill(
         one = KeepPlan({key: tuple(range(1, size))}, {key: size})
         costs[key] = now - getattr(counter(one), measure)
     order = sorted(
-        ((float(score) / (max(costs[key], 1) if per_cost else 1), name, unit, key)
-         for name, (key, row) in enumerate(scores.items()) for unit, score in enumerate(row.tolist())),
+        (
+            (float(score) / (max(costs[key], 1) if per_cost else 1), name, unit, key)
+            for name, (key, row) in enumerate(scores.items())
+            for unit, score in enumerate(row.tolist())
+        ),
         key=lambda entry: entry[:3],
-    )  # fmt: skip
+    )
     kept = {key: set(range(units[key].n_units)) for key in scores}
 
     def cost_of_kept() -> int:

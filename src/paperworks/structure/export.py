@@ -75,9 +75,16 @@ def stock_config(model: Any) -> Any | None:
 def _plain(config: Any) -> dict[str, Any]:
     """The fields of a configuration without those that only ours have."""
     fields = config.to_dict()
-    for name in ("layer_widths", "hidden_width", "added_biases", "auto_map", "model_type", "add_pooling_layer",
-                 "transformers_version",
-                 "layer_types" if len(set(fields.get("layer_types") or [0])) == 1 else ""):  # fmt: skip
+    for name in (
+        "layer_widths",
+        "hidden_width",
+        "added_biases",
+        "auto_map",
+        "model_type",
+        "add_pooling_layer",
+        "transformers_version",
+        "layer_types" if len(set(fields.get("layer_types") or [0])) == 1 else "",
+    ):
         fields.pop(name, None)
     return fields
 

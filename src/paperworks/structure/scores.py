@@ -56,8 +56,15 @@ def combine(members: Iterable[torch.Tensor], how: Reduction = "sum") -> torch.Te
     raise InputError("reduction", how, "sum, mean, max, prod or first")
 
 
-def _scored(model: Any, units: Units, saliency: Callable[[torch.nn.Parameter], torch.Tensor], how: Reduction,
-            *, signed: bool = False, biases: bool = True) -> Scores:  # fmt: skip
+def _scored(
+    model: Any,
+    units: Units,
+    saliency: Callable[[torch.nn.Parameter], torch.Tensor],
+    how: Reduction,
+    *,
+    signed: bool = False,
+    biases: bool = True,
+) -> Scores:
     found: Scores = {}
     for key, unit_set in units.items():
         members = [piece for piece in unit_set.slices if biases or not piece.param.endswith(".bias")]

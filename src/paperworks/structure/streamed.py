@@ -193,9 +193,15 @@ class _RowsOnly(nn.Module):
 
 
 def layer_stream_bytes(
-    folder: str | Path, length: int, *, sequences: int, batch_size: int = 8, activation_budget: int = BUDGET,
-    dtype: torch.dtype = torch.float32, taylor: bool = False,
-) -> dict[str, int]:  # fmt: skip
+    folder: str | Path,
+    length: int,
+    *,
+    sequences: int,
+    batch_size: int = 8,
+    activation_budget: int = BUDGET,
+    dtype: torch.dtype = torch.float32,
+    taylor: bool = False,
+) -> dict[str, int]:
     """What ``streamed_scores`` (or ``streamed_taylor``) holds at once over the start of the process, by part, in bytes.
 
     ``weights``: one layer in ``dtype`` (``taylor``: three times, with the gradients of a batch and their sum);
@@ -276,10 +282,18 @@ def streamed_scores(
 
     Raises InputError for a folder, tokens or kinds that cannot be used, a full disk, and values that are not finite.
     """
-    with LayerStream(
-        folder, calibration, attention_mask, batch_size=batch_size, activation_budget=activation_budget,
-        spill_dir=spill_dir, dtype=dtype,
-    ) as stream, ExitStack() as stack:  # fmt: skip
+    with (
+        LayerStream(
+            folder,
+            calibration,
+            attention_mask,
+            batch_size=batch_size,
+            activation_budget=activation_budget,
+            spill_dir=spill_dir,
+            dtype=dtype,
+        ) as stream,
+        ExitStack() as stack,
+    ):
         units = units_of(stream.model, kinds)
         found = StreamedScores(units, tokens=stream.tokens.count)
         moments = stack.enter_context(ActivationMoments(stream.model, units))
@@ -330,9 +344,14 @@ def streamed_taylor(
             raise InputError("kinds", kind, f"units inside a layer: {', '.join(LAYER_KINDS)}")
     second = any(mode in ("param_second", "param_mix") for mode in modes)
     with LayerStream(
-        folder, calibration, attention_mask, batch_size=batch_size, activation_budget=activation_budget,
-        spill_dir=spill_dir, dtype=dtype,
-    ) as stream:  # fmt: skip
+        folder,
+        calibration,
+        attention_mask,
+        batch_size=batch_size,
+        activation_budget=activation_budget,
+        spill_dir=spill_dir,
+        dtype=dtype,
+    ) as stream:
         if not stream.family.head:
             raise InputError("model", stream.family.model_type, "a causal language model, which has a loss")
         gradient = stream.store()
@@ -355,9 +374,14 @@ def streamed_taylor(
 
 
 def _layer_gradient(
-    stream: LayerStream, layer: Any, number: int, index: int, inputs: Sequence[StreamStore], gradient: StreamStore,
+    stream: LayerStream,
+    layer: Any,
+    number: int,
+    index: int,
+    inputs: Sequence[StreamStore],
+    gradient: StreamStore,
     taylor: TaylorScores,
-) -> Sequence[torch.Tensor | None]:  # fmt: skip
+) -> Sequence[torch.Tensor | None]:
     """The gradients of one batch on a layer's weights; ``gradient`` then holds that on the layer's input."""
     x = inputs[number].read(index).detach().requires_grad_()
     with torch.enable_grad():

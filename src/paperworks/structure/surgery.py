@@ -68,8 +68,13 @@ def prune(
         model = copy.deepcopy(model)
     base = base_of(model)
     kinds = {kind for _, kind in plan.kept} | {kind for _, kind in fold or {}}
-    units = units_of(model, kinds, {layer for layer, _ in plan.kept if layer is not None}
-                     | {layer for layer, _ in fold or {} if layer is not None}, ffn_gate=ffn_gate)  # fmt: skip
+    units = units_of(
+        model,
+        kinds,
+        {layer for layer, _ in plan.kept if layer is not None}
+        | {layer for layer, _ in fold or {} if layer is not None},
+        ffn_gate=ffn_gate,
+    )
     replaced = _Replaced()
     with torch.no_grad():
         if fold:

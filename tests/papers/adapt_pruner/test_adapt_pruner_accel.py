@@ -17,8 +17,16 @@ from paperworks.structure import count
 from paperworks.training import TrainSettings
 
 TOKENS = token_ids(30, 12)
-SETTINGS = TrainSettings(batch_size=3, learning_rate=1e-3, schedule="wsd", decay_fraction=0.2, final_factor=0.1,
-                         checkpoint_every=1, device="cpu", seed=5)  # fmt: skip
+SETTINGS = TrainSettings(
+    batch_size=3,
+    learning_rate=1e-3,
+    schedule="wsd",
+    decay_fraction=0.2,
+    final_factor=0.1,
+    checkpoint_every=1,
+    device="cpu",
+    seed=5,
+)
 
 
 def accel(model: Any, share: float = 0.7, stages: int = 3, **options: Any) -> AdaptAccel:
@@ -63,11 +71,14 @@ def test_parts_are_passes_over_the_data() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"distill": Distillation(alpha=0.5)}, {"lora": Lora(r=2, alpha=4, dropout=0.0)}, {"reset_optimizer": False},
-        {"data_split": "cosine"}, {"carry_sparsity": True}, {"settings": TrainSettings(**{**vars(SETTINGS),
-                                                                                          "schedule": "cosine"})},
+        {"distill": Distillation(alpha=0.5)},
+        {"lora": Lora(r=2, alpha=4, dropout=0.0)},
+        {"reset_optimizer": False},
+        {"data_split": "cosine"},
+        {"carry_sparsity": True},
+        {"settings": TrainSettings(**{**vars(SETTINGS), "schedule": "cosine"})},
     ],
-)  # fmt: skip
+)
 def test_options_train_to_the_target(options: dict[str, Any]) -> None:
     model = tiny("qwen2")
     job = accel(model, **options)
@@ -150,9 +161,12 @@ def test_any_finished_stage_can_be_gone_on_from(tmp_path: Path) -> None:
 def test_bad_options_name_the_field() -> None:
     model = tiny("llama")
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"stages": 0}, "stages"), ({"data_split": "square"}, "data_split"), ({"train_steps": 0}, "train_steps"),
-        ({"warmup": 1.0}, "warmup"), ({"lora": Lora(), "reset_optimizer": False}, "reset_optimizer"),
-    ]  # fmt: skip
+        ({"stages": 0}, "stages"),
+        ({"data_split": "square"}, "data_split"),
+        ({"train_steps": 0}, "train_steps"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"lora": Lora(), "reset_optimizer": False}, "reset_optimizer"),
+    ]
     for options, field in cases:
         with pytest.raises(InputError) as caught:
             accel(model, **options)

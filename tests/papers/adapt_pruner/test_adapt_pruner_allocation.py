@@ -166,8 +166,12 @@ def test_distances_say_that_layers_that_change_more_matter_more() -> None:
     batches = FreshBatches(tokens, examples=4)(1)
     for metric in ("cosine", "euclidean", "manhattan"):
         found = measure(
-            model, units_of(model), batches, layer_importance=metric, unit_importance="l2",  # type: ignore[arg-type]
+            model,
+            units_of(model),
+            batches,
+            layer_importance=metric,
+            unit_importance="l2",  # type: ignore[arg-type]
             generator=torch.Generator(),
-        ).layers  # fmt: skip
+        ).layers
         assert int(found.argmin()) == 1
         assert float(found[1]) == pytest.approx(-1.0 if metric == "cosine" else 0.0, abs=1e-6)

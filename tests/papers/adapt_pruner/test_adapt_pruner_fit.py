@@ -145,13 +145,24 @@ def test_grouped_queries_go_with_their_own_key_head() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"taylor": "param_second"}, {"taylor": "param_mix", "reduction": "mean"}, {"taylor": "vectorize"},
-        {"reduction": "max"}, {"reduction": "prod"}, {"reduction": "first"}, {"unit_importance": "l1"},
-        {"unit_importance": "l2"}, {"unit_importance": "random"}, {"layer_importance": "euclidean"},
-        {"layer_importance": "manhattan", "normalise": "zscore"}, {"normalise": "rank"}, {"layers": [0, 2]},
-        {"prune": ("attention",), "target": 0.95}, {"prune": ("mlp",)}, {"resample": False},
+        {"taylor": "param_second"},
+        {"taylor": "param_mix", "reduction": "mean"},
+        {"taylor": "vectorize"},
+        {"reduction": "max"},
+        {"reduction": "prod"},
+        {"reduction": "first"},
+        {"unit_importance": "l1"},
+        {"unit_importance": "l2"},
+        {"unit_importance": "random"},
+        {"layer_importance": "euclidean"},
+        {"layer_importance": "manhattan", "normalise": "zscore"},
+        {"normalise": "rank"},
+        {"layers": [0, 2]},
+        {"prune": ("attention",), "target": 0.95},
+        {"prune": ("mlp",)},
+        {"resample": False},
     ],
-)  # fmt: skip
+)
 def test_every_option_reaches_the_target_and_repeats(options: dict[str, Any]) -> None:
     model, options = tiny("llama"), dict(options)
     target = options.pop("target", 0.85)
@@ -239,16 +250,23 @@ def test_layer_wise(family: str) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({}, "target"), ({"ratio": 1.0}, "ratio"), ({"ratio": 0.5, "amplitude": -0.1}, "amplitude"),
-        ({"ratio": 0.5, "steps": 0}, "steps"), ({"target": 10**9}, "target"),
+        ({}, "target"),
+        ({"ratio": 1.0}, "ratio"),
+        ({"ratio": 0.5, "amplitude": -0.1}, "amplitude"),
+        ({"ratio": 0.5, "steps": 0}, "steps"),
+        ({"target": 10**9}, "target"),
         ({"ratio": 0.5, "layer_importance": "angle"}, "layer_importance"),
         ({"ratio": 0.5, "taylor": "third"}, "taylor"),
-        ({"ratio": 0.5, "unit_importance": "l3"}, "unit_importance"), ({"ratio": 0.5, "prune": ("head",)}, "prune"),
-        ({"ratio": 0.5, "reduction": "median"}, "reduction"), ({"ratio": 0.5, "layers": [9]}, "layers"),
-        ({"ratio": 0.5, "normalise": "min"}, "normalise"), ({"ratio": 0.5, "mode": "deep"}, "mode"),
-        ({"mode": "layer_wise"}, "drop"), ({"ratio": 0.5, "drop": [1]}, "drop"),
+        ({"ratio": 0.5, "unit_importance": "l3"}, "unit_importance"),
+        ({"ratio": 0.5, "prune": ("head",)}, "prune"),
+        ({"ratio": 0.5, "reduction": "median"}, "reduction"),
+        ({"ratio": 0.5, "layers": [9]}, "layers"),
+        ({"ratio": 0.5, "normalise": "min"}, "normalise"),
+        ({"ratio": 0.5, "mode": "deep"}, "mode"),
+        ({"mode": "layer_wise"}, "drop"),
+        ({"ratio": 0.5, "drop": [1]}, "drop"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_name_the_field(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError) as caught:
         AdaptPruner(**options).fit(tiny("llama"), TOKENS)

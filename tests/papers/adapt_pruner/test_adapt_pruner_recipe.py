@@ -24,8 +24,14 @@ TEXT = "\n\n".join(
     for b in ("cat", "dog", "bird", "fox", "cow")
     for c in ("house", "river", "hill", "town")
 )
-LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
+LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 
 
@@ -59,8 +65,19 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(checkpoint: Path, text: Path, /, **more: Any) -> Config:
-    values = {"model": checkpoint, "text": text, "evaluation": text, "examples": 6, "length": 16, "train_length": 16,
-              "batch_size": 3, "evaluation_sequences": 6, "steps": 10, "amplitude": 0.05, "target": "0.7p"}  # fmt: skip
+    values = {
+        "model": checkpoint,
+        "text": text,
+        "evaluation": text,
+        "examples": 6,
+        "length": 16,
+        "train_length": 16,
+        "batch_size": 3,
+        "evaluation_sequences": 6,
+        "steps": 10,
+        "amplitude": 0.05,
+        "target": "0.7p",
+    }
     return build_config(Config, values | more)  # type: ignore[return-value]
 
 
@@ -128,13 +145,22 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"target": "0.01x"}, "target"), ({"target": "1000000000"}, "target"), ({"target": "half"}, "target"),
-        ({"length": 65}, "length"), ({"train_length": 65}, "length"), ({"examples": 10_000}, "calibration"),
-        ({"text": Path("missing.txt")}, "text"), ({"evaluation": Path("missing.txt")}, "evaluation"),
-        ({"model": Path("missing")}, "model"), ({"layers": (9,)}, "layers"), ({"stages": 2}, "options"),
-        ({"device": "abacus"}, "device"), ({"amplitude": -1}, "amplitude"), ({"taylor": "third"}, "taylor"),
+        ({"target": "0.01x"}, "target"),
+        ({"target": "1000000000"}, "target"),
+        ({"target": "half"}, "target"),
+        ({"length": 65}, "length"),
+        ({"train_length": 65}, "length"),
+        ({"examples": 10_000}, "calibration"),
+        ({"text": Path("missing.txt")}, "text"),
+        ({"evaluation": Path("missing.txt")}, "evaluation"),
+        ({"model": Path("missing")}, "model"),
+        ({"layers": (9,)}, "layers"),
+        ({"stages": 2}, "options"),
+        ({"device": "abacus"}, "device"),
+        ({"amplitude": -1}, "amplitude"),
+        ({"taylor": "third"}, "taylor"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_name_the_field(
     llama: Path, text: Path, tmp_path: Path, change: dict[str, Any], field: str
 ) -> None:

@@ -28,9 +28,15 @@ def fitted(kind: str, space: str = "layer_uniform", ratio: float = 0.4, **more: 
 
 @pytest.mark.parametrize(
     ("kind", "space"),
-    [("llama", "layer_uniform"), ("qwen2", "heads"), ("qwen3", "layer_uniform"), ("gpt2", "disp"), ("qwen2", "disp"),
-     ("opt", "layer_uniform")],
-)  # fmt: skip
+    [
+        ("llama", "layer_uniform"),
+        ("qwen2", "heads"),
+        ("qwen3", "layer_uniform"),
+        ("gpt2", "disp"),
+        ("qwen2", "disp"),
+        ("opt", "layer_uniform"),
+    ],
+)
 def test_cut_equals_mask_and_meets_the_budget(kind: str, space: str, tmp_path: Path) -> None:
     method = fitted(kind, space)
     report = method.report_
@@ -85,8 +91,9 @@ def test_the_penalty_shrinks_adapters_of_pruned_units() -> None:
     args = TrainerArgs(steps=30, batch_size=4, learning_rate=1e-2)
     norms = {}
     for name, sparsity, beta in (("with", "penalty", 3.0), ("without", "none", 0.0), ("proximal", "proximal", 0.0)):
-        method = fitted("llama", space="heads", plan=plan, trainer_args=args, sparsity=sparsity, beta=beta,
-                        svd_init=True)  # fmt: skip
+        method = fitted(
+            "llama", space="heads", plan=plan, trainer_args=args, sparsity=sparsity, beta=beta, svd_init=True
+        )
         norms[name] = method.report_.trajectory.dropped_norm[-1]
     assert norms["with"] < 0.9 * norms["without"]
     assert norms["proximal"] < 1e-6
@@ -144,11 +151,16 @@ def test_a_two_stage_fit_resumes_in_either_stage(done: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("field", "options"),
-    [("target_ratio", {"ratio": 1.2}), ("target_ratio", {"ratio": 0.999}), ("space", {"space": "inner"}),
-     ("target", {"target": 10}), ("sparsity", {"sparsity": "l1"}),
-     ("rank", {"svd_init": True, "lora": 64}),
-     ("control_steps", {"trainer_args": TrainerArgs(steps=4, control_steps=4, tune_while_searching=False)})],
-)  # fmt: skip
+    [
+        ("target_ratio", {"ratio": 1.2}),
+        ("target_ratio", {"ratio": 0.999}),
+        ("space", {"space": "inner"}),
+        ("target", {"target": 10}),
+        ("sparsity", {"sparsity": "l1"}),
+        ("rank", {"svd_init": True, "lora": 64}),
+        ("control_steps", {"trainer_args": TrainerArgs(steps=4, control_steps=4, tune_while_searching=False)}),
+    ],
+)
 def test_bad_options(field: str, options: dict) -> None:
     from peft import LoraConfig
 

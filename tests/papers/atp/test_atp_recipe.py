@@ -65,8 +65,9 @@ def test_a_target_out_of_reach(folder: Path, tmp_path: Path) -> None:
 
 def test_method_meets_the_budget(folder: Path, tmp_path: Path) -> None:
     dense = sum(p.numel() for p in load_model(folder, "float32", "cpu")[0].parameters())
-    job = PruningJob(folder, dense - 6000, (TEXT,), tmp_path, sequences=4, length=16, batch_size=2, train_steps=10,
-                     device="cpu")  # fmt: skip
+    job = PruningJob(
+        folder, dense - 6000, (TEXT,), tmp_path, sequences=4, length=16, batch_size=2, train_steps=10, device="cpu"
+    )
     pruned = prune(job)
     size = sum(p.numel() for p in pruned.model.parameters())
     assert dense - 6000 - 200 < size <= dense - 6000

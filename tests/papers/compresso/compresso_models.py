@@ -23,9 +23,15 @@ def tiny(kind: str, positions: int = 128, **changes: Any) -> Any:
     """Three layers, 32 wide, 4 heads (2 key-value heads where the family has them), with gains far from 1."""
     if kind in NAMES:
         fields: dict[str, Any] = {
-            "vocab_size": VOCAB, "hidden_size": D, "intermediate_size": 48, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": positions, **SPECIAL,
-        }  # fmt: skip
+            "vocab_size": VOCAB,
+            "hidden_size": D,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": positions,
+            **SPECIAL,
+        }
         fields |= {"head_dim": 8} if kind == "qwen3" else {}
         config = getattr(transformers, f"{NAMES[kind]}Config")(**{**fields, **changes})
     elif kind == "opt":

@@ -125,8 +125,11 @@ def test_only_adapters_and_masks_are_trained() -> None:
 
     def watch(adapted: Any, *args: Any, **options: Any) -> Any:
         course = learn(adapted, *args, **options)
-        kept["weights"] = {n.removeprefix("base_model.model.").replace(".base_layer", ""): p.detach().clone()
-                           for n, p in adapted.named_parameters() if "lora" not in n}  # fmt: skip
+        kept["weights"] = {
+            n.removeprefix("base_model.model.").replace(".base_layer", ""): p.detach().clone()
+            for n, p in adapted.named_parameters()
+            if "lora" not in n
+        }
         return course
 
     with pytest.MonkeyPatch.context() as patch:
@@ -282,8 +285,9 @@ def test_a_long_warm_up_is_warned_of() -> None:
 
 
 def test_adapters_with_other_targets_are_cut_and_merged() -> None:
-    lora = LoraConfig(r=4, lora_alpha=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj",
-                                                         "up_proj", "down_proj"])  # fmt: skip
+    lora = LoraConfig(
+        r=4, lora_alpha=4, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
     found = fitted(tiny("llama"), lora=lora, args={"final_steps": 2})
     assert found.report_.masked_against_cut < 1e-5
     assert not any("lora" in name for name, _ in found.model_.named_parameters())

@@ -158,8 +158,9 @@ def test_kept_prompt_and_plain_forward_agree(kind: str) -> None:
     for _ in range(2):  # the kept keys and values are not used up
         assert float((prompted.logits(asked) - plain).abs().max()) < 1e-5 * float(plain.abs().max())
     answer = prompted.generate("Say number 3.", "in words", max_new_tokens=12)
-    expected = model.generate(input_ids=whole[:1], attention_mask=torch.ones_like(whole[:1]), max_new_tokens=12,
-                              do_sample=False)  # fmt: skip
+    expected = model.generate(
+        input_ids=whole[:1], attention_mask=torch.ones_like(whole[:1]), max_new_tokens=12, do_sample=False
+    )
     assert answer == TOKENIZER.decode(expected[0, whole.shape[1] :], skip_special_tokens=True).strip()
     assert answer == prompted.generate("Say number 3.", "in words", max_new_tokens=12, use_cache=True)
 

@@ -22,9 +22,15 @@ from paperworks.runs import Cancelled, Run, build_config
 from paperworks.structure import units_of
 
 QUICK: dict[str, Any] = {
-    "tuning_steps": 1, "pruning_steps": 4, "final_steps": 1, "batch_size": 4, "learning_rate": 0.01,
-    "evaluation_sequences": 4, "prompt": "You are being pruned.", "device": "cpu",
-}  # fmt: skip
+    "tuning_steps": 1,
+    "pruning_steps": 4,
+    "final_steps": 1,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "evaluation_sequences": 4,
+    "prompt": "You are being pruned.",
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +144,15 @@ def test_method_meets_the_budget_within_one_unit(checkpoint: Path, tmp_path: Pat
     dense = tiny("qwen2", positions=256)
     target = int(share * sum(p.numel() for p in dense.parameters()))
     job = PruningJob(
-        checkpoint, target, ("A text to tune on, letter by letter. " * 40,), tmp_path / "state", length=24,
-        batch_size=4, train_steps=LEAST_STEPS, device="cpu",
-    )  # fmt: skip
+        checkpoint,
+        target,
+        ("A text to tune on, letter by letter. " * 40,),
+        tmp_path / "state",
+        length=24,
+        batch_size=4,
+        train_steps=LEAST_STEPS,
+        device="cpu",
+    )
     found = prune(job)
     assert hashes(checkpoint) == before
     assert found.steps == LEAST_STEPS

@@ -38,8 +38,14 @@ def save_checkpoint(folder: Path, family: str, **settings: object) -> Path:
     return folder
 
 
-LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
+LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 BERT = {
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -35,9 +35,17 @@ from paperworks.training import (
 )
 
 PAPER_SETTINGS = TrainSettings(
-    batch_size=32, accumulation=4, learning_rate=2e-5, final_factor=0.1, schedule="wsd", decay_fraction=0.1,
-    betas=(0.9, 0.999), weight_decay=0.0, clip_norm=1.0, seed=42,
-)  # fmt: skip
+    batch_size=32,
+    accumulation=4,
+    learning_rate=2e-5,
+    final_factor=0.1,
+    schedule="wsd",
+    decay_fraction=0.1,
+    betas=(0.9, 0.999),
+    weight_decay=0.0,
+    clip_norm=1.0,
+    seed=42,
+)
 """The paper's: AdamW, 128 sequences a step, WSD from 2e-5 to 2e-6."""
 
 
@@ -195,11 +203,17 @@ class AdaptAccel:
         """All that decides the weights, as plain values."""
         distill = None if self.distill is None else [self.distill.temperature, self.distill.alpha]
         plain = {
-            "pruner": self.pruner.settings(), "stages": self.stages, "data_split": self.data_split,
-            "train_steps": self.train_steps, "settings": self.settings.what_decides_the_weights(),
-            "warmup": self.warmup, "distill": distill, "lora": None if self.lora is None else asdict(self.lora),
-            "reset_optimizer": self.reset_optimizer, "carry_sparsity": self.carry_sparsity,
-        }  # fmt: skip
+            "pruner": self.pruner.settings(),
+            "stages": self.stages,
+            "data_split": self.data_split,
+            "train_steps": self.train_steps,
+            "settings": self.settings.what_decides_the_weights(),
+            "warmup": self.warmup,
+            "distill": distill,
+            "lora": None if self.lora is None else asdict(self.lora),
+            "reset_optimizer": self.reset_optimizer,
+            "carry_sparsity": self.carry_sparsity,
+        }
         return json.loads(json.dumps(plain, default=list))
 
 
@@ -231,10 +245,16 @@ class _Job:
         self.loss = self._loss()
         self.optimizer: torch.optim.Optimizer | None = None
         self.sparsity: Sparsity | None = None
-        self.identity = {} if folder is None else {
-            **options.identity(), "weights": weights_fingerprint(model), "data": self._data_fingerprint(),
-            "calibration": self._batches(options.pruner).fingerprint(),
-        }  # fmt: skip
+        self.identity = (
+            {}
+            if folder is None
+            else {
+                **options.identity(),
+                "weights": weights_fingerprint(model),
+                "data": self._data_fingerprint(),
+                "calibration": self._batches(options.pruner).fingerprint(),
+            }
+        )
 
     def stage(self, number: int, progress: Progress) -> StageRecord:
         options = self.options
@@ -248,16 +268,22 @@ class _Job:
             assert files is not None
             self._restore(files, "trained", done["sparsity"])
             record = StageRecord(**done["record"])
-            record.pruning = None if done["record"]["pruning"] is None else PruneReport.from_dict(
-                done["record"]["pruning"]
-            )  # fmt: skip
+            record.pruning = (
+                None if done["record"]["pruning"] is None else PruneReport.from_dict(done["record"]["pruning"])
+            )
             return record
         pruning = self._prune(number, target, files, progress)
         losses, rates = self._train(number, files, progress)
         record = StageRecord(
-            number, target, count(self.model).parameters, self.steps[number - 1], pruning, losses, rates,
+            number,
+            target,
+            count(self.model).parameters,
+            self.steps[number - 1],
+            pruning,
+            losses,
+            rates,
             time.monotonic() - began,
-        )  # fmt: skip
+        )
         if files is not None:
             state = None if self.sparsity is None else asdict(self.sparsity)
             files.keep_trained(self.model, self.optimizer, {"record": asdict(record), "sparsity": state})
@@ -276,10 +302,13 @@ class _Job:
         else:
             pruner = self.options.pruner.with_target(target, self.options.pruner.seed + 1000 * (number - 1))
             report = pruner.fit(
-                self.model, self._batches(pruner), optimizer=self.optimizer,
+                self.model,
+                self._batches(pruner),
+                optimizer=self.optimizer,
                 start=self.sparsity if self.options.carry_sparsity else None,
-                checkpoint_dir=None if files is None else files.folder, progress=progress,
-            ).report_  # fmt: skip
+                checkpoint_dir=None if files is None else files.folder,
+                progress=progress,
+            ).report_
             plan, self.sparsity = pruner.plan_, pruner.sparsity_
         if files is not None:
             state = None if self.sparsity is None else asdict(self.sparsity)
@@ -295,20 +324,33 @@ class _Job:
         first = sum(self.parts[: number - 1])
         whole = options.settings
         settings = replace(
-            whole, steps=steps, schedule_start=before, schedule_steps=self.total_steps, seed=whole.seed + number,
+            whole,
+            steps=steps,
+            schedule_start=before,
+            schedule_steps=self.total_steps,
+            seed=whole.seed + number,
             warmup_steps=whole.warmup_steps or round(options.warmup * self.total_steps),
-        )  # fmt: skip
+        )
         data = Part(self.data, first, self.parts[number - 1], whole.seed)
         trained: Any = self.model
         if options.lora is not None:
             trained = add_lora(
-                self.model, lora_targets(self.model), r=options.lora.r, alpha=options.lora.alpha,
-                dropout=options.lora.dropout, seed=settings.seed,
-            )  # fmt: skip
+                self.model,
+                lora_targets(self.model),
+                r=options.lora.r,
+                alpha=options.lora.alpha,
+                dropout=options.lora.dropout,
+                seed=settings.seed,
+            )
         result = train(
-            trained, data, settings, loss=self.loss, optimizer=self.optimizer, progress=progress,
+            trained,
+            data,
+            settings,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            progress=progress,
             checkpoint_dir=None if files is None else files.folder,
-        )  # fmt: skip
+        )
         if options.lora is not None:
             merge_lora(trained)
         return result.losses, [settings.rate(step, steps) for step in range(steps)]
@@ -334,9 +376,14 @@ class _Job:
 
     def _batches(self, pruner: AdaptPruner) -> FreshBatches:
         return FreshBatches(
-            self.calibration, examples=pruner.examples, length=pruner.length, batch_size=pruner.batch_size,
-            seed=pruner.seed, resample=pruner.resample, tokenizer=self.tokenizer,
-        )  # fmt: skip
+            self.calibration,
+            examples=pruner.examples,
+            length=pruner.length,
+            batch_size=pruner.batch_size,
+            seed=pruner.seed,
+            resample=pruner.resample,
+            tokenizer=self.tokenizer,
+        )
 
     def _data_fingerprint(self) -> str:
         digest = hashlib.sha256(str(len(self.data)).encode())

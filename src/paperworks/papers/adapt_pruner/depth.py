@@ -31,9 +31,7 @@ def drop_layers(
     Numbers of layers follow the cut, in the modules as in the configuration. At least one layer stays.
     """
     dense, (groups, ffn) = count(model), widths(model)
-    report = PruneReport(
-        target, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
-    )
+    report = PruneReport(target, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn)
     plan = KeepPlan()
     if options.drop is not None:
         layers = set(options.drop)
@@ -51,9 +49,13 @@ def drop_layers(
             if report.parameters_after <= target:
                 break
             found = measure(
-                model, Units([]), batches(step), layer_importance=options.layer_importance, unit_importance="random",
+                model,
+                Units([]),
+                batches(step),
+                layer_importance=options.layer_importance,
+                unit_importance="random",
                 generator=torch.Generator().manual_seed(0),
-            )  # fmt: skip
+            )
             cut = _without(model, {int(found.layers.argmin())})
             prune(model, cut, optimizer=optimizer)
             plan = plan.then(cut)

@@ -38,9 +38,10 @@ def trajectory(reports: Sequence[PruneReport]) -> runs.Figure:
     bottom.set_ylabel("calibration loss, nats")
     bottom.set_xlabel("pruning step")
     return runs.Figure(
-        "Importance, sparsity and loss", figure,
+        "Importance, sparsity and loss",
+        figure,
         "Loss in front of each cut, on fresh sequences. Dotted lines part the stages, where S starts anew.",
-    )  # fmt: skip
+    )
 
 
 def training_course(stages: Sequence[StageRecord]) -> runs.Figure:

@@ -25,9 +25,17 @@ def stages_for(parameters: int, target: int) -> int:
 def training(steps: int, batch_size: int, learning_rate: float, seed: int, device: str = "auto") -> TrainSettings:
     """The paper's schedule: WSD with a decay over the last 10 % to a tenth of the peak rate, gradients cut at 1."""
     return TrainSettings(
-        batch_size=batch_size, learning_rate=learning_rate, final_factor=0.1, schedule="wsd", decay_fraction=0.1,
-        betas=(0.9, 0.999), weight_decay=0.0, seed=seed, device=device, checkpoint_every=max(1, steps // 10),
-    )  # fmt: skip
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        final_factor=0.1,
+        schedule="wsd",
+        decay_fraction=0.1,
+        betas=(0.9, 0.999),
+        weight_decay=0.0,
+        seed=seed,
+        device=device,
+        checkpoint_every=max(1, steps // 10),
+    )
 
 
 def prune(job: PruningJob) -> Pruned:
@@ -50,8 +58,12 @@ def prune(job: PruningJob) -> Pruned:
     settings = training(job.train_steps, job.batch_size, ALL_WEIGHTS * job.learning_rate, job.seed, job.device)
     accel = AdaptAccel(pruner, stages, train_steps=job.train_steps, settings=settings)
     result = accel.fit(
-        model, job.windows(tokenizer), calibration=list(job.texts), tokenizer=tokenizer, checkpoint_dir=job.state,
+        model,
+        job.windows(tokenizer),
+        calibration=list(job.texts),
+        tokenizer=tokenizer,
+        checkpoint_dir=job.state,
         progress=job.progress,
-    ).report_  # fmt: skip
+    ).report_
     notes = [f"{stages} stages of pruning and training", *result.notes]
     return Pruned(model, result.steps, notes)

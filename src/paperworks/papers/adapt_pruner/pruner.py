@@ -135,9 +135,27 @@ class AdaptPruner:
 
     def settings(self) -> dict[str, Any]:
         """All options as plain values; functions by name."""
-        names = ("target", "ratio", "steps", "amplitude", "layer_importance", "normalise", "unit_importance",
-                 "taylor", "reduction", "prune", "layers", "mode", "drop", "exact", "examples", "length",
-                 "batch_size", "resample", "seed")  # fmt: skip
+        names = (
+            "target",
+            "ratio",
+            "steps",
+            "amplitude",
+            "layer_importance",
+            "normalise",
+            "unit_importance",
+            "taylor",
+            "reduction",
+            "prune",
+            "layers",
+            "mode",
+            "drop",
+            "exact",
+            "examples",
+            "length",
+            "batch_size",
+            "resample",
+            "seed",
+        )
         values = {name: getattr(self, name) for name in names}
         plain = {n: getattr(v, "__qualname__", "function") if callable(v) else v for n, v in values.items()}
         return json.loads(json.dumps(plain, default=list))
@@ -176,10 +194,19 @@ class AdaptPruner:
             model = copy.deepcopy(model)
         batches = None
         if calibration is not None:
-            batches = calibration if isinstance(calibration, FreshBatches) else FreshBatches(
-                calibration, examples=self.examples, length=self.length, batch_size=self.batch_size, seed=self.seed,
-                resample=self.resample, tokenizer=tokenizer,
-            )  # fmt: skip
+            batches = (
+                calibration
+                if isinstance(calibration, FreshBatches)
+                else FreshBatches(
+                    calibration,
+                    examples=self.examples,
+                    length=self.length,
+                    batch_size=self.batch_size,
+                    seed=self.seed,
+                    resample=self.resample,
+                    tokenizer=tokenizer,
+                )
+            )
         elif self.drop is None:
             raise InputError("calibration", None, "texts, token ids or a function that gives batches")
         mode = self.mode
@@ -219,10 +246,15 @@ class _Call:
     """One pruning call: the state that its steps share."""
 
     def __init__(
-        self, options: AdaptPruner, model: Any, target: int | None, batches: FreshBatches,
+        self,
+        options: AdaptPruner,
+        model: Any,
+        target: int | None,
+        batches: FreshBatches,
         optimizer: torch.optim.Optimizer | None,
-        start: Sparsity | None, folder: Path | None,
-    ) -> None:  # fmt: skip
+        start: Sparsity | None,
+        folder: Path | None,
+    ) -> None:
         self.options, self.model, self.batches, self.optimizer = options, model, batches, optimizer
         self.target = target
         units = self._units()
@@ -241,10 +273,16 @@ class _Call:
             target, dense.parameters, dense.parameters, dense.prunable, dense.prunable, groups, ffn
         )
         self.file = None if folder is None else folder / "pruning.json"
-        self.identity = {} if folder is None else {
-            **options.settings(), "weights": weights_fingerprint(model), "calibration": batches.fingerprint(),
-            "start": asdict(self.start),
-        }  # fmt: skip
+        self.identity = (
+            {}
+            if folder is None
+            else {
+                **options.settings(),
+                "weights": weights_fingerprint(model),
+                "calibration": batches.fingerprint(),
+                "start": asdict(self.start),
+            }
+        )
 
     def run(self, progress: Progress) -> PruneReport:
         self._resume()
@@ -280,10 +318,15 @@ class _Call:
             int(np.random.SeedSequence([options.seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         )
         found = measure(
-            self.model, units, self.batches(step), layer_importance=options.layer_importance,
-            unit_importance=options.unit_importance, taylor=options.taylor, reduction=options.reduction,
+            self.model,
+            units,
+            self.batches(step),
+            layer_importance=options.layer_importance,
+            unit_importance=options.unit_importance,
+            taylor=options.taylor,
+            reduction=options.reduction,
             generator=generator,
-        )  # fmt: skip
+        )
         scaled = torch.zeros_like(found.layers)
         scaled[self.chosen] = normalised(found.layers[self.chosen], options.normalise)
         late = step > options.steps  # only with a target that T steps did not reach
@@ -306,10 +349,19 @@ class _Call:
             self.plan = self.plan.then(plan)
         cost = count(self.model)
         groups, ffn = widths(self.model)
-        self.report.steps.append(StepRecord(
-            step, found.layers.tolist(), scaled.tolist(), self.sparsity.tolist(), groups, ffn, cost.parameters,
-            cost.macs, None if found.loss != found.loss else found.loss,
-        ))  # fmt: skip
+        self.report.steps.append(
+            StepRecord(
+                step,
+                found.layers.tolist(),
+                scaled.tolist(),
+                self.sparsity.tolist(),
+                groups,
+                ffn,
+                cost.parameters,
+                cost.macs,
+                None if found.loss != found.loss else found.loss,
+            )
+        )
         self.report.parameters_after, self.report.prunable_after = cost.parameters, cost.prunable
         self._note()
 
@@ -343,8 +395,12 @@ class _Call:
     def _note(self) -> None:
         if self.file is None:
             return
-        content = {"identity": self.identity, "plan": self.plan.to_json(), "sparsity": self.sparsity.tolist(),
-                   "report": self.report.to_dict()}  # fmt: skip
+        content = {
+            "identity": self.identity,
+            "plan": self.plan.to_json(),
+            "sparsity": self.sparsity.tolist(),
+            "report": self.report.to_dict(),
+        }
         write_text(self.file, json.dumps(content))
 
     def _resume(self) -> None:
@@ -372,5 +428,7 @@ def _outlier_note(report: PruneReport) -> list[str]:
     if float(sizes[0]) < 3 * float(sizes[1]):
         return []
     layer = int(last.abs().argmax())
-    return [f"Layer {layer} alone sets the scale of the importance; the other layers are nearly equal beside it. "
-            "normalise='rank' or 'zscore' tells them apart"]  # fmt: skip
+    return [
+        f"Layer {layer} alone sets the scale of the importance; the other layers are nearly equal beside it. "
+        "normalise='rank' or 'zscore' tells them apart"
+    ]

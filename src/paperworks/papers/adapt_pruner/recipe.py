@@ -63,9 +63,14 @@ class _Pruning:
 
         def measure() -> Figures:
             return measured(
-                folder, self.held_out, length=c.train_length, sequences=c.evaluation_sequences,
-                batch_size=c.batch_size, device=c.device, progress=self.run.progress,
-            )  # fmt: skip
+                folder,
+                self.held_out,
+                length=c.train_length,
+                sequences=c.evaluation_sequences,
+                batch_size=c.batch_size,
+                device=c.device,
+                progress=self.run.progress,
+            )
 
         return measured_once(self.run, stage, measure)
 
@@ -73,10 +78,22 @@ class _Pruning:
         c = self.config
         parts: Any = ("attention", "mlp") if c.prune == "both" else (c.prune,)
         return AdaptPruner(
-            target, steps=c.steps, amplitude=c.amplitude, layer_importance=c.layer_importance, normalise=c.normalise,
-            unit_importance=c.unit_importance, taylor=c.taylor, reduction=c.reduction, prune=parts, layers=c.layers,
-            mode=c.mode, examples=c.examples, length=c.length, batch_size=c.batch_size, seed=c.seed,
-        )  # fmt: skip
+            target,
+            steps=c.steps,
+            amplitude=c.amplitude,
+            layer_importance=c.layer_importance,
+            normalise=c.normalise,
+            unit_importance=c.unit_importance,
+            taylor=c.taylor,
+            reduction=c.reduction,
+            prune=parts,
+            layers=c.layers,
+            mode=c.mode,
+            examples=c.examples,
+            length=c.length,
+            batch_size=c.batch_size,
+            seed=c.seed,
+        )
 
     def _prune(self) -> None:
         c = self.config
@@ -98,9 +115,14 @@ class _Pruning:
                     checkpoint_dir=self.run.state / "steps",
                     progress=self.run.progress,
                 ).report_
-        content = {"method": kind, "settings": pruner.settings(), "peak_bytes": meter.peak_bytes,
-                   "start_bytes": meter.start_bytes, "seconds_this_attempt": meter.seconds,
-                   **report.to_dict()}  # fmt: skip
+        content = {
+            "method": kind,
+            "settings": pruner.settings(),
+            "peak_bytes": meter.peak_bytes,
+            "start_bytes": meter.start_bytes,
+            "seconds_this_attempt": meter.seconds,
+            **report.to_dict(),
+        }
         model = model.to(saved_dtype(self.folder, c.dtype))
         save_model(model, self.final, tokenizer, content)
         if c.uniform_export:
@@ -114,13 +136,22 @@ class _Pruning:
             model, _ = load_model(self.folder, "float32", c.device)
         try:
             batches = FreshBatches(
-                self.texts, examples=c.examples, length=c.length, batch_size=c.batch_size, seed=c.seed,
+                self.texts,
+                examples=c.examples,
+                length=c.length,
+                batch_size=c.batch_size,
+                seed=c.seed,
                 tokenizer=tokenizer,
-            )  # fmt: skip
+            )
             scores = measure(
-                model.float(), units_of(model, ["ffn", "kv_group"]), batches(0), unit_importance=c.unit_importance,
-                taylor=c.taylor, reduction=c.reduction, generator=torch.Generator().manual_seed(c.seed),
-            ).units  # fmt: skip
+                model.float(),
+                units_of(model, ["ffn", "kv_group"]),
+                batches(0),
+                unit_importance=c.unit_importance,
+                taylor=c.taylor,
+                reduction=c.reduction,
+                generator=torch.Generator().manual_seed(c.seed),
+            ).units
             uniform = uniform_within(model, target, scores, multiple_of=c.uniform_multiple)
         except InputError as error:
             self.run.log.warning(f"no uniform model was saved: {error}")
@@ -137,19 +168,27 @@ class _Pruning:
         if c.schedule != "wsd":
             settings = replace(settings, schedule=c.schedule)
         accel = AdaptAccel(
-            pruner, stages, data_split=c.data_split, train_steps=c.train_steps, settings=settings,
-            distill=Distillation() if c.distill else None, lora=Lora(r=c.lora_rank) if c.lora_rank else None,
-            reset_optimizer=c.reset_optimizer, carry_sparsity=c.carry_sparsity,
-        )  # fmt: skip
+            pruner,
+            stages,
+            data_split=c.data_split,
+            train_steps=c.train_steps,
+            settings=settings,
+            distill=Distillation() if c.distill else None,
+            lora=Lora(r=c.lora_rank) if c.lora_rank else None,
+            reset_optimizer=c.reset_optimizer,
+            carry_sparsity=c.carry_sparsity,
+        )
         windows = token_windows(tokenizer, self.texts, c.train_length)
         return accel.fit(
-            model, windows, calibration=self.texts, tokenizer=tokenizer, checkpoint_dir=self.run.state / "stages",
+            model,
+            windows,
+            calibration=self.texts,
+            tokenizer=tokenizer,
+            checkpoint_dir=self.run.state / "stages",
             progress=self.run.progress,
-        ).report_  # fmt: skip
+        ).report_
 
-    def _write_up(
-        self, saved: dict[str, Any], dense: Figures, pruned: Figures, uniform: Figures | None
-    ) -> runs.Report:
+    def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures, uniform: Figures | None) -> runs.Report:
         stages = saved.get("stages")
         reports = [PruneReport.from_dict(r) for r in ([s["pruning"] for s in stages] if stages else [_own(saved)]) if r]
         gone = 1 - pruned["parameters"] / dense["parameters"]
@@ -181,12 +220,19 @@ class _Pruning:
             tables.append(_stage_table(records))
         tables.append(_cost_table(saved, reports))
         metrics = {
-            "parameters, dense": dense["parameters"], "parameters, pruned": pruned["parameters"],
-            "perplexity, dense": dense["perplexity"], "perplexity, pruned": pruned["perplexity"],
+            "parameters, dense": dense["parameters"],
+            "parameters, pruned": pruned["parameters"],
+            "perplexity, dense": dense["perplexity"],
+            "perplexity, pruned": pruned["perplexity"],
             "decode speed-up": pruned["decode tokens/s"] / dense["decode tokens/s"],
-        }  # fmt: skip
-        found = [runs.ReportFile("model", "the checkpoint, for from_pretrained with trust_remote_code=True or after "
-                                          "import paperworks; pruning_report.json has every step")]  # fmt: skip
+        }
+        found = [
+            runs.ReportFile(
+                "model",
+                "the checkpoint, for from_pretrained with trust_remote_code=True or after "
+                "import paperworks; pruning_report.json has every step",
+            )
+        ]
         if (self.run.files / "model-uniform").exists():
             found.append(runs.ReportFile("model-uniform", "equal widths inside the same budget, in the stock class"))
         headline = f"{size_said(dense['parameters'], pruned['parameters'])}: {said}{trained}"
@@ -203,8 +249,17 @@ def _width_table(reports: list[PruneReport]) -> runs.Table:
     rows: list[list[Any]] = []
     for layer in range(len(first.ffn)):
         signal = [s.normalised[layer] for r in reports for s in r.steps if s.normalised]
-        rows.append([layer, first.kv_groups[layer], last.kv_groups[layer], first.ffn[layer], last.ffn[layer],
-                     sum(signal) / len(signal) if signal else None, last.sparsity[layer]])  # fmt: skip
+        rows.append(
+            [
+                layer,
+                first.kv_groups[layer],
+                last.kv_groups[layer],
+                first.ffn[layer],
+                last.ffn[layer],
+                sum(signal) / len(signal) if signal else None,
+                last.sparsity[layer],
+            ]
+        )
     return runs.Table(
         "Widths by layer",
         ["layer", "KV groups", "kept", "FFN channels", "kept ", "importance, mean", "S at the end"],
@@ -214,19 +269,31 @@ def _width_table(reports: list[PruneReport]) -> runs.Table:
 
 
 def _stage_table(stages: list[StageRecord]) -> runs.Table:
-    rows: list[list[Any]] = [[s.stage, s.target, s.parameters, s.steps, s.losses[0] if s.losses else None,
-             s.losses[-1] if s.losses else None] for s in stages]  # fmt: skip
+    rows: list[list[Any]] = [
+        [
+            s.stage,
+            s.target,
+            s.parameters,
+            s.steps,
+            s.losses[0] if s.losses else None,
+            s.losses[-1] if s.losses else None,
+        ]
+        for s in stages
+    ]
     return runs.Table(
-        "Stages", ["stage", "target", "parameters", "training steps", "first loss", "last loss"], rows,
+        "Stages",
+        ["stage", "target", "parameters", "training steps", "first loss", "last loss"],
+        rows,
         "Loss in nats per target: the first is that of the freshly cut model.",
-    )  # fmt: skip
+    )
 
 
 def _cost_table(saved: dict[str, Any], reports: list[PruneReport]) -> runs.Table:
     stages = saved.get("stages")
     seconds = sum(s["seconds"] for s in stages) if stages else saved["seconds"]
     return runs.Table(
-        "What it took", ["", "figure"],
+        "What it took",
+        ["", "figure"],
         [
             ["time, seconds", seconds],
             ["of it pruning, seconds", sum(report.seconds for report in reports)],
@@ -235,4 +302,4 @@ def _cost_table(saved: dict[str, Any], reports: list[PruneReport]) -> runs.Table
             ["peak memory, bytes", saved["peak_bytes"]],
             ["of it before pruning, bytes", saved["start_bytes"]],
         ],
-    )  # fmt: skip
+    )

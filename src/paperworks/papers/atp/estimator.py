@@ -172,10 +172,23 @@ class ATP:
         before = count(model)
         adapted = attach(model, rank=self.rank, dropout=self.dropout, svd=self.svd_init, seed=self.seed)
         fitting = Fitting(
-            adapted, size, self.search, self._args(len(train)), target=target, space=self.space, alpha=self.alpha,
-            beta=self.beta, sparsity=self.sparsity, task=self.task, train=train, calibration=search, seed=self.seed,
-            plan=plan, checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir), on_step=on_step,
-        )  # fmt: skip
+            adapted,
+            size,
+            self.search,
+            self._args(len(train)),
+            target=target,
+            space=self.space,
+            alpha=self.alpha,
+            beta=self.beta,
+            sparsity=self.sparsity,
+            task=self.task,
+            train=train,
+            calibration=search,
+            seed=self.seed,
+            plan=plan,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+            on_step=on_step,
+        )
         fitting.run(progress)
         assert fitting.search.plan is not None
         self.plan_ = fitting.search.plan
@@ -207,20 +220,31 @@ class ATP:
         for key in size_order(fitting.search.masks):
             widths.setdefault(key[1], []).append(int(self.masks_[key].sum()))
         self.report_ = ATPReport(
-            space=self.space, generation=self.search.generation or 1, target=fitting.target,
-            parameters_before=before.parameters, parameters_after=after.parameters,
-            prunable_before=before.prunable, prunable_after=after.prunable,
-            macs_before=before.macs, macs_after=after.macs,
-            steps=fitting.result.steps, search_steps=fitting.search.searched,
+            space=self.space,
+            generation=self.search.generation or 1,
+            target=fitting.target,
+            parameters_before=before.parameters,
+            parameters_after=after.parameters,
+            prunable_before=before.prunable,
+            prunable_after=after.prunable,
+            macs_before=before.macs,
+            macs_after=after.macs,
+            steps=fitting.result.steps,
+            search_steps=fitting.search.searched,
             returned_sampled=_returned(fitting.search.was_sampled_out, self.masks_),
             returned_decided=_returned(fitting.search.was_decided_out, self.masks_),
             units=sum(len(mask) for mask in self.masks_.values()),
-            loss_before_zeroing=unzeroed, loss_after_zeroing=zeroed, loss_after_cut=self._loss(self.model_, shown),
+            loss_before_zeroing=unzeroed,
+            loss_after_zeroing=zeroed,
+            loss_after_cut=self._loss(self.model_, shown),
             masked_against_cut=float((_outputs(self.model_, shown) - expected).abs().max()),
-            seconds=fitting.seconds, generator_parameters=sum(p.numel() for p in fitting.search.generator.parameters()),
-            adapter_parameters=adapters, widths=widths, trajectory=fitting.trajectory,
+            seconds=fitting.seconds,
+            generator_parameters=sum(p.numel() for p in fitting.search.generator.parameters()),
+            adapter_parameters=adapters,
+            widths=widths,
+            trajectory=fitting.trajectory,
             notes=self._notes(after, fitting),
-        )  # fmt: skip
+        )
 
     def _notes(self, after: Any, fitting: Fitting) -> list[str]:
         if self.search.final == "sampled" and fitting.search.searched:

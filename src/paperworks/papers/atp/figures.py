@@ -22,8 +22,13 @@ def course_figure(report: ATPReport) -> runs.Figure:
     flips.set_ylabel("entries flipped")
     losses.plot(course.search_loss, color="C2", linewidth=0.8, label="search forward")
     start = len(course.flips) - len(course.tuning_loss)
-    losses.plot(start + np.arange(len(course.tuning_loss)), course.tuning_loss, color="C0", linewidth=0.8,
-                label="LoRA-aware forward")  # fmt: skip
+    losses.plot(
+        start + np.arange(len(course.tuning_loss)),
+        course.tuning_loss,
+        color="C0",
+        linewidth=0.8,
+        label="LoRA-aware forward",
+    )
     losses.set_ylabel("loss, nats")
     losses.legend(frameon=False, fontsize=8)
     norms.plot(course.norm_steps, course.kept_norm, marker=".", label="kept units")
@@ -32,7 +37,8 @@ def course_figure(report: ATPReport) -> runs.Figure:
     norms.set_xlabel("step")
     norms.legend(frameon=False, fontsize=8)
     return runs.Figure(
-        "The search and the tuning", figure,
+        "The search and the tuning",
+        figure,
         "Share of the prunable parameters under the masks, mask entries that change from step to step, the two losses, "
         "and mean adapter norms of kept and pruned units.",
-    )  # fmt: skip
+    )

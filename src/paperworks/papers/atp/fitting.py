@@ -79,10 +79,20 @@ class Fitting(TrainingCallback):
         self.optimizer = torch.optim.AdamW(self.adapters, lr=args.learning_rate, weight_decay=args.weight_decay)
         dense = size.dense
         self.search = MaskSearch(
-            model, size, search, control, share=max(dense.prunable - (dense.parameters - target), 1) / dense.prunable,
-            target=target, space=space, alpha=alpha, task=task, calibration=calibration,
-            batch_size=args.calibration_batch_size or args.batch_size, seed=seed, plan=plan,
-        )  # fmt: skip
+            model,
+            size,
+            search,
+            control,
+            share=max(dense.prunable - (dense.parameters - target), 1) / dense.prunable,
+            target=target,
+            space=space,
+            alpha=alpha,
+            task=task,
+            calibration=calibration,
+            batch_size=args.calibration_batch_size or args.batch_size,
+            seed=seed,
+            plan=plan,
+        )
         self.trajectory = Trajectory()
         self.live: decisions.Masks = {}
         self.before = self.search.masks
@@ -102,9 +112,15 @@ class Fitting(TrainingCallback):
                 base_of(self.model).enable_input_require_grads()
                 stack.callback(base_of(self.model).gradient_checkpointing_disable)
             self.result = train(
-                self.model, columns, self.settings, loss=self._loss, checkpoint_dir=self.folder, progress=progress,
-                optimizer=self.optimizer, callbacks=[self],
-            )  # fmt: skip
+                self.model,
+                columns,
+                self.settings,
+                loss=self._loss,
+                checkpoint_dir=self.folder,
+                progress=progress,
+                optimizer=self.optimizer,
+                callbacks=[self],
+            )
         self.model.eval()
         self.search.decide()
         self.seconds += self.result.seconds

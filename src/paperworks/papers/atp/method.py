@@ -26,8 +26,13 @@ def prune(job: PruningJob) -> Pruned:
         seed=job.seed,
         device=job.device,
     )
-    method.fit(model, job.windows(tokenizer), job.calibration(tokenizer), checkpoint_dir=job.state / "atp",
-               progress=job.progress)  # fmt: skip
+    method.fit(
+        model,
+        job.windows(tokenizer),
+        job.calibration(tokenizer),
+        checkpoint_dir=job.state / "atp",
+        progress=job.progress,
+    )
     found = method.report_
     notes = [
         f"Space layer_uniform: rotary pairs, value channels and feed-forward channels; {found.search_steps} of "

@@ -58,13 +58,20 @@ class _OneStage:
         control = c.control_steps or max(1, c.steps // 2)
         rate = c.generator_rate or search_rate(control)
         return ATP(
-            target=target, space=c.space, svd_init=c.svd_init, alpha=c.alpha, beta=c.beta,
-            lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1), sparsity=None if c.sparsity == "auto" else c.sparsity,
+            target=target,
+            space=c.space,
+            svd_init=c.svd_init,
+            alpha=c.alpha,
+            beta=c.beta,
+            lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1),
+            sparsity=None if c.sparsity == "auto" else c.sparsity,
             generator=Search(learning_rate=rate, masks=c.masks, final=c.final),
-            trainer_args=TrainerArgs(steps=c.steps, control_steps=control, batch_size=c.batch_size,
-                                     learning_rate=c.learning_rate),
-            seed=c.seed, device=c.device,
-        )  # fmt: skip
+            trainer_args=TrainerArgs(
+                steps=c.steps, control_steps=control, batch_size=c.batch_size, learning_rate=c.learning_rate
+            ),
+            seed=c.seed,
+            device=c.device,
+        )
 
     def report(self) -> runs.Report:
         c = self.config
@@ -78,23 +85,38 @@ class _OneStage:
         if not final.exists():
             self._prune(final)
         pruned = measured_once(self.run, "pruned", lambda: self._figures(final))
-        both = with_speeds(self.run, {"dense": dense, "pruned": pruned}, {"dense": self.folder, "pruned": final},
-                           length=c.length, device=c.device)  # fmt: skip
+        both = with_speeds(
+            self.run,
+            {"dense": dense, "pruned": pruned},
+            {"dense": self.folder, "pruned": final},
+            length=c.length,
+            device=c.device,
+        )
         found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
         return self._write_up(found, both["dense"], both["pruned"], whole)
 
     def _figures(self, folder: Path) -> Figures:
         c = self.config
         return measured(
-            folder, self.held_out, length=c.length, sequences=c.evaluation_sequences, batch_size=16, device=c.device,
+            folder,
+            self.held_out,
+            length=c.length,
+            sequences=c.evaluation_sequences,
+            batch_size=16,
+            device=c.device,
             progress=self.run.progress,
-        )  # fmt: skip
+        )
 
     def _prune(self, final: Path) -> None:
         c = self.config
         self.run.step(f"tuning {self.folder.name} and pruning it to {self.target:,} parameters")
-        self.method.fit(self.model, self.training, checkpoint_dir=self.run.state / "training",
-                        keep_adapter=c.keep_adapter, progress=self.run.progress)  # fmt: skip
+        self.method.fit(
+            self.model,
+            self.training,
+            checkpoint_dir=self.run.state / "training",
+            keep_adapter=c.keep_adapter,
+            progress=self.run.progress,
+        )
         self.method.model_.to(saved_dtype(self.folder, c.dtype))
         self.method.save(final, self.tokenizer, adapter=self.run.files / "unmerged" if c.keep_adapter else None)
 
@@ -125,8 +147,11 @@ class _OneStage:
             [layer, *(f"{found.widths[kind][layer]} of {whole[kind][layer]}" for kind in found.widths)]
             for layer in range(len(next(iter(found.widths.values()))))
         ]
-        files = [runs.ReportFile("model", "the checkpoint, for from_pretrained with trust_remote_code=True or after "
-                                          "import paperworks")]  # fmt: skip
+        files = [
+            runs.ReportFile(
+                "model", "the checkpoint, for from_pretrained with trust_remote_code=True or after import paperworks"
+            )
+        ]
         if self.config.keep_adapter:
             files.append(runs.ReportFile("unmerged", "the smaller base, and the adapter for peft on it"))
         return runs.Report(
@@ -140,9 +165,13 @@ class _OneStage:
                 "masked against cut": found.masked_against_cut,
             },
             [
-                runs.Table("Before and after", ["", "dense", "pruned", "ratio"], rows,
-                           "Perplexity of all held-out tokens of the domain (token_ppl); the dense model is not tuned. "
-                           "Speed for a batch of 8 on this machine, in turn."),
+                runs.Table(
+                    "Before and after",
+                    ["", "dense", "pruned", "ratio"],
+                    rows,
+                    "Perplexity of all held-out tokens of the domain (token_ppl); the dense model is not tuned. "
+                    "Speed for a batch of 8 on this machine, in turn.",
+                ),
                 runs.Table("Direct removal", ["", "figure"], direct, "Losses on calibration examples, in nats."),
                 runs.Table("Kept units by layer", ["layer", *found.widths], widths),
                 runs.Table("What it took", ["", "figure"], cost),
@@ -150,7 +179,7 @@ class _OneStage:
             [course_figure(found), kept_widths_figure(found.widths, whole)],
             files,
             found.notes,
-        )  # fmt: skip
+        )
 
     def _dry_run(self, whole: dict[str, list[int]]) -> runs.Report:
         dense = count(self.model)

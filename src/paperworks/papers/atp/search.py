@@ -68,8 +68,11 @@ class MaskSearch:
         self.device = next(model.parameters()).device
         self.generator = DecisionGenerator(
             {key: unit_set.n_units for key, unit_set in size.units.items()},
-            generation=options.generation or 1, head=options.head, smoothing=options.smoothing, seed=seed,
-        ).to(self.device)  # fmt: skip
+            generation=options.generation or 1,
+            head=options.head,
+            smoothing=options.smoothing,
+            seed=seed,
+        ).to(self.device)
         self.gumbel = StraightThroughGumbel(options.temperature or 0.4, options.offset)
         self.rate = options.learning_rate or 1e-3
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=self.rate)
@@ -166,8 +169,14 @@ class MaskSearch:
 
     def identity(self) -> dict[str, Any]:
         """What a search that goes on must share with the one before it."""
-        return {"target": self.target, "space": self.space, "alpha": self.alpha, "search": str(self.options),
-                "seed": self.seed, "calibration": len(self.calibration)}  # fmt: skip
+        return {
+            "target": self.target,
+            "space": self.space,
+            "alpha": self.alpha,
+            "search": str(self.options),
+            "seed": self.seed,
+            "calibration": len(self.calibration),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, by names of masks."""
@@ -176,12 +185,17 @@ class MaskSearch:
             return {f"{key[0]}/{key[1]}": value.cpu() for key, value in values.items()}
 
         return {
-            "identity": self.identity(), "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "masks": plain(self.masks),
-            "sampled_out": plain(self.was_sampled_out), "decided_out": plain(self.was_decided_out),
-            "plan": None if self.plan is None else self.plan.to_json(), "calm": self.calm, "searched": self.searched,
+            "identity": self.identity(),
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "masks": plain(self.masks),
+            "sampled_out": plain(self.was_sampled_out),
+            "decided_out": plain(self.was_decided_out),
+            "plan": None if self.plan is None else self.plan.to_json(),
+            "calm": self.calm,
+            "searched": self.searched,
             "control": [self.control.start, self.control.stop],
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises InputError for the state of another search."""
@@ -191,8 +205,11 @@ class MaskSearch:
                 raise InputError("checkpoint_dir", f"a training with {name} {found}", f"{name} {value}")
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for name, place in (("masks", self.masks), ("sampled_out", self.was_sampled_out),
-                            ("decided_out", self.was_decided_out)):  # fmt: skip
+        for name, place in (
+            ("masks", self.masks),
+            ("sampled_out", self.was_sampled_out),
+            ("decided_out", self.was_decided_out),
+        ):
             for key in place:
                 place[key] = state[name][f"{key[0]}/{key[1]}"].to(place[key].device)
         self.plan = None if state["plan"] is None else KeepPlan.from_json(state["plan"])
@@ -205,7 +222,8 @@ def finite(loss: torch.Tensor, where: str, step: int) -> torch.Tensor:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise InputError(
-            "model", f"a {where} loss of {value} at step {step + 1}",
+            "model",
+            f"a {where} loss of {value} at step {step + 1}",
             "finite activations: check the weights and the learning rates",
-        )  # fmt: skip
+        )
     return loss

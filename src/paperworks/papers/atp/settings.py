@@ -143,10 +143,17 @@ class TrainerArgs:
     def train_settings(self, steps: int, seed: int, device: str) -> TrainSettings:
         """The tuning's share of these options, for the training loop."""
         return TrainSettings(
-            steps=steps, batch_size=self.batch_size, accumulation=self.accumulation, learning_rate=self.learning_rate,
-            clip_norm=self.clip_norm, schedule=self.schedule, checkpoint_every=self.checkpoint_every,
-            precision=self.precision, device=device, seed=seed,
-        )  # fmt: skip
+            steps=steps,
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            learning_rate=self.learning_rate,
+            clip_norm=self.clip_norm,
+            schedule=self.schedule,
+            checkpoint_every=self.checkpoint_every,
+            precision=self.precision,
+            device=device,
+            seed=seed,
+        )
 
 
 def _choice(name: str, found: object, options: tuple[object, ...]) -> None:

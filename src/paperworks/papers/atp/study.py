@@ -43,11 +43,20 @@ class Bench:
             two_stage = more.pop("two_stage", False)
             control = max(1, self.steps // 2)
             args = TrainerArgs(
-                steps=self.steps + control * two_stage, control_steps=control, batch_size=BATCH, learning_rate=RATE,
+                steps=self.steps + control * two_stage,
+                control_steps=control,
+                batch_size=BATCH,
+                learning_rate=RATE,
                 tune_while_searching=not two_stage,
-            )  # fmt: skip
-            method = ATP(ratio, generator=Search(learning_rate=search_rate(control)), trainer_args=args, seed=seed,
-                         device="cpu", **more)  # fmt: skip
+            )
+            method = ATP(
+                ratio,
+                generator=Search(learning_rate=search_rate(control)),
+                trainer_args=args,
+                seed=seed,
+                device="cpu",
+                **more,
+            )
             plan = None if masks == "search" else self.plan(model, method, masks, seed)
             method.fit(model, self.train, plan=plan, progress=self.run.progress)
             self.done[key] = (method.report_, perplexity(method.model_, self.test, batch_size=16))
@@ -85,9 +94,14 @@ def bench(run: runs.Run, fast: bool) -> Bench:
 
 def _small(name: str) -> Any:
     shape: dict[str, Any] = {
-        "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0,
-    }  # fmt: skip
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "pad_token_id": 0,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = LlamaForCausalLM(LlamaConfig(**shape)) if name == "llama" else Qwen2ForCausalLM(Qwen2Config(**shape))
@@ -124,13 +138,34 @@ def exact_properties(run: runs.Run, fast: bool) -> list[Finding]:
             cut = max(cut, method.fit(_small(name), ids).report_.masked_against_cut)
     detail = "float32; Llama and Qwen2 with 2 query heads to a key-value head; " + ", ".join(SPACES)
     return [
-        Finding("lora-aware-forward", "Largest change of a logit against plain LoRA with nothing pruned", "exact",
-                plain, "<=", 0.0, detail=detail),
-        Finding("lora-aware-forward", "Largest difference of a logit to the plain mask with an empty adapter", "exact",
-                masking, "<", 1e-5, detail=detail),
-        Finding("direct-removal", "Largest change of a logit by the cut, random models", "exact", cut, "<", 1e-4,
-                detail=detail),
-    ]  # fmt: skip
+        Finding(
+            "lora-aware-forward",
+            "Largest change of a logit against plain LoRA with nothing pruned",
+            "exact",
+            plain,
+            "<=",
+            0.0,
+            detail=detail,
+        ),
+        Finding(
+            "lora-aware-forward",
+            "Largest difference of a logit to the plain mask with an empty adapter",
+            "exact",
+            masking,
+            "<",
+            1e-5,
+            detail=detail,
+        ),
+        Finding(
+            "direct-removal",
+            "Largest change of a logit by the cut, random models",
+            "exact",
+            cut,
+            "<",
+            1e-4,
+            detail=detail,
+        ),
+    ]
 
 
 @runs.study(
@@ -146,18 +181,50 @@ def stages(run: runs.Run, fast: bool) -> list[Finding]:
     two = b.fit(0, two_stage=True)[1]
     seeds = f"{len(b.seeds)} seeds; kept {b.fit(0)[0].remaining_share:.1%}; widths {b.fit(0)[0].widths}"
     return [
-        Finding("one-stage-beats-two-stage", "Domain perplexity over that of random masks with LoRA, worst seed",
-                "empirical", worst, "<", 1.0, baseline=mean["random"], baseline_name="random masks, mean perplexity",
-                detail=seeds),
-        Finding("one-stage-beats-two-stage", "Mean domain perplexity against magnitude masks with LoRA", "empirical",
-                mean["search"], "<=", mean["magnitude"], baseline=mean["magnitude"], baseline_name="magnitude + LoRA"),
-        Finding("one-stage-beats-two-stage", "Domain perplexity against the same search before the tuning",
-                "empirical", found["search"][0], "<=", two, baseline=two, baseline_name="two-stage, same generator",
-                detail="one seed; both tune for the same number of steps"),
-        Finding("retained-performance", "Perplexity of the tuned dense model over that of ATP", "empirical",
-                dense / mean["search"], ">=", 0.88, baseline=dense, baseline_name="dense + LoRA",
-                detail="the paper's share is of task scores, this one of perplexity on the domain"),
-    ]  # fmt: skip
+        Finding(
+            "one-stage-beats-two-stage",
+            "Domain perplexity over that of random masks with LoRA, worst seed",
+            "empirical",
+            worst,
+            "<",
+            1.0,
+            baseline=mean["random"],
+            baseline_name="random masks, mean perplexity",
+            detail=seeds,
+        ),
+        Finding(
+            "one-stage-beats-two-stage",
+            "Mean domain perplexity against magnitude masks with LoRA",
+            "empirical",
+            mean["search"],
+            "<=",
+            mean["magnitude"],
+            baseline=mean["magnitude"],
+            baseline_name="magnitude + LoRA",
+        ),
+        Finding(
+            "one-stage-beats-two-stage",
+            "Domain perplexity against the same search before the tuning",
+            "empirical",
+            found["search"][0],
+            "<=",
+            two,
+            baseline=two,
+            baseline_name="two-stage, same generator",
+            detail="one seed; both tune for the same number of steps",
+        ),
+        Finding(
+            "retained-performance",
+            "Perplexity of the tuned dense model over that of ATP",
+            "empirical",
+            dense / mean["search"],
+            ">=",
+            0.88,
+            baseline=dense,
+            baseline_name="dense + LoRA",
+            detail="the paper's share is of task scores, this one of perplexity on the domain",
+        ),
+    ]
 
 
 @runs.study(claims=["ratio-control", "quality-against-sparsity"], title=f"Sizes, {TITLE}", minutes=8)
@@ -172,13 +239,35 @@ def sizes(run: runs.Run, fast: bool) -> list[Finding]:
     drops = [after - before for before, after in itertools.pairwise(logs)]
     listed = ", ".join(f"{ratio:.0%}: {value:.2f}" for ratio, (_, value) in fits.items())
     return [
-        Finding("ratio-control", "Largest gap between removed and requested share", "exact", gap, "<", 0.01,
-                unit="of the prunable parameters", detail="after the decision inside the exact budget"),
-        Finding("ratio-control", "R of the sampled masks, mean of the last 5 steps of the search", "empirical",
-                sum(last) / len(last), "<", 0.005, detail="before the exact decision; the paper searches far longer"),
-        Finding("quality-against-sparsity", "Rise of log-perplexity over the last step of sparsity against the first",
-                "empirical", drops[-1], ">", drops[0], detail=f"perplexity by removed share: {listed}"),
-    ]  # fmt: skip
+        Finding(
+            "ratio-control",
+            "Largest gap between removed and requested share",
+            "exact",
+            gap,
+            "<",
+            0.01,
+            unit="of the prunable parameters",
+            detail="after the decision inside the exact budget",
+        ),
+        Finding(
+            "ratio-control",
+            "R of the sampled masks, mean of the last 5 steps of the search",
+            "empirical",
+            sum(last) / len(last),
+            "<",
+            0.005,
+            detail="before the exact decision; the paper searches far longer",
+        ),
+        Finding(
+            "quality-against-sparsity",
+            "Rise of log-perplexity over the last step of sparsity against the first",
+            "empirical",
+            drops[-1],
+            ">",
+            drops[0],
+            detail=f"perplexity by removed share: {listed}",
+        ),
+    ]
 
 
 @runs.study(
@@ -196,16 +285,53 @@ def ablations(run: runs.Run, fast: bool) -> list[Finding]:
 
     spread = max(abs(value / base - 1) for value in others)
     return [
-        Finding("direct-removal", "Change of the loss when adapters of pruned structures are emptied", "empirical",
-                change(ours), "<", 0.01, baseline=change(without), baseline_name="without the penalty", unit="nats",
-                detail=f"perplexity {base:.2f} with the penalty, {free:.2f} without"),
-        Finding("direct-removal", "The same change with the penalty against without", "empirical", change(ours), "<",
-                change(without)),
-        Finding("direct-removal", "Largest change of a logit by the cut, bundled model", "exact",
-                ours.masked_against_cut, "<", 1e-3, detail="float32 logits of the merged, smaller model"),
-        Finding("reversible-decisions", "Units that were pruned in a step of the search and are kept in the end",
-                "empirical", ours.returned_sampled, ">", 0, unit="units",
-                detail=f"of {ours.units}; without the noise of sampling {ours.returned_decided}"),
-        Finding("weight-stability", "Largest change of perplexity with (alpha, beta) = (10, 0.3), (5, 0.1)",
-                "empirical", spread, "<", 0.05, baseline=base, baseline_name="perplexity with (5, 0.3)"),
-    ]  # fmt: skip
+        Finding(
+            "direct-removal",
+            "Change of the loss when adapters of pruned structures are emptied",
+            "empirical",
+            change(ours),
+            "<",
+            0.01,
+            baseline=change(without),
+            baseline_name="without the penalty",
+            unit="nats",
+            detail=f"perplexity {base:.2f} with the penalty, {free:.2f} without",
+        ),
+        Finding(
+            "direct-removal",
+            "The same change with the penalty against without",
+            "empirical",
+            change(ours),
+            "<",
+            change(without),
+        ),
+        Finding(
+            "direct-removal",
+            "Largest change of a logit by the cut, bundled model",
+            "exact",
+            ours.masked_against_cut,
+            "<",
+            1e-3,
+            detail="float32 logits of the merged, smaller model",
+        ),
+        Finding(
+            "reversible-decisions",
+            "Units that were pruned in a step of the search and are kept in the end",
+            "empirical",
+            ours.returned_sampled,
+            ">",
+            0,
+            unit="units",
+            detail=f"of {ours.units}; without the noise of sampling {ours.returned_decided}",
+        ),
+        Finding(
+            "weight-stability",
+            "Largest change of perplexity with (alpha, beta) = (10, 0.3), (5, 0.1)",
+            "empirical",
+            spread,
+            "<",
+            0.05,
+            baseline=base,
+            baseline_name="perplexity with (5, 0.3)",
+        ),
+    ]

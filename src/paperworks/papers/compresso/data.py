@@ -120,8 +120,11 @@ def _instruction_examples(
     prefix = prefix_ids(template, tokenizer)
     room = max_length - len(prefix)
     if room < LEAST_ROOM:
-        raise InputError("max_length", f"{max_length} tokens with a prompt of {len(prefix)}",
-                         f"at least {len(prefix) + LEAST_ROOM}, or a shorter prompt")  # fmt: skip
+        raise InputError(
+            "max_length",
+            f"{max_length} tokens with a prompt of {len(prefix)}",
+            f"at least {len(prefix) + LEAST_ROOM}, or a shorter prompt",
+        )
     end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
     for number, row in enumerate(data):
         for name in ("instruction", "output"):
@@ -151,8 +154,11 @@ def _text_examples(
     header = plain_ids(tokenizer, template.text_header) if template.text_framing else []
     room = max_length - len(prefix) - len(header)
     if room < LEAST_ROOM:
-        raise InputError("max_length", f"{max_length} tokens with a prompt of {len(prefix) + len(header)}",
-                         f"at least {len(prefix) + len(header) + LEAST_ROOM}, or a shorter prompt")  # fmt: skip
+        raise InputError(
+            "max_length",
+            f"{max_length} tokens with a prompt of {len(prefix) + len(header)}",
+            f"at least {len(prefix) + len(header) + LEAST_ROOM}, or a shorter prompt",
+        )
     windows = token_windows(tokenizer, texts, room)
     front = torch.tensor(header, dtype=torch.int64).expand(len(windows), -1)
     ids = torch.cat([front, windows], 1)
@@ -192,8 +198,9 @@ def _token_row(row: Row, number: int, field: str) -> tuple[list[int], list[int]]
         labels = [label for label, real in zip(labels, mask, strict=True) if real]
         ids = [token for token, real in zip(ids, mask, strict=True) if real]
     if len(ids) < 2 or len(ids) != len(labels):
-        raise InputError(f"{field}[{number}]", f"{len(ids)} tokens and {len(labels)} labels",
-                         "as many labels as tokens, at least 2")  # fmt: skip
+        raise InputError(
+            f"{field}[{number}]", f"{len(ids)} tokens and {len(labels)} labels", "as many labels as tokens, at least 2"
+        )
     return ids, labels
 
 

@@ -31,6 +31,7 @@ def course_figure(report: CompressoReport) -> runs.Figure:
     lower.set_ylabel("loss, nats")
     lower.set_xlabel("step of pruning")
     return runs.Figure(
-        "The constraint over the steps", figure,
+        "The constraint over the steps",
+        figure,
         "The expected sparsity follows its rising target; the loss is that of the responses under sampled masks.",
-    )  # fmt: skip
+    )

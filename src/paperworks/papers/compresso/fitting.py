@@ -40,9 +40,17 @@ MOST_MISSED = 0.03
 class Fit:
     """One fit: its phases in order, and what they leave for the report."""
 
-    def __init__(self, method: Compresso, model: Any, examples: Examples, size: Size, target: int,
-                 checkpoint_dir: str | Path | None, progress: Progress,
-                 on_step: Callable[[int, Step], None] | None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        method: Compresso,
+        model: Any,
+        examples: Examples,
+        size: Size,
+        target: int,
+        checkpoint_dir: str | Path | None,
+        progress: Progress,
+        on_step: Callable[[int, Step], None] | None,
+    ) -> None:
         self.method, self.model, self.examples = method, model, examples
         self.size, self.target = size, target
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
@@ -60,16 +68,23 @@ class Fit:
             raise InputError("pruning_steps", 0, "at least one step")
         self._mark()
         units = method.units(self.model)
-        heads_elsewhere = any(record["heads"] for number, record in enumerate(records_of(self.model))
-                              if (number, "kv_group") not in units)  # fmt: skip
+        heads_elsewhere = any(
+            record["heads"] for number, record in enumerate(records_of(self.model)) if (number, "kv_group") not in units
+        )
         gates = Gates(
-            units, drop_rate=method.drop_rate, layer_gates=method.layer_gates, layer_start=method.layer_start,
-            heads_elsewhere=heads_elsewhere, generator=torch.Generator().manual_seed(method.seed),
-        )  # fmt: skip
+            units,
+            drop_rate=method.drop_rate,
+            layer_gates=method.layer_gates,
+            layer_start=method.layer_start,
+            heads_elsewhere=heads_elsewhere,
+            generator=torch.Generator().manual_seed(method.seed),
+        )
         warmup = round(method.warmup * pruning.steps)
         if warmup >= pruning.steps:
-            self._note(f"The target rises over {warmup} steps and pruning takes {pruning.steps}: the masks have no "
-                       "time to settle at it.")  # fmt: skip
+            self._note(
+                f"The target rises over {warmup} steps and pruning takes {pruning.steps}: the masks have no "
+                "time to settle at it."
+            )
         self.sparsity = 1 - self.target / self.size.whole
         lagrangian = Lagrangian(self.sparsity, warmup, method.schedule)
         adapted = self._adapt()
@@ -81,10 +96,19 @@ class Fit:
         gates.to(device)
         lagrangian.to(device)
         self.course = learn_masks(
-            adapted, self.examples, gates, lagrangian, self.size, pruning, mask_rate=args.mask_learning_rate,
-            penalty_factor=args.penalty_factor, clip_norm=args.clip_norm, checkpoint_dir=self._phase("pruning"),
-            progress=self.progress, on_step=self.on_step,
-        )  # fmt: skip
+            adapted,
+            self.examples,
+            gates,
+            lagrangian,
+            self.size,
+            pruning,
+            mask_rate=args.mask_learning_rate,
+            penalty_factor=args.penalty_factor,
+            clip_norm=args.clip_norm,
+            checkpoint_dir=self._phase("pruning"),
+            progress=self.progress,
+            on_step=self.on_step,
+        )
         self.seconds["pruning"] = time.monotonic() - started
         self._fix(gates)
         self._cut(adapted)
@@ -126,9 +150,11 @@ class Fit:
         self.masks: Masks = {key: mask.cpu() for key, mask in masks.items()}
         self.sparsity_realised = 1 - self.size(_numbers(masks)) / self.size.whole
         if abs(self.sparsity_masks - self.sparsity) > 0.02:
-            self._note(f"The masks settled at a sparsity of {self.sparsity_masks:.3f} where {self.sparsity:.3f} was "
-                       "asked for: give pruning more steps, or more of them after the warm-up."
-                       + (" The final masks were chosen by the budget." if missed else ""))  # fmt: skip
+            self._note(
+                f"The masks settled at a sparsity of {self.sparsity_masks:.3f} where {self.sparsity:.3f} was "
+                "asked for: give pruning more steps, or more of them after the warm-up."
+                + (" The final masks were chosen by the budget." if missed else "")
+            )
 
     @torch.no_grad()
     def _cut(self, adapted: Any) -> None:
@@ -149,20 +175,35 @@ class Fit:
         size = self.size
         return CompressoReport(
             measure="parameters" if self.method.target is not None else "prunable",
-            target=self.target, target_sparsity=self.sparsity, sparsity_expected=self.sparsity_expected,
-            sparsity_masks=self.sparsity_masks, sparsity_realised=1 - size(_numbers(self.masks)) / size.whole,
-            parameters_before=before.parameters, parameters_after=after.parameters,
-            prunable_before=before.prunable, prunable_after=after.prunable,
-            macs_before=before.macs, macs_after=after.macs,
-            cache_values_before=before.cache_values, cache_values_after=after.cache_values,
-            **now, **{f"{name}_before": value for name, value in shape.items()},
-            trainable_adapters=self.adapters, trainable_masks=self.gate_count,
-            masked_against_cut=self.difference, course=self.course,
-            tuning_losses=self.losses["tuning"], final_losses=self.losses["final"],
-            prompt_tokens=len(self.examples.prefix), examples=len(self.examples), plan=self.plan.to_json(),
-            seconds=self.seconds, start_bytes=meter.start_bytes,
-            peak_bytes=meter.peak_bytes, notes=self.notes,
-        )  # fmt: skip
+            target=self.target,
+            target_sparsity=self.sparsity,
+            sparsity_expected=self.sparsity_expected,
+            sparsity_masks=self.sparsity_masks,
+            sparsity_realised=1 - size(_numbers(self.masks)) / size.whole,
+            parameters_before=before.parameters,
+            parameters_after=after.parameters,
+            prunable_before=before.prunable,
+            prunable_after=after.prunable,
+            macs_before=before.macs,
+            macs_after=after.macs,
+            cache_values_before=before.cache_values,
+            cache_values_after=after.cache_values,
+            **now,
+            **{f"{name}_before": value for name, value in shape.items()},
+            trainable_adapters=self.adapters,
+            trainable_masks=self.gate_count,
+            masked_against_cut=self.difference,
+            course=self.course,
+            tuning_losses=self.losses["tuning"],
+            final_losses=self.losses["final"],
+            prompt_tokens=len(self.examples.prefix),
+            examples=len(self.examples),
+            plan=self.plan.to_json(),
+            seconds=self.seconds,
+            start_bytes=meter.start_bytes,
+            peak_bytes=meter.peak_bytes,
+            notes=self.notes,
+        )
 
     def _phase(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
@@ -183,13 +224,22 @@ class Fit:
             digest.update(str(tuple(parameter.shape)).encode())
             digest.update(parameter.detach().flatten()[:256].double().cpu().numpy().tobytes())
         lora = method.lora.to_dict() if method.lora is not None else None
-        identity = json.dumps({
-            "data and weights": digest.hexdigest(), "target": self.target, "kinds": method.kinds,
-            "layers": method.layers, "layer_gates": method.layer_gates, "warmup": method.warmup,
-            "schedule": method.schedule, "drop_rate": method.drop_rate, "layer_start": method.layer_start,
-            "lora": {name: lora[name] for name in ("r", "lora_alpha", "lora_dropout")} if lora else None,
-            "args": {k: v for k, v in vars(method.args).items() if k != "checkpoint_every"}, "seed": method.seed,
-        })  # fmt: skip
+        identity = json.dumps(
+            {
+                "data and weights": digest.hexdigest(),
+                "target": self.target,
+                "kinds": method.kinds,
+                "layers": method.layers,
+                "layer_gates": method.layer_gates,
+                "warmup": method.warmup,
+                "schedule": method.schedule,
+                "drop_rate": method.drop_rate,
+                "layer_start": method.layer_start,
+                "lora": {name: lora[name] for name in ("r", "lora_alpha", "lora_dropout")} if lora else None,
+                "args": {k: v for k, v in vars(method.args).items() if k != "checkpoint_every"},
+                "seed": method.seed,
+            }
+        )
         mark = self.folder / "fit.json"
         if mark.exists() and mark.read_text(encoding="utf-8") != identity:
             raise InputError("checkpoint_dir", f"{self.folder}, checkpoints of another fit", "those of this, or none")

@@ -61,8 +61,11 @@ def response_perplexity(model: Any, examples: Examples, batch_size: int = 16) ->
     with evaluation_mode(model), torch.inference_mode():
         for start in range(0, len(examples), batch_size):
             rows = slice(start, start + batch_size)
-            batch = {"input_ids": examples.input_ids[rows].to(device), "labels": examples.labels[rows].to(device),
-                     "attention_mask": examples.attention_mask[rows].to(device)}  # fmt: skip
+            batch = {
+                "input_ids": examples.input_ids[rows].to(device),
+                "labels": examples.labels[rows].to(device),
+                "attention_mask": examples.attention_mask[rows].to(device),
+            }
             loss, n = response_loss(model, batch, examples.prefix)
             total, count = total + float(loss), count + int(n)
     return float(torch.tensor(total / count, dtype=torch.float64).exp())

@@ -148,8 +148,9 @@ class Gates(nn.Module):
                 kept[key] += 1
                 now = size(kept)
 
-    def _even_out(self, masks: Masks, kept: dict[Key, int], order: Order, soft: Masks, size: Size,
-                  target: int) -> Masks:  # fmt: skip
+    def _even_out(
+        self, masks: Masks, kept: dict[Key, int], order: Order, soft: Masks, size: Size, target: int
+    ) -> Masks:
         """Where a coarse unit is all that is left to restore: restore it, and drop channels in exchange."""
         fine = [key for key in self.keys if key[1] == "ffn" and kept[key]]
         coarse = [(key, unit) for _, key, unit in reversed(order) if key[1] != "ffn" and masks[key][unit] == 0]

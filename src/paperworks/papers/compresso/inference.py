@@ -70,9 +70,11 @@ class PromptedModel:
         more = {} if self._cache is None else {"past_key_values": self._copy(1)}
         with evaluation_mode(self.model), torch.inference_mode():
             found = self.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens,
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
                 **{"do_sample": False, **more, **options},
-            )  # fmt: skip
+            )
         return str(self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
     def _copy(self, n: int) -> Any:

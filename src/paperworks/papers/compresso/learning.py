@@ -50,8 +50,9 @@ class MaskedLearner(nn.Module):
     process and after a resumption, and gradients of the gates are averaged over the processes as all others are.
     """
 
-    def __init__(self, model: Any, gates: Gates, lagrangian: Lagrangian, size: Size, prefix: torch.Tensor,
-                 seed: int) -> None:  # fmt: skip
+    def __init__(
+        self, model: Any, gates: Gates, lagrangian: Lagrangian, size: Size, prefix: torch.Tensor, seed: int
+    ) -> None:
         super().__init__()
         self.model, self.gates, self.lagrangian = model, gates, lagrangian
         self.size, self.prefix, self.seed = size, prefix, seed
@@ -120,8 +121,16 @@ def learn_masks(
 
     with masked(model, gates.deterministic(), ffn_gate="gate_up") as live:
         learner.live = live
-        train(learner, examples, settings, loss=loss, checkpoint_dir=checkpoint_dir, progress=progress,  # type: ignore[arg-type]
-              optimizer=optimizer, callbacks=[course])  # fmt: skip
+        train(
+            learner,
+            examples,  # type: ignore[arg-type]
+            settings,
+            loss=loss,
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
+            optimizer=optimizer,
+            callbacks=[course],
+        )
     return course.steps
 
 

@@ -96,10 +96,15 @@ class PromptTemplate:
 
     def chat_template(self, *, bos: str = "", eos: str = "", mode: Mode = "train") -> str:
         """The same as a Jinja chat template: user messages are instructions, assistant messages responses."""
-        quoted = {name: json.dumps(text, ensure_ascii=False) for name, text in (
-            ("start", bos + self.prefix(mode)), ("user", self.instruction_header),
-            ("assistant", self.response_header), ("eos", eos),
-        )}  # fmt: skip
+        quoted = {
+            name: json.dumps(text, ensure_ascii=False)
+            for name, text in (
+                ("start", bos + self.prefix(mode)),
+                ("user", self.instruction_header),
+                ("assistant", self.response_header),
+                ("eos", eos),
+            )
+        }
         return (
             "{{ " + quoted["start"] + " }}{% for message in messages %}{% if message['role'] == 'user' %}"
             "{{ " + quoted["user"] + " + message['content'] }}{% elif message['role'] == 'assistant' %}"

@@ -97,9 +97,12 @@ class _Pruning:
             self.run, "pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final)
         )
         figures = with_speeds(
-            self.run, {"dense": dense["figures"], "pruned": pruned["figures"]},
-            {"dense": self.folder, "pruned": final}, length=min(128, self.config.length), device=self.config.device,
-        )  # fmt: skip
+            self.run,
+            {"dense": dense["figures"], "pruned": pruned["figures"]},
+            {"dense": self.folder, "pruned": final},
+            length=min(128, self.config.length),
+            device=self.config.device,
+        )
         dense["figures"], pruned["figures"] = figures["dense"], figures["pruned"]
         data = json.loads((final / REPORT_FILE).read_text(encoding="utf-8"))
         return self._write_up(CompressoReport.from_dict(data), dense, pruned)
@@ -109,17 +112,30 @@ class _Pruning:
 
         c = self.config
         args = TrainerArgs(
-            tuning_steps=c.tuning_steps, pruning_steps=c.pruning_steps, final_steps=c.final_steps,
-            batch_size=c.batch_size, max_length=c.length, learning_rate=c.learning_rate,
+            tuning_steps=c.tuning_steps,
+            pruning_steps=c.pruning_steps,
+            final_steps=c.final_steps,
+            batch_size=c.batch_size,
+            max_length=c.length,
+            learning_rate=c.learning_rate,
             final_learning_rate=c.final_learning_rate,
-            mask_learning_rate=c.mask_learning_rate or mask_rate(c.pruning_steps), penalty_factor=c.penalty_factor,
-        )  # fmt: skip
+            mask_learning_rate=c.mask_learning_rate or mask_rate(c.pruning_steps),
+            penalty_factor=c.penalty_factor,
+        )
         return Compresso(
-            target=target, units=c.units, layers=(c.layers[0], c.layers[1]) if c.layers else None,
-            layer_gates=c.layer_gates, lora=LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha), prompt=self.template,
-            warmup=c.warmup, schedule=c.schedule, exact_fill=c.exact_fill, trainer_args=args, seed=c.seed,
+            target=target,
+            units=c.units,
+            layers=(c.layers[0], c.layers[1]) if c.layers else None,
+            layer_gates=c.layer_gates,
+            lora=LoraConfig(r=c.lora_rank, lora_alpha=c.lora_alpha),
+            prompt=self.template,
+            warmup=c.warmup,
+            schedule=c.schedule,
+            exact_fill=c.exact_fill,
+            trainer_args=args,
+            seed=c.seed,
             device=c.device,
-        )  # fmt: skip
+        )
 
     def _prune(self, final: Path) -> None:
         c = self.config
@@ -127,8 +143,13 @@ class _Pruning:
         method = self._method(self.target)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            method.fit(self.model, self.tokenizer, self.training, checkpoint_dir=self.run.state / "training",
-                       progress=self.run.progress)  # fmt: skip
+            method.fit(
+                self.model,
+                self.tokenizer,
+                self.training,
+                checkpoint_dir=self.run.state / "training",
+                progress=self.run.progress,
+            )
         for warning in caught:
             if issubclass(warning.category, UserWarning) and not issubclass(warning.category, FutureWarning):
                 self.run.log.warning(str(warning.message))
@@ -138,9 +159,15 @@ class _Pruning:
     def _figures(self, model: Any, folder: Path) -> dict[str, Any]:
         c = self.config
         found: dict[str, Any] = measured(
-            model, self.texts, tokenizer=self.tokenizer, dtype=stored_dtype(folder), length=min(128, c.length),
-            sequences=c.evaluation_sequences, batch_size=c.batch_size, progress=self.run.progress,
-        )  # fmt: skip
+            model,
+            self.texts,
+            tokenizer=self.tokenizer,
+            dtype=stored_dtype(folder),
+            length=min(128, c.length),
+            sequences=c.evaluation_sequences,
+            batch_size=c.batch_size,
+            progress=self.run.progress,
+        )
         found |= {"weights on disk, bytes": weights_bytes(folder)}
         found["perplexity of held-out text, no prompt"] = found.pop("perplexity")
         modes = {}
@@ -154,8 +181,10 @@ class _Pruning:
         if not self.rows:
             return []
         prompted = PromptedModel(model, self.tokenizer, self.template)
-        return [prompted.generate(row["instruction"], row.get("input", ""), max_new_tokens=24)
-                for row in self.rows[:ANSWERS]]  # fmt: skip
+        return [
+            prompted.generate(row["instruction"], row.get("input", ""), max_new_tokens=24)
+            for row in self.rows[:ANSWERS]
+        ]
 
     def _write_up(self, report: CompressoReport, dense: dict[str, Any], pruned: dict[str, Any]) -> runs.Report:
         before, after = dense["figures"], pruned["figures"]
@@ -163,23 +192,30 @@ class _Pruning:
         name = "perplexity of held-out responses"
         tables = [
             before_and_after(
-                ["dense", "pruned"], rows,
+                ["dense", "pruned"],
+                rows,
                 "Speed for a batch of 8 on this machine, in turn; responses behind the prompt of the training, on "
                 f"{self.measured_on}; text without a prompt: {self.plain_from}.",
             ),
             _constraint_table(report),
             runs.Table(
-                "The prompt at inference: perplexity of held-out responses", ["system part", "dense", "pruned"],
+                "The prompt at inference: perplexity of held-out responses",
+                ["system part", "dense", "pruned"],
                 [[words, dense["modes"][mode], pruned["modes"][mode]] for mode, words in MODES.items()],
                 f"{len(self.held_out)} held-out examples; a prompt of {report.prompt_tokens} tokens, kept.",
             ),
-        ]  # fmt: skip
+        ]
         if pruned["answers"]:
-            tables.append(runs.Table(
-                "Held-out requests, answered greedily", ["request", "data", "dense", "pruned"],
-                [[f"{row['instruction']} {row.get('input', '')}".strip(), row["output"], old, new]
-                 for row, old, new in zip(self.rows[:ANSWERS], dense["answers"], pruned["answers"], strict=True)],
-            ))  # fmt: skip
+            tables.append(
+                runs.Table(
+                    "Held-out requests, answered greedily",
+                    ["request", "data", "dense", "pruned"],
+                    [
+                        [f"{row['instruction']} {row.get('input', '')}".strip(), row["output"], old, new]
+                        for row, old, new in zip(self.rows[:ANSWERS], dense["answers"], pruned["answers"], strict=True)
+                    ],
+                )
+            )
         tables.append(_cost_table(report))
         metrics = {
             "parameters, dense": float(report.parameters_before),
@@ -196,11 +232,18 @@ class _Pruning:
         return runs.Report(
             f"{size_said(report.parameters_before, report.parameters_after)}: {said}, which was not tuned and has the "
             "prompt that suits it best",
-            metrics, tables, [course_figure(report), _widths_figure(report)],
-            [runs.ReportFile("model", "the checkpoint, with its prompt as chat template, its masks and its report; for "
-                                      "from_pretrained with trust_remote_code=True or after import paperworks")],
+            metrics,
+            tables,
+            [course_figure(report), _widths_figure(report)],
+            [
+                runs.ReportFile(
+                    "model",
+                    "the checkpoint, with its prompt as chat template, its masks and its report; for "
+                    "from_pretrained with trust_remote_code=True or after import paperworks",
+                )
+            ],
             report.notes,
-        )  # fmt: skip
+        )
 
     def _dry_run(self) -> runs.Report:
         method, cost = self._method(self.target), count(self.model)
@@ -226,7 +269,8 @@ class _Pruning:
 def _constraint_table(report: CompressoReport) -> runs.Table:
     what = "all parameters" if report.measure == "parameters" else "the prunable parameters"
     return runs.Table(
-        "The constraint", [f"share of {what} removed", "figure"],
+        "The constraint",
+        [f"share of {what} removed", "figure"],
         [
             ["asked for", report.target_sparsity],
             ["expected, after the last step", report.sparsity_expected],
@@ -236,7 +280,7 @@ def _constraint_table(report: CompressoReport) -> runs.Table:
         ],
         f"The stream keeps {report.hidden} of {report.hidden_before} dimensions. The difference is a share of the "
         "largest logit; the masks' values are folded into the weights before cutting.",
-    )  # fmt: skip
+    )
 
 
 def _widths_figure(report: CompressoReport) -> runs.Figure:
@@ -250,7 +294,8 @@ def _widths_figure(report: CompressoReport) -> runs.Figure:
 def _cost_table(report: CompressoReport) -> runs.Table:
     phases: list[list[Any]] = [[f"{phase}, seconds", seconds] for phase, seconds in report.seconds.items()]
     return runs.Table(
-        "What it took", ["", "figure"],
+        "What it took",
+        ["", "figure"],
         [
             *phases,
             ["peak memory, bytes", report.peak_bytes],
@@ -259,4 +304,4 @@ def _cost_table(report: CompressoReport) -> runs.Table:
             ["trained entries of masks", report.trainable_masks],
             ["examples", report.examples],
         ],
-    )  # fmt: skip
+    )

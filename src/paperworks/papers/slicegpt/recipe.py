@@ -96,11 +96,20 @@ class _Slicing:
         c = self.config
         target = c.target if c.target_params is None else c.target_params
         return SliceGPT(
-            c.slicing, target=target, dims=c.dims, schedule=c.schedule, variance_discarded=c.variance_discarded,
-            round_to=c.round_to, orientation=c.orientation, slice_head=c.slice_head, seed=c.seed, device=c.device,
+            c.slicing,
+            target=target,
+            dims=c.dims,
+            schedule=c.schedule,
+            variance_discarded=c.variance_discarded,
+            round_to=c.round_to,
+            orientation=c.orientation,
+            slice_head=c.slice_head,
+            seed=c.seed,
+            device=c.device,
             dtype=None if c.dtype == "auto" else resolve_dtype(c.dtype),
-            activation_budget=int(c.activation_budget * 2**20), **more,
-        )  # fmt: skip
+            activation_budget=int(c.activation_budget * 2**20),
+            **more,
+        )
 
     def _slice(self, target: Path) -> SliceReport:
         if target.exists():
@@ -110,9 +119,12 @@ class _Slicing:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             report = method.fit(
-                self.folder, self._calibration(), batch_size=self.config.batch_size, output_dir=target,
+                self.folder,
+                self._calibration(),
+                batch_size=self.config.batch_size,
+                output_dir=target,
                 progress=self.run.progress,
-            ).report_  # fmt: skip
+            ).report_
         for warning in caught:
             self.run.log.warning(str(warning.message))
         return report
@@ -121,9 +133,15 @@ class _Slicing:
         c = self.config
         if not self.encoder:
             return quality.decoder_quality(
-                folder, self.held_out, length=c.length, sequences=c.evaluation_sequences, batch_size=c.batch_size,
-                dtype=c.evaluation_dtype, device=c.device, progress=self.run.progress,
-            )  # fmt: skip
+                folder,
+                self.held_out,
+                length=c.length,
+                sequences=c.evaluation_sequences,
+                batch_size=c.batch_size,
+                dtype=c.evaluation_dtype,
+                device=c.device,
+                progress=self.run.progress,
+            )
         model = quality.load_encoder(folder, c.evaluation_dtype, c.device)
         data = quality.encoder_sequences(self.tokenizer, self.held_out, c.evaluation_sequences, c.length, c.seed)
         found = quality.mean_embeddings(model, data, c.batch_size, progress=self.run.progress)
@@ -138,10 +156,20 @@ class _Slicing:
         model, _ = load_model(sliced, "float32", c.device)
         windows = token_windows(self.tokenizer, self.texts, c.length)
         merged, _ = recover(
-            model, windows, lora_targets(sliced), steps=c.recovery_steps, rank=c.lora_rank, alpha=c.lora_alpha,
-            dropout=c.lora_dropout, learning_rate=c.learning_rate, batch_size=c.batch_size, seed=c.seed,
-            device=c.device, checkpoint_dir=self.run.state / "recovery", progress=self.run.progress,
-        )  # fmt: skip
+            model,
+            windows,
+            lora_targets(sliced),
+            steps=c.recovery_steps,
+            rank=c.lora_rank,
+            alpha=c.lora_alpha,
+            dropout=c.lora_dropout,
+            learning_rate=c.learning_rate,
+            batch_size=c.batch_size,
+            seed=c.seed,
+            device=c.device,
+            checkpoint_dir=self.run.state / "recovery",
+            progress=self.run.progress,
+        )
         saved: Any = merged.to(resolve_dtype(read_report(sliced).dtype))
         save_model(saved, final, self.tokenizer, json.loads((sliced / REPORT_FILE).read_text(encoding="utf-8")))
 

@@ -31,8 +31,10 @@ def allocation(run: runs.Run, fast: bool) -> list[runs.Finding]:
     seeds = range(2 if fast else 3)
     share = 0.04 if fast else SHARE
     options: dict[str, dict[str, Any]] = {
-        "adaptive": {}, "uniform": {"amplitude": 0.0}, "reversed": {"layer_importance": reversed_cosine},
-    }  # fmt: skip
+        "adaptive": {},
+        "uniform": {"amplitude": 0.0},
+        "reversed": {"layer_importance": reversed_cosine},
+    }
     found: dict[str, list[float]] = {}
     widths = ""
     for parts in ("mlp", "both"):

@@ -63,19 +63,30 @@ class Bench:
 
 def random_models() -> dict[str, Any]:
     """Random models with groups of 1, 2 and 4 query heads: Llama, Qwen2 (biases), Qwen3 (head norms), GPT-2, OPT."""
-    llama: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
-             "head_dim": 8,
-             "num_attention_heads": 8, "max_position_embeddings": 64}  # fmt: skip
+    llama: dict[str, Any] = {
+        "vocab_size": 96,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 4,
+        "head_dim": 8,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 64,
+    }
     configs = {
         "llama": transformers.LlamaConfig(**llama, num_key_value_heads=4),
         "qwen2": transformers.Qwen2Config(**{**llama, "num_key_value_heads": 2}),
         "qwen3": transformers.Qwen3Config(**{**llama, "num_key_value_heads": 4}),
         "gpt2": transformers.GPT2Config(vocab_size=96, n_embd=64, n_layer=4, n_head=8, n_positions=64),
         "opt": transformers.OPTConfig(
-            vocab_size=96, hidden_size=64, ffn_dim=96, num_hidden_layers=4, num_attention_heads=8,
-            max_position_embeddings=64, word_embed_proj_dim=64,
+            vocab_size=96,
+            hidden_size=64,
+            ffn_dim=96,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            max_position_embeddings=64,
+            word_embed_proj_dim=64,
         ),
-    }  # fmt: skip
+    }
     generator = torch.Generator().manual_seed(1)
     found = {}
     for name, config in configs.items():

@@ -51,19 +51,33 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
     worst = max(surgery, key=lambda name: surgery[name])
     findings = [
         Finding(
-            "surgery-equals-masking", "Largest difference of the logits between cut and masked model, relative",
-            "exact", surgery[worst], "<=", 1e-5,
+            "surgery-equals-masking",
+            "Largest difference of the logits between cut and masked model, relative",
+            "exact",
+            surgery[worst],
+            "<=",
+            1e-5,
             detail=f"float32, 8 steps to 40 %; worst: {worst}; groups of 1 (GPT-2, OPT), 2 (Llama, Qwen3) and 4 heads",
         ),
         Finding(
-            "mean-increment-is-the-budget", "Largest distance of a step's mean increment from R/T, nothing clipped",
-            "exact", mean, "<=", 1e-12, detail=f"R = 0.4, T = 8, A = {AMPLITUDE}, five families, {counted} steps",
+            "mean-increment-is-the-budget",
+            "Largest distance of a step's mean increment from R/T, nothing clipped",
+            "exact",
+            mean,
+            "<=",
+            1e-12,
+            detail=f"R = 0.4, T = 8, A = {AMPLITUDE}, five families, {counted} steps",
         ),
         Finding(
-            "mean-increment-is-the-budget", "Largest excess of an increment over R/T - A ... R/T + A",
-            "exact", outside, "<=", 1e-12, detail=f"amplitude {AMPLITUDE}",
+            "mean-increment-is-the-budget",
+            "Largest excess of an increment over R/T - A ... R/T + A",
+            "exact",
+            outside,
+            "<=",
+            1e-12,
+            detail=f"amplitude {AMPLITUDE}",
         ),
-    ]  # fmt: skip
+    ]
     return findings + _useless_layer(Bench(run, fast))
 
 
@@ -81,22 +95,38 @@ def _useless_layer(bench: Bench) -> list[runs.Finding]:
     groups, ffn = alone.report_.steps[-1].kv_groups[place], alone.report_.steps[-1].ffn[place]  # type: ignore[union-attr]
     return [
         Finding(
-            "useless-layer-is-found", "Cosine of the useless layer's input and output", "exact",
-            -report.steps[0].importance[place], "==", 1.0, tolerance=1e-6,
+            "useless-layer-is-found",
+            "Cosine of the useless layer's input and output",
+            "exact",
+            -report.steps[0].importance[place],
+            "==",
+            1.0,
+            tolerance=1e-6,
             detail="a copy of layer 2 behind it, with its o and down matrices at zero",
         ),
         Finding(
-            "useless-layer-is-found", "Its sparsity after 4 steps, against the highest of the other layers", "exact",
-            last.sparsity[place], ">", max(others), baseline=max(others), baseline_name="next highest sparsity",
+            "useless-layer-is-found",
+            "Its sparsity after 4 steps, against the highest of the other layers",
+            "exact",
+            last.sparsity[place],
+            ">",
+            max(others),
+            baseline=max(others),
+            baseline_name="next highest sparsity",
             detail=f"its normalised importance is {last.normalised[place]:.3f} (layer 0 alone sets the scale: -1 needs "
             "an importance without that outlier)",
         ),
         Finding(
-            "useless-layer-is-found", "Perplexity with only this layer pruned, over that before", "exact",
-            after / before, "==", 1.0, tolerance=1e-5,
+            "useless-layer-is-found",
+            "Perplexity with only this layer pruned, over that before",
+            "exact",
+            after / before,
+            "==",
+            1.0,
+            tolerance=1e-5,
             detail=f"{groups} of 4 key-value groups and {ffn} of 640 channels are left in it",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def with_useless_layer(dense: Any, place: int = 3) -> Any:

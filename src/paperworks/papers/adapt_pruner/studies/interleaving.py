@@ -51,7 +51,12 @@ def interleaving(run: runs.Run, fast: bool) -> list[runs.Finding]:
         Finding(
             "interleaving-beats-one-shot",
             f"Mean perplexity of {stages} stages of pruning and training, against pruning first and training as long",
-            "empirical", mean[0], "<=", mean[1], baseline=mean[1], baseline_name="prune once, then train",
+            "empirical",
+            mean[0],
+            "<=",
+            mean[1],
+            baseline=mean[1],
+            baseline_name="prune once, then train",
             detail=f"dense {dense:.2f}; {both}; with the optimiser's moments kept over the stages {moments:.2f} "
             f"(seed 0). The final shape is trained for the last stage's share of the {steps} steps only, after "
             "one-shot pruning for all of them; and S starts at 0 in every stage, so that few key-value groups go and "
@@ -60,9 +65,14 @@ def interleaving(run: runs.Run, fast: bool) -> list[runs.Finding]:
         Finding(
             "interleaving-beats-one-shot",
             "The same where only feed-forward channels go, so that both lose the same parts (seed 0)",
-            "empirical", narrow[0], "<=", narrow[1], baseline=narrow[1], baseline_name="prune once, then train",
+            "empirical",
+            narrow[0],
+            "<=",
+            narrow[1],
+            baseline=narrow[1],
+            baseline_name="prune once, then train",
         ),
-    ]  # fmt: skip
+    ]
 
 
 @runs.study(
@@ -84,17 +94,27 @@ def pretraining(run: runs.Run, fast: bool) -> list[runs.Finding]:
         Finding(
             "fewer-tokens-than-pretraining",
             "Perplexity after interleaved pruning, against a new model of the same shape trained for as many steps",
-            "empirical", pruned, "<", scratch, baseline=scratch, baseline_name="from scratch",
+            "empirical",
+            pruned,
+            "<",
+            scratch,
+            baseline=scratch,
+            baseline_name="from scratch",
             detail=f"{steps} steps of {BATCH * 64} tokens; from scratch {rates}",
         ),
         Finding(
             "fewer-tokens-than-pretraining",
             "Perplexity with a tenth of the training steps, against a new model of the shape with all of them",
-            "empirical", tenth, "<", scratch, baseline=scratch, baseline_name="from scratch",
+            "empirical",
+            tenth,
+            "<",
+            scratch,
+            baseline=scratch,
+            baseline_name="from scratch",
             detail=f"{max(1, steps // 10)} steps against {steps}; a factor of 200 cannot be shown with so short a "
             "training from scratch",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _sizes(fast: bool) -> tuple[int, int, float]:

@@ -65,18 +65,37 @@ class Bench:
         """``n`` steps, or three in the smoke version."""
         return 3 if self.fast else n
 
-    def fitted(self, steps: tuple[int, int, int], data: Data | None = None, model: Any = None, seed: int = 0,
-               mask_rate: float = 0.2, penalty_factor: float = 10.0, **options: Any) -> Compresso:  # fmt: skip
+    def fitted(
+        self,
+        steps: tuple[int, int, int],
+        data: Data | None = None,
+        model: Any = None,
+        seed: int = 0,
+        mask_rate: float = 0.2,
+        penalty_factor: float = 10.0,
+        **options: Any,
+    ) -> Compresso:
         """Compresso on a copy of the bundled model: steps of tuning, of pruning, and behind fixed masks."""
         tuning, pruning, final = (self.steps(n) if n else 0 for n in steps)
         args = TrainerArgs(
-            tuning_steps=tuning, pruning_steps=pruning, final_steps=final, batch_size=BATCH, max_length=LENGTH,
-            learning_rate=RATE, final_learning_rate=RATE, mask_learning_rate=mask_rate, penalty_factor=penalty_factor,
-        )  # fmt: skip
+            tuning_steps=tuning,
+            pruning_steps=pruning,
+            final_steps=final,
+            batch_size=BATCH,
+            max_length=LENGTH,
+            learning_rate=RATE,
+            final_learning_rate=RATE,
+            mask_learning_rate=mask_rate,
+            penalty_factor=penalty_factor,
+        )
         options = {"prompt": "none", "warmup": 0.5, **options}
         method = Compresso(trainer_args=args, seed=seed, device="cpu", **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            method.fit(self.dense() if model is None else model, self.tokenizer,
-                       self.windows if data is None else data, progress=self.run.progress)  # fmt: skip
+            method.fit(
+                self.dense() if model is None else model,
+                self.tokenizer,
+                self.windows if data is None else data,
+                progress=self.run.progress,
+            )
         return method

@@ -54,12 +54,17 @@ def against_one_shot(run: runs.Run, fast: bool) -> list[runs.Finding]:
     return [
         Finding(
             "beats-one-shot-pruning",
-            f"Held-out perplexity of Compresso over that of uniform {name} and LoRA, paired by seed", "empirical",
-            mean_interval([a / b for a, b in zip(found["Compresso"], found[name], strict=True)]), relation, 1.0,
-            baseline=mean[name], baseline_name=f"uniform {name}, mean perplexity", detail=note,
+            f"Held-out perplexity of Compresso over that of uniform {name} and LoRA, paired by seed",
+            "empirical",
+            mean_interval([a / b for a, b in zip(found["Compresso"], found[name], strict=True)]),
+            relation,
+            1.0,
+            baseline=mean[name],
+            baseline_name=f"uniform {name}, mean perplexity",
+            detail=note,
         )
         for name, relation in relations
-    ]  # fmt: skip
+    ]
 
 
 def _rankings(bench: Bench, seed: int) -> dict[str, Callable[[Any, Any], Scores]]:
@@ -83,8 +88,16 @@ def _one_shot(bench: Bench, scores: Callable[[Any, Any], Scores], kept: float, s
     units = units_of(model, ["ffn"])
     prune(model, uniform_plan(units, scores(model, units), kept))
     adapted = add_lora(model, ["q_proj", "v_proj"], r=8, alpha=8, dropout=0.0, seed=seed)
-    settings = TrainSettings(steps=bench.steps(STEPS), batch_size=BATCH, learning_rate=RATE, betas=(0.9, 0.999),
-                             weight_decay=0.0, schedule="linear", device="cpu", seed=seed)  # fmt: skip
+    settings = TrainSettings(
+        steps=bench.steps(STEPS),
+        batch_size=BATCH,
+        learning_rate=RATE,
+        betas=(0.9, 0.999),
+        weight_decay=0.0,
+        schedule="linear",
+        device="cpu",
+        seed=seed,
+    )
     train(adapted, bench.windows, settings, progress=bench.run.progress)
     return merge_lora(adapted)
 
@@ -114,13 +127,17 @@ def training_data(run: runs.Run, fast: bool) -> list[runs.Finding]:
         Finding(
             "instruction-data",
             f"Accuracy at telling definitions, pruned on instructions, less that of {other}, paired by question",
-            "empirical", mean_interval(outcomes["instructions"] - outcomes[other], unit="questions"), ">", 0.0,
-            baseline=found[other][0], baseline_name=other,
+            "empirical",
+            mean_interval(outcomes["instructions"] - outcomes[other], unit="questions"),
+            ">",
+            0.0,
+            baseline=found[other][0],
+            baseline_name=other,
             detail=f"{note}; dense accuracy {dense:.3f}; {len(questions)} questions with four definitions, asked in "
             "the dictionary's own form, which the text has and the instructions have not",
         )
         for other in ("text", "shuffled")
-    ]  # fmt: skip
+    ]
 
 
 def definition_questions(text: str, tokenizer: Any, run: runs.Run, n: int) -> list[Question]:
@@ -138,8 +155,12 @@ def definition_questions(text: str, tokenizer: Any, run: runs.Run, n: int) -> li
         chosen = [int(place), *rng.choice(others, 3, replace=False).tolist()]
         order = rng.permutation(4)
         endings = [f" {entries[chosen[i]][2]}" for i in order]
-        questions.append(Question(
-            tuple(plain_ids(tokenizer, f"{words} ({part}):")), tuple(tuple(plain_ids(tokenizer, e)) for e in endings),
-            int((order == 0).argmax()), tuple(len(e.encode()) for e in endings),
-        ))  # fmt: skip
+        questions.append(
+            Question(
+                tuple(plain_ids(tokenizer, f"{words} ({part}):")),
+                tuple(tuple(plain_ids(tokenizer, e)) for e in endings),
+                int((order == 0).argmax()),
+                tuple(len(e.encode()) for e in endings),
+            )
+        )
     return questions

@@ -31,27 +31,44 @@ def constraint(run: runs.Run, fast: bool) -> list[runs.Finding]:
     shares = [n / m for n, m in zip(report.channels, report.channels_before, strict=True)]
     dead = _with_dead_layer(bench)
     inserted = dead.report_.channels[3] / dead.report_.channels_before[3]
-    others = [n / m for i, (n, m) in enumerate(
-        zip(dead.report_.channels, dead.report_.channels_before, strict=True)) if i != 3]  # fmt: skip
+    others = [
+        n / m
+        for i, (n, m) in enumerate(zip(dead.report_.channels, dead.report_.channels_before, strict=True))
+        if i != 3
+    ]
     return [
         Finding(
-            "constraint-is-met", "Distance of the settled masks' sparsity from the target, before the exact fill",
-            "empirical", abs(report.sparsity_masks - target), "<=", 0.02,
+            "constraint-is-met",
+            "Distance of the settled masks' sparsity from the target, before the exact fill",
+            "empirical",
+            abs(report.sparsity_masks - target),
+            "<=",
+            0.02,
             detail=f"target {of_ffn}; expected {report.sparsity_expected:.4f}, masks {report.sparsity_masks:.4f}, at "
             f"most {swing:.3f} on the way; with the exact fill {report.sparsity_realised:.4f}",
         ),
         Finding(
-            "layer-ratios-are-learned", "Spread of the kept share of channels over the layers", "empirical",
-            statistics.pstdev(shares), ">", 0.05,
+            "layer-ratios-are-learned",
+            "Spread of the kept share of channels over the layers",
+            "empirical",
+            statistics.pstdev(shares),
+            ">",
+            0.05,
             detail="kept of 640: " + ", ".join(map(str, report.channels)) + "; a uniform ratio has 0",
         ),
         Finding(
-            "layer-ratios-are-learned", "Kept share of channels in an inserted layer that does nothing", "empirical",
-            inserted, "<", min(others), baseline=min(others), baseline_name="least of the others",
+            "layer-ratios-are-learned",
+            "Kept share of channels in an inserted layer that does nothing",
+            "empirical",
+            inserted,
+            "<",
+            min(others),
+            baseline=min(others),
+            baseline_name="least of the others",
             detail="a fourth layer with zero output matrices; 200 steps; kept: "
             + ", ".join(map(str, dead.report_.channels)),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _with_dead_layer(bench: Bench) -> Compresso:
@@ -93,28 +110,52 @@ def sizes(run: runs.Run, fast: bool) -> list[runs.Finding]:
         distances.append(abs(report.sparsity_masks - report.target_sparsity))
         over.append(report.prunable_after / report.target)
         found.append((bench.accuracy(method.model_), bench.perplexity(method.model_)))
-        said.append(f"{share}: masks {report.sparsity_masks:.3f}, cut {report.sparsity_realised:.4f}, "
-                    f"perplexity {found[-1][1]:.2f}, accuracy {found[-1][0]:.3f}")  # fmt: skip
+        said.append(
+            f"{share}: masks {report.sparsity_masks:.3f}, cut {report.sparsity_realised:.4f}, "
+            f"perplexity {found[-1][1]:.2f}, accuracy {found[-1][0]:.3f}"
+        )
     best = found[0][0]
     kind = "which of four stretches goes on from 64 tokens of held-out text"
     return [
         Finding(
-            "sizes", "Largest distance of the settled masks' sparsity from the three targets", "empirical",
-            max(distances), "<=", 0.02, detail="; ".join(said),
+            "sizes",
+            "Largest distance of the settled masks' sparsity from the three targets",
+            "empirical",
+            max(distances),
+            "<=",
+            0.02,
+            detail="; ".join(said),
         ),
         Finding(
-            "sizes", "Prunable parameters of the cut models over those allowed, at most", "exact", max(over), "<=", 1.0,
+            "sizes",
+            "Prunable parameters of the cut models over those allowed, at most",
+            "exact",
+            max(over),
+            "<=",
+            1.0,
             detail="exact fill",
         ),
         Finding(
-            "retention", "Accuracy at the lightest size, of the dense model's", "empirical", best / accuracy, ">=",
-            0.96, baseline=accuracy, baseline_name="dense accuracy",
+            "retention",
+            "Accuracy at the lightest size, of the dense model's",
+            "empirical",
+            best / accuracy,
+            ">=",
+            0.96,
+            baseline=accuracy,
+            baseline_name="dense accuracy",
             detail=f"{kind}; accuracies by size: {', '.join(f'{a:.3f}' for a, _ in found)}",
         ),
         Finding(
-            "reading-comprehension-above-dense", "Accuracy at the lightest size", "empirical", best, ">", accuracy,
-            baseline=accuracy, baseline_name="dense",
+            "reading-comprehension-above-dense",
+            "Accuracy at the lightest size",
+            "empirical",
+            best,
+            ">",
+            accuracy,
+            baseline=accuracy,
+            baseline_name="dense",
             detail=f"{kind}, {len(bench.test)} questions; dense perplexity {before:.2f}. The bundled model was trained "
             "on this very kind of text, so that tuning has nothing new to teach it; LLaMA had never seen instructions",
         ),
-    ]  # fmt: skip
+    ]

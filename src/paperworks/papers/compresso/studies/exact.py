@@ -39,9 +39,14 @@ def _probability(run: runs.Run) -> Finding:
         share = float((gate.sample(run.torch_rng(f"samples at {alpha}")) > 0).double().mean())
         worst = max(worst, abs(share - 1 / (1 + math.exp(-alpha - 2 / 3 * math.log(11)))))
     return Finding(
-        "hard-concrete-probability", "Largest difference of the share of nonzero samples from the closed form",
-        "exact", worst, "<", 0.002, detail="a million samples each at log_alpha -3, 0 and 3",
-    )  # fmt: skip
+        "hard-concrete-probability",
+        "Largest difference of the share of nonzero samples from the closed form",
+        "exact",
+        worst,
+        "<",
+        0.002,
+        detail="a million samples each at log_alpha -3, 0 and 3",
+    )
 
 
 def _constraint() -> list[Finding]:
@@ -54,8 +59,10 @@ def _constraint() -> list[Finding]:
     expected: torch.Tensor = size(gates.expected())
     outer = sum(
         float(each * torch.outer(chances[HIDDEN], p).sum().detach())
-        for key, p in chances.items() if key != HIDDEN for each in [size.along[key]]
-    )  # fmt: skip
+        for key, p in chances.items()
+        if key != HIDDEN
+        for each in [size.along[key]]
+    )
     lagrangian = Lagrangian(0.4, 1)
     climb = torch.optim.AdamW(lagrangian.parameters(), lr=0.1, weight_decay=0.0, maximize=True)
     sparsity = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
@@ -68,20 +75,35 @@ def _constraint() -> list[Finding]:
     assert sparsity.grad is not None
     return [
         Finding(
-            "constraint-is-met", "Expected sparsity with every log_alpha 0, stream among the units", "exact",
-            1 - float(expected.detach()) / size.whole, "==", 1 - (1 / (1 + 11 ** (-2 / 3))) ** 2, tolerance=1e-6,
+            "constraint-is-met",
+            "Expected sparsity with every log_alpha 0, stream among the units",
+            "exact",
+            1 - float(expected.detach()) / size.whole,
+            "==",
+            1 - (1 / (1 + 11 ** (-2 / 3))) ** 2,
+            tolerance=1e-6,
         ),
         Finding(
-            "constraint-is-met", "Expected size by the product of sums, over the explicit outer product", "exact",
-            float(expected.detach()) / outer, "==", 1.0, tolerance=1e-12, detail="float64",
+            "constraint-is-met",
+            "Expected size by the product of sums, over the explicit outer product",
+            "exact",
+            float(expected.detach()) / outer,
+            "==",
+            1.0,
+            tolerance=1e-12,
+            detail="float64",
         ),
         Finding(
-            "constraint-is-met", "Slope of the Lagrangian in the sparsity after ten ascents below the target", "exact",
-            float(sparsity.grad), "<", 0.0,
+            "constraint-is-met",
+            "Slope of the Lagrangian in the sparsity after ten ascents below the target",
+            "exact",
+            float(sparsity.grad),
+            "<",
+            0.0,
             detail=f"lambda_1 {float(lagrangian.lambda_1.detach()):.2f}, "
             f"lambda_2 {float(lagrangian.lambda_2.detach()):.2f}: descent raises the sparsity",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _cut(run: runs.Run) -> list[Finding]:
@@ -96,8 +118,9 @@ def _cut(run: runs.Run) -> list[Finding]:
     ids = torch.randint(3, 256, (16, 24), generator=run.torch_rng("tokens"))
     worst = {}
     for name, model in families.items():
-        args = TrainerArgs(tuning_steps=2, pruning_steps=12, batch_size=4, max_length=24, mask_learning_rate=1.0,
-                           learning_rate=1e-2)  # fmt: skip
+        args = TrainerArgs(
+            tuning_steps=2, pruning_steps=12, batch_size=4, max_length=24, mask_learning_rate=1.0, learning_rate=1e-2
+        )
         method = Compresso(0.3, prompt="none", warmup=0.5, trainer_args=args, device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -112,16 +135,24 @@ def _cut(run: runs.Run) -> list[Finding]:
     narrow = math.sqrt(share) * x[:, :kept] / (x[:, :kept].square().mean(1, keepdim=True) + eps * share).sqrt()
     return [
         Finding(
-            "cut-equals-mask", "Largest difference of a logit between masked and cut model, over the largest logit",
-            "exact", max(worst.values()), "<", 1e-5,
+            "cut-equals-mask",
+            "Largest difference of a logit between masked and cut model, over the largest logit",
+            "exact",
+            max(worst.values()),
+            "<",
+            1e-5,
             detail="soft masks over heads, channels and dimensions, 30 % removed; "
             + ", ".join(f"{name}: {value:.1e}" for name, value in worst.items()),
         ),
         Finding(
-            "cut-equals-mask", "Largest difference of an RMS norm over the kept dimensions, gain and eps corrected",
-            "exact", float((wide - narrow).abs().max()), "<", 1e-6,
+            "cut-equals-mask",
+            "Largest difference of an RMS norm over the kept dimensions, gain and eps corrected",
+            "exact",
+            float((wide - narrow).abs().max()),
+            "<",
+            1e-6,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _trained() -> list[Finding]:
@@ -134,19 +165,37 @@ def _trained() -> list[Finding]:
     adapters = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     return [
         Finding(
-            "trainable-parameters", "Entries of adapters and masks for LLaMA-7B", "exact", adapters + masks, "==",
-            4_551_680, unit="parameters", detail=f"{adapters:,} of adapters, {masks:,} of masks; the paper says 4.54M",
+            "trainable-parameters",
+            "Entries of adapters and masks for LLaMA-7B",
+            "exact",
+            adapters + masks,
+            "==",
+            4_551_680,
+            unit="parameters",
+            detail=f"{adapters:,} of adapters, {masks:,} of masks; the paper says 4.54M",
         ),
         Finding(
-            "trainable-parameters", "Share of the model that is trained", "exact", (adapters + masks) / whole, "<",
-            1e-3, unit="of the parameters",
+            "trainable-parameters",
+            "Share of the model that is trained",
+            "exact",
+            (adapters + masks) / whole,
+            "<",
+            1e-3,
+            unit="of the parameters",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _small(model_class: Any, config_class: Any, **changes: Any) -> Any:
-    fields = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
-              "num_attention_heads": 4, "max_position_embeddings": 64, **changes}  # fmt: skip
+    fields = {
+        "vocab_size": 256,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        **changes,
+    }
     if fields.pop("num_key_value_heads", None) is not None:
         fields["num_key_value_heads"] = changes["num_key_value_heads"]
     else:
