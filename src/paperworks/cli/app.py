@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 import paperworks
 from paperworks import catalog
-from paperworks.cli import feed, page, show
+from paperworks.cli import data, feed, page, show
 from paperworks.errors import InputError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
@@ -41,7 +41,7 @@ def build_app(arguments: list[str]) -> App:
         app.command(function, name=name)
     app.command(_run_app(arguments), name="run")
     app.command(_comparison_app(arguments), name="compare-methods")
-    app.command(_data_app(), name="data")
+    app.command(data.data_app(), name="data")
     app.command(feed.feed_app(), name="feed")
     app.command(page.page_app(), name="page")
     app.command(page.digest_app(), name="digest")
@@ -397,50 +397,3 @@ def _publish(store: Any, record: Any, out: Path | None, json: bool) -> None:
         print((record.folder / "report.json").read_text(encoding="utf-8"))
     else:
         show.print_report(record.folder, out)
-
-
-def _data_app() -> App:
-    app = App(name="data", help="The real inputs that recipes and studies use.", help_format="plaintext")
-
-    def list_data(*, json: Json = False) -> None:
-        """List the inputs: what each is, its licence and size, whether it is on this machine."""
-        from paperworks import inputs
-
-        sources = inputs.list_inputs()
-        if json:
-            print(jsonlib.dumps([s.to_dict() for s in sources], indent=1))
-        else:
-            show.print_sources(sources)
-
-    def get(name: str, *, quiet: bool = False) -> None:
-        """Fetch an input with the ordinary package client and check its checksum.
-
-        Parameters
-        ----------
-        name
-            its name in 'paperworks data list'
-        quiet
-            no progress
-        """
-        from paperworks import inputs
-        from paperworks.cli.live import show_progress
-        from paperworks.runs import no_progress
-
-        print(inputs.get(name, no_progress if quiet else show_progress))
-
-    def path(name: str) -> None:
-        """Print where an input is; an error says the command that brings it.
-
-        Parameters
-        ----------
-        name
-            its name in 'paperworks data list'
-        """
-        from paperworks import inputs
-
-        print(inputs.path(name))
-
-    app.command(list_data, name="list")
-    app.command(get, name="get")
-    app.command(path, name="path")
-    return app
