@@ -166,7 +166,7 @@ def _save(
         table.assign(kept=np.isin(np.arange(len(table)), kept)).to_csv(run.files / "scores.csv", index=False)
         files.append(runs.ReportFile("scores.csv", "the score of every training row"))
     for name, model in (("student", job.student), ("teacher", job.scores.trained[0])):
-        _save_model(model, source, run.files / name)
+        _save_model(model, source, run.output(name))
         files.append(runs.ReportFile(name, f"the {name}: from_pretrained loads it"))
     return files
 
