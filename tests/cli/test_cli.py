@@ -248,7 +248,7 @@ def test_a_result_that_was_not_published_is_published_by_resume(cli, tiny_paper:
     shutil.rmtree(out)
     cli("resume", "last")
     assert (out / "count.txt").exists()
-    assert "nothing is overwritten" in cli("resume", "last", code=2)
+    assert "which is finished" in cli("resume", "last", code=2)
     cli("resume", "last", "--out", tmp_path / "other")
     assert (tmp_path / "other" / "report.html").exists()
 
@@ -302,6 +302,7 @@ def test_each_paper_is_written_when_it_is_measured(
 
 def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("TINY_BREAK", "1")
+    monkeypatch.setenv("COLUMNS", "200")
     assert run_command(["reproduce", "tiny-paper", "--fast", "--quiet"]) == 1
     assert "RuntimeError: no clock" in capsys.readouterr().out
 

@@ -187,13 +187,13 @@ def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json
     store = Store()
     record = store.find(run)
     saved = store.about(record.folder).get("out")
-    out = out or (Path(saved) if saved else None)
-    if record.status == "finished" and out is not None:  # its process ended before it could publish
-        _publish(store, record, out, json)
-        return
-    if record.status == "finished":
+    target = out or (Path(saved) if saved else None)
+    if record.status != "finished":
+        _execute(store, record.id, LocalEngine(), target, quiet, json)
+    elif target is None or (out is None and target.exists() and any(target.iterdir())):
         raise InputError("run", f"{record.id}, which is finished", "an unfinished run, or --out to copy its result to")
-    _execute(store, record.id, LocalEngine(), out, quiet, json)
+    else:  # asked for elsewhere, or the run's process ended before it could publish
+        _publish(store, record, target, json)
 
 
 def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:

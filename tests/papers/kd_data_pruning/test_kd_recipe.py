@@ -95,7 +95,13 @@ def test_tables_with_gaps_and_words(tmp_path: Path) -> None:
     frame = pd.DataFrame({"colour": colour, "number": number, "kind": np.where(colour == "red", "a", "b")})
     frame.to_csv(tmp_path / "t.csv", index=False)
     report, files = execute(
-        tmp_path, data=str(tmp_path / "t.csv"), label="kind", fraction=0.5, method="forgetting", steps=80
+        tmp_path,
+        data=str(tmp_path / "t.csv"),
+        label="kind",
+        fraction=0.5,
+        method="forgetting",
+        steps=150,
+        teacher_steps=150,
     )
     assert report.metrics["accuracy"] > 0.9
     assert set(pd.read_csv(files / "kept.csv")["label"]) <= {"a", "b"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import multiprocessing
 import os
 import warnings
 from itertools import pairwise
@@ -170,24 +171,24 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_weights(kind, steps, tmp_pat
     assert not state.exists()
 
 
+def _fit_until_killed(dense, out, settings, steps):
+    torch.set_num_threads(1)
+    kill = _stop_after(steps, lambda: os._exit(9))
+    SliceGPT(**settings).fit(dense, IDS, batch_size=8, output_dir=out, progress=kill)
+
+
 def test_a_folder_fit_that_was_killed_goes_on_to_the_same_weights(tmp_path):
     tiny("opt").save_pretrained(tmp_path / "dense")
     settings = {"checkpoint_dir": tmp_path / "state"}
     out = tmp_path / "sliced"
+    # A fork of this process could inherit locks of its threads: the server of forks has imported this file and no more.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
     for steps in (8, 15):  # killed twice, without a chance to tidy up
-        child = os.fork()
-        if child == 0:
-            try:
-                SliceGPT(**settings).fit(
-                    tmp_path / "dense",
-                    IDS,
-                    batch_size=8,
-                    output_dir=out,
-                    progress=_stop_after(steps, lambda: os._exit(9)),
-                )
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        child = processes.Process(target=_fit_until_killed, args=(tmp_path / "dense", out, settings, steps))
+        child.start()
+        child.join(120)
+        assert child.exitcode == 9
         assert not out.exists()
     with pytest.raises(InputError, match="state of another fit"):
         SliceGPT(0.5, **settings).fit(tmp_path / "dense", IDS, batch_size=8, output_dir=out)
