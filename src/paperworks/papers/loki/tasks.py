@@ -157,14 +157,11 @@ def _quantiles(values: np.ndarray, bins: int) -> np.ndarray:
 def _observed(config: Config, space: Any, truth: np.ndarray, notes: list[str]) -> np.ndarray:
     """Indices of the labels to train on."""
     present = np.unique(truth)
-    bundled = config.data == "diabetes" and not Path(config.data).exists()
     if config.observed:
         chosen = np.unique(space.index(config.observed, "observed"))
         absent = np.setdiff1d(chosen, present)
         if len(absent):
             raise InputError("observed", f"{space.labels[absent[0]]!r}, which no row has", "labels that rows have")
-    elif bundled and config.space == "ordinal" and (config.bins, config.observe) == (20, 4):
-        chosen = np.array([0, 6, 13, 19])
     else:
         order = plan(space, min(config.observe, len(space)))
         chosen = np.unique(order[np.isin(order, present)])
