@@ -307,6 +307,14 @@ def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest
     assert "RuntimeError: no clock" in capsys.readouterr().out
 
 
+def test_lines_in_a_pipe_end_with_their_text(tiny_paper: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert run_command(["run", "tiny-paper", "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("remember this" in line for line in lines)  # a note, which rich fills up to the width
+    assert [line for line in lines if line != line.rstrip() or len(line) > 1000] == []
+
+
 def test_new(cli, tmp_path: Path) -> None:
     cli("new", "third-paper", "--into", tmp_path)
     folder = tmp_path / "third_paper"

@@ -32,16 +32,23 @@ MARKS = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
 
 
 def _print(*parts: Any) -> None:
+    import io
     import os
     import sys
 
     from rich.console import Console
 
-    # In a pipe or a file there is no width to fit: every row is one line, for grep.
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
-    console = Console(width=width, highlight=False)
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        console = Console(highlight=False)
+        for part in parts:
+            console.print(part)
+        return
+    # In a pipe or a file there is no width to fit: every row is one line, for grep, without the blanks that fill it.
+    text = io.StringIO()
+    console = Console(file=text, width=PIPE_WIDTH, highlight=False)
     for part in parts:
         console.print(part)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def _status(paper: Paper) -> str:
