@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from paperworks.pruning.target import Target, most_parameters, resolved
     from paperworks.pruning.texts import TextParts, text_parts
+    from paperworks.pruning.uniform import export_uniform, taylor_ranking, with_uniform
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
@@ -37,6 +38,7 @@ __all__ = [
     "TextParts",
     "architecture_of",
     "before_and_after",
+    "export_uniform",
     "kept_widths_figure",
     "lora_targets",
     "measured",
@@ -47,7 +49,9 @@ __all__ = [
     "resolved",
     "size_of",
     "size_said",
+    "taylor_ranking",
     "text_parts",
     "trajectory_figure",
     "weights_bytes",
+    "with_uniform",
 ]

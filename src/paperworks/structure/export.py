@@ -17,6 +17,7 @@ from paperworks.structure.layers_pruned import (
     head_size,
     kept_pairs,
     linear_at,
+    norm_paths,
     rotary_pairs,
     trained_record,
 )
@@ -28,30 +29,52 @@ HEADS_FIXED_BY_WIDTH = ("gpt2", "opt", "bert", "gpt_neox", "bloom", "falcon", "s
 norm over all of them has an eps of its own afterwards."""
 
 
+UNEQUAL = "layers of equal widths (uniform_export makes them so)"
+
+
 def stock_config(model: Any) -> Any | None:
     """The plain configuration that describes a pruned model, or None where the stock class cannot have its shape.
 
     All layers must be equal, and what is left must be whole heads, feed-forward channels and, behind RMS norms,
     dimensions of the stream. ``LlamaConfig`` wants a hidden size that is a multiple of its heads.
     """
+    found = _stock(model)
+    return None if isinstance(found, str) else found
+
+
+def _stock(model: Any) -> Any:
+    """The plain configuration of a pruned model, or, in words, what the stock class would need."""
     base, family, records = base_of(model), family_of(model), records_of(model)
     first, config = records[0], base.config
-    trained = trained_record(config, family)
     if any(record != first for record in records) or not first["heads"] or not first["ffn"]:
-        return None
+        return UNEQUAL
     if any(first[name] is not None for name in ("qk", "v", *BLOCK_ENDS)):
-        return None
-    heads_changed = (first["heads"], first["kv_heads"]) != (trained["heads"], trained["kv_heads"])
-    width = stream_width(model)
+        return "whole heads, and blocks that read and write the whole stream (uniform_export fills them up)"
+    made = plain_config(config, family, first, stream_width(model))
+    if isinstance(made, str):
+        return made
+    with torch.device("meta"):
+        skeleton = stock_classes(family)[1](made, **_pooling(base))
+    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (base, skeleton)]
+    return made if shapes[0] == shapes[1] else f"the parameters of {family.model_class}, without others beside them"
+
+
+def plain_config(config: Any, family: Family, record: dict[str, Any], width: int) -> Any:
+    """The stock configuration with the widths of ``record`` in every layer and a stream of ``width`` dimensions.
+
+    Where the stock class does not take them: in words, what it would need.
+    """
+    trained = trained_record(config, family)
+    heads_changed = (record["heads"], record["kv_heads"]) != (trained["heads"], trained["kv_heads"])
     if width != config.hidden_size and (family.norm != "rms" or family.qk_norms or family.gain_offset):
-        return None
+        return f"a stream of {config.hidden_size} dimensions: the norms of {family.model_type} have no other"
     if heads_changed and family.model_type in HEADS_FIXED_BY_WIDTH:
-        return None
-    stock_class, model_class = stock_classes(family)
+        return f"{trained['heads']} heads: {family.config_class} takes their width from their number"
+    stock_class, _ = stock_classes(family)
     fields = _plain(config)
-    keys = {"num_attention_heads": first["heads"], family.width_key: first["ffn"]}
+    keys = {"num_attention_heads": record["heads"], family.width_key: record["ffn"]}
     if "num_key_value_heads" in fields:
-        keys["num_key_value_heads"] = first["kv_heads"]
+        keys["num_key_value_heads"] = record["kv_heads"]
     if heads_changed or width != config.hidden_size:
         keys |= {"head_dim": head_size(config, family), "hidden_size": width}
         if width != config.hidden_size:
@@ -64,12 +87,36 @@ def stock_config(model: Any) -> Any | None:
         types = getattr(config, "layer_types", None)
         if types and list(getattr(made, "layer_types", types)) != list(types):
             made = stock_class(**fields, layer_types=list(types))  # they do not follow from the layers' numbers
-        with torch.device("meta"):
-            skeleton = model_class(made, **_pooling(base))
-    except (ValueError, TypeError, StrictDataclassError):  # what the stock class does not accept, it refuses by itself
-        return None
-    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (base, skeleton)]
-    return made if shapes[0] == shapes[1] else None
+    except (ValueError, TypeError, StrictDataclassError) as error:  # what it does not accept, it refuses by itself
+        if width % record["heads"]:
+            return f"a number of heads that divides the hidden size {width}, as {family.config_class} asks for"
+        return f"what {family.config_class} accepts: {error}"
+    return made
+
+
+def uniform_shape(model: Any, groups: int, width: int, ffn: int) -> tuple[dict[str, Any], int]:
+    """The smallest shape of the stock class with so many key-value groups, dimensions and channels at least.
+
+    Returns the record of every layer and the width of the stream. The dense shape is always one.
+    """
+    base, family, records = base_of(model), family_of(model), records_of(model)
+    config = base.config
+    trained = trained_record(config, family)
+    size = max((record["heads"] // record["kv_heads"] for record in records if record["kv_heads"]), default=1)
+    found = []
+    for number in range(groups, trained["kv_heads"] + 1):
+        heads = number * size
+        widths = {width, -(-width // heads) * heads, config.hidden_size}
+        for wide in sorted(w for w in widths if width <= w <= config.hidden_size):
+            record = {**trained, "heads": heads, "kv_heads": number, "ffn": ffn}
+            if not isinstance(plain_config(config, family, record, wide), str):
+                rows = 2 * (heads + number) * head_size(config, family) + 3 * ffn
+                found.append((wide * rows, number, wide, record))
+                break
+    if not found:
+        return {**trained, "ffn": ffn}, config.hidden_size
+    _, _, wide, record = min(found, key=lambda entry: entry[:3])
+    return record, wide
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -106,9 +153,9 @@ def as_stock(model: Any, config: Any | None = None) -> Any:
 
     Raises InputError where there is no plain configuration for them.
     """
-    config = stock_config(model) if config is None else config
-    if config is None:
-        raise InputError("level", "stock", "layers of equal widths (uniform_export makes them so), or level 'code'")
+    config = _stock(model) if config is None else config
+    if isinstance(config, str):
+        raise InputError("level", "stock", f"{config}; or level 'code'")
     base, family = base_of(model), family_of(model)
     _, stock_class = stock_classes(family)
     with torch.device("meta"):
@@ -150,6 +197,10 @@ def per_layer_config(model: Any) -> dict[int, dict[str, int]]:
 def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multiple_of: int = 1) -> Any:
     """A model of the stock class that computes the same: narrower layers are filled up with units of zeros.
 
+    Rotary pairs, value channels and ends of blocks that were cut are filled up to what they were trained with. The
+    stream and the number of key-value groups are filled up to the least that the stock class accepts (``LlamaConfig``
+    wants a hidden size that is a multiple of its heads; LayerNorms want the trained one).
+
     Parameters
     ----------
     model : a stock or pruned model without adapters.
@@ -163,8 +214,7 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
 
     Raises
     ------
-    InputError : layers that no stock class can have: another width of the stream behind LayerNorms, or other numbers
-        of heads in families whose heads take their width from them.
+    InputError : adapters that are not merged, or biases that the stock class has no place for.
     """
     if mode not in ("max", "round"):
         raise InputError("mode", mode, "max or round")
@@ -176,28 +226,20 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
     config = base.config
     _refuse_added_biases(config)
     trained = trained_record(config, family)
-    size = max(record["heads"] // record["kv_heads"] for record in records if record["kv_heads"])
     groups = max(record["kv_heads"] for record in records)
     if family.model_type in HEADS_FIXED_BY_WIDTH:
-        groups, size = trained["kv_heads"], 1
+        groups = trained["kv_heads"]
     ffn = max(max(record["ffn"] for record in records), 1)
     if mode == "round":
         ffn = -(-ffn // multiple_of) * multiple_of
         ffn = trained["ffn"] if ffn > trained["ffn"] and trained["ffn"] % multiple_of == 0 else ffn
-    uniform = {**trained, "heads": groups * size, "kv_heads": groups, "ffn": ffn}
-    made = copy.deepcopy(config)
-    made.__class__ = pruned_class(family).config_class
-    made.layer_widths = [dict(uniform) for _ in records]
-    made.hidden_width = getattr(config, "hidden_width", None)
-    with torch.device("meta"):
-        wide: Any = pruned_class(family)(made, **_pooling(base))
-    weights = {name: value for name, value in base.state_dict().items() if not name.startswith(f"{family.layers}.")}
+    uniform, width = uniform_shape(model, max(groups, 1), stream_width(model), ffn)
+    wide = skeleton_with(model, uniform, width)
+    weights = _padded_stream(base, family, wide, stream_width(model), width)
     for number, record in enumerate(records):
         weights |= _padded_layer(base, family, number, record, uniform, wide)
     norm_names = [name for name, _ in wide.named_parameters() if name not in weights]
     weights |= {name: base.get_parameter(name) for name in norm_names}
-    if family.qk_norms and any(record["qk"] is not None for record in records):
-        raise InputError("model", "rotary pairs cut behind a norm of the heads", "a model whose heads are whole")
     wide.load_state_dict({n: t.detach().clone() for n, t in weights.items()}, strict=False, assign=True)
     wide.tie_weights()
     owners = dict(base.named_modules())
@@ -207,6 +249,39 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
                 setattr(module, leaf, getattr(owners[name], leaf).clone())
     wide.generation_config = getattr(base, "generation_config", None)
     return as_stock(wide.train(base.training))
+
+
+def skeleton_with(model: Any, record: dict[str, Any], width: int) -> Any:
+    """The pruned class of a model with ``record`` in every layer and a stream of ``width``, on the meta device."""
+    base, family = base_of(model), family_of(model)
+    made = copy.deepcopy(base.config)
+    made.__class__ = pruned_class(family).config_class
+    made.layer_widths = [dict(record) for _ in records_of(model)]
+    made.hidden_width = None if width == made.hidden_size else width
+    with torch.device("meta"):
+        return pruned_class(family)(made, **_pooling(base))
+
+
+def _padded_stream(base: Any, family: Family, wide: Any, old: int, new: int) -> dict[str, torch.Tensor]:
+    """What lies outside the layers, and all norms over the stream, with zeros in the dimensions from ``old`` on.
+
+    An RMS norm over more dimensions gets gain * sqrt(old / new): its eps is that of the new width.
+    """
+    found = {name: value for name, value in base.state_dict().items() if not name.startswith(f"{family.layers}.")}
+    if new == old:
+        return found
+    shapes = {name: parameter.shape for name, parameter in wide.named_parameters(remove_duplicate=False)}
+    norms = {f"{path}.{leaf}" for path in norm_paths(base, family) for leaf in ("weight", "bias")}
+    stored = dict(base.named_parameters(remove_duplicate=False))
+    for name in {*found, *norms} & stored.keys() & shapes.keys():
+        part = stored[name].detach()
+        if part.shape == shapes[name]:
+            found[name] = part
+            continue
+        larger = part.new_zeros(shapes[name])
+        larger[tuple(slice(n) for n in part.shape)] = part
+        found[name] = larger * math.sqrt(old / new) if name in norms and family.norm == "rms" else larger
+    return found
 
 
 def _padded_layer(
@@ -271,6 +346,12 @@ def _padded_layer(
     for path, out_index, in_index in laid:
         module, target = linear_at(base, prefix + path), wide.get_submodule(prefix + path)
         found |= {f"{prefix}{path}.{leaf}": t for leaf, t in _laid(module, target, out_index, in_index).items()}
+    if old["qk"] is not None:
+        for path in family.qk_norms:
+            cut: Any = base.get_submodule(prefix + path).weight
+            whole_gain = cut.new_zeros(hd)
+            whole_gain[channels.to(cut.device)] = cut.detach() * math.sqrt(len(channels) / hd)
+            found[f"{prefix}{path}.weight"] = whole_gain
     for path, part in zip(family.wide_qk_norms, ("heads", "kv_heads"), strict=False):
         stored: Any = base.get_submodule(prefix + path).weight
         gains = stored.new_zeros(new[part] * hd)

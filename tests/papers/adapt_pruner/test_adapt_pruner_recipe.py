@@ -115,7 +115,9 @@ def test_a_run_leaves_a_smaller_checkpoint_and_the_input_as_it_was(
 def test_another_family_and_an_equal_width_export(gpt2: Path, llama: Path, text: Path, tmp_path: Path) -> None:
     report = run(options(gpt2, text, target="0.8p"), Run(tmp_path / "a"))
     assert row(report, "parameters")[1] < row(report, "parameters")[0]
-    run(options(llama, text, uniform_export=True, uniform_multiple=8), Run(tmp_path / "b"))
+    run(options(llama, text, uniform_export=True, uniform_multiple=8, round_to=8), Run(tmp_path / "b"))
+    kept = json.loads((tmp_path / "b" / "files" / "model" / "pruning_report.json").read_text())["steps"][-1]["ffn"]
+    assert all(n % 8 == 0 for n in kept)
     config = json.loads((tmp_path / "b" / "files" / "model-uniform" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["intermediate_size"] % 8 == 0

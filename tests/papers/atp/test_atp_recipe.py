@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,16 @@ def test_method_meets_the_budget(folder: Path, tmp_path: Path) -> None:
     assert pruned.steps == 10
     with torch.no_grad():
         pruned.model(input_ids=torch.tensor([[5, 6]]))
+
+
+def test_rounded_widths_and_a_uniform_model_inside_the_budget(folder: Path, tmp_path: Path) -> None:
+    job = Run(tmp_path / "run")
+    report = run(config(folder, tmp_path, round_to=8, uniform_export=True, uniform_multiple=8), job)
+    model = AutoModelForCausalLM.from_pretrained(job.files / "model")
+    assert all(record["ffn"] % 8 == 0 for record in model.config.layer_widths)
+    target = json.loads((job.state / "target.json").read_text())
+    assert sum(p.numel() for p in model.parameters()) <= target
+    stock = AutoModelForCausalLM.from_pretrained(job.files / "model-uniform")
+    assert type(stock).__name__ == "Qwen2ForCausalLM"
+    assert sum(p.numel() for p in stock.parameters()) <= target
+    assert "The uniform model" in [table.title for table in report.tables]

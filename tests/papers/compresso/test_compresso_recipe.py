@@ -19,7 +19,8 @@ from paperworks.papers.compresso.method import LEAST_STEPS, mask_rate, phases, p
 from paperworks.papers.compresso.recipe import Config, run
 from paperworks.pruning import PruningJob
 from paperworks.runs import Cancelled, Run, build_config
-from paperworks.structure import units_of
+from paperworks.structure import records_of, units_of
+from paperworks.structure.units import stream_width
 
 QUICK: dict[str, Any] = {
     "tuning_steps": 1,
@@ -163,3 +164,22 @@ def test_method_meets_the_budget_within_one_unit(checkpoint: Path, tmp_path: Pat
     assert not any("lora" in name for name, _ in found.model.named_parameters())
     with pytest.raises(InputError, match="train_steps"):
         prune(PruningJob(checkpoint, target, ("text",), tmp_path / "other", train_steps=5))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_rounded_widths_and_a_uniform_model_inside_the_budget(checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("shoal: a stretch of shallow water\n" * 200)
+    more: dict[str, Any] = {"round_to": 8, "uniform_export": True, "uniform_multiple": 8, "length": 32}
+    more |= {"prompt": "none", "text": text, "final_steps": 0}
+    job = Run(tmp_path / "run")
+    report = run(Config(model=checkpoint, target="0.8x", **{**QUICK, **more}), job)
+    model = AutoModelForCausalLM.from_pretrained(job.files / "model")
+    assert all(record["ffn"] % 8 == 0 for record in records_of(model))
+    assert stream_width(model) % 8 == 0
+    target = json.loads((job.state / "target.json").read_text())
+    assert sum(p.numel() for p in model.parameters()) <= target
+    stock = AutoModelForCausalLM.from_pretrained(job.files / "model-uniform")
+    assert type(stock).__name__ == "Qwen2ForCausalLM"
+    assert sum(p.numel() for p in stock.parameters()) <= target
+    assert "The uniform model" in [table.title for table in report.tables]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from paperworks.structure import KeepPlan, Units
 from paperworks.structure.budgets import Counter
 from paperworks.structure.scores import Scores
+from paperworks.structure.uniform import round_widths
 from paperworks.structure.units import Key
 
 MOST = 0.99
@@ -44,6 +45,21 @@ def weakest_removed(units: Units, scores: Scores, numbers: Mapping[Key, int]) ->
         if n > 0:
             kept[key] = scores[key].argsort(stable=True)[n:]
     return KeepPlan.of(units, kept)
+
+
+def rounded(
+    units: Units, numbers: Mapping[Key, int], filler: Filler, target: int | None, dense: Sequence[int], round_to: int
+) -> dict[Key, int]:
+    """Removals after which every layer keeps a multiple of ``round_to`` channels, or as many as it had (``dense``)."""
+    now = {key: unit_set.n_units for key, unit_set in units.items()}
+    whole = {key: dense[key[0] or 0] if key[1] == "ffn" else n for key, n in now.items()}
+    kept = {key: n - numbers.get(key, 0) for key, n in now.items()}
+
+    def size(found: Mapping[Key, int]) -> int:
+        return filler.parameters({key: now[key] - n for key, n in found.items()})
+
+    found = round_widths(kept, whole, size, size(kept) if target is None else target, round_to, now)
+    return {key: now[key] - n for key, n in found.items()}
 
 
 class Filler:

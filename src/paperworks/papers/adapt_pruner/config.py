@@ -57,6 +57,7 @@ class Config(runs.Config):
         None, description="held-out text for the figures (none: the last tenth of --text, or bundled text)"
     )
     evaluation_sequences: int = Field(64, ge=1, description="held-out sequences, at most")
+    round_to: int = Field(1, ge=1, description="kept channels of a layer are a multiple of this, such as 64, or all")
     uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
     uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

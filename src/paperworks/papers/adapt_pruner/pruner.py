@@ -15,7 +15,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
-from paperworks.papers.adapt_pruner.allocation import Filler, next_sparsity, removals, weakest_removed
+from paperworks.papers.adapt_pruner.allocation import Filler, next_sparsity, removals, rounded, weakest_removed
 from paperworks.papers.adapt_pruner.calibration import FreshBatches, Source
 from paperworks.papers.adapt_pruner.depth import drop_layers
 from paperworks.papers.adapt_pruner.importance import (
@@ -78,6 +78,7 @@ class AdaptPruner:
         measured anew after each, until the target).
     exact : shorten the last step, so that the model ends within one unit under the target; False overshoots by up to a
         step, as the official code does.
+    round_to : the channels that a layer keeps are a multiple of this in the end, or all; inside the target.
     examples, length, batch_size, resample : calibration of a step; see ``FreshBatches``.
 
     Attributes, after ``fit``: ``model_``, ``report_``, ``plan_`` (all cuts together), ``sparsity_``.
@@ -105,6 +106,7 @@ class AdaptPruner:
         mode: Literal["width", "layer_wise"] = "width",
         drop: Sequence[int] | None = None,
         exact: bool = True,
+        round_to: int = 1,
         examples: int = 512,
         length: int = 64,
         batch_size: int = 16,
@@ -124,7 +126,7 @@ class AdaptPruner:
         self.layer_importance, self.normalise = layer_importance, normalise
         self.unit_importance, self.taylor, self.reduction = unit_importance, taylor, reduction
         self.prune, self.layers, self.mode, self.drop = tuple(prune), layers, mode, drop
-        self.exact, self.examples, self.length = exact, examples, length
+        self.exact, self.round_to, self.examples, self.length = exact, round_to, examples, length
         self.batch_size, self.resample, self.seed = batch_size, resample, seed
 
     def with_target(self, target: int, seed: int | None = None) -> AdaptPruner:
@@ -150,6 +152,7 @@ class AdaptPruner:
             "mode",
             "drop",
             "exact",
+            "round_to",
             "examples",
             "length",
             "batch_size",
@@ -343,6 +346,8 @@ class _Call:
             if filler.parameters(numbers) <= target:
                 order = scaled.argsort(descending=True, stable=True).tolist()
                 numbers = filler.fill({}, numbers, target, order)
+        if options.round_to > 1 and self._last(units, numbers, step):
+            numbers = rounded(units, numbers, Filler(self.model, units), target, self.start.ffn, options.round_to)
         plan = weakest_removed(units, found.units, numbers)
         if plan.kept:
             prune(self.model, plan, optimizer=self.optimizer)
@@ -364,6 +369,11 @@ class _Call:
         )
         self.report.parameters_after, self.report.prunable_after = cost.parameters, cost.prunable
         self._note()
+
+    def _last(self, units: Units, numbers: dict[Key, int], step: int) -> bool:
+        if self.target is None:
+            return step == self.options.steps
+        return Filler(self.model, units).parameters(numbers) <= self.target
 
     def _numbers(self, units: Units) -> dict[Key, int]:
         head_dims = head_dims_of(units)

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from paperworks import runs
-from paperworks.errors import InputError
-from paperworks.language import load_model, load_tokenizer, token_windows
+from paperworks.language import load_tokenizer, token_windows
 from paperworks.papers.adapt_pruner import figures
 from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
 from paperworks.papers.adapt_pruner.calibration import FreshBatches
@@ -24,10 +23,11 @@ from paperworks.pruning.quality import Figures, measured
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.pruning.tables import before_and_after, kept_widths_figure, quality_said, size_said
 from paperworks.pruning.texts import text_parts
-from paperworks.runs.files import new_folder
+from paperworks.pruning.uniform import export_uniform, with_uniform
 from paperworks.runs.usage import UsageMeter
-from paperworks.structure import count, save_model, uniform_within, units_of
+from paperworks.structure import Units, count, save_model
 from paperworks.structure.checkpoints import REPORT_FILE
+from paperworks.structure.scores import Scores
 
 
 def run(config: Config, run: runs.Run) -> runs.Report:
@@ -51,11 +51,12 @@ class _Pruning:
             self._prune()
         saved = json.loads((self.final / REPORT_FILE).read_text(encoding="utf-8"))
         folders = {"dense": self.folder, "pruned": self.final}
-        if (self.run.files / "model-uniform").exists():
-            folders["uniform"] = self.run.files / "model-uniform"
+        uniform = self._uniform() if self.config.uniform_export else None
+        if uniform is not None:
+            folders["uniform"] = uniform
         found = {name: self._once(name, folder) for name, folder in folders.items()}
         found = with_speeds(self.run, found, folders, length=self.config.train_length, device=self.config.device)
-        return self._write_up(saved, found["dense"], found["pruned"], found.get("uniform"))
+        return with_uniform(self.run, self._write_up(saved, found["dense"], found["pruned"]), found)
 
     def _once(self, stage: str, folder: Path) -> Figures:
         """Figures of a model, measured unless an earlier attempt has."""
@@ -92,6 +93,7 @@ class _Pruning:
             examples=c.examples,
             length=c.length,
             batch_size=c.batch_size,
+            round_to=c.round_to,
             seed=c.seed,
         )
 
@@ -125,40 +127,39 @@ class _Pruning:
         }
         model = model.to(saved_dtype(self.folder, c.dtype))
         save_model(model, self.final, tokenizer, content)
-        if c.uniform_export:
-            self._export(model, tokenizer, target)
 
-    def _export(self, model: Any, tokenizer: Any, target: int) -> None:
+    def _uniform(self) -> Path | None:
         """A model of equal widths inside the same budget, ranked anew: the dense one at that width, where no training
-        came between the cuts. A failure leaves the pruned model where it is."""
+        came between the cuts."""
         c = self.config
-        if not c.train_steps:
-            model, _ = load_model(self.folder, "float32", c.device)
-        try:
+
+        def scores(model: Any, units: Units) -> Scores:
             batches = FreshBatches(
                 self.texts,
                 examples=c.examples,
                 length=c.length,
                 batch_size=c.batch_size,
                 seed=c.seed,
-                tokenizer=tokenizer,
+                tokenizer=load_tokenizer(self.folder),
             )
-            scores = measure(
-                model.float(),
-                units_of(model, ["ffn", "kv_group"]),
+            return measure(
+                model,
+                units,
                 batches(0),
                 unit_importance=c.unit_importance,
                 taylor=c.taylor,
                 reduction=c.reduction,
                 generator=torch.Generator().manual_seed(c.seed),
             ).units
-            uniform = uniform_within(model, target, scores, multiple_of=c.uniform_multiple)
-        except InputError as error:
-            self.run.log.warning(f"no uniform model was saved: {error}")
-            return
-        with new_folder(self.run.files / "model-uniform") as out:
-            uniform.to(saved_dtype(self.folder, c.dtype)).save_pretrained(out)
-            tokenizer.save_pretrained(out)
+
+        return export_uniform(
+            self.run,
+            self.final if c.train_steps else self.folder,
+            scores,
+            multiple_of=c.uniform_multiple,
+            dtype=saved_dtype(self.folder, c.dtype),
+            device=c.device,
+        )
 
     def _interleave(self, pruner: AdaptPruner, model: Any, tokenizer: Any, dense: int) -> AccelReport:
         c = self.config
@@ -188,7 +189,7 @@ class _Pruning:
             progress=self.run.progress,
         ).report_
 
-    def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures, uniform: Figures | None) -> runs.Report:
+    def _write_up(self, saved: dict[str, Any], dense: Figures, pruned: Figures) -> runs.Report:
         stages = saved.get("stages")
         reports = [PruneReport.from_dict(r) for r in ([s["pruning"] for s in stages] if stages else [_own(saved)]) if r]
         gone = 1 - pruned["parameters"] / dense["parameters"]
@@ -204,9 +205,6 @@ class _Pruning:
         last = reports[-1].steps[-1]
         words = f"Token perplexity on {self.measured_on}; speed for a batch of 8 on this machine, in turn."
         tables = [before_and_after(["dense", "pruned"], rows, words)]
-        if uniform is not None:
-            wide = [[name, value, uniform.get(name)] for name, value in dense.items()]
-            tables.append(replace(before_and_after(["dense", "uniform"], wide, words), title="The uniform model"))
         if len(last.ffn) == len(reports[0].ffn):
             kept = {"key-value groups": last.kv_groups, "feed-forward channels": last.ffn}
             whole = {"key-value groups": reports[0].kv_groups, "feed-forward channels": reports[0].ffn}
@@ -233,8 +231,6 @@ class _Pruning:
                 "import paperworks; pruning_report.json has every step",
             )
         ]
-        if (self.run.files / "model-uniform").exists():
-            found.append(runs.ReportFile("model-uniform", "equal widths inside the same budget, in the stock class"))
         headline = f"{size_said(dense['parameters'], pruned['parameters'])}: {said}{trained}"
         return runs.Report(headline, metrics, tables, drawn, found, notes)
 

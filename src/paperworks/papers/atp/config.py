@@ -48,6 +48,11 @@ class Config(runs.Config):
     )
     keep_adapter: bool = Field(False, description="also save the smaller base and its adapter, not merged")
     evaluation_sequences: int = Field(128, ge=1, description="held-out sequences, at most")
+    round_to: int = Field(
+        1, ge=1, description="kept channels (and, of disp, dimensions) are a multiple of this, such as 64, or all"
+    )
+    uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
+    uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the saved weights (auto: the checkpoint's)"
     )

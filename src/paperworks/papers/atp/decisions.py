@@ -8,6 +8,7 @@ import torch
 
 from paperworks.papers.atp.size import KeptSize
 from paperworks.structure import KeepPlan, StraightThroughGumbel, exact_fill
+from paperworks.structure.uniform import round_widths
 from paperworks.structure.units import Key
 
 Masks = dict[Key, torch.Tensor]
@@ -35,8 +36,13 @@ def decided(gumbel: StraightThroughGumbel, logits: Masks) -> Masks:
     return at_least_one({key: gumbel.deterministic(z.detach()) for key, z in logits.items()}, logits)
 
 
-def exact(model: object, size: KeptSize, logits: Mapping[Key, torch.Tensor], target: int) -> KeepPlan:
-    """The units of the largest logits, over all masks at once, that leave at most ``target`` parameters."""
+def exact(
+    model: object, size: KeptSize, logits: Mapping[Key, torch.Tensor], target: int, round_to: int = 1
+) -> KeepPlan:
+    """The units of the largest logits, over all masks at once, that leave at most ``target`` parameters.
+
+    ``round_to``: numbers of channels and dimensions are then made multiples of this (see ``round_widths``).
+    """
     costs = size.unit_costs()
     # exact_fill removes by score over cost; with the cost in the score its order is that of the logits
     flat = torch.cat([logits[key].detach().double().cpu() for key in logits])
@@ -45,7 +51,17 @@ def exact(model: object, size: KeptSize, logits: Mapping[Key, torch.Tensor], tar
         key: (1 + (z.detach().double().cpu() - float(flat.min())) / span) * max(costs[key], 1)
         for key, z in logits.items()
     }
-    return exact_fill(model, size.units, scores, target)
+    plan = exact_fill(model, size.units, scores, target)
+    if round_to == 1:
+        return plan
+
+    def best(numbers: Mapping[Key, int]) -> KeepPlan:
+        ranked = {key: logits[key].detach().cpu().argsort(descending=True, stable=True) for key in numbers}
+        return KeepPlan.of(size.units, {key: ranked[key][:n] for key, n in numbers.items()})
+
+    whole = {key: size.units[key].n_units for key in plan.kept}
+    kept = {key: len(ids) for key, ids in plan.kept.items()}
+    return best(round_widths(kept, whole, lambda n: size.counter(best(n)).parameters, target, round_to))
 
 
 def dropped_units(masks: Mapping[Key, torch.Tensor]) -> Masks:

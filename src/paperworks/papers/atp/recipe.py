@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from paperworks import runs
 from paperworks.language import token_windows
 from paperworks.papers.atp.config import Config
@@ -14,11 +16,22 @@ from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.figures import course_figure
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import Search, TrainerArgs, search_rate
-from paperworks.pruning import kept_widths_figure, measured, quality_said, text_parts
+from paperworks.pruning import (
+    export_uniform,
+    kept_widths_figure,
+    measured,
+    quality_said,
+    taylor_ranking,
+    text_parts,
+    with_uniform,
+)
 from paperworks.pruning.quality import Figures
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
 from paperworks.structure.checkpoints import REPORT_FILE
+
+RANKED = 96
+"""Examples by which units are ranked for the uniform model."""
 
 
 def run(config: Config, run: runs.Run) -> runs.Report:
@@ -65,7 +78,7 @@ class _OneStage:
             beta=c.beta,
             lora=LoraConfig(r=c.lora_rank, lora_dropout=0.1),
             sparsity=None if c.sparsity == "auto" else c.sparsity,
-            generator=Search(learning_rate=rate, masks=c.masks, final=c.final),
+            generator=Search(learning_rate=rate, masks=c.masks, final=c.final, round_to=c.round_to),
             trainer_args=TrainerArgs(
                 steps=c.steps, control_steps=control, batch_size=c.batch_size, learning_rate=c.learning_rate
             ),
@@ -85,15 +98,29 @@ class _OneStage:
         if not final.exists():
             self._prune(final)
         pruned = measured_once(self.run, "pruned", lambda: self._figures(final))
-        both = with_speeds(
+        figures, folders = {"dense": dense, "pruned": pruned}, {"dense": self.folder, "pruned": final}
+        uniform = self._uniform(final) if c.uniform_export else None
+        if uniform is not None:
+            folders["uniform"] = uniform
+            figures["uniform"] = measured_once(self.run, "uniform", lambda: self._figures(uniform))
+        both = with_speeds(self.run, figures, folders, length=c.length, device=c.device)
+        found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
+        made = self._write_up(found, both["dense"], both["pruned"], whole)
+        return with_uniform(self.run, made, both)
+
+    def _uniform(self, final: Path) -> Path | None:
+        """The tuned model at equal widths, ranked by the loss on the domain."""
+        c, cpu = self.config, torch.device("cpu")
+        starts = range(0, min(len(self.training), RANKED), c.batch_size)
+        batches = [self.training.batch(slice(start, start + c.batch_size), cpu) for start in starts]
+        return export_uniform(
             self.run,
-            {"dense": dense, "pruned": pruned},
-            {"dense": self.folder, "pruned": final},
-            length=c.length,
+            final,
+            taylor_ranking(batches),
+            multiple_of=c.uniform_multiple,
+            dtype=saved_dtype(self.folder, c.dtype),
             device=c.device,
         )
-        found = ATPReport.from_dict(json.loads((final / REPORT_FILE).read_text(encoding="utf-8")))
-        return self._write_up(found, both["dense"], both["pruned"], whole)
 
     def _figures(self, folder: Path) -> Figures:
         c = self.config

@@ -101,7 +101,7 @@ class MaskSearch:
         if self.options.final == "exact":
             with evaluation_mode(self.generator), torch.no_grad():
                 logits = self.generator()
-            self.plan = decisions.exact(self.model, self.size, logits, self.target)
+            self.plan = decisions.exact(self.model, self.size, logits, self.target, self.options.round_to)
             self.masks = {key: mask.to(self.device) for key, mask in self.plan.masks().items()}
         else:
             self.plan = KeepPlan.from_masks(self.masks)

@@ -34,6 +34,7 @@ class Search:
     masks : the tuning sees masks that are ``sampled`` anew in every step (the paper), or ``decided`` without noise.
     final : ``exact`` keeps the units of the largest logits inside the exact budget; ``sampled`` keeps the last sampled
         masks (the paper's code), whose size is near the target only.
+    round_to : with ``exact``, numbers of kept channels (of ``disp``, also dimensions) are multiples of this, or all.
     stop_ratio, stop_after : end the search after so many steps in a row with R below ``stop_ratio``; 0: never.
     """
 
@@ -47,6 +48,7 @@ class Search:
     settle: bool = True
     masks: Literal["sampled", "decided"] = "sampled"
     final: Literal["exact", "sampled"] = "exact"
+    round_to: int = 1
     stop_ratio: float = 0.005
     stop_after: int = 0
 
@@ -62,6 +64,9 @@ class Search:
                 _positive(name, value)
         _positive("stop_ratio", self.stop_ratio)
         _least("stop_after", self.stop_after, 0)
+        _least("round_to", self.round_to, 1)
+        if self.round_to > 1 and self.final != "exact":
+            raise InputError("round_to", self.round_to, "1, or final 'exact': sampled masks are kept as they are")
 
     def resolved(self, space: str) -> Search:
         """With the published values of its generation in place of None."""

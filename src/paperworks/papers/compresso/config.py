@@ -63,6 +63,11 @@ class Config(runs.Config):
     )
     exact_fill: bool = Field(True, description="meet the target exactly by the units nearest to the threshold")
     evaluation_sequences: int = Field(64, ge=1, description="held-out sequences or rows, at most")
+    round_to: int = Field(
+        1, ge=1, description="kept channels and dimensions of the stream are a multiple of this, such as 64, or all"
+    )
+    uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
+    uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the saved weights (auto: the checkpoint's)"
     )

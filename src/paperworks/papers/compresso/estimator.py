@@ -49,6 +49,7 @@ class Compresso:
     warmup : share of the pruning steps over which the target rises to its value.
     schedule : how it rises, ``linear`` or ``cubic``.
     exact_fill : drop or restore the units nearest to the threshold until the target is met (see ``Gates.fill``).
+    round_to : numbers of kept channels and dimensions are multiples of this, or all; the target is met exactly then.
     drop_rate : share of channels that is closed at first.
     layer_start : log_alpha of layer gates at first.
     trainer_args : phases, rates and batches.
@@ -70,6 +71,7 @@ class Compresso:
         warmup: float = 4 / 7,
         schedule: Schedule = "linear",
         exact_fill: bool = True,
+        round_to: int = 1,
         drop_rate: float = 0.01,
         layer_start: float = 10.0,
         trainer_args: TrainerArgs | None = None,
@@ -82,6 +84,9 @@ class Compresso:
             raise InputError("target_sparsity", target_sparsity, "a share above 0 and below 1")
         if warmup < 0:
             raise InputError("warmup", warmup, "a share of the pruning steps, such as 0.5")
+        if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+            raise InputError("round_to", round_to, "a whole number, 1 or more")
+        self.round_to = round_to
         self.kinds = kinds_for(units)
         self.template_ = PromptTemplate.of(prompt)
         self.target_sparsity, self.target, self.layers, self.lora = target_sparsity, target, layers, lora

@@ -145,8 +145,10 @@ class Fit:
         self.sparsity_expected = 1 - float(self.size(gates.expected())) / self.size.whole
         self.sparsity_masks = 1 - self.size(_numbers(masks)) / self.size.whole
         missed = abs(self.sparsity_masks - self.sparsity) > MOST_MISSED
-        if self.method.exact_fill or missed:
+        if self.method.exact_fill or missed or self.method.round_to > 1:
             masks = gates.fill(masks, self.size, self.target)
+        if self.method.round_to > 1:
+            masks = gates.rounded(masks, self.size, self.target, self.method.round_to)
         self.masks: Masks = {key: mask.cpu() for key, mask in masks.items()}
         self.sparsity_realised = 1 - self.size(_numbers(masks)) / self.size.whole
         if abs(self.sparsity_masks - self.sparsity) > 0.02:
@@ -235,6 +237,7 @@ class Fit:
                 "schedule": method.schedule,
                 "drop_rate": method.drop_rate,
                 "layer_start": method.layer_start,
+                "round_to": method.round_to,
                 "lora": {name: lora[name] for name in ("r", "lora_alpha", "lora_dropout")} if lora else None,
                 "args": {k: v for k, v in vars(method.args).items() if k != "checkpoint_every"},
                 "seed": method.seed,

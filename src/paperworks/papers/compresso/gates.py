@@ -13,6 +13,7 @@ from paperworks.papers.compresso.size import HIDDEN, Size
 from paperworks.structure import HardConcrete, Units
 from paperworks.structure.gates import SHARPNESS, TEMPERATURE
 from paperworks.structure.plan import name_of
+from paperworks.structure.uniform import round_widths
 from paperworks.structure.units import Key
 
 LayerGates = Literal["none", "layer", "blocks"]
@@ -170,6 +171,23 @@ class Gates(nn.Module):
             return masks
         self._restore(tried, numbers, order, soft, size, target)
         return tried
+
+    @torch.no_grad()
+    def rounded(self, masks: Masks, size: Size, target: int, round_to: int) -> Masks:
+        """Masks whose channels and dimensions are multiples of ``round_to`` in number (see ``round_widths``).
+
+        The units nearest to the threshold go, or come back with their soft value.
+        """
+        kept = {key: int((mask != 0).sum()) for key, mask in masks.items()}
+        numbers = round_widths(kept, {key: len(mask) for key, mask in masks.items()}, size, target, round_to)
+        found, applied = {}, self._applied()
+        for key, mask in masks.items():
+            soft = torch.where(mask != 0, mask, self._joined(key, self._soft(key), applied))
+            # what is kept so far comes first: layers whose gate leaves them dense have low log_alphas
+            order = (self.log_alpha(key).double() + 1e6 * (mask != 0)).argsort(descending=True, stable=True)
+            found[key] = torch.zeros_like(mask)
+            found[key][order[: numbers[key]]] = soft[order[: numbers[key]]].to(mask)
+        return found
 
     @torch.no_grad()
     def clamp_(self) -> None:

@@ -22,12 +22,15 @@ from paperworks.papers.compresso.report import CompressoReport
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.pruning import (
     before_and_after,
+    export_uniform,
     kept_widths_figure,
     measured,
     quality_said,
     size_said,
+    taylor_ranking,
     text_parts,
     weights_bytes,
+    with_uniform,
 )
 from paperworks.pruning.source import measured_once, open_dense, saved_dtype, source_folder, with_speeds
 from paperworks.structure import count
@@ -35,6 +38,8 @@ from paperworks.structure.checkpoints import REPORT_FILE
 
 HELD_OUT_SHARE = 0.1
 ANSWERS = 3
+RANKED = 64
+"""Examples by which units are ranked for the uniform model."""
 MODES: dict[Mode, str] = {"train": "as in training", "past": "in the past tense", "none": "left out"}
 
 
@@ -96,16 +101,37 @@ class _Pruning:
         pruned = measured_once(
             self.run, "pruned", lambda: self._figures(load_model(final, "float32", self.config.device)[0], final)
         )
+        figures = {"dense": dense["figures"], "pruned": pruned["figures"]}
+        folders = {"dense": self.folder, "pruned": final}
+        uniform = self._uniform(final) if self.config.uniform_export else None
+        if uniform is not None:
+            folders["uniform"] = uniform
+            model, _ = load_model(uniform, "float32", self.config.device)
+            found = measured_once(self.run, "uniform", lambda: self._figures(model, uniform))
+            figures["uniform"] = found["figures"]
         figures = with_speeds(
-            self.run,
-            {"dense": dense["figures"], "pruned": pruned["figures"]},
-            {"dense": self.folder, "pruned": final},
-            length=min(128, self.config.length),
-            device=self.config.device,
+            self.run, figures, folders, length=min(128, self.config.length), device=self.config.device
         )
         dense["figures"], pruned["figures"] = figures["dense"], figures["pruned"]
         data = json.loads((final / REPORT_FILE).read_text(encoding="utf-8"))
-        return self._write_up(CompressoReport.from_dict(data), dense, pruned)
+        return with_uniform(self.run, self._write_up(CompressoReport.from_dict(data), dense, pruned), figures)
+
+    def _uniform(self, final: Path) -> Path | None:
+        """The tuned model at equal widths, ranked by the loss on the training examples."""
+        c = self.config
+        columns = self.training.take(RANKED).whole()
+        batches = [
+            {name: values[start : start + c.batch_size] for name, values in columns.items()}
+            for start in range(0, len(columns["input_ids"]), c.batch_size)
+        ]
+        return export_uniform(
+            self.run,
+            final,
+            taylor_ranking(batches),
+            multiple_of=c.uniform_multiple,
+            dtype=saved_dtype(self.folder, c.dtype),
+            device=c.device,
+        )
 
     def _method(self, target: int) -> Compresso:
         from peft import LoraConfig
@@ -132,6 +158,7 @@ class _Pruning:
             warmup=c.warmup,
             schedule=c.schedule,
             exact_fill=c.exact_fill,
+            round_to=c.round_to,
             trainer_args=args,
             seed=c.seed,
             device=c.device,
