@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from paperworks.cli.live import LiveEvents
 from paperworks.comparison.recipe import Config
 from paperworks.runs.engine import LocalEngine
 from paperworks.runs.files import write_text
+from paperworks.runs.live import LiveEvents
 from paperworks.runs.render import format_row
 from paperworks.runs.report import Report, Table
 from paperworks.runs.store import Store

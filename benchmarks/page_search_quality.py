@@ -35,11 +35,11 @@ import Stemmer
 from sqlalchemy import insert, select
 
 from paperworks import inputs
-from paperworks.cli.live import show_progress
 from paperworks.embedding import sentence_encoder
 from paperworks.errors import InputError
 from paperworks.page.database import Database, Entry, open_database
 from paperworks.page.search import SearchIndex, open_search
+from paperworks.runs.live import show_progress
 from paperworks.runs.store import home
 
 DRAW = 3

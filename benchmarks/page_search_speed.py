@@ -33,12 +33,12 @@ import psutil
 from page_search_quality import Description, draw, open_entries, read_descriptions
 from sqlalchemy import insert, select, text
 
-from paperworks.cli.live import show_progress
 from paperworks.embedding import sentence_encoder
 from paperworks.page.database import Database, Entry, EntryVector, open_database
 from paperworks.page.search import open_search
 from paperworks.page.search.tables import search_entries
 from paperworks.page.search.text import entry_text
+from paperworks.runs.live import show_progress
 from paperworks.runs.store import home
 
 BASE = 60_000

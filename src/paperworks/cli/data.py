@@ -37,8 +37,8 @@ def data_app() -> App:
             no progress
         """
         from paperworks import inputs
-        from paperworks.cli.live import show_progress
         from paperworks.runs import no_progress
+        from paperworks.runs.live import show_progress
 
         print(inputs.get(name, no_progress if quiet else show_progress))
 

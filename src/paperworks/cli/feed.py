@@ -62,13 +62,13 @@ def import_papers(
     quiet
         no progress
     """
-    from paperworks.cli.live import show_progress
     from paperworks.errors import InputError
     from paperworks.page.database import open_database
     from paperworks.page.feed.importers import PoliteClient, SourceUrls, import_source
     from paperworks.page.feed.importers.base import NOT_MODIFIED
     from paperworks.page.settings import load_settings
     from paperworks.runs import no_progress
+    from paperworks.runs.live import show_progress
 
     if most < 1:
         raise InputError("most", most, "1 or more")
@@ -101,12 +101,12 @@ def refresh(*, database: str | None = None, quiet: bool = False, json: Json = Fa
     quiet
         no progress
     """
-    from paperworks.cli.live import show_progress
     from paperworks.page.database import now, open_database
     from paperworks.page.feed import refresh_trends, seed_catalogue
     from paperworks.page.search import open_search
     from paperworks.page.settings import load_settings
     from paperworks.runs import no_progress
+    from paperworks.runs.live import show_progress
 
     opened = open_database(load_settings(database=database).database_url)
     try:

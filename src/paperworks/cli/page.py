@@ -227,9 +227,9 @@ def backup(file: Path, *, database: str | None = None, folder: Path | None = Non
     folder
         the page's folder
     """
-    from paperworks.cli.live import show_progress
     from paperworks.page.backup import backup as make
     from paperworks.runs import no_progress
+    from paperworks.runs.live import show_progress
 
     counts = make(_settings(database=database, folder=folder), file, progress=no_progress if json else show_progress)
     if json:

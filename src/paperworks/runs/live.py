@@ -1,4 +1,4 @@
-"""A run's events on the terminal: bars where someone watches, plain lines in a log."""
+"""A run's events on the terminal or in a notebook: bars where someone watches, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LiveEvents:
         self._started = time.monotonic()
 
     def __enter__(self) -> LiveEvents:
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and (sys.stderr.isatty() or _in_notebook()):
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -86,6 +86,12 @@ class LiveEvents:
         if now - self._printed.setdefault(description, now) >= LOG_SECONDS:
             self._printed[description] = now
             self._line(f"{description}: {done} of {total or '?'}")
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows what is drawn; only then is IPython loaded."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def show_progress(iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
