@@ -11,7 +11,7 @@ from paperworks.errors import PaperworksError
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
 
-NEEDS = {"digest": "page", "feed": "page", "page": "page"}
+NEEDS = {"digest": "page", "feed": "page", "mcp": "mcp", "page": "page"}
 """The extra of a whole group of commands. A paper's is in its ``paper.toml``."""
 
 

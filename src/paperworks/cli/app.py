@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 import paperworks
 from paperworks import catalog
-from paperworks.cli import data, feed, page, show
+from paperworks.cli import data, doctor, feed, mcp, page, show
 from paperworks.errors import InputError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
@@ -37,6 +37,8 @@ def build_app(arguments: list[str]) -> App:
         ("remove", remove),
         ("reproduce", reproduce),
         ("new", new),
+        ("mcp", mcp.mcp),
+        ("doctor", doctor.doctor),
     ):
         app.command(function, name=name)
     app.command(_run_app(arguments), name="run")
@@ -247,8 +249,8 @@ def reproduce(
         no progress
     """
     from paperworks import reproduction
-    from paperworks.cli.live import LiveEvents
     from paperworks.runs.files import require_writable
+    from paperworks.runs.live import LiveEvents
 
     if all == bool(slugs):
         raise InputError("slugs", "papers together with --all" if slugs else "nothing", "the slugs of papers, or --all")
@@ -375,8 +377,8 @@ def _recipe_command(slug: str, module: str, extra: str) -> Any:
 
 
 def _execute(store: Any, run_id: str, engine: Any, out: Path | None, quiet: bool, json: bool) -> None:
-    from paperworks.cli.live import LiveEvents
     from paperworks.errors import PaperworksError
+    from paperworks.runs.live import LiveEvents
 
     if out is not None:
         store.require_writable(out)

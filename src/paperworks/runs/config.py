@@ -115,6 +115,15 @@ def command_line_only(field: FieldInfo) -> bool:
     return any(isinstance(item, CommandLineOnly) for item in field.metadata)
 
 
+# A text option is no file, but a recipe's author may have forgotten to say so.
+_PLACE = re.compile(r"^\s*(~|[/\\]|[A-Za-z]:[/\\])|(^|[/\\])\.\.([/\\]|$)|://")
+
+
+def names_place(text: str) -> bool:
+    """Whether text looks like a path outside the working folder or an address; values from strangers must not."""
+    return _PLACE.search(text) is not None
+
+
 def is_sequence(annotation: Any) -> bool:
     """Whether the option takes several values (a list or tuple)."""
     return typing.get_origin(strip_optional(annotation)[0]) in (list, tuple, set, frozenset)

@@ -12,12 +12,10 @@ from typing import Any, Literal
 from pydantic_core import PydanticUndefined
 
 from paperworks.errors import InputError
-from paperworks.runs.config import Config, command_line_only, is_sequence, names_file, strip_optional
+from paperworks.runs.config import Config, command_line_only, is_sequence, names_file, names_place, strip_optional
 
 Kind = Literal["integer", "number", "choice", "flag", "text", "list", "file"]
 
-# A text option is no file, but a recipe's author may have forgotten to say so: what looks like a place is refused.
-_PLACE = re.compile(r"^\s*(~|[/\\]|[A-Za-z]:[/\\])|(^|[/\\])\.\.([/\\]|$)|://")
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)")
 _BOUNDS = {"ge": "minimum", "gt": "above", "le": "maximum", "lt": "below"}
 
@@ -144,7 +142,7 @@ def _without_flags(config: type[Config], text: str) -> str:
 
 
 def _checked(name: str, text: str) -> str:
-    if _PLACE.search(text):
+    if names_place(text):
         raise InputError(name, repr(text), "a value, not a path or an address")
     return text
 
