@@ -1,6 +1,7 @@
-"""Paperworks: machine-learning papers on which every paper works.
+"""Paperworks: run the methods of machine-learning papers on your own data, with every claim measured again.
 
 ``import paperworks as pw`` is cheap: a paper (``pw.slicegpt``, ``pw.fold_se``) is imported when it is first named.
+``pw.run("slicegpt", model="my-checkpoint")`` is the command ``paperworks run`` in Python.
 Transformers' Auto classes then load the checkpoints that papers save (see ``structure.auto``).
 """
 
@@ -10,9 +11,11 @@ import importlib
 import importlib.util
 from typing import Any
 
+from paperworks.running import run
 from paperworks.structure import auto as _auto
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "run"]
+__version__ = "0.2.0"
 
 _auto.install()
 

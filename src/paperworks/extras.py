@@ -33,6 +33,15 @@ def missing_packages(extra: str) -> list[str]:
     return [name for name in packages_of(extra) if not _installed(name)]
 
 
+def declared_extras() -> list[str]:
+    """The extras that the installed package declares, without those of its own development."""
+    try:
+        names = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [name for name in names if name not in ("dev", "docs")]
+
+
 def packages_of(extra: str) -> list[str]:
     """The distributions that an extra installs on this platform, those of the extras that it includes among them.
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | bool | None
 
+FRAME_PIXELS = 640
+"""Height of a report in a notebook."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -107,6 +110,16 @@ class Report:
             "usage": plain(self.usage),
             "origin": plain(self.origin),
         }
+
+    def _repr_html_(self) -> str:
+        """The report as notebooks show it: the HTML report in a frame of its own, so that no style meets the page's."""
+        from html import escape
+
+        from paperworks.runs.render import to_html
+
+        style = f"width:100%;height:{FRAME_PIXELS}px;border:1px solid #8884"
+        title, page = escape(self.headline), escape(to_html(self))
+        return f'<iframe sandbox title="{title}" style="{style}" srcdoc="{page}"></iframe>'
 
     def figure_names(self) -> list[str]:
         """A file name per figure, from its title, unique within the report."""
