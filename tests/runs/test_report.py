@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure as MatplotlibFigure
+from rich.console import Console
 
 from paperworks.errors import InputError
 from paperworks.runs import Figure, Report, ReportFile, Table
-from paperworks.runs.render import format_bytes, format_number, format_row, format_seconds, to_html
+from paperworks.runs.render import card_lines, format_bytes, format_number, format_row, format_seconds, to_html, to_terminal
 
 
 def make_report() -> Report:
@@ -42,6 +44,30 @@ def test_round_trip(tmp_path: Path) -> None:
     assert again.metrics["count"] == 7
     assert again.figures[0].svg.startswith("<?xml")
     assert to_html(again) == (tmp_path / "report.html").read_text()
+
+
+def test_what_matters_stands_below_the_headline(tmp_path: Path) -> None:
+    """How the input was read comes before the figures, and the cards bear words and units, not names of variables."""
+    report = Report(
+        "H",
+        {"misses_x+y": 7, "ratio": 0.5, "packed": 2048.0},
+        notes=["small print"],
+        lead=["column 2 of 3 as page id"],
+        labels={"packed": "packed, bytes", "misses_x+y": "misses of X and Y"},
+    )
+    report.save(tmp_path)
+    again = Report.load(tmp_path)
+    assert again.to_dict() == report.to_dict()
+    assert card_lines(again) == [("packed", "2.0 KiB"), ("misses of X and Y", "7")]
+    text = (tmp_path / "report.html").read_text()
+    assert text.index("column 2 of 3") < text.index("misses of X and Y") < text.index("small print")
+    assert text.index("All figures") < text.index("misses_x+y")
+    console = Console(width=80, file=io.StringIO())
+    console.print(to_terminal(again))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.index("column 2 of 3") < shown.index("small print")
+    with pytest.raises(InputError, match="labels"):
+        Report("H", {"a": 1.0}, labels={"b": "B"})
 
 
 def test_json_is_strict(tmp_path: Path) -> None:

@@ -147,6 +147,15 @@ def option_lines(report: Report) -> list[tuple[str, str]]:
     return [(name.replace("_", "-"), "none" if value is None else str(value)) for name, value in options.items()]
 
 
+def card_lines(report: Report) -> list[tuple[str, str]]:
+    """The figures to show first, as pairs of label and text; the unit that ends a label or name stands in the text."""
+    lines = []
+    for name, label, value in report.cards():
+        unit = label if without_unit(label) != label else name
+        lines.append((without_unit(label), format_cell(_number(value), unit)))
+    return lines
+
+
 def to_html(report: Report, title: str = "") -> str:
     """The report as one HTML document: no script, no outside resource, figures inside."""
     figures = [
@@ -167,15 +176,13 @@ def to_html(report: Report, title: str = "") -> str:
         }
         for t in report.tables
     ]
-    headline_figures = [
-        (without_unit(name), format_cell(_number(value), name)) for name, value in report.metrics.items()
-    ]
     return _template().render(
         title=title or report.headline,
         report=report,
         tables=tables,
         figures=figures,
-        metrics=headline_figures,
+        cards=card_lines(report),
+        metrics=[(without_unit(n), format_cell(_number(v), n)) for n, v in report.metrics.items() if report.labels],
         usage=usage_lines(report),
         options=option_lines(report),
     )
@@ -200,6 +207,8 @@ def to_terminal(report: Report, folder: str = "") -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(report.headline, style="bold"), Text("")]
+    if report.lead:
+        parts += [Padding(Text("• " + line), (0, 0, 0, 1)) for line in report.lead] + [Text("")]
     for table in report.tables:
         parts += [terminal_table(table), Text("")]
     if report.notes:

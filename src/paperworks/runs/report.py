@@ -73,8 +73,11 @@ class ReportFile:
 class Report:
     """What a run found.
 
-    ``headline`` is one sentence with the figure that matters. ``metrics`` are named scalars; ``paperworks compare``
-    sets them side by side. ``usage`` (seconds, peak memory, bytes written, versions) and ``origin`` (paper, run,
+    ``headline`` is one sentence with the figure that matters. ``lead`` stands right below it: how the input was
+    understood, and whatever makes the figures mean less than they seem to; ``notes`` come at the end. ``metrics`` are
+    named scalars; ``paperworks compare`` sets them side by side. ``labels`` gives metrics their name for people, with
+    its unit (``size, bytes``); the cards of the report are the labelled metrics, or all where there is no label.
+    ``usage`` (seconds, peak memory, bytes written, versions) and ``origin`` (paper, run,
     options) are filled in by the run's engine.
     """
 
@@ -84,13 +87,26 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     files: list[ReportFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lead: list[str] = field(default_factory=list)
+    labels: Mapping[str, str] = field(default_factory=dict)
     usage: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.labels if name not in self.metrics]
+        if unknown:
+            raise InputError("labels", repr(unknown[0]), f"a metric: {', '.join(self.metrics)}")
+
+    def cards(self) -> list[tuple[str, str, float]]:
+        """The figures to show first: name, label and value of the labelled metrics, or of all if none has a label."""
+        return [(name, self.labels.get(name, name), self.metrics[name]) for name in self.labels or self.metrics]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content; figures by the name of their SVG file in the run's ``figures`` folder."""
         return {
             "headline": self.headline,
+            "lead": list(self.lead),
+            "labels": dict(self.labels),
             "metrics": {name: plain(value) for name, value in self.metrics.items()},
             "tables": [
                 {
@@ -146,6 +162,8 @@ class Report:
         data = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         return cls(
             headline=data["headline"],
+            lead=data.get("lead", []),
+            labels=data.get("labels", {}),
             metrics={k: _from_plain(v) for k, v in data["metrics"].items()},
             tables=[Table(t["title"], t["columns"], t["rows"], t["note"]) for t in data["tables"]],
             figures=[
