@@ -7,6 +7,7 @@ import gzip
 import lzma
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pytest
 
@@ -93,6 +94,86 @@ def test_bad_lines_are_named(write):
             read_trace(write(name, text))
     with pytest.raises(InputError, match="line 5"):
         read_trace(write("e.txt", "1\n2\n3\n4\n\n"), skip=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids", "words"),
+    [
+        ("a.tr", "0 1 10\n1 2 10\n2 1 10\n3 2 10\n4 1 10\n5 3 10\n", [1, 2, 1, 2, 1, 3], "column 2 of 3 as page id"),
+        ("b.txt", "0\t1\t5\n1\t2\t9\n2\t1\t5\n", [1, 2, 1], "separated by tabs: column 2 of 3"),
+        ("c.txt", "9,10,1\n8,11,2\n9,10,3\n", [9, 8, 9], "commas: column 1 of 3 as page id, column 3 as time"),
+        ("d.txt", "0;a;1,5\n1;b;2,5\n2;a;1,5\n", ["a", "b", "a"], "semicolons: column 2 of 3"),
+        ("e.txt", "  0    7 1\n 10    8 1\n100    7 1", [7, 8, 7], "blanks: column 2 of 3"),
+        ("f.txt", "# time id size\n0 5 1\n1 6 1\n2 5 1\n", [5, 6, 5], "column 2 ('id') of 3"),
+        ("g.csv", "exported by me\n\ntime,page\n1,a\n2,b\n3,a\n", ["a", "b", "a"], "2 lines above the table left out"),
+        ("h.txt", "obj_id size\nx 1\ny 2\nx 1\n", ["x", "y", "x"], "column 1 ('obj_id') of 2"),
+        ("i", "0 REST.PUT.OBJECT f1 7\n3 REST.GET.OBJECT f1 7 0 6\n9 REST.HEAD.OBJECT f2\n", ["f1", "f1", "f2"],
+         "column 3 as page id, column 1 as time, column 2 as operation"),
+        ("j.csv", "1,x,3\n2,y,3\n3,x,3\n", ["x", "y", "x"], "column 2 of 3"),
+        ("k", "5,hm,1,Read,0,512,3\n6,hm,1,Write,4096,512,3\n7,hm,1,Read,0,512,3\n", ["hm.1.0", "hm.1.1", "hm.1.0"],
+         "Block I/O"),
+        ("l", "0,ka,4,10,1,get,0\n0,kb,4,10,1,set,0\n1,ka,4,10,1,get,0\n", ["ka", "kb", "ka"], "column 2 of 7"),
+        ("m.txt", "New York\nLos Angeles\nNew York\n", ["New York", "Los Angeles", "New York"], ""),
+    ],
+)  # fmt: skip
+def test_structured_text_is_understood_and_said(write, name, text, ids, words):
+    """A table is not taken for whole lines, whatever separates its fields; lines of words stay whole."""
+    trace = read_trace(write(name, text))
+    assert pages_of(trace) == ids
+    assert words in trace.understood
+    assert bool(words) == bool(trace.understood)
+
+
+def test_structured_example_has_three_misses(write):
+    trace = read_trace(write("t", "0 1 10\n1 2 10\n2 1 10\n3 2 10\n4 1 10\n5 3 10\n"))
+    assert belady(trace, 2).misses == 3
+    assert belady(read_trace(write("t", "0 1 10\n1 2 10\n2 1 10\n"), "text"), 2).misses == 3  # whole lines on demand
+    assert pages_of(read_trace(write("t", "0 1 10\n1 2 11\n"), columns=Columns(2))) == [10, 11]
+
+
+def test_faulty_lines_of_structured_text_are_named(write):
+    rows = [f"{i} {i % 3} 10" for i in range(20)]
+    for bad in ("7 1", "7 1 10 5", ""):
+        with pytest.raises(InputError, match=r"line 8: \d fields? in"):
+            read_trace(write("t", "\n".join([*rows[:7], bad, *rows[8:]])))
+    with pytest.raises(InputError, match="id_column"):
+        read_trace(write("t", "\n".join(rows)), columns=Columns(5))
+
+
+def test_deletes_as_codes(write):
+    """libCacheSim numbers its operations; 9 is a delete."""
+    trace = read_trace(write("t.csv", "time,id,op\n1,a,1\n2,b,9\n3,a,3\n"))
+    assert pages_of(trace) == ["a", "a"]
+    assert any("1 deletes" in note for note in trace.notes)
+
+
+def test_binary_files_are_refused_with_words(write, tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(5))
+    for data, words in (
+        ((tmp_path / "x.npy").read_bytes(), "numpy array"),
+        (b"PAR1" + bytes(60), "Parquet"),
+        (gzip.compress(b"1\n2\n"), "gzip"),
+        (bytes(range(24)) * 5, r"binary data.*oracle-general"),
+    ):
+        for name in ("t.txt", "t.csv", "t"):
+            with pytest.raises(InputError, match=words) as caught:
+                read_trace(write(name, data))
+            assert "\\x" not in str(caught.value)
+            assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_numbers_and_texts_are_numbered_as_pandas_does(write, end):
+    """The compiled scanners against an independent reader, over block borders and growing tables."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(-(10**12), 10**12, 3000)[rng.integers(0, 3000, 9000)]
+    for values in (ids.tolist(), [f"k{i}" for i in ids.tolist()]):
+        lines = [f"{t},{v} ,{abs(hash(v)) % 7}" for t, v in enumerate(values)]
+        for text in (end.join(map(str, values)), end.join(lines) + end):
+            trace = read_trace(write("t.txt", text))
+            assert pages_of(trace) == values
+            codes, _ = pd.factorize(np.array(values))
+            assert np.array_equal(trace.pages, codes)
 
 
 def test_msr(write):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from paperworks.papers.paging.readers import read_trace, write_oracle_general
     from paperworks.papers.paging.samples import sample_trace
     from paperworks.papers.paging.simulation import SimulationResult, simulate
-    from paperworks.papers.paging.tables import Columns
+    from paperworks.papers.paging.layout import Columns
     from paperworks.papers.paging.trace import Trace
     from paperworks.papers.paging.trust_and_doubt import TrustAndDoubt
 else:

@@ -12,24 +12,15 @@ from typing import Literal
 import numpy as np
 
 from paperworks.errors import InputError, nearest
+from paperworks.papers.paging import scan
+from paperworks.papers.paging.layout import Columns
 from paperworks.papers.paging.names import FORMATS, Format
-from paperworks.papers.paging.tables import (
-    UNREADABLE,
-    Columns,
-    Part,
-    open_file,
-    pages_of,
-    read_csv,
-    read_msr,
-    read_parrot,
-    read_table,
-    size_note,
-)
-from paperworks.papers.paging.trace import Trace, number_pages
+from paperworks.papers.paging.tables import UNREADABLE, Part, open_file, read_msr, read_parrot, size_note
+from paperworks.papers.paging.texts import PACKED, guess_layout, load, read_text
+from paperworks.papers.paging.trace import Trace
 from paperworks.runs.files import new_file, require_free
 
 ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 
 
 def read_trace(
@@ -53,10 +44,12 @@ def read_trace(
     format : ``text`` (one id per line), ``csv`` (see ``columns``), ``oracle-general`` (libCacheSim's 24-byte records),
         ``msr`` (block I/O: timestamp, host, disk, Read or Write, offset, bytes, response time), ``twitter`` (time, key,
         key size, value size, client, op, TTL), ``wikimedia`` (id, size, time), ``parrot`` (pc, address in hexadecimal),
-        ``npy`` (an array of ids). ``auto`` goes by the name: .npy, .csv, .tsv, oracleGeneral; text otherwise.
-    columns : the columns of a CSV; by default the header's ``id`` (or ``key``, ``obj_id``, ``page``), or the only one.
-    delimiter : tab, comma, ``|``, ``:`` or ``;``; found in the first line by default.
-    header : whether the first line of a CSV names its columns; by default, whether it has no digit-only field.
+        ``npy`` (an array of ids). ``auto`` goes by the name (.npy, .csv, .tsv, oracleGeneral), and otherwise by the
+        first lines: fields of equal number, one of them numbers, are a table ("time id size"), anything else is text.
+    columns : the columns of a table; by default those that the header names, else those that look like it (see
+        ``layout``). ``Trace.understood`` says what was chosen.
+    delimiter : any character, a blank for runs of blanks; found in the first lines by default.
+    header : whether the first line of a table names its columns; found in the first lines by default.
     skip, limit : leave out this many requests at the start, and read at most so many (records of the file).
     page_bytes : the page size of ``msr``; a request over several pages becomes one request for each.
     operations : of ``msr``: reads, writes, or both.
@@ -82,22 +75,37 @@ def read_trace(
         raise InputError("trace", f"{path}, which is empty", "at least one request")
     kind = _guess(path) if format == "auto" else format
     part = Part(skip, limit)
+    data = None if kind in ("npy", "oracle-general") else load(path)
+    if format == "auto" and data is not None:
+        layout = guess_layout(path, data)
+        if columns is None and layout is not None and layout.format != "csv":
+            kind = layout.format
+        elif kind == "text" and (layout is not None or columns is not None):
+            kind = "csv"
     if kind == "npy":
         trace = _read_npy(path, part)
     elif kind == "oracle-general":
         trace = _read_oracle_general(path, part, ignore_size)
-    elif kind == "text":
-        trace = pages_of(path, read_table(path, part, "\x1f", False, [0])[0], (), line=1 + skip)
     elif kind == "msr":
         trace = read_msr(path, part, page_bytes, operations)
     elif kind == "parrot":
         trace = read_parrot(path, part, line_bytes)
     else:
+        assert data is not None
         if kind == "twitter":
             columns, delimiter, header = Columns(id=1, size=3, op=5, time=0), ",", False
         elif kind == "wikimedia" and columns is None:
             columns = Columns(id=0, size=1, time=2)
-        trace = read_csv(path, part, columns, delimiter, header, ignore_size)
+        trace = read_text(
+            path,
+            data,
+            part,
+            columns=columns,
+            delimiter=delimiter,
+            header=header,
+            ignore_size=ignore_size,
+            whole_lines=kind == "text",
+        )
     if not len(trace):
         raise InputError("trace", f"{path}, with no requests left", "at least one request")
     return trace
@@ -125,7 +133,7 @@ def write_oracle_general(trace: Trace, path: Path | str) -> None:
 
 def _guess(path: Path) -> str:
     name = path.name.lower()
-    for packed in _PACKED:
+    for packed in PACKED:
         name = name.removesuffix(packed)
     if name.endswith(".npy"):
         return "npy"
@@ -147,12 +155,10 @@ def _read_npy(path: Path, part: Part) -> Trace:
 
 def _read_oracle_general(path: Path, part: Part, ignore_size: bool) -> Trace:
     width = ORACLE_GENERAL.itemsize
-    wanted = -1 if part.limit is None else (part.skip + part.limit) * width
-    try:
-        with open_file(path) as stream:
-            data = stream.read(None if wanted < 0 else wanted)
-    except UNREADABLE as error:
-        raise InputError("trace", f"{path} ({error})", "an oracleGeneral file that unpacks") from None
+    if path.suffix in PACKED and part.limit is not None:
+        data = _unpacked(path, (part.skip + part.limit) * width)
+    else:
+        data = load(path)
     if len(data) % width:
         whole = len(data) - len(data) % width
         raise InputError(
@@ -160,9 +166,18 @@ def _read_oracle_general(path: Path, part: Part, ignore_size: bool) -> Trace:
             f"{path} with {len(data)} bytes: its record {whole // width}, at byte {whole}, is cut off",
             f"records of {width} bytes",
         )
-    records = np.frombuffer(data, ORACLE_GENERAL)[part.skip :]
+    records = data.view(np.uint32).reshape(-1, width // 4)[part.slice]
     if not len(records):
         raise InputError("trace", f"{path}, with no requests left", "at least one request")
-    notes = size_note(path, bool((records["size"] != 1).any()), ignore_size)
-    pages, first = number_pages(np.ascontiguousarray(records["id"]))
-    return Trace(pages, records["id"][first].copy(), path.name, notes)
+    pages, first, sized = scan.number_records(records)
+    ids = data.view(ORACLE_GENERAL)["id"][part.slice][first]
+    return Trace(pages, ids, path.name, size_note(path, sized, ignore_size))
+
+
+def _unpacked(path: Path, size: int) -> np.ndarray:
+    """At most so many bytes of a packed file."""
+    try:
+        with open_file(path) as stream:
+            return np.frombuffer(stream.read(size), np.uint8)
+    except UNREADABLE as error:
+        raise InputError("trace", f"{path} ({error})", "an oracleGeneral file that unpacks") from None

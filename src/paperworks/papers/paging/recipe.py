@@ -21,7 +21,7 @@ from paperworks.papers.paging.policy import Prediction
 from paperworks.papers.paging.predictions import oracle
 from paperworks.papers.paging.readers import read_trace
 from paperworks.papers.paging.samples import sample_trace
-from paperworks.papers.paging.tables import Columns
+from paperworks.papers.paging.layout import Columns
 from paperworks.papers.paging.trace import Trace
 from paperworks.runs.files import write_text
 
@@ -59,7 +59,8 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     figures = [_sweep_figure(sweep, opt, others)]
     metrics = {"opt_misses": opt, "miss_ratio_opt": opt / len(trace)}
     metrics |= {f"misses_{row[0]}": row[1] for row in others[1:]}
-    notes = list(trace.notes)
+    notes: list[str] = []
+    lead = [*([trace.understood] if trace.understood else []), *trace.notes, *_doubts(trace)]
     files = []
 
     if config.bits is not None:
@@ -98,7 +99,17 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         files.append(runs.ReportFile(name, f"the true {kind} bit of every request for k = {k} (uint8)"))
     if config.sets > 1:
         notes.append(f"{config.sets} sets of {k} slots; the optimum is the sum of the sets' optima.")
-    return runs.Report(_headline(trace, k, config, others, sweep), metrics, tables, figures, files, notes)
+    return runs.Report(_headline(trace, k, config, others, sweep), metrics, tables, figures, files, notes, lead)
+
+
+def _doubts(trace: Trace) -> list[str]:
+    """What to say first about a trace on which no policy can do anything."""
+    if trace.distinct < len(trace):
+        return []
+    return [
+        f"No page is requested twice: each of the {len(trace):,} requests is a miss for every policy. "
+        "Is this the column of the page ids? --id-column names another."
+    ]
 
 
 # -- input ---------------------------------------------------------------------------------------------------------

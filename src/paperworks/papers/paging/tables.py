@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,22 +11,11 @@ import numpy as np
 import pyarrow
 from pyarrow import compute, csv
 
-from paperworks.errors import InputError, nearest
+from paperworks.errors import InputError
 from paperworks.papers.paging.trace import Trace, number_pages
 
 UNREADABLE = (OSError, EOFError, lzma.LZMAError, pyarrow.ArrowException)
 """What reading a damaged file raises."""
-
-DELETES = ("delete", "del", "remove", "rm", "unlink")
-
-
-class Columns(NamedTuple):
-    """Where a table has what: names (with a header) or positions from 0. ``None`` is a column that is not there."""
-
-    id: str | int
-    size: str | int | None = None
-    op: str | int | None = None
-    time: str | int | None = None
 
 
 class Part(NamedTuple):
@@ -64,37 +52,28 @@ def size_note(path: Path, has_sizes: bool, ignore_size: bool) -> tuple[str, ...]
     return ("Object sizes are ignored: each object counts as one page.",)
 
 
-def first_line(path: Path) -> str:
-    """The first line, without its end."""
+def first_line(path: Path, preamble: int = 0) -> str:
+    """The first line after so many, without its end."""
     try:
         with open_file(path) as stream:
             data = stream.read(1 << 16)
     except UNREADABLE as error:
         raise InputError("trace", f"{path} ({error})", "a file that unpacks") from None
-    return data.decode("utf-8", "replace").splitlines()[0] if data else ""
+    lines = data.decode("utf-8", "replace").splitlines()[preamble:]
+    return lines[0] if lines else ""
 
 
-def _sniff(line: str) -> str:
-    counts = {d: line.count(d) for d in "\t,|;:"}
-    best = max(counts, key=lambda d: counts[d])
-    return best if counts[best] else "\x1f"
+def read_table(
+    path: Path, part: Part, delimiter: str, preamble: int, chosen: Sequence[int], quoted: bool = False
+) -> list[Any]:
+    """The wanted columns as pyarrow arrays of bytes; a line with another number of fields is an error.
 
-
-def read_table(path: Path, part: Part, delimiter: str, header: bool, columns: Sequence[str | int]) -> list[Any]:
-    """The wanted columns as pyarrow arrays of bytes; a line with another number of fields is an error."""
-
-    first = first_line(path).split(delimiter)
-    names = [n.strip().strip('"') for n in first] if header else [str(i) for i in range(len(first))]
-    chosen = []
-    for column in columns:
-        if isinstance(column, str) and not header:
-            raise InputError("columns", f"{column!r} for {path}, which has no header", "a position from 0")
-        if isinstance(column, str) and column not in names:
-            raise InputError("columns", repr(column), f"one of {', '.join(names)}{nearest(column, names)}")
-        if isinstance(column, int) and not 0 <= column < len(names):
-            raise InputError("columns", column, f"a position below {len(names)} (the first line of {path})")
-        chosen.append(names.index(column) if isinstance(column, str) else column)
-    unique = [str(i) for i in range(len(names))]
+    ``preamble`` lines are left out at the start; ``quoted`` says that fields may stand in quotes.
+    """
+    fields = len(first_line(path, preamble).split(delimiter))
+    if max(chosen) >= fields:
+        raise InputError("trace", f"{path} with {fields} fields in its first line", f"at least {max(chosen) + 1}")
+    unique = [str(i) for i in range(fields)]
     bad: list[Any] = []
 
     def note(row: Any) -> str:
@@ -105,10 +84,10 @@ def read_table(path: Path, part: Part, delimiter: str, header: bool, columns: Se
     try:
         reader = csv.open_csv(
             open_file(path),
-            csv.ReadOptions(use_threads=False, column_names=unique, skip_rows=int(header), block_size=1 << 22),
+            csv.ReadOptions(use_threads=False, column_names=unique, skip_rows=preamble, block_size=1 << 22),
             csv.ParseOptions(
                 delimiter=delimiter,
-                quote_char='"' if header else False,
+                quote_char='"' if quoted else False,
                 ignore_empty_lines=False,
                 invalid_row_handler=note,
             ),
@@ -141,32 +120,8 @@ def read_table(path: Path, part: Part, delimiter: str, header: bool, columns: Se
     return [table.column(str(i)).combine_chunks() for i in chosen]
 
 
-def _line_of(part: Part, header: bool, row: int) -> int:
-    return 1 + int(header) + part.skip + row
-
-
-def pages_of(
-    path: Path, column: Any, notes: tuple[str, ...], *, rows: np.ndarray | None = None, line: int = 1
-) -> Trace:
-    """Pages numbered in the order of their first requests; ids that are all whole numbers become integers."""
-    encoded = column.dictionary_encode()
-    if hasattr(encoded, "chunks"):
-        encoded = encoded.combine_chunks()
-    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-    values = [_text(v) for v in encoded.dictionary.to_pylist()]
-    whole = [bool(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", v)) for v in values]
-    # "nan" and "none" are words like others, but not among numbers.
-    missing = ("", "nan", "null", "none") if any(whole) else ("",)
-    for number, value in enumerate(values):
-        if value.strip().lower() in missing:
-            row = int((numbers == number).argmax())
-            where = line + (row if rows is None else int(rows[row]))
-            raise InputError(f"{path}, line {where}", repr(value), "a page id")
-    ids = np.array([int(v) for v in values], np.int64) if all(whole) else np.array(values)
-    return Trace(numbers, ids, path.name, notes)
-
-
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """Bytes as text; those that are no UTF-8 are written out."""
     return value.decode("utf-8", "backslashreplace")
 
 
@@ -181,55 +136,13 @@ def _whole_numbers(path: Path, column: Any, name: str, line: int) -> np.ndarray:
     return text.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
 
 
-def read_csv(
-    path: Path, part: Part, columns: Columns | None, delimiter: str | None, header: bool | None, ignore_size: bool
-) -> Trace:
-    """A table with one column of ids, and perhaps operations."""
-    first = first_line(path)
-    delimiter = delimiter or _sniff(first)
-    if len(delimiter) != 1:
-        raise InputError("delimiter", repr(delimiter), "one character")
-    fields = [f.strip().strip('"') for f in first.split(delimiter)]
-    if header is None:
-        header = not any(re.fullmatch(r"-?[0-9.]+", f) for f in fields)
-        if columns is not None and isinstance(columns.id, int):
-            header = header and len(fields) > 1
-    if columns is None:
-        known = {f.lower(): f for f in fields}
-        name = next((known[n] for n in ("id", "obj_id", "object_id", "key", "page") if n in known), None)
-        if header and name:
-            columns = Columns(
-                id=name,
-                size=next((known[n] for n in ("size", "obj_size") if n in known), None),
-                op=next((known[n] for n in ("op", "operation") if n in known), None),
-            )
-        elif len(fields) == 1:
-            columns = Columns(id=0)
-        else:
-            raise InputError("columns", f"nothing for {path} with {len(fields)} columns", "the column of the page ids")
-    wanted = [columns.id] + [c for c in (columns.op,) if c is not None]
-    found = read_table(path, part, delimiter, bool(header), wanted)
-    notes = size_note(path, columns.size is not None, ignore_size)
-    line = _line_of(part, bool(header), 0)
-    if columns.op is None:
-        return pages_of(path, found[0], notes, line=line)
-
-    op = compute.utf8_lower(compute.utf8_trim_whitespace(found[1].cast(pyarrow.string(), safe=False)))
-    kept = ~compute.is_in(op, pyarrow.array(DELETES)).to_numpy(zero_copy_only=False)
-    dropped = int((~kept).sum())
-    if dropped:
-        notes = (*notes, f"{dropped:,} deletes were left out.")
-    rows = np.flatnonzero(kept)
-    return pages_of(path, found[0].filter(pyarrow.array(kept)), notes, rows=rows, line=line)
-
-
 def read_msr(path: Path, part: Part, page_bytes: int, operations: str) -> Trace:
     """MSR Cambridge block I/O: one request per page that an operation touches."""
 
     if operations not in ("all", "read", "write"):
         raise InputError("operations", repr(operations), "all, read or write")
-    host, disk, kind, offset, size = read_table(path, part, ",", False, [1, 2, 3, 4, 5])
-    line = _line_of(part, False, 0)
+    host, disk, kind, offset, size = read_table(path, part, ",", 0, [1, 2, 3, 4, 5])
+    line = 1 + part.skip
     start = _whole_numbers(path, offset, "offset", line)
     length = _whole_numbers(path, size, "size", line)
     for name, values in (("offset", start), ("size", length)):
@@ -249,7 +162,7 @@ def read_msr(path: Path, part: Part, page_bytes: int, operations: str) -> Trace:
     count = np.maximum(1, (start + length - 1) // page_bytes - first + 1)
     units = compute.binary_join_element_wise(host, disk, b".").dictionary_encode()
     unit = units.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    names = [_text(v) for v in units.dictionary.to_pylist()]
+    names = [text_of(v) for v in units.dictionary.to_pylist()]
     if len(first) and int(first.max() + count.max()) >= 1 << 44:
         raise InputError("page_bytes", page_bytes, "pages so large that a disk has fewer than 2**44")
     into = np.repeat(np.cumsum(count) - count, count)
@@ -260,22 +173,23 @@ def read_msr(path: Path, part: Part, page_bytes: int, operations: str) -> Trace:
     pages, at = number_pages(keys)
     ids = np.array([f"{names[key >> 44]}.{key & ((1 << 44) - 1)}" for key in keys[at].tolist()])
     note = f"{len(first):,} requests for bytes became {len(keys):,} requests for pages of {page_bytes} bytes."
-    return Trace(pages, ids, path.name, (note,))
+    words = "Block I/O (MSR Cambridge): host, disk and page of the offset as page id."
+    return Trace(pages, ids, path.name, (note,), words)
 
 
 def read_parrot(path: Path, part: Part, line_bytes: int) -> Trace:
     """Parrot's SPEC traces: one request per cache line of an address."""
     header = not first_line(path).strip().lower().startswith(("0x", *"0123456789"))
-    (address,) = read_table(path, part, ",", header, [1])
+    (address,) = read_table(path, part, ",", int(header), [1])
     encoded = address.dictionary_encode()
     numbers = encoded.indices.to_numpy(zero_copy_only=False)
     lines = np.empty(len(encoded.dictionary), np.int64)
     for number, value in enumerate(encoded.dictionary.to_pylist()):
         try:
-            lines[number] = int(_text(value).strip(), 16) // line_bytes
+            lines[number] = int(text_of(value).strip(), 16) // line_bytes
         except (ValueError, OverflowError):
             row = int((numbers == number).argmax())
-            where = _line_of(part, header, row)
-            raise InputError(f"{path}, line {where}", repr(_text(value)), "an address in hexadecimal") from None
+            where = 1 + int(header) + part.skip + row
+            raise InputError(f"{path}, line {where}", repr(text_of(value)), "an address in hexadecimal") from None
     pages, first = number_pages(lines[numbers])
     return Trace(pages, lines[numbers][first], path.name)

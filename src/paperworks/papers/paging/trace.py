@@ -20,12 +20,14 @@ class Trace:
     ids : the pages' own ids, ``[distinct]``: integers or strings.
     name : where the trace comes from.
     notes : what reading it left out or assumed, one line each.
+    understood : how the file was read, in words: which column holds the ids.
     """
 
     pages: np.ndarray
     ids: np.ndarray
     name: str = "trace"
     notes: tuple[str, ...] = field(default=())
+    understood: str = ""
 
     def __post_init__(self) -> None:
         # A read-only or strided view is another type to compiled code, for which all of it would be compiled again.
@@ -47,7 +49,7 @@ class Trace:
         """Some of the requests, in their order, as a trace of its own, its pages numbered afresh."""
         own = self.pages[requests]
         pages, first = number_pages(own)
-        return Trace(pages, self.ids[own[first]], name or self.name, self.notes)
+        return Trace(pages, self.ids[own[first]], name or self.name, self.notes, self.understood)
 
     @classmethod
     def of(cls, ids: object, name: str = "trace") -> Trace:
@@ -78,6 +80,11 @@ class Trace:
 
 def number_pages(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers in the order of first appearance, int32 [T], and where each id appears first, int64 [distinct]."""
+    if ids.dtype.kind in "iu" and ids.dtype.itemsize <= 8:
+        from paperworks.papers.paging.scan import number_keys
+
+        pages, first = number_keys(np.require(ids, None, ["C", "W"]).astype(np.int64, copy=False))
+        return pages, first
     import pandas
 
     numbers, _ = pandas.factorize(ids)

@@ -1,0 +1,360 @@
+"""Numbering the pages of a mapped file in compiled code: one column of a text, or the ids of fixed records.
+
+Every function numbers ids in the order of their first appearance. A hash table keeps key and number side by side, so
+that a look-up reads one line of memory; keys are hashed a block ahead of their look-up, so that the processor waits for
+many lines at a time.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from paperworks.papers.paging.state import compiled, owner_free
+
+DONE, FIELDS, NOT_A_NUMBER = 0, 1, 2
+"""How a scan ended: at its end, at a line with another number of fields, at an id that is no whole number."""
+
+BLANKS = 32
+"""As delimiter: fields are separated by runs of blanks and tabs."""
+
+_BLOCK = 64
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(32)
+_NEWLINE, _RETURN, _TAB, _MINUS, _ZERO = 10, 13, 9, 45, 48
+_DIGITS = 18
+
+
+@numba.njit
+def _slot(key, mask):
+    mixed = np.uint64(key) * _MIX
+    return np.int64((mixed ^ (mixed >> _SHIFT)) & np.uint64(mask))
+
+
+@compiled
+def _fill(table, new):
+    """Put the keys of one table into a larger one that is empty."""
+    mask = len(new) - 1
+    for old in range(len(table)):
+        if table[old, 1]:
+            slot = _slot(table[old, 0], mask)
+            while new[slot, 1]:
+                slot = (slot + 1) & mask
+            new[slot, 0], new[slot, 1] = table[old, 0], table[old, 1]
+
+
+def _empty_table() -> np.ndarray:
+    return np.zeros((4096, 2), np.int64)
+
+
+def _grown(table: np.ndarray) -> np.ndarray:
+    """The same keys in a table four times as large."""
+    new = np.zeros((4 * len(table), 2), np.int64)
+    _fill(table, new)
+    return new
+
+
+@numba.njit
+def _number_block(keys, count, table, pages, start, first, found):
+    """Number ``count`` keys, whose requests begin at ``start``; returns how many distinct ids there are now."""
+    mask = len(table) - 1
+    touched = np.int64(0)
+    for i in range(count):  # the loads do not wait for each other
+        touched += table[_slot(keys[i], mask), 1]
+    if touched < 0:  # never; but a sum that nothing uses would not be computed
+        return -1
+    for i in range(count):
+        key = keys[i]
+        slot = _slot(key, mask)
+        while table[slot, 1] and table[slot, 0] != key:
+            slot = (slot + 1) & mask
+        if not table[slot, 1]:
+            found += 1
+            table[slot, 0], table[slot, 1] = key, found
+            first[found - 1] = start + i
+        pages[start + i] = table[slot, 1] - 1
+    return found
+
+
+@compiled
+def _records(words, at, table, pages, first, found):
+    """Number 24-byte records from ``at`` on, until the table is half full: where it stopped, ids, if a size is not 1."""
+    keys = np.empty(_BLOCK, np.int64)
+    sized = False
+    while at < len(words) and 2 * (found + _BLOCK) <= len(table):
+        count = min(_BLOCK, len(words) - at)
+        for i in range(count):
+            keys[i] = np.int64(words[at + i, 1]) | np.int64(words[at + i, 2]) << 32
+            sized |= words[at + i, 3] != 1
+        found = _number_block(keys, count, table, pages, at, first, found)
+        at += count
+    return at, found, sized
+
+
+@compiled
+def _keys(keys, at, table, pages, first, found):
+    while at < len(keys) and 2 * (found + _BLOCK) <= len(table):
+        count = min(_BLOCK, len(keys) - at)
+        found = _number_block(keys[at : at + count], count, table, pages, at, first, found)
+        at += count
+    return at, found
+
+
+def number_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64 keys [T] as page numbers, int32 [T], and where each appears first, int64 [distinct]."""
+    # Memory that is never written to takes no room, so that the arrays may be as long as there can be ids.
+    pages, first, table = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64), _empty_table()
+    at = found = 0
+    while at < len(keys):
+        at, found = _keys(keys, at, table, pages, first, found)
+        table = _grown(table) if at < len(keys) else table
+    return pages, first[:found].copy()
+
+
+def number_records(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """24-byte records as uint32 [T, 6] (time, id in two, size, next in two): pages, first, whether sizes differ from 1."""
+    pages, first, table = np.empty(len(words), np.int32), np.empty(len(words), np.int64), _empty_table()
+    at = found = 0
+    sized = False
+    while at < len(words):
+        at, found, some = _records(words, at, table, pages, first, found)
+        sized |= bool(some)
+        table = _grown(table) if at < len(words) else table
+    return pages, first[:found].copy(), sized
+
+
+@compiled
+def count_lines(data):
+    """Lines of a text; the last one need not end."""
+    lines = 0
+    for i in range(len(data)):
+        lines += data[i] == _NEWLINE
+    return lines + (len(data) > 0 and data[len(data) - 1] != _NEWLINE)
+
+
+@compiled
+def holds(data, byte):
+    """Whether the text has this byte anywhere."""
+    for start in range(0, len(data), 1 << 16):
+        seen = 0
+        for i in range(start, min(len(data), start + (1 << 16))):
+            seen += data[i] == byte
+        if seen:
+            return True
+    return False
+
+
+@compiled
+def skip_lines(data, lines):
+    """Where the line after this many begins."""
+    at = 0
+    while lines > 0 and at < len(data):
+        lines -= data[at] == _NEWLINE
+        at += 1
+    return at
+
+
+@numba.njit
+def _byte(data, at):
+    return data[np.uint64(at)]  # an unsigned index is not looked at for being negative
+
+
+@numba.njit
+def _blanks(data, at):
+    """Where the blanks at ``at`` end."""
+    while at < len(data) and (_byte(data, at) == 32 or _byte(data, at) == _TAB):
+        at += 1
+    return at
+
+
+@numba.njit
+def _to_column(data, at, delimiter, column):
+    """Where the column's field begins in the line at ``at``, without its blanks; -1 if the line ends before."""
+    size = len(data)
+    if delimiter == BLANKS:
+        at = _blanks(data, at)
+    while column > 0:
+        if at >= size:
+            return -1
+        byte = _byte(data, at)
+        if byte == _NEWLINE:
+            return -1
+        at += 1
+        if delimiter == BLANKS:
+            if byte == 32 or byte == _TAB:
+                at = _blanks(data, at)
+                column -= 1
+        elif byte == delimiter:
+            column -= 1
+    if delimiter != BLANKS and delimiter != _TAB:
+        at = _blanks(data, at)
+    return at
+
+
+@numba.njit
+def _to_next_line(data, at, delimiter):
+    """From the end of a field: where the next line begins, and how many fields are left in this one."""
+    size, more = len(data), 0
+    while at < size:
+        byte = _byte(data, at)
+        if byte == _NEWLINE:
+            at += 1
+            break
+        if delimiter == BLANKS and (byte == 32 or byte == _TAB):
+            at = _blanks(data, at)
+            more += at < size and _byte(data, at) != _NEWLINE and _byte(data, at) != _RETURN
+        else:
+            more += byte == delimiter
+            at += 1
+    return at, more
+
+
+@numba.njit
+def _end_of_field(data, at, delimiter):
+    """Where the field ends whose last character is before ``at``; -1 if it goes on. Blanks after it are passed."""
+    if delimiter != BLANKS:
+        at = _blanks(data, at)
+    if at < len(data):
+        byte = _byte(data, at)
+        if byte == _RETURN:
+            if at + 1 < len(data) and _byte(data, at + 1) != _NEWLINE:
+                return -1
+        elif byte != _NEWLINE and byte != delimiter and not (delimiter == BLANKS and byte == _TAB):
+            return -1
+    return at
+
+
+@compiled
+def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found):
+    """Scan until the end, a fault or a table that is half full: state, line, where it begins, ids found."""
+    data = owner_free(data)
+    size, state = len(data), DONE
+    keys = np.empty(_BLOCK, np.int64)
+    while line < lines and state == DONE and 2 * (found + _BLOCK) <= len(table):
+        count = 0
+        while count < _BLOCK and line + count < lines:
+            here = _to_column(data, at, delimiter, column)
+            if here < 0:
+                state = FIELDS
+                break
+            negative = here < size and _byte(data, here) == _MINUS
+            here += negative
+            begin, value = here, np.int64(0)
+            while here < size:
+                digit = np.int64(_byte(data, here)) - _ZERO
+                if digit < 0 or digit > 9:
+                    break
+                value = 10 * value + digit
+                here += 1
+            digits = here - begin
+            # 007 is another id than 7, and numbers that do not fit are text.
+            if digits < 1 or digits > _DIGITS or (_byte(data, begin) == _ZERO and (digits > 1 or negative)):
+                state = NOT_A_NUMBER
+                break
+            here = _end_of_field(data, here, delimiter)
+            if here < 0:
+                state = NOT_A_NUMBER
+                break
+            here, more = _to_next_line(data, here, delimiter)
+            if fields > 0 and column + 1 + more != fields:
+                state = FIELDS
+                break
+            keys[count] = -value if negative else value
+            count += 1
+            at = here
+        before = found
+        found = _number_block(keys, count, table, pages, line, first, found)
+        for new in range(before, found):
+            ids[new] = keys[first[new] - line]
+        line += count
+    return state, line, at, found
+
+
+def scan_numbers(
+    data: np.ndarray, start: int, lines: int, delimiter: int, column: int, fields: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """One column of whole numbers: pages, the ids in order, how it ended, and after how many lines.
+
+    Parameters
+    ----------
+    data : uint8, the file. ``start`` is where the first line begins, ``lines`` how many are wanted.
+    delimiter : the byte between fields; 0 for none, BLANKS for runs of blanks.
+    column, fields : the column, from 0, and how many fields a line has (0: any number that has the column).
+    """
+    pages, first, ids = np.empty(lines, np.int32), np.empty(lines, np.int64), np.empty(lines, np.int64)
+    table = _empty_table()
+    state, line, at, found = DONE, 0, start, 0
+    while line < lines and state == DONE:
+        state, line, at, found = _numbers(
+            data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found
+        )
+        table = _grown(table) if line < lines and state == DONE else table
+    return pages[:line], ids[:found].copy(), state, line
+
+
+@numba.njit
+def _same(data, one, other, length):
+    for i in range(length):
+        if _byte(data, one + i) != _byte(data, other + i):
+            return False
+    return True
+
+
+@numba.njit
+def _text_field(data, begin, delimiter):
+    """The end of the field without the blanks behind it, its end with them, and a hash of its bytes (FNV-1a)."""
+    at, end = begin, begin
+    mixed = kept = np.uint64(14695981039346656037)
+    while at < len(data):
+        byte = _byte(data, at)
+        if byte == _NEWLINE or byte == delimiter or (delimiter == BLANKS and byte == _TAB):
+            break
+        mixed = (mixed ^ np.uint64(byte)) * np.uint64(1099511628211)
+        at += 1
+        if byte != 32 and byte != _TAB and byte != _RETURN:
+            end, kept = at, mixed
+    return end, at, np.int64(kept)
+
+
+@compiled
+def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where, found):
+    data = owner_free(data)
+    mask = len(table) - 1
+    while line < lines and 2 * (found + 1) <= len(table):
+        begin = _to_column(data, at, delimiter, column)
+        if begin < 0:
+            return FIELDS, line, at, found
+        end, here, key = _text_field(data, begin, delimiter)
+        following, more = _to_next_line(data, here, delimiter)
+        if fields > 0 and column + 1 + more != fields:
+            return FIELDS, line, at, found
+        slot = _slot(key, mask)
+        while table[slot, 1]:
+            one = table[slot, 1] - 1
+            if table[slot, 0] == key and where[one, 1] - where[one, 0] == end - begin:
+                if _same(data, where[one, 0], begin, end - begin):
+                    break
+            slot = (slot + 1) & mask
+        if not table[slot, 1]:
+            where[found, 0] = begin
+            where[found, 1] = end
+            where[found, 2] = line
+            found += 1
+            table[slot, 0] = key
+            table[slot, 1] = found
+        pages[line] = table[slot, 1] - 1
+        line += 1
+        at = following
+    return DONE, line, at, found
+
+
+def scan_text(
+    data: np.ndarray, start: int, lines: int, delimiter: int, column: int, fields: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """One column of any bytes, as ``scan_numbers``: pages, where each id stands first (begin, end, line), end, lines."""
+    pages, where, table = np.empty(lines, np.int32), np.empty((lines, 3), np.int64), _empty_table()
+    state, line, at, found = DONE, 0, start, 0
+    while line < lines and state == DONE:
+        state, line, at, found = _texts(data, at, line, lines, delimiter, column, fields, table, pages, where, found)
+        table = _grown(table) if line < lines and state == DONE else table
+    return pages[:line], where[:found].copy(), state, line
