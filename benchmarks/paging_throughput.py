@@ -3,9 +3,10 @@
     pip install libcachesim
     python benchmarks/paging_throughput.py [--requests 10000000] [--trace FILE.oracleGeneral]
 
-libcachesim reads 24-byte records from the page cache and finds objects in a hash table. Ours numbers the pages once
-(timed apart, and shared by all policies and sizes) and replays numbers. Both totals are shown. One thread; the best of
-``--repeat`` rounds, ours and theirs in turn.
+libcachesim reads records or lines from the page cache and finds objects in a hash table. Ours maps the file, numbers
+the pages in compiled code once (timed apart, and shared by all policies and sizes) and replays numbers. Both totals are
+shown, for the 24-byte records and for the same trace as text, one id per line. One thread; the best of ``--repeat``
+rounds, ours and theirs in turn.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from paperworks.papers.paging import (
+    ARC,
     LRU,
+    S3FIFO,
     BlindOracle,
     Combined,
     FlushWhenAll0s,
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, help="an oracleGeneral file to use in place of the Zipf trace")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only-reading", action="store_true", help="LRU from the file to the count, and no more")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +75,17 @@ def main() -> None:
         else:
             path = Path(folder) / "trace.oracleGeneral"
             write_oracle_general(zipf_trace(options.requests, options.pages, options.exponent, 0), path)
+        text = Path(folder) / "trace.txt"
+        trace = read_trace(path, "oracle-general", limit=1000)  # compiles
+        text.write_text("".join(f"{i}\n" for i in trace.ids[trace.pages].tolist()))
+        read_trace(text)
+        trace = read_trace(path, "oracle-general")
+        with text.open("w") as lines:
+            for start in range(0, len(trace), 1 << 16):
+                lines.writelines(f"{i}\n" for i in trace.ids[trace.pages[start : start + (1 << 16)]].tolist())
+        with_reading(libcachesim, path, text, options)
+        if options.only_reading:
+            return
         reading, trace = timed(lambda: read_trace(path, "oracle-general"))
         count = len(trace)
         print(f"{count:,} requests, {trace.distinct:,} pages; reading and numbering them: {reading:.2f} s")
@@ -79,6 +94,33 @@ def main() -> None:
         reader = libcachesim.TraceReader(str(path), libcachesim.TraceType.ORACLE_GENERAL_TRACE, parameters)
         for k in options.sizes:
             compare(libcachesim, reader, trace, k, options.repeat, reading)
+
+
+def with_reading(libcachesim: Any, binary: Path, text: Path, options: argparse.Namespace) -> None:
+    """LRU from the file to the count of misses, ours and libcachesim's in turn, for records and for text."""
+    parameters = libcachesim.ReaderInitParam()
+    parameters.ignore_obj_size = True
+    parameters.obj_id_is_num = True
+    kinds = (("records", binary, "ORACLE_GENERAL_TRACE"), ("text", text, "PLAIN_TXT_TRACE"))
+    print(f"{'with reading':10} {'k':>10} {'ours, M/s':>12} {'theirs, M/s':>12} {'ratio':>8}  same misses")
+    for name, path, kind in kinds:
+        for k in options.sizes:
+            own, peer, ours, theirs = np.inf, np.inf, 0, 0
+            simulate(LRU(k), read_trace(path, limit=1000))
+            for _ in range(options.repeat):
+                taken, trace = timed(lambda p=path: read_trace(p))  # type: ignore[misc]
+                more, result = timed(lambda t=trace, k=k: simulate(LRU(k), t))  # type: ignore[misc]
+                own, ours, count = min(own, taken + more), result.misses, len(trace)
+                taken, ratio = timed(
+                    lambda p=path, t=kind, k=k: libcachesim.LRU(k).process_trace(  # type: ignore[misc]
+                        libcachesim.TraceReader(str(p), getattr(libcachesim.TraceType, t), parameters)
+                    )[0]
+                )
+                peer, theirs = min(peer, taken), round(ratio * count)
+            print(
+                f"{name:10} {k:10,} {count / own / 1e6:12.1f} {count / peer / 1e6:12.1f} {peer / own:8.1f}"
+                f"  {ours == theirs}"
+            )
 
 
 def compare(libcachesim: Any, reader: Any, trace: Trace, k: int, repeat: int, reading: float) -> None:
@@ -106,6 +148,8 @@ def compare(libcachesim: Any, reader: Any, trace: Trace, k: int, repeat: int, re
         MarkAndPredict(k),
         LRU(k),
         Sieve(k),
+        S3FIFO(k),
+        ARC(k),
         BlindOracle(k),
         Mark0(k, lazy=True),
         Combined([FlushWhenAll0s(k), LRU(k)]),
@@ -134,6 +178,8 @@ def compare(libcachesim: Any, reader: Any, trace: Trace, k: int, repeat: int, re
     print(
         f"same misses as libcachesim: LRU {misses['LRU'] == misses['libcachesim LRU']}, "
         f"SIEVE {misses['SIEVE'] == misses['libcachesim Sieve']}, "
+        f"S3-FIFO {misses['S3-FIFO'] == misses['libcachesim S3FIFO']}, "
+        f"ARC {misses['ARC'] == misses['libcachesim ARC']}, "
         f"OPT {optimum.misses == misses['libcachesim Belady']}"
     )
     peer = best["libcachesim LRU"]

@@ -18,7 +18,15 @@ from rich.console import Console
 
 from paperworks.errors import InputError
 from paperworks.runs import Figure, Report, ReportFile, Table
-from paperworks.runs.render import card_lines, format_bytes, format_number, format_row, format_seconds, to_html, to_terminal
+from paperworks.runs.render import (
+    card_lines,
+    format_bytes,
+    format_number,
+    format_row,
+    format_seconds,
+    to_html,
+    to_terminal,
+)
 
 
 def make_report() -> Report:

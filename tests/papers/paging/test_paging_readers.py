@@ -38,6 +38,11 @@ def test_text(write):
     numbers = read_trace(write("n.txt", "12\n-3\n12\n0\n"))
     assert numbers.ids.dtype == np.int64
     assert pages_of(numbers) == [12, -3, 12, 0]
+    # Hashes of 64 bits, with and without a sign, are numbers; what does not fit is text.
+    for values in ([2**64 - 1, 5, 2**63, 5], [-(2**63) + 1, 2**63 - 1], [1844674407370955161, 10**19]):
+        assert pages_of(read_trace(write("n.txt", "\n".join(map(str, values))))) == values
+    for texts in (["18446744073709551616", "5"], ["-1", "18446744073709551615"], ["99999999999999999999"]):
+        assert pages_of(read_trace(write("n.txt", "\n".join(texts)))) == texts
     # 007 is another id than 7: numbers that would not come back as they were written stay text.
     assert pages_of(read_trace(write("z.txt", "007\n7\n"))) == ["007", "7"]
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from paperworks.papers.paging.adaptive import ARC, S3FIFO
     from paperworks.papers.paging.bounds import bound, guarantee
     from paperworks.papers.paging.classical import FIFO, LRU, Marker, RandomEviction, Sieve
     from paperworks.papers.paging.combine import Combined
     from paperworks.papers.paging.flush import FlushWhenAll0s
+    from paperworks.papers.paging.layout import Columns
     from paperworks.papers.paging.learned import BitPredictor, HistoryPredictor, LearnedPredictor
     from paperworks.papers.paging.mark0 import Mark0
     from paperworks.papers.paging.mark_and_predict import DeterministicMarkAndPredict, MarkAndPredict
@@ -38,15 +40,16 @@ if TYPE_CHECKING:
     from paperworks.papers.paging.readers import read_trace, write_oracle_general
     from paperworks.papers.paging.samples import sample_trace
     from paperworks.papers.paging.simulation import SimulationResult, simulate
-    from paperworks.papers.paging.layout import Columns
     from paperworks.papers.paging.trace import Trace
     from paperworks.papers.paging.trust_and_doubt import TrustAndDoubt
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
+    "ARC",
     "FIFO",
     "LRU",
+    "S3FIFO",
     "BitPredictor",
     "BlindOracle",
     "Columns",

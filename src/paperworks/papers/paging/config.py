@@ -11,7 +11,17 @@ from paperworks import runs
 from paperworks.errors import InputError, nearest
 from paperworks.papers.paging.names import POLICY_NAMES, Format
 
-PLANNED = ("lru", "sieve", "marker", "flush", "mark0-lazy", "mark-and-predict", "flush+lru", "predictive-marker")
+PLANNED = (
+    "lru",
+    "sieve",
+    "s3-fifo",
+    "arc",
+    "flush",
+    "mark0-lazy",
+    "mark-and-predict",
+    "flush+lru",
+    "predictive-marker",
+)
 
 
 class Config(runs.Config):
@@ -19,11 +29,15 @@ class Config(runs.Config):
 
     trace: Path | None = Field(None, description="the trace file; a bundled one if not given")
     sample: Literal["database", "words"] = Field("database", description="the bundled trace to use without a file")
-    format: Format = Field("auto", description="the file's format; auto goes by its name")
-    id_column: str = Field("", description="CSV: name or position (from 0) of the column of page ids")
-    op_column: str = Field("", description="CSV: name or position of the column of operations; deletes are left out")
-    size_column: str = Field("", description="CSV: name or position of the column of object sizes")
-    delimiter: str = Field("", max_length=1, description="CSV: the delimiter; found in the first line if not given")
+    format: Format = Field("auto", description="the file's format; auto goes by its name and first lines")
+    id_column: str = Field(
+        "", description="table: name or position (from 0) of the column of page ids; found in the file if not given"
+    )
+    op_column: str = Field("", description="table: name or position of the column of operations; deletes are left out")
+    size_column: str = Field("", description="table: name or position of the column of object sizes")
+    delimiter: str = Field(
+        "", max_length=1, description="table: the delimiter, a blank for runs of blanks; found in the file if not given"
+    )
     skip: int = Field(0, ge=0, description="requests to leave out at the start of the file")
     limit: int | None = Field(None, ge=1, description="read at most this many requests of the file")
     page_bytes: int = Field(4096, ge=1, description="MSR: page size, bytes")

@@ -6,6 +6,7 @@ Traces are written in many ways ("time id size", "id size time", "time op id siz
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,39 @@ SIZES = ("size", "obj_size", "object_size", "bytes", "length", "len")
 OPERATIONS = ("op", "operation", "opcode", "type", "command", "request_type", "io_type")
 TIMES = ("time", "timestamp", "ts", "clock", "date", "datetime")
 OPERATION_WORDS = frozenset(
-    "get gets set add cas replace append prepend delete del incr decr touch flush read write r w put post head copy "
-    "remove rm unlink load store fetch ifetch d i".split()
+    [
+        "get",
+        "gets",
+        "set",
+        "add",
+        "cas",
+        "replace",
+        "append",
+        "prepend",
+        "delete",
+        "del",
+        "incr",
+        "decr",
+        "touch",
+        "flush",
+        "read",
+        "write",
+        "r",
+        "w",
+        "put",
+        "post",
+        "head",
+        "copy",
+        "remove",
+        "rm",
+        "unlink",
+        "load",
+        "store",
+        "fetch",
+        "ifetch",
+        "d",
+        "i",
+    ]
 )
 """Words that a column of operations may hold, in lower case; IBM's ``REST.GET.OBJECT`` counts as one, too."""
 
@@ -196,7 +228,7 @@ def _rises(values: Sequence[str]) -> bool:
         numbers = [float(v.replace(",", ".")) for v in values]
     except ValueError:
         return False
-    return numbers[0] < numbers[-1] and all(a <= b for a, b in zip(numbers, numbers[1:], strict=False))
+    return numbers[0] < numbers[-1] and all(a <= b for a, b in itertools.pairwise(numbers))
 
 
 def _roles(body: list[list[str]], numeric: list[bool], names: list[str]) -> Columns:

@@ -22,6 +22,8 @@ POLICY_NAMES = (
     "random",
     "marker",
     "sieve",
+    "s3-fifo",
+    "arc",
     "blind-oracle",
     "blind-oracle+lru",
     "follow-marking",

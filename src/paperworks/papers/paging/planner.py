@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from paperworks.errors import InputError, nearest
+from paperworks.papers.paging.adaptive import ARC, S3FIFO
 from paperworks.papers.paging.bounds import guarantee
 from paperworks.papers.paging.classical import FIFO, LRU, Marker, RandomEviction, Sieve
 from paperworks.papers.paging.combine import Combined
@@ -53,6 +54,8 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "random": RandomEviction,
     "marker": Marker,
     "sieve": Sieve,
+    "s3-fifo": S3FIFO,
+    "arc": ARC,
     "blind-oracle": BlindOracle,
     "blind-oracle+lru": lambda k: Combined([BlindOracle(k), LRU(k)]),
     "follow-marking": FollowPredictionMarking,

@@ -14,6 +14,7 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.paging import evaluate
 from paperworks.papers.paging.config import Config
+from paperworks.papers.paging.layout import Columns
 from paperworks.papers.paging.learned import BitPredictor, HistoryPredictor, LearnedPredictor
 from paperworks.papers.paging.optimum import checked_bits
 from paperworks.papers.paging.planner import OPT, POLICIES, MissRatioCurves, Point, default_sizes, miss_ratio_curves
@@ -21,7 +22,6 @@ from paperworks.papers.paging.policy import Prediction
 from paperworks.papers.paging.predictions import oracle
 from paperworks.papers.paging.readers import read_trace
 from paperworks.papers.paging.samples import sample_trace
-from paperworks.papers.paging.layout import Columns
 from paperworks.papers.paging.trace import Trace
 from paperworks.runs.files import write_text
 

@@ -22,7 +22,8 @@ _BLOCK = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _NEWLINE, _RETURN, _TAB, _MINUS, _ZERO = 10, 13, 9, 45, 48
-_DIGITS = 18
+_DIGITS = 20  # of the largest number in 64 bits
+_TENTH, _LARGEST = np.uint64((2**64 - 1) // 10), np.uint64(2**63 - 1)
 
 
 @numba.njit
@@ -78,7 +79,7 @@ def _number_block(keys, count, table, pages, start, first, found):
 
 @compiled
 def _records(words, at, table, pages, first, found):
-    """Number 24-byte records from ``at`` on, until the table is half full: where it stopped, ids, if a size is not 1."""
+    """Number 24-byte records from ``at`` on, until the table is half full: where it stopped, ids, if one is sized."""
     keys = np.empty(_BLOCK, np.int64)
     sized = False
     while at < len(words) and 2 * (found + _BLOCK) <= len(table):
@@ -112,7 +113,7 @@ def number_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def number_records(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """24-byte records as uint32 [T, 6] (time, id in two, size, next in two): pages, first, whether sizes differ from 1."""
+    """24-byte records as uint32 [T, 6] (time, id in two, size, next in two): pages, first, if a size is not 1."""
     pages, first, table = np.empty(len(words), np.int32), np.empty(len(words), np.int64), _empty_table()
     at = found = 0
     sized = False
@@ -225,8 +226,11 @@ def _end_of_field(data, at, delimiter):
 
 
 @compiled
-def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found):
-    """Scan until the end, a fault or a table that is half full: state, line, where it begins, ids found."""
+def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found, large, minus):
+    """Scan until the end, a fault or a table that is half full.
+
+    Returns state, line, where it begins, ids found, whether one is above int64, whether one is below 0.
+    """
     data = owner_free(data)
     size, state = len(data), DONE
     keys = np.empty(_BLOCK, np.int64)
@@ -239,16 +243,25 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, fir
                 break
             negative = here < size and _byte(data, here) == _MINUS
             here += negative
-            begin, value = here, np.int64(0)
+            begin, value, shorter = here, np.uint64(0), np.uint64(0)
             while here < size:
-                digit = np.int64(_byte(data, here)) - _ZERO
-                if digit < 0 or digit > 9:
+                digit = np.uint64(_byte(data, here)) - np.uint64(_ZERO)  # characters before 0 become huge
+                if digit > np.uint64(9):
                     break
-                value = 10 * value + digit
+                shorter = value
+                value = np.uint64(10) * value + digit
                 here += 1
             digits = here - begin
             # 007 is another id than 7, and numbers that do not fit are text.
             if digits < 1 or digits > _DIGITS or (_byte(data, begin) == _ZERO and (digits > 1 or negative)):
+                state = NOT_A_NUMBER
+                break
+            if digits == _DIGITS and (shorter > _TENTH or value < shorter):
+                state = NOT_A_NUMBER
+                break
+            large |= value > _LARGEST
+            minus |= negative
+            if large and minus:
                 state = NOT_A_NUMBER
                 break
             here = _end_of_field(data, here, delimiter)
@@ -259,7 +272,7 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, fir
             if fields > 0 and column + 1 + more != fields:
                 state = FIELDS
                 break
-            keys[count] = -value if negative else value
+            keys[count] = -np.int64(value) if negative else np.int64(value)
             count += 1
             at = here
         before = found
@@ -267,13 +280,13 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, fir
         for new in range(before, found):
             ids[new] = keys[first[new] - line]
         line += count
-    return state, line, at, found
+    return state, line, at, found, large, minus
 
 
 def scan_numbers(
     data: np.ndarray, start: int, lines: int, delimiter: int, column: int, fields: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """One column of whole numbers: pages, the ids in order, how it ended, and after how many lines.
+    """One column of whole numbers: pages, the ids in order (int64, or uint64 if one is so large), how it ended, lines.
 
     Parameters
     ----------
@@ -283,21 +296,22 @@ def scan_numbers(
     """
     pages, first, ids = np.empty(lines, np.int32), np.empty(lines, np.int64), np.empty(lines, np.int64)
     table = _empty_table()
-    state, line, at, found = DONE, 0, start, 0
+    state, line, at, found, large, minus = DONE, 0, start, 0, False, False
     while line < lines and state == DONE:
-        state, line, at, found = _numbers(
-            data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found
+        state, line, at, found, large, minus = _numbers(
+            data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found, large, minus
         )
         table = _grown(table) if line < lines and state == DONE else table
-    return pages[:line], ids[:found].copy(), state, line
+    numbers = ids[:found].copy()
+    return pages[:line], numbers.view(np.uint64) if large else numbers, state, line
 
 
 @numba.njit
 def _same(data, one, other, length):
-    for i in range(length):
-        if _byte(data, one + i) != _byte(data, other + i):
-            return False
-    return True
+    i = 0
+    while i < length and _byte(data, one + i) == _byte(data, other + i):
+        i += 1
+    return i == length
 
 
 @numba.njit
@@ -307,7 +321,8 @@ def _text_field(data, begin, delimiter):
     mixed = kept = np.uint64(14695981039346656037)
     while at < len(data):
         byte = _byte(data, at)
-        if byte == _NEWLINE or byte == delimiter or (delimiter == BLANKS and byte == _TAB):
+        ends = byte == _NEWLINE or (delimiter == BLANKS and byte == _TAB)
+        if ends or byte == delimiter:
             break
         mixed = (mixed ^ np.uint64(byte)) * np.uint64(1099511628211)
         at += 1
@@ -320,38 +335,52 @@ def _text_field(data, begin, delimiter):
 def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where, found):
     data = owner_free(data)
     mask = len(table) - 1
-    while line < lines and 2 * (found + 1) <= len(table):
-        begin = _to_column(data, at, delimiter, column)
-        if begin < 0:
-            return FIELDS, line, at, found
-        end, here, key = _text_field(data, begin, delimiter)
-        following, more = _to_next_line(data, here, delimiter)
-        if fields > 0 and column + 1 + more != fields:
-            return FIELDS, line, at, found
-        slot = _slot(key, mask)
-        while table[slot, 1]:
-            one = table[slot, 1] - 1
-            if table[slot, 0] == key and where[one, 1] - where[one, 0] == end - begin:
-                if _same(data, where[one, 0], begin, end - begin):
+    begins, ends, keys = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    state = DONE
+    while line < lines and state == DONE and 2 * (found + _BLOCK) <= len(table):
+        count, touched = 0, np.int64(0)
+        while count < _BLOCK and line + count < lines:
+            begin = _to_column(data, at, delimiter, column)
+            if begin < 0:
+                state = FIELDS
+                break
+            end, here, key = _text_field(data, begin, delimiter)
+            following, more = _to_next_line(data, here, delimiter)
+            if fields > 0 and column + 1 + more != fields:
+                state = FIELDS
+                break
+            begins[count], ends[count], keys[count] = begin, end, key
+            touched += table[_slot(key, mask), 1]
+            count += 1
+            at = following
+        for i in range(count):
+            one = table[_slot(keys[i], mask), 1]
+            if one:
+                touched += where[one - 1, 1]
+        if touched < 0:  # never: see _number_block
+            return state, line, at, -1
+        for i in range(count):
+            begin, end, key = begins[i], ends[i], keys[i]
+            slot = _slot(key, mask)
+            while table[slot, 1]:
+                one = table[slot, 1] - 1
+                alike = table[slot, 0] == key and where[one, 1] - where[one, 0] == end - begin
+                if alike and _same(data, where[one, 0], begin, end - begin):
                     break
-            slot = (slot + 1) & mask
-        if not table[slot, 1]:
-            where[found, 0] = begin
-            where[found, 1] = end
-            where[found, 2] = line
-            found += 1
-            table[slot, 0] = key
-            table[slot, 1] = found
-        pages[line] = table[slot, 1] - 1
-        line += 1
-        at = following
-    return DONE, line, at, found
+                slot = (slot + 1) & mask
+            if not table[slot, 1]:
+                where[found, 0], where[found, 1], where[found, 2] = begin, end, line + i
+                found += 1
+                table[slot, 0], table[slot, 1] = key, found
+            pages[line + i] = table[slot, 1] - 1
+        line += count
+    return state, line, at, found
 
 
 def scan_text(
     data: np.ndarray, start: int, lines: int, delimiter: int, column: int, fields: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """One column of any bytes, as ``scan_numbers``: pages, where each id stands first (begin, end, line), end, lines."""
+    """One column of any bytes, as ``scan_numbers``: pages, where each id is first (begin, end, line), end, lines."""
     pages, where, table = np.empty(lines, np.int32), np.empty((lines, 3), np.int64), _empty_table()
     state, line, at, found = DONE, 0, start, 0
     while line < lines and state == DONE:

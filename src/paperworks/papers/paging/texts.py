@@ -148,7 +148,7 @@ def _column(path: Path, data: np.ndarray, layout: Layout, part: Part, column: An
     if end == scan.FIELDS:
         at = scan.skip_lines(data, line - 1 + read)
         text = data[at : scan.skip_lines(data, line + read)].tobytes().decode("utf-8", "replace").rstrip("\r\n")
-        count = len(split(text, layout.delimiter)) if text.strip() else int(not layout.delimiter == " ")
+        count = len(split(text, layout.delimiter)) if text.strip() else int(layout.delimiter != " ")
         raise InputError(
             str(path),
             f"line {line + read}: {count} field{'s' * (count != 1)} in {text[:80]!r}",
