@@ -86,7 +86,7 @@ def test_a_checkpoint_carries_the_code_that_runs_here(saved):
 
     source = Path(structure.__file__).parent
     code = {f.name for f in (saved / "llama").glob("*.py")}
-    assert code == {"families.py", "configuration_sliced.py", "layers_sliced.py", "modeling_sliced.py"}
+    assert code == {"families.py", "family.py", "configuration_sliced.py", "layers_sliced.py", "modeling_sliced.py"}
     for name in code:
         assert (saved / "llama" / name).read_text() == (source / name).read_text()
         assert not re.search(r"^\s*(import|from) paperworks", (source / name).read_text(), re.MULTILINE)

@@ -123,6 +123,7 @@ def test_a_checkpoint_says_what_is_in_it(saved):
         "attention_pruned",
         "configuration_pruned",
         "families",
+        "family",
         "layers_pruned",
         "layers_sliced",
         "modeling_pruned",

@@ -1,8 +1,8 @@
 """Plain ways to choose units, at the same budget as the papers' methods: magnitude, random, Taylor, activation, FLAP.
 
-All but FLAP keep the same share of key-value groups (with their query heads) and feed-forward channels in every layer,
-the units that score best. What the rounding to whole units leaves of the budget goes to feed-forward channels, one to
-a layer, so that the model ends within one unit of the target.
+All but FLAP keep the same share of key-value groups (with their query heads), feed-forward channels, experts and
+channels of experts in every layer, the units that score best. What the rounding to whole units leaves of the budget
+goes to feed-forward channels, one to a layer, so that the model ends within one unit of the target.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from paperworks.structure import (
     compensate,
     count,
     exact_fill,
+    kinds_of,
     magnitude_scores,
     random_scores,
     read_channels,
@@ -31,11 +32,14 @@ from paperworks.structure import (
 )
 from paperworks.structure import prune as cut
 from paperworks.structure.budgets import Counter, uniform_plan
+from paperworks.structure.families import EXPERT_UNITS
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.scores import Scores
 from paperworks.structure.units import Slice, Units, UnitSet
 
 KINDS = ("kv_group", "ffn")
+COARSE = ("kv_group", "expert")
+"""Kinds whose units are so large that channels take up what their rounding leaves."""
 
 
 def magnitude(job: PruningJob) -> Pruned:
@@ -119,13 +123,18 @@ def _prepared(job: PruningJob) -> tuple[Any, Units, list[dict[str, torch.Tensor]
     """The dense model, its units, and the calibration batches on its device."""
     model, tokenizer = job.load()
     check_prunable(model)
-    units = units_of(model, KINDS)
+    units = units_of(model, pruned_kinds(model))
     device = next(model.parameters()).device
     batches = [
         {name: value.to(device) for name, value in batch.items()}
         for batch in job.calibration(tokenizer).batches(job.batch_size)
     ]
     return model, units, batches
+
+
+def pruned_kinds(model: torch.nn.Module) -> list[str]:
+    """The kinds that are cut: heads and channels; of a mixture of experts, also experts and the channels in them."""
+    return [kind for kind in (*KINDS, *EXPERT_UNITS) if kind in kinds_of(model)]
 
 
 def _uniform(job: PruningJob, score: Callable[..., Scores]) -> Pruned:
@@ -151,11 +160,11 @@ def fill(model: torch.nn.Module, units: Units, scores: Scores, target: int) -> K
     share = (target - least) / (dense - least)
 
     def widths(shift: int, part: float) -> KeepPlan:
-        """The nearest number of groups to the common share, moved by ``shift``, and a share of the channels."""
+        """The nearest number of coarse units to the common share, moved by ``shift``, and a share of the channels."""
         parts = dict.fromkeys(scores, part)
-        for key in (k for k in scores if k[1] == "kv_group"):
+        for key in (k for k in scores if k[1] in COARSE):
             n = units[key].n_units
-            parts[key] = min(n, max(1, round(share * n) + shift)) / n
+            parts[key] = min(n, max(1, units[key].least, round(share * n) + shift)) / n
         return uniform_plan(units, scores, parts)
 
     # Groups are coarse: channels, alike in every layer and then one by one, take up what their rounding leaves.

@@ -14,6 +14,7 @@ import torch
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode, model_inputs
 from paperworks.structure.calibration import ChannelMoments
+from paperworks.structure.expert_gates import channels_read, chosen_weights
 from paperworks.structure.layers_pruned import linear_at
 from paperworks.structure.scores import Scores, combine
 from paperworks.structure.units import IndexMap, Key, Units, base_of
@@ -41,7 +42,16 @@ class GateWatch:
         for key, unit_set in self._units.items():
             for number, gate in enumerate(unit_set.gates):
                 module, hook = self._base.get_submodule(gate.module), self._hook(key, number)
-                if gate.side == "in":
+                if key[1] == "expert":
+                    n = unit_set.n_units
+                    self._handles.append(
+                        module.register_forward_hook(lambda m, args, out, h=hook, n=n: h(chosen_weights(out, n)))
+                    )
+                elif key[1] == "expert_channel":
+                    self._handles.append(
+                        module.register_forward_pre_hook(lambda m, args, h=hook: h(channels_read(m, args)))
+                    )
+                elif gate.side == "in":
                     self._handles.append(module.register_forward_pre_hook(lambda m, args, h=hook: h(args[0])))
                 else:
                     self._handles.append(module.register_forward_hook(lambda m, args, out, h=hook: h(out)))
@@ -77,7 +87,8 @@ def _run(model: Any, watch: GateWatch, batches: Batches) -> int:
 def activation_scores(model: Any, units: Units, batches: Batches, power: Literal[1, 2] = 2) -> Scores:
     """Mean of |a|^power over tokens, summed over a unit's positions at its gates (what down or o reads, ...).
 
-    Padding (attention mask 0) is left out. Forward passes only.
+    Padding (attention mask 0) is left out. Forward passes only. Of an ``expert``, the router's weight for it; of an
+    ``expert_channel``, its activation times that weight; both are 0 for tokens that go to others.
     """
     sums: dict[tuple[Key, int], torch.Tensor] = {}
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.structure.layers_pruned import head_dims
+from paperworks.structure.layers_pruned import feed_forward_of, head_dims
 from paperworks.structure.plan import KeepPlan
-from paperworks.structure.surgery import left_heads, record_after
-from paperworks.structure.units import Key, Units, base_of, family_of, records_of, units_of
+from paperworks.structure.units import GROUPED, Key, Units, base_of, family_of, records_of, units_of
+from paperworks.structure.widths import left_heads, record_after
 
 Measure = Literal["parameters", "macs", "bytes", "cache"]
 
@@ -96,17 +96,31 @@ class Counter:
         for number in kept:
             record = record_after(number, self.records[number], plan)
             qk, v = head_dims(record, self.base.config, self.family)
-            macs += self.context * record["heads"] * (qk + v)
+            macs += self.context * record["heads"] * (qk + v) + self._expert_macs(number, shapes)
             cache += record["kv_heads"] * (qk + v) if self.family.head else 0
         return Cost(parameters, prunable, macs, size, cache * self.weight_size, cache)
 
     def _matrices(self) -> set[str]:
         found = set()
-        for number in range(len(self.records)):
-            for block in (self.family.attention, self.family.feed_forward):
-                for path in (*block.inputs, *block.outputs):
-                    found |= {f"{self.family.layers}.{number}.{path}.{leaf}" for leaf in ("weight", "bias")}
+        for number, record in enumerate(self.records):
+            prefix, experts = f"{self.family.layers}.{number}.", self.family.experts
+            for block in (self.family.attention, feed_forward_of(self.family, record)):
+                for path in (*block.inputs, *block.outputs) if block else ():
+                    found |= {f"{prefix}{path}.{leaf}" for leaf in ("weight", "bias")}
+            if experts and record["experts"]:
+                found |= {f"{prefix}{experts.router}.{leaf}" for leaf in ("weight", "bias")}
+                found |= {name for name in self.shapes if name.startswith(f"{prefix}{experts.matrices}.")}
         return found
+
+    def _expert_macs(self, number: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Of the experts that one token goes to, and of the gate of the one that all go through."""
+        experts = self.family.experts
+        if experts is None or not self.records[number]["experts"]:
+            return 0
+        prefix = f"{self.family.layers}.{number}."
+        one = sum(math.prod(shapes[f"{prefix}{experts.matrices}.{name}"][1:]) for name in ("gate_up_proj", "down_proj"))
+        gate = shapes.get(f"{prefix}{experts.shared_gate}.weight", (0,))
+        return one * int(getattr(self.base.config, experts.top_key)) + math.prod(gate)
 
     def _counted(self, shapes: Mapping[str, tuple[int, ...]], kept: Any) -> list[str]:
         prefix = f"{self.family.layers}."
@@ -120,16 +134,17 @@ class Counter:
         return self._units[key]
 
     def _after(self, plan: KeepPlan) -> dict[str, tuple[int, ...]]:
-        gone: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
+        gone: dict[tuple[str, int, int | None], list[torch.Tensor]] = defaultdict(list)
         for key, ids in plan.kept.items():
             left = set(ids)
             out = [i for i in range(plan.sizes[key]) if i not in left]
             for piece in self._set(key).slices if out else ():
                 if piece.param in self.shapes:
-                    gone[piece.param, piece.axis].append(piece.index.positions(out))
+                    gone[piece.param, piece.axis, piece.outer].append(piece.index.positions(out))
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
-        for (name, axis), positions in gone.items():
-            shapes[name][axis] -= len(torch.cat(positions).unique())
+        for (name, axis, outer), positions in gone.items():
+            removed = len(torch.cat(positions).unique())
+            shapes[name][axis] -= removed if outer is None else removed // self.shapes[name][outer]
         return {name: tuple(shape) for name, shape in shapes.items()}
 
 
@@ -152,17 +167,17 @@ def uniform_plan(
 ) -> KeepPlan:
     """Keep the best ``share`` of every set (or a share by set), rounded down to ``multiple_of`` units.
 
-    Query heads are chosen inside their groups, equally many in each.
+    Query heads and channels of experts are chosen inside their groups, equally many in each.
     """
     kept: dict[Key, list[int]] = {}
     for key, score in scores.items():
-        size, groups = units[key].n_units, units[key].groups if key[1] == "q_head" else 1
+        size, groups = units[key].n_units, units[key].groups if key[1] in GROUPED else 1
         part = share if isinstance(share, float | int) else share[key]
         if not 0 <= part <= 1:
             raise InputError("share", part, "a number from 0 to 1")
         each = size // groups
         n = math.floor(part * each + 1e-9) // multiple_of * multiple_of
-        n = max(n, min(min_units, each))
+        n = max(n, min(max(min_units, units[key].least), each))
         best = [row.argsort(descending=True, stable=True)[:n].tolist() for row in score.reshape(groups, each)]
         kept[key] = [group * each + unit for group, row in enumerate(best) for unit in row]
     return KeepPlan.of(units, kept)
@@ -228,7 +243,7 @@ def exact_fill(
 
     Raises InputError where the target cannot be reached.
     """
-    if any(kind in ("q_head", "hidden", "layer") for _, kind in scores):
+    if any(kind in (*GROUPED, "hidden", "layer") for _, kind in scores):
         raise InputError(
             "scores", sorted({kind for _, kind in scores}), "kinds whose units can go one by one in a layer"
         )
@@ -260,7 +275,7 @@ def exact_fill(
             estimate = cost_of_kept()  # units that share a matrix save less together than one by one
             if estimate <= target:
                 break
-        if costs[key] > 0 and len(kept[key]) > min_units:
+        if costs[key] > 0 and len(kept[key]) > max(min_units, units[key].least):
             kept[key].discard(unit)
             removed.append((key, unit))
             estimate -= costs[key]

@@ -26,6 +26,8 @@ def add_output_biases(model: Any) -> list[str]:
     base, family = base_of(model), family_of(model)
     if base is not model:
         raise InputError("model", type(model).__name__, "merged adapters (merge_and_unload)")
+    if family.experts is not None:
+        raise InputError("model", family.model_type, "a family without experts, to whose matrices biases can be added")
     added = set(getattr(base.config, "added_biases", None) or [])
     for layer in base.get_submodule(family.layers):
         for path in (*family.attention.outputs, *family.feed_forward.outputs):

@@ -11,8 +11,10 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.structure.export_experts import with_even_channels
 from paperworks.structure.families import Family, stock_classes
 from paperworks.structure.layers_pruned import (
+    ALIGNED,
     BLOCK_ENDS,
     head_size,
     kept_pairs,
@@ -45,11 +47,14 @@ def stock_config(model: Any) -> Any | None:
 def _stock(model: Any) -> Any:
     """The plain configuration of a pruned model, or, in words, what the stock class would need."""
     base, family, records = base_of(model), family_of(model), records_of(model)
-    first, config = records[0], base.config
-    if any(record != first for record in records) or not first["heads"] or not first["ffn"]:
+    first, config = common_record(records), base.config
+    if first is None or not first["heads"] or (not first["ffn"] and "sparse" not in first):
         return UNEQUAL
     if any(first[name] is not None for name in ("qk", "v", *BLOCK_ENDS)):
         return "whole heads, and blocks that read and write the whole stream (uniform_export fills them up)"
+    channels = first.get("sparse", {}).get("expert_channels", 0)
+    if channels % ALIGNED and channels != getattr(config, family.experts.width_key if family.experts else "", None):
+        return f"channels of experts in multiples of {ALIGNED} (uniform_export fills them up)"
     made = plain_config(config, family, first, stream_width(model))
     if isinstance(made, str):
         return made
@@ -57,6 +62,31 @@ def _stock(model: Any) -> Any:
         skeleton = stock_classes(family)[1](made, **_pooling(base))
     shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (base, skeleton)]
     return made if shapes[0] == shapes[1] else f"the parameters of {family.model_class}, without others beside them"
+
+
+def common_record(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The record that all layers have, or None; of a model with experts, ``sparse`` in it is that of those layers."""
+    sparse = [record for record in records if record.get("experts")]
+    dense = [record for record in records if not record.get("experts")]
+    if any(record != group[0] for group in (sparse, dense) for record in group):
+        return None
+    first = (dense or sparse)[0]
+    if not sparse:
+        return first
+    own = ("ffn", "experts", "expert_channels")
+    if {k: v for k, v in first.items() if k not in own} != {k: v for k, v in sparse[0].items() if k not in own}:
+        return None
+    return {**first, "ffn": dense[0]["ffn"] if dense else 0, "sparse": sparse[0]}
+
+
+def _width_keys(family: Family, record: dict[str, Any]) -> dict[str, int]:
+    """The configuration's names for the channels of the feed-forwards, and for the experts."""
+    found = {family.width_key: record["ffn"]} if record["ffn"] else {}
+    experts, sparse = family.experts, record.get("sparse")
+    if experts is not None and sparse:
+        found |= {experts.count_key: sparse["experts"], experts.width_key: sparse["expert_channels"]}
+        found |= {key: sparse["ffn"] for key in experts.shared_keys if key.endswith("intermediate_size")}
+    return found
 
 
 def plain_config(config: Any, family: Family, record: dict[str, Any], width: int) -> Any:
@@ -72,7 +102,7 @@ def plain_config(config: Any, family: Family, record: dict[str, Any], width: int
         return f"{trained['heads']} heads: {family.config_class} takes their width from their number"
     stock_class, _ = stock_classes(family)
     fields = _plain(config)
-    keys = {"num_attention_heads": record["heads"], family.width_key: record["ffn"]}
+    keys = {"num_attention_heads": record["heads"], **_width_keys(family, record)}
     if "num_key_value_heads" in fields:
         keys["num_key_value_heads"] = record["kv_heads"]
     if heads_changed or width != config.hidden_size:
@@ -180,13 +210,13 @@ def per_layer_config(model: Any) -> dict[int, dict[str, int]]:
     alone.
     """
     family, records, config = family_of(model), records_of(model), base_of(model).config
-    trained = trained_record(config, family)
     _refuse_added_biases(config)
     found: dict[int, dict[str, int]] = {}
     for number, record in enumerate(records):
         odd = [name for name in ("qk", "v", *BLOCK_ENDS) if record[name] is not None]
         if odd:
             raise InputError(f"layer_widths[{number}].{odd[0]}", record[odd[0]], "None: whole heads and channels only")
+        trained = trained_record(config, family, number)
         names = {"heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "ffn": "intermediate_size"}
         changes = {word: record[name] for name, word in names.items() if record[name] != trained[name]}
         if changes:
@@ -225,6 +255,8 @@ def uniform_export(model: Any, mode: Literal["max", "round"] = "max", *, multipl
         raise InputError("model", type(model).__name__, "merged adapters (merge_and_unload)")
     config = base.config
     _refuse_added_biases(config)
+    if family.experts is not None:
+        return copy.deepcopy(as_stock(with_even_channels(model, multiple_of)))
     trained = trained_record(config, family)
     groups = max(record["kv_heads"] for record in records)
     if family.model_type in HEADS_FIXED_BY_WIDTH:

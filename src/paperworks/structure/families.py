@@ -1,111 +1,16 @@
 """The transformer families that can be read: where each keeps its stream, its blocks, its norms and its matrices.
 
 A ``Family`` is a declarative record of module paths. Nothing is traced, so it serves a model on any device and of any
-type. This file and the two beside it, ``configuration_sliced.py`` and ``modeling_sliced.py``, travel with every saved
+type. This file and those beside it, such as ``modeling_sliced.py``, travel with every saved
 checkpoint: they may import nothing but torch and transformers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-Topology = Literal["sequential", "parallel", "post_norm"]
-
-
-@dataclass(frozen=True)
-class Block:
-    """One branch of a layer: what it reads from the stream and what it writes back. Paths are relative to the layer.
-
-    ``norm``: the norm in front of the block, or, in a ``post_norm`` layer, the norm after the block's residual sum.
-    ``inputs``: matrices that read the (normed) stream. ``outputs``: matrices that write to it.
-    """
-
-    norm: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Family:
-    """How one architecture of transformers is laid out. Paths are relative to the model, with dots.
-
-    ``topology``: ``sequential`` (norm, attention, add; norm, feed-forward, add), ``parallel`` (attention and
-    feed-forward read one norm and are added together) or ``post_norm`` (block, add, norm).
-    ``norm``: ``rms`` or ``layer``. ``gain_offset``: what is added to a norm's stored weight to get its gain (Gemma: 1).
-    ``embedding_norm``: the norm over the sum of the embeddings, for ``post_norm``. ``final_norm`` and ``head`` are
-    empty for encoders. ``learned_positions``: whether position embeddings are a table, so that inputs have a
-    longest length. ``padded_at``: a dropout in front of the layers, for models (GPT-2) that expect the last hidden
-    state to be as wide as the first: the stream is padded with zeros there, up to its last width.
-
-    ``attention.inputs`` are query, key and value, or one matrix with their rows in that order (``by_group``: with the
-    rows of every key-value group together, its queries, its key and its value);
-    ``feed_forward.inputs`` are gate and up, one matrix with the rows of gate and then of up (``fused_gate_up``), or one
-    plain matrix. ``core``: the module whose forward splits the heads. ``mlp``: the module of the feed-forward, where it
-    is one. ``qk_norms``: norms over the channels of a query or key head; ``wide_qk_norms``: over all heads together.
-    ``rotary``: whether positions turn pairs of channels (j, j + half). ``width_key``: the configuration's name for the
-    feed-forward's width ("": four times the hidden size). ``kv_key``, ``head_key``: its names for the number of
-    key-value heads and for the channels of a head, "" where the architecture reads neither. ``poolers``: matrices
-    outside the layers that read the stream.
-
-    ``kinds``: the units that can be cut, None for all. ``unrotatable``: why the stream cannot be rotated ("": it can).
-    ``required``: settings of the configuration that must have these values, with what they are.
-    """
-
-    model_type: str
-    config_class: str
-    model_class: str
-    layer_class: str
-    topology: Topology
-    norm: Literal["rms", "layer"]
-    embeddings: tuple[str, ...]
-    layers: str
-    attention: Block
-    feed_forward: Block
-    embedding_norm: str = ""
-    final_norm: str = ""
-    head: str = ""
-    gain_offset: float = 0.0
-    learned_positions: bool = False
-    padded_at: str = ""
-    core: str = "self_attn"
-    mlp: str = "mlp"
-    fused_gate_up: bool = False
-    qk_norms: tuple[str, ...] = ()
-    wide_qk_norms: tuple[str, ...] = ()
-    by_group: bool = False
-    rotary: bool = True
-    width_key: str = "intermediate_size"
-    kv_key: str = "num_key_value_heads"
-    head_key: str = "head_dim"
-    poolers: tuple[str, ...] = ()
-    kinds: tuple[str, ...] | None = None
-    unrotatable: str = ""
-    required: tuple[tuple[str, object], ...] = ()
-
-    @property
-    def pruned_type(self) -> str:
-        """``model_type`` of the same architecture with heads, channels and widths of its own in every layer."""
-        return f"pruned_{self.model_type}"
-
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        """The blocks between two sums of the stream: a parallel layer has one, made of both branches."""
-        if self.topology == "parallel":
-            both = (self.attention, self.feed_forward)
-            return (
-                Block(
-                    self.attention.norm,
-                    tuple(path for block in both for path in block.inputs),
-                    tuple(path for block in both for path in block.outputs),
-                ),
-            )
-        return (self.attention, self.feed_forward)
-
-    @property
-    def sliced_type(self) -> str:
-        """``model_type`` of the same architecture with a width per layer."""
-        return f"sliced_{self.model_type}"
+from .family import Block, Experts, Family
 
 
 def _llama_like(model_type: str, name: str, gain_offset: float = 0.0, qk_norms: tuple[str, ...] = ()) -> Family:
@@ -254,13 +159,14 @@ def _whole_units(
 ) -> Family:
     """A family with Llama's names whose heads, channels and layers are cut as wholes, and whose stream is not."""
     like = _llama_like(model_type, name)
-    return replace(
+    made = replace(
         like,
         attention=replace(like.attention, norm=norms[0]),
         feed_forward=Block(norms[1], inputs, (output,)),
         unrotatable=unrotatable,
-        **{"kinds": WHOLE_UNITS, **more},
+        kinds=WHOLE_UNITS,
     )
+    return replace(made, **more)
 
 
 _SANDWICH_NORMS = ("input_layernorm", "pre_feedforward_layernorm")
@@ -306,6 +212,81 @@ _BLOOM = Family(
     kinds=("ffn", "layer"),
     unrotatable="a norm follows the embeddings",
 )
+EXPERT_UNITS = ("expert", "expert_channel")
+_SPARSE = ("kv_group", "q_head", "layer", *EXPERT_UNITS)
+_WITH_DENSE = ("ffn", *_SPARSE)
+_IN_EXPERTS = "its experts read the stream as well"
+_QWEN_EXPERTS = Experts("mlp.gate", "mlp.experts", count_key="num_experts", width_key="moe_intermediate_size")
+
+
+def _with_experts(model_type: str, name: str, experts: Experts, kinds: tuple[str, ...], **more: Any) -> Family:
+    return _whole_units(model_type, name, unrotatable=_IN_EXPERTS, experts=experts, kinds=kinds, **more)
+
+
+def _gated(prefix: str) -> Block:
+    return Block("post_attention_layernorm", (f"{prefix}.gate_proj", f"{prefix}.up_proj"), (f"{prefix}.down_proj",))
+
+
+_EXPERT_FAMILIES = (
+    _with_experts("mixtral", "Mixtral", Experts("mlp.gate", "mlp.experts"), _SPARSE),
+    _with_experts(
+        "qwen2_moe",
+        "Qwen2Moe",
+        replace(
+            _QWEN_EXPERTS,
+            shared=_gated("mlp.shared_expert"),
+            shared_keys=("shared_expert_intermediate_size",),
+            shared_gate="mlp.shared_expert_gate",
+        ),
+        _WITH_DENSE,
+    ),
+    _with_experts(
+        "qwen3_moe", "Qwen3Moe", _QWEN_EXPERTS, _WITH_DENSE, qk_norms=("self_attn.q_norm", "self_attn.k_norm")
+    ),
+    _with_experts(
+        "granitemoe",
+        "GraniteMoe",
+        Experts("block_sparse_moe.router", "block_sparse_moe.experts"),
+        _SPARSE,
+        mlp="block_sparse_moe",
+    ),
+    _with_experts(
+        "olmoe",
+        "Olmoe",
+        Experts("mlp.gate", "mlp.experts", count_key="num_experts"),
+        ("kv_group", "layer", *EXPERT_UNITS),
+        wide_qk_norms=("self_attn.q_norm", "self_attn.k_norm"),
+    ),
+    _with_experts(
+        "gpt_oss",
+        "GptOss",
+        Experts("mlp.router", "mlp.experts", transposed=True),
+        _SPARSE,
+        head_parameters=("self_attn.sinks",),
+    ),
+    _with_experts(
+        "deepseek_v2",
+        "DeepseekV2",
+        Experts(
+            "mlp.gate",
+            "mlp.experts",
+            count_key="n_routed_experts",
+            width_key="moe_intermediate_size",
+            shared=_gated("mlp.shared_experts"),
+            shared_keys=("moe_intermediate_size", "n_shared_experts"),
+        ),
+        ("ffn", "layer", *EXPERT_UNITS),
+        attention=Block(
+            "input_layernorm",
+            tuple(
+                f"self_attn.{name}" for name in ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+            ),
+            ("self_attn.o_proj",),
+        ),
+        required=(("topk_method", "greedy"),),
+    ),
+)
+
 _FALCON = replace(
     _BLOOM,
     model_type="falcon",
@@ -370,8 +351,11 @@ FAMILIES: dict[str, Family] = {
         _GPT_NEOX,
         _BLOOM,
         _FALCON,
+        *_EXPERT_FAMILIES,
     )
 }
+
+__all__ = ["EXPERT_UNITS", "FAMILIES", "STOCK_CLASSES", "WHOLE_UNITS", "Block", "Experts", "Family", "stock_classes"]
 
 STOCK_CLASSES: dict[str, tuple[Any, Any]] = {}
 """Configuration and model classes of families that transformers does not have itself."""

@@ -11,24 +11,27 @@ This file depends on torch and transformers only and is saved with every checkpo
 # Stock modules have no declared types.
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
 from .attention_pruned import ATTENTION_CLASSES, MLP_CLASSES, EmptyConv1D, PartNorm
-from .families import Family
+from .family import Block, Experts, Family
 from .layers_sliced import give_bias, set_weight
 
+ALIGNED = 8
+"""Channels of experts are multiples of this wherever matrices of 16 bits are multiplied in groups (16 bytes a row)."""
 BLOCK_ENDS = ("attention_in", "attention_out", "feed_forward_in", "feed_forward_out")
 
 
-def trained_record(config: Any, family: Family) -> dict[str, Any]:
-    """The record of a layer of the model as it was trained."""
+def trained_record(config: Any, family: Family, number: int = 0) -> dict[str, Any]:
+    """The record of layer ``number`` of the model as it was trained."""
     heads = config.num_attention_heads
     kv_heads = getattr(config, family.kv_key, None) if family.kv_key else None
     width = getattr(config, family.width_key, None) if family.width_key else None
-    return {
+    record = {
         "heads": heads,
         "kv_heads": kv_heads or heads,
         "ffn": width or 4 * config.hidden_size,
@@ -36,6 +39,31 @@ def trained_record(config: Any, family: Family) -> dict[str, Any]:
         "v": None,
         **dict.fromkeys(BLOCK_ENDS),
     }
+    return (
+        record if family.experts is None else record | _trained_experts(config, family.experts, number, record["ffn"])
+    )
+
+
+def _trained_experts(config: Any, experts: Experts, number: int, dense: int) -> dict[str, int]:
+    if not is_sparse(config, number):
+        return {"ffn": dense, "experts": 0, "expert_channels": 0}
+    shared = math.prod(getattr(config, key) for key in experts.shared_keys) if experts.shared else 0
+    counted = {"experts": experts.count_key, "expert_channels": experts.width_key}
+    return {"ffn": shared, **{name: getattr(config, key) for name, key in counted.items()}}
+
+
+def is_sparse(config: Any, number: int) -> bool:
+    """Whether layer ``number`` of a model with experts has them: some families have dense layers among the others."""
+    if number in (getattr(config, "mlp_only_layers", None) or ()):
+        return False
+    if number < (getattr(config, "first_k_dense_replace", None) or 0):
+        return False
+    return (number + 1) % (getattr(config, "decoder_sparse_step", None) or 1) == 0
+
+
+def feed_forward_of(family: Family, record: dict[str, Any]) -> Block | None:
+    """The feed-forward of a layer that every token goes through, or None where there are only experts."""
+    return family.experts.shared if family.experts and record["experts"] else family.feed_forward
 
 
 def head_size(config: Any, family: Family) -> int:
@@ -63,6 +91,8 @@ def kept_pairs(record: dict[str, Any], config: Any, family: Family) -> tuple[int
 
 def head_dims(record: dict[str, Any], config: Any, family: Family) -> tuple[int, int]:
     """Channels of a query (and key) head, and of a value head."""
+    if getattr(config, "kv_lora_rank", None):  # keys of two parts, made of a latent vector
+        return config.qk_nope_head_dim + config.qk_rope_head_dim, config.v_head_dim
     turned, still = kept_pairs(record, config, family)
     return 2 * turned + still, head_size(config, family) if record["v"] is None else record["v"]
 
@@ -94,11 +124,19 @@ def resize_model(model: nn.Module, family: Family) -> None:
             for path, size in zip(family.attention.inputs, sizes, strict=True):
                 _resize(layer.get_submodule(path), size, reads)
             _resize(layer.get_submodule(family.attention.outputs[0]), record["attention_out"] or width, heads * v)
-        for path in family.feed_forward.inputs:
+        block = feed_forward_of(family, record)
+        for path in block.inputs if block else ():
             _resize(
                 layer.get_submodule(path), ffn * (2 if family.fused_gate_up else 1), record["feed_forward_in"] or width
             )
-        _resize(layer.get_submodule(family.feed_forward.outputs[0]), record["feed_forward_out"] or width, ffn)
+        for path in block.outputs if block else ():
+            _resize(layer.get_submodule(path), record["feed_forward_out"] or width, ffn)
+        if family.experts and record["experts"]:
+            _resize_experts(layer, family.experts, record)
+        for path in family.head_parameters:
+            owner, _, leaf = path.rpartition(".")
+            old = layer.get_parameter(path)
+            setattr(layer.get_submodule(owner), leaf, nn.Parameter(old.new_empty(heads)))
         for path in family.qk_norms:
             norm = layer.get_submodule(path)
             norm.weight = nn.Parameter(norm.weight.new_empty(qk))
@@ -119,6 +157,35 @@ def resize_model(model: nn.Module, family: Family) -> None:
             norm.weight = nn.Parameter(norm.weight.new_empty(width))
             if getattr(norm, "bias", None) is not None:
                 norm.bias = nn.Parameter(norm.bias.new_empty(width))
+
+
+def _resize_experts(layer: nn.Module, experts: Experts, record: dict[str, Any]) -> None:
+    number, channels = record["experts"], record["expert_channels"]
+    router, matrices = layer.get_submodule(experts.router), layer.get_submodule(experts.matrices)
+    for name in ("weight", "bias"):
+        old = getattr(router, name, None)
+        if old is not None:
+            setattr(router, name, nn.Parameter(old.new_empty(number, *old.shape[1:])))
+    for name, old in list(matrices.named_parameters(recurse=False)):
+        shape = [number, *old.shape[1:]]
+        axis = expert_axis(experts, name)
+        if axis:
+            shape[axis] = channels * (2 if name.startswith("gate_up") else 1)
+        setattr(matrices, name, nn.Parameter(old.new_empty(shape)))
+
+
+def expert_axis(experts: Experts, name: str) -> int:
+    """Along which axis of a parameter of the experts their channels lie; 0 where it has none (down's bias)."""
+    if name.endswith("_bias"):
+        return 1 if name.startswith("gate_up") else 0
+    return (1 if experts.transposed else 2) if name.startswith("down") else (2 if experts.transposed else 1)
+
+
+def _dress_experts(layer: nn.Module, experts: Experts, record: dict[str, Any]) -> None:
+    router, matrices = layer.get_submodule(experts.router), layer.get_submodule(experts.matrices)
+    router.num_experts = matrices.num_experts = record["experts"]
+    name = "intermediate_size" if hasattr(matrices, "intermediate_size") else "intermediate_dim"
+    setattr(matrices, name, record["expert_channels"])
 
 
 def _resize(module: Any, outputs: int, inputs: int) -> None:
@@ -153,7 +220,10 @@ def dress_model(model: nn.Module, family: Family) -> None:
             # layers without attention keep nothing in the cache, whose first layer tells how long it is
             core.layer_idx = place
         place += record["heads"] > 0
-        for path in (*family.attention.outputs, *family.feed_forward.outputs):
+        block = feed_forward_of(family, record)
+        if family.experts and record["experts"]:
+            _dress_experts(layer, family.experts, record)
+        for path in (*family.attention.outputs, *(block.outputs if block else ())):
             output = linear_at(layer, path)
             if getattr(output, "nx", 1) == 0:
                 output.__class__ = EmptyConv1D
@@ -177,7 +247,9 @@ def dress_model(model: nn.Module, family: Family) -> None:
                 _set_eps(norm, config.rms_norm_eps * config.hidden_size / config.hidden_width)
             elif not isinstance(norm, PartNorm):
                 model.set_submodule(path, PartNorm(config.hidden_size, norm.eps, norm.weight, norm.bias))
-    model.config.num_hidden_layers = len(config.layer_widths)
+    if any(record.get("expert_channels", 0) % ALIGNED for record in config.layer_widths):
+        config._experts_implementation_internal = "eager"  # one expert after the other
+    config.num_hidden_layers = len(config.layer_widths)
 
 
 def _dress_attention(core: Any, family: Family, record: dict[str, Any], config: Any) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from paperworks.errors import InputError
+from paperworks.structure.expert_gates import channel_gate, router_gate
+from paperworks.structure.families import EXPERT_UNITS
 from paperworks.structure.layers_pruned import linear_at
 from paperworks.structure.plan import name_of
 from paperworks.structure.units import Gate, Key, UnitSet, base_of, units_of
@@ -29,7 +32,8 @@ def masked(
     ``kv_group`` and ``q_head`` on each head's output in front of o; ``qk_pair`` on queries and keys before norms and
     rotation; ``v_channel`` on values; ``hidden`` on the embeddings, on what the blocks write, and on LayerNorms (an RMS
     norm of the masked stream still divides by the trained D); block ends on what the block reads or writes; ``layer``
-    on what the layer adds, y = x + z (layer(x) - x).
+    on what the layer adds, y = x + z (layer(x) - x); ``expert`` on the router, whose logits get log z (0: the expert is
+    never chosen); ``expert_channel`` on what the experts' down reads.
 
     With masks of 0 and 1 the outputs are those of ``prune(model, KeepPlan.from_masks(masks))``; with soft values, those
     of ``prune(..., fold=masks)``. Masks of 1 leave every bit as it is. Gradients reach the masks, also through
@@ -60,10 +64,10 @@ def masked(
         gates = (*units[key].gates, *units[key].couplings)
         inner = base_only and key[1] not in ("hidden", "layer", "attention_in", "feed_forward_in")
         for gate in _all_points(base, units[key]) if inner else gates:
-            if key[1] != "layer":
+            if key[1] not in ("layer", *EXPERT_UNITS):
                 size = _size(base, gate)
                 points[gate.module, gate.side, inner].append((key, gate.index.owner(size)))
-    handles = []
+    handles: list[Any] = []
     try:
         for (path, side, inner), parts in points.items():
             module = base.get_submodule(path)
@@ -73,6 +77,11 @@ def masked(
                 handles.append(module.register_forward_hook(lambda m, args, out, act=act: act(out)))
             else:
                 handles.append(module.register_forward_pre_hook(lambda m, args, act=act: (act(args[0]), *args[1:])))
+        for key in masks:
+            if key[1] in EXPERT_UNITS:
+                module = base.get_submodule(units[key].gates[0].module)
+                gate_of: Any = router_gate if key[1] == "expert" else channel_gate
+                handles += gate_of(module, partial(live.__getitem__, key))
         if (None, "layer") in masks:
             for number, gate in enumerate(units[None, "layer"].gates):
                 hook = _share_of_layer(live, number)

@@ -12,8 +12,10 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.structure.layers_pruned import BLOCK_ENDS
-from paperworks.structure.units import LAYER_KINDS, MODEL_KINDS, Key, Units, units_of
+from paperworks.structure.units import GROUPED, LAYER_KINDS, MODEL_KINDS, Key, Units, units_of
 
+SHARED = ("qk_pair", "v_channel", "expert_channel")
+"""Kinds of which one unit at least stays: channels that all heads, or all experts, of a layer have."""
 Masks = Mapping[Key, torch.Tensor]
 """A mask [n_units] for some of the unit sets of a model."""
 
@@ -113,14 +115,15 @@ class KeepPlan:
             found = model[key]
             if found.n_units != self.sizes[key]:
                 raise InputError(name, f"made for {self.sizes[key]} units", f"{found.n_units}, as the model has")
-            least = max(min_units, 1 if kind in (*BLOCK_ENDS, *MODEL_KINDS, "qk_pair", "v_channel") else 0)
+            least = max(min_units, found.least, 1 if kind in (*BLOCK_ENDS, *MODEL_KINDS, *SHARED) else 0)
             if len(ids) < least:
                 raise InputError(name, f"{len(ids)} units", f"at least {least}")
             factor = multiple_of if isinstance(multiple_of, int) else multiple_of.get(kind, 1)
             if kind != "layer" and len(ids) % factor:
                 raise InputError(name, f"{len(ids)} units", f"a multiple of {factor}")
-            if kind == "q_head":
-                self._check_groups(name, ids, found.n_units // found.groups, self.kept.get((layer, "kv_group")))
+            if kind in GROUPED:
+                groups = self.kept.get((layer, "kv_group")) if kind == "q_head" else None
+                self._check_groups(name, ids, found.n_units // found.groups, groups)
 
     def _check_groups(self, name: str, ids: tuple[int, ...], size: int, groups: tuple[int, ...] | None) -> None:
         counts: dict[int, int] = {} if groups is None else dict.fromkeys(groups, 0)
@@ -129,7 +132,8 @@ class KeepPlan:
                 counts[head // size] = counts.get(head // size, 0) + 1
         total = len(counts) if groups is not None else self._group_count(name, size)
         if ids and (len(set(counts.values())) > 1 or len(counts) != total or 0 in counts.values()):
-            raise InputError(name, f"{counts} heads kept by group", "as many, and at least one, in every group")
+            what = "heads kept by group" if name.endswith("q_head]") else "channels kept by expert"
+            raise InputError(name, f"{counts} {what}", "as many, and at least one, in each")
 
     def _group_count(self, name: str, size: int) -> int:
         """How many groups of ``size`` query heads the set ``name`` has."""

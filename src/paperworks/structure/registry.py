@@ -17,13 +17,9 @@ REFUSED = {
     "gemma3": "a text model: its checkpoint has model_type gemma3_text",
     "gemma3n": "a family without per-layer embeddings, which every layer reads beside the stream",
     "gemma3n_text": "a family without per-layer embeddings, which every layer reads beside the stream",
-    "gpt_oss": "a family whose experts are matrices of their own: these are interleaved and may be in MXFP4",
-    "deepseek_v2": "a family with keys of their own: these are made of a shared latent vector",
-    "deepseek_v3": "a family with keys of their own: these are made of a shared latent vector",
-    "mixtral": "a family with one feed-forward in a layer: experts are not units yet",
-    "qwen2_moe": "a family with one feed-forward in a layer: experts are not units yet",
-    "qwen3_moe": "a family with one feed-forward in a layer: experts are not units yet",
-    "granitemoe": "a family with one feed-forward in a layer: experts are not units yet",
+    "deepseek_v3": "a router whose groups of experts, with a correction of its own, can lose members",
+    "llama4_text": "experts whose router weighs what they read instead of what they give",
+    "jamba": "layers of a state space, whose channels are not units yet",
 }
 """Architectures that users ask for and that cannot be read, and what would be needed."""
 

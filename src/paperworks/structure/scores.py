@@ -35,6 +35,10 @@ def score_reduce(saliency: torch.Tensor, piece: Slice, *, signed: bool = False) 
 
     ``signed``: the absolute value of the sum is taken, for each unit (``vectorize``).
     """
+    if piece.outer is not None:
+        rest = [axis for axis in range(saliency.ndim) if axis not in (piece.outer, piece.axis)]
+        reduced = piece.index.reduce((saliency.sum(rest, dtype=torch.float64) if rest else saliency.double()).flatten())
+        return reduced.abs() if signed else reduced
     others = [axis for axis in range(saliency.ndim) if axis != piece.axis]
     # a sum in float64 makes a copy in float64: of a few rows or columns at a time
     step = max(1, CHUNK_BYTES * saliency.shape[piece.axis] // (8 * max(1, saliency.numel())))

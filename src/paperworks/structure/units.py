@@ -12,21 +12,24 @@ layout (weights [out, in]), with G query heads per key-value head and hd channel
 - ``hidden``: one dimension of the stream, in the whole model;
 - ``attention_in``, ``attention_out``, ``feed_forward_in``, ``feed_forward_out``: one dimension of the stream, as one
   block reads or writes it (``stream_in`` and ``stream_out`` of a block);
-- ``layer``: a whole layer.
+- ``layer``: a whole layer;
+- ``expert``: a whole expert of a layer, with its row of the router;
+- ``expert_channel``: one channel of one expert; every expert of a layer must keep equally many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 
 from paperworks.errors import InputError
-from paperworks.structure.families import FAMILIES, Family
+from paperworks.structure.families import EXPERT_UNITS, FAMILIES, Family
 from paperworks.structure.layers_pruned import (
     BLOCK_ENDS,
+    expert_axis,
+    feed_forward_of,
     head_dims,
     kept_pairs,
     linear_at,
@@ -34,126 +37,33 @@ from paperworks.structure.layers_pruned import (
     trained_record,
 )
 from paperworks.structure.registry import spec_for
+from paperworks.structure.unit_sets import Gate, IndexMap, Key, Side, Slice, Units, UnitSet
 
-Side = Literal["out", "in", "both"]
-Key = tuple[int | None, str]
-"""(layer, kind); the layer is None for units of the whole model."""
+__all__ = [
+    "GROUPED",
+    "KINDS",
+    "LAYER_KINDS",
+    "MODEL_KINDS",
+    "Gate",
+    "IndexMap",
+    "Key",
+    "Slice",
+    "UnitSet",
+    "Units",
+    "base_of",
+    "family_of",
+    "kinds_of",
+    "records_of",
+    "slices_of",
+    "stream_width",
+    "units_of",
+]
 
-LAYER_KINDS = ("ffn", "kv_group", "q_head", "qk_pair", "v_channel", *BLOCK_ENDS)
+LAYER_KINDS = ("ffn", "kv_group", "q_head", "qk_pair", "v_channel", *BLOCK_ENDS, *EXPERT_UNITS)
+GROUPED = ("q_head", "expert_channel")
+"""Kinds whose units form groups (key-value heads, experts) that must keep equally many."""
 MODEL_KINDS = ("hidden", "layer")
 KINDS = (*LAYER_KINDS, *MODEL_KINDS)
-
-
-@dataclass(frozen=True, eq=False)
-class IndexMap:
-    """Positions of every unit along an axis: ``table`` int64 [n_units, m], filled up with -1 where a unit has fewer."""
-
-    table: torch.Tensor
-
-    @property
-    def n_units(self) -> int:
-        return len(self.table)
-
-    def positions(self, ids: Iterable[int] | torch.Tensor | None = None) -> torch.Tensor:
-        """Positions of the units ``ids`` (None: of all), ascending, int64."""
-        rows = self.table
-        if ids is not None:
-            rows = rows[torch.as_tensor(ids if isinstance(ids, torch.Tensor) else list(ids), dtype=torch.int64)]
-        flat = rows.flatten()
-        return flat[flat >= 0].sort().values
-
-    def reduce(self, scores: torch.Tensor) -> torch.Tensor:
-        """Sum of ``scores`` [size of the axis] over the positions of each unit: [n_units]."""
-        table = self.table.to(scores.device)
-        return torch.where(table >= 0, scores[table.clamp(min=0)], scores.new_zeros(())).sum(1)
-
-    def owner(self, size: int) -> torch.Tensor:
-        """The unit of every position of an axis of ``size``, int64 [size]; ``n_units`` where there is none."""
-        owner = torch.full((size + 1,), self.n_units, dtype=torch.int64)
-        owner[self.table] = torch.arange(self.n_units)[:, None].expand_as(self.table)
-        return owner[:size]
-
-    def __str__(self) -> str:
-        head, n = self.table[0].tolist() if len(self.table) else [], self.n_units
-        if len(head) == 1:
-            return "u" if head == [0] else f"u + {head[0]}"
-        shown = ", ".join(map(str, head[:4])) + (", ..." if len(head) > 4 else "")
-        return f"{len(head)} positions ({shown} for u = 0 of {n})"
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One member of a kind: ``param`` (full name in the base model), its ``axis``, and where its units lie along it."""
-
-    param: str
-    axis: int
-    index: IndexMap
-
-    @property
-    def module(self) -> str:
-        return self.param.rpartition(".")[0]
-
-    def __str__(self) -> str:
-        return f"{self.param}, axis {self.axis}: {self.index}"
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Where a mask over the units acts in the forward: on the outputs or the inputs of a module."""
-
-    module: str
-    side: Literal["out", "in"]
-    index: IndexMap
-
-
-@dataclass(frozen=True)
-class UnitSet:
-    """The units of one kind in one layer (or, with layer None, in the model)."""
-
-    layer: int | None
-    kind: str
-    n_units: int
-    slices: tuple[Slice, ...]
-    gates: tuple[Gate, ...] = ()
-    groups: int = 1
-    """``q_head``: the units form so many groups (key-value heads) of equal size, in order."""
-    couplings: tuple[Gate, ...] = ()
-    """Where else a mask acts: in front of a norm over all heads together, whose statistics a dropped head leaves."""
-
-    @property
-    def key(self) -> Key:
-        return self.layer, self.kind
-
-    def __str__(self) -> str:
-        where = "model" if self.layer is None else f"layer {self.layer}"
-        return "\n".join([f"{self.kind} of {where}: {self.n_units} units", *(f"  {s}" for s in self.slices)])
-
-
-class Units(Mapping[Key, UnitSet]):
-    """All unit sets of a model as it is now, by (layer, kind)."""
-
-    def __init__(self, sets: Iterable[UnitSet]) -> None:
-        self._sets = {s.key: s for s in sets}
-
-    def __getitem__(self, key: Key) -> UnitSet:
-        try:
-            return self._sets[key]
-        except KeyError:
-            kinds = sorted({kind for _, kind in self._sets})
-            layers = sorted({layer for layer, _ in self._sets if layer is not None})
-            raise InputError("units", key, f"(layer, kind) with a layer of {layers} and a kind of {kinds}") from None
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._sets)
-
-    def __len__(self) -> int:
-        return len(self._sets)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._sets
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self._sets.values()))
 
 
 def base_of(model: Any) -> Any:
@@ -177,7 +87,7 @@ def records_of(model: Any) -> list[dict[str, Any]]:
     config = base_of(model).config
     if getattr(config, "layer_widths", None):
         return [dict(record) for record in config.layer_widths]
-    return [trained_record(config, family_of(model)) for _ in range(config.num_hidden_layers)]
+    return [trained_record(config, family_of(model), number) for number in range(config.num_hidden_layers)]
 
 
 def stream_width(model: Any) -> int:
@@ -189,7 +99,9 @@ def stream_width(model: Any) -> int:
 def kinds_of(model: Any) -> tuple[str, ...]:
     """The kinds of units that a model of this family has."""
     family, config = family_of(model), base_of(model).config
-    kinds = [kind for kind in KINDS if family.kinds is None or kind in family.kinds]
+    kinds = [kind for kind in KINDS if (kind not in EXPERT_UNITS if family.kinds is None else kind in family.kinds)]
+    if family.experts and "ffn" in kinds and not any(feed_forward_of(family, record) for record in records_of(model)):
+        kinds.remove("ffn")
     if not family.mlp:
         kinds = [kind for kind in kinds if kind not in BLOCK_ENDS]
     if getattr(config, "qk_layernorm", False):
@@ -233,7 +145,7 @@ def units_of(
     sets: list[UnitSet] = []
     for number in chosen:
         reader = _LayerReader(base, family, number, records[number], ffn_gate)
-        sets += [reader.unit_set(kind) for kind in wanted if kind in LAYER_KINDS]
+        sets += [reader.unit_set(kind) for kind in wanted if kind in LAYER_KINDS and reader.has(kind)]
     if "hidden" in wanted:
         sets.append(_hidden(base, family, records))
     if "layer" in wanted:
@@ -264,14 +176,26 @@ class _LayerReader:
         self.ffn_gate = ffn_gate
         self.qk, self.v = head_dims(record, base.config, family)
 
+    def has(self, kind: str) -> bool:
+        """Whether the layer has the part whose units these are: of a model with experts, some layers have none."""
+        if kind == "ffn":
+            return feed_forward_of(self.family, self.record) is not None
+        return kind not in EXPERT_UNITS or bool(self.record["experts"])
+
     def unit_set(self, kind: str) -> UnitSet:
+        if kind in EXPERT_UNITS:
+            return self._expert_units(kind)
         members, gates, n, groups, *more = getattr(self, "_ends" if kind in BLOCK_ENDS else f"_{kind}")(kind)
         slices: list[Slice] = []
         for path, side, index in members:
             slices += self._slices(path, side, index)
+        if kind in ("kv_group", "q_head"):
+            size = self.record["heads"] // n if n else 1
+            for path in self.family.head_parameters:
+                slices.append(Slice(self.prefix + path, 0, _blocks(n, size)))
         made = tuple(Gate(self.prefix + path, side, index) for path, side, index in gates)
         coupled = tuple(Gate(self.prefix + path, side, index) for path, side, index in (more[0] if more else ()))
-        return UnitSet(self.number, kind, n, tuple(slices), made, groups, coupled)
+        return UnitSet(self.number, kind, n, tuple(slices), made, groups, couplings=coupled)
 
     def _slices(self, path: str, side: Side, index: IndexMap) -> list[Slice]:
         return slices_of(self.base, self.prefix + path, side, index)
@@ -288,7 +212,8 @@ class _LayerReader:
         ]
 
     def _ffn(self, kind: str) -> Any:
-        n, block = self.record["ffn"], self.family.feed_forward
+        n, block = self.record["ffn"], feed_forward_of(self.family, self.record)
+        assert block is not None
         rows = _single(n)
         if self.family.fused_gate_up:
             rows = IndexMap(torch.stack([torch.arange(n), torch.arange(n) + n], 1))
@@ -321,6 +246,32 @@ class _LayerReader:
         q, q0 = self._projections()[0]
         o: Any = (self.family.attention.outputs[0], "in", _blocks(n, self.v))
         return [(q, "out", _blocks(n, self.qk, q0)), o], [o], n, max(1, self.record["kv_heads"])
+
+    def _expert_units(self, kind: str) -> UnitSet:
+        """Whole experts, or the channels of all experts of the layer, those of the first expert first."""
+        experts, n, channels = self.family.experts, self.record["experts"], self.record["expert_channels"]
+        assert experts is not None
+        matrices: Any = self.base.get_submodule(self.prefix + experts.matrices)
+        router = self.prefix + experts.router
+        names = [name for name, _ in matrices.named_parameters(recurse=False)]
+        paths = {name: f"{self.prefix}{experts.matrices}.{name}" for name in names}
+        if kind == "expert":
+            slices = [Slice(path, 0, _single(n)) for path in paths.values()]
+            slices += slices_of(self.base, router, "out", _single(n))
+            least = int(getattr(self.base.config, experts.top_key))
+            gates = (Gate(router, "out", _single(n)),)
+            return UnitSet(self.number, kind, n, tuple(slices), gates, least=least)
+        units = torch.arange(n * channels)
+        expert, channel = units // max(channels, 1), units % max(channels, 1)
+        both = [channel, channel + channels] if not experts.transposed else [2 * channel, 2 * channel + 1]
+        gate_up = torch.stack([expert * 2 * channels + place for place in both], 1)
+        slices = [
+            Slice(path, axis, IndexMap(gate_up) if name.startswith("gate_up") else _single(n * channels), 0)
+            for name, path in paths.items()
+            if (axis := expert_axis(experts, name))
+        ]
+        gate = Gate(self.prefix + experts.matrices, "in", _single(n * channels))
+        return UnitSet(self.number, kind, n * channels, tuple(slices), (gate,), n)
 
     def _qk_pair(self, kind: str) -> Any:
         turned, still = kept_pairs(self.record, self.base.config, self.family)

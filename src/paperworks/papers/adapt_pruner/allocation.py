@@ -26,8 +26,8 @@ def next_sparsity(sparsity: torch.Tensor, importance: torch.Tensor, increment: f
     return (sparsity + increment - amplitude * importance).clamp(0, MOST)
 
 
-def removals(kind: str, start: int, now: int, sparsity: float, head_dim: int = 1) -> int:
-    """Units to remove from a set that had ``start`` and has ``now``; at least one stays.
+def removals(kind: str, start: int, now: int, sparsity: float, head_dim: int = 1, least: int = 1) -> int:
+    """Units to remove from a set that had ``start`` and has ``now``; at least ``least`` stay.
 
     FFN channels: ``now - floor(start (1 - S))``. Attention: the same in channels of the keys, in whole heads of
     ``head_dim`` channels, so that a group falls out only when enough sparsity has accumulated.
@@ -35,7 +35,7 @@ def removals(kind: str, start: int, now: int, sparsity: float, head_dim: int = 1
     width = head_dim if kind == "kv_group" else 1
     # 100 * (1 - 0.02) must give 98, whatever the last bit says
     wanted = now * width - math.floor(start * width * (1 - sparsity) + 1e-9)
-    return min(max(0, wanted // width), max(0, now - 1))
+    return min(max(0, wanted // width), max(0, now - least))
 
 
 def weakest_removed(units: Units, scores: Scores, numbers: Mapping[Key, int]) -> KeepPlan:

@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -33,6 +33,7 @@ from paperworks.papers.adapt_pruner.settings import (
     check_amounts,
     check_choices,
     check_model,
+    experts_of,
     head_dims_of,
     sets_to_prune,
     weights_fingerprint,
@@ -53,6 +54,7 @@ class Sparsity:
     values: list[float]
     kv_groups: list[int]
     ffn: list[int]
+    experts: list[int] = field(default_factory=list)
 
 
 class AdaptPruner:
@@ -265,7 +267,7 @@ class _Call:
         if not self.chosen:
             raise InputError("layers", options.layers, "at least one layer with units to prune")
         groups, ffn = widths(model)
-        self.start = Sparsity([0.0] * len(ffn), groups, ffn) if start is None else start
+        self.start = Sparsity([0.0] * len(ffn), groups, ffn, experts_of(model)) if start is None else start
         if len(self.start.values) != len(ffn):
             raise InputError("start", f"{len(self.start.values)} layers", f"{len(ffn)}, as the model has")
         self.sparsity = torch.tensor(self.start.values, dtype=torch.float64)
@@ -294,7 +296,7 @@ class _Call:
         return self._finished()
 
     def sparsity_now(self) -> Sparsity:
-        return Sparsity(self.sparsity.tolist(), self.start.kv_groups, self.start.ffn)
+        return Sparsity(self.sparsity.tolist(), self.start.kv_groups, self.start.ffn, self.start.experts)
 
     def _steps(self) -> Iterator[int]:
         target, step = self.target, len(self.report.steps) + 1
@@ -311,7 +313,7 @@ class _Call:
             return
         if target >= now:
             raise InputError("target", f"{target:,}", f"fewer than the model has, {now:,}")
-        least = Filler(self.model, units).parameters({key: s.n_units - 1 for key, s in units.items()})
+        least = Filler(self.model, units).parameters({key: s.n_units - max(1, s.least) for key, s in units.items()})
         if target < least:
             raise InputError("target", f"{target:,}", f"at least {least:,}: one unit of every kind per layer")
 
@@ -339,7 +341,7 @@ class _Call:
         self.sparsity[self.chosen] = next_sparsity(before[self.chosen], scaled[self.chosen], increment, amplitude)
         numbers = self._numbers(units)
         if late and torch.equal(before, self.sparsity) and not any(numbers.values()):
-            numbers = {key: s.n_units - 1 for key, s in units.items()}  # beyond the 0.99 that S is cut to
+            numbers = {key: s.n_units - max(1, s.least) for key, s in units.items()}  # beyond the 0.99 that S is cut to
         target = self.target
         if target is not None and options.exact:
             filler = Filler(self.model, units)
@@ -380,9 +382,14 @@ class _Call:
         found: dict[Key, int] = {}
         for (layer, kind), unit_set in units.items():
             assert layer is not None
-            start = (self.start.ffn if kind == "ffn" else self.start.kv_groups)[layer]
+            start = {"ffn": self.start.ffn, "expert": self.start.experts}.get(kind, self.start.kv_groups)[layer]
             found[layer, kind] = removals(
-                kind, start, unit_set.n_units, float(self.sparsity[layer]), head_dims.get(layer, 1)
+                kind,
+                start,
+                unit_set.n_units,
+                float(self.sparsity[layer]),
+                head_dims.get(layer, 1),
+                max(1, unit_set.least),
             )
         return found
 

@@ -70,17 +70,27 @@ def sets_to_prune(model: Any, parts: Sequence[str], layers: Sequence[int] | None
     if not parts or any(part not in KIND_OF for part in parts):
         raise InputError("prune", list(parts), "attention, mlp or both")
     kinds = [KIND_OF[part] for part in dict.fromkeys(parts)]
+    possible = kinds_of(model)
+    if "ffn" in kinds and "expert" in possible:
+        kinds = ["expert" if kind == "ffn" and "ffn" not in possible else kind for kind in kinds]
+        kinds += ["expert"] if "expert" not in kinds else []
     for kind in kinds:
-        if kind not in kinds_of(model):
+        if kind not in possible:
             raise InputError("prune", kind, "units that this family has")
     found = units_of(model, kinds, layers)
     return Units(unit_set for unit_set in found.values() if unit_set.n_units)
 
 
 def widths(model: Any) -> tuple[list[int], list[int]]:
-    """KV groups and FFN channels of every layer."""
+    """KV groups and FFN channels of every layer; of a layer that has experts alone, its experts."""
     records = records_of(model)
-    return [record["kv_heads"] for record in records], [record["ffn"] for record in records]
+    ffn = [record["ffn"] or record.get("experts", 0) for record in records]
+    return [record["kv_heads"] for record in records], ffn
+
+
+def experts_of(model: Any) -> list[int]:
+    """Experts of every layer; 0 where it has none."""
+    return [record.get("experts", 0) for record in records_of(model)]
 
 
 def head_dims_of(units: Units) -> dict[int, int]:
