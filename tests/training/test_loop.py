@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -255,3 +256,21 @@ def test_settings_out_of_bounds(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         TrainSettings(**wrong)
     assert caught.value.field == next(iter(wrong))
+
+
+def test_a_step_does_not_search_for_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate's own optimiser step looks for an optional package twice in every step."""
+    searched: list[str] = []
+    find_spec = importlib.util.find_spec
+
+    def count(name: str, package: str | None = None) -> Any:
+        searched.append(name)
+        return find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", count)
+    by_steps = []
+    for steps in (1, 4):
+        searched.clear()
+        train(tiny(), tokens(), TrainSettings(steps=steps, batch_size=2, device="cpu"))
+        by_steps.append(len(searched))
+    assert by_steps[0] == by_steps[1]

@@ -46,6 +46,7 @@ from paperworks.training.processes import (
     set_random_state,
     share_buffers,
     shared_number,
+    step_optimizer,
 )
 from paperworks.training.results import TrainResult
 from paperworks.training.settings import TrainSettings
@@ -256,7 +257,7 @@ class _Training:
         if settings.clip_norm:
             clipped = parameters if len(self.turns) > 1 else self.prepared.parameters()
             accelerator.clip_grad_norm_(clipped, settings.clip_norm)
-        optimizer.step()
+        step_optimizer(optimizer, accelerator)
         self.prepared.zero_grad(set_to_none=True)
         return value
 
