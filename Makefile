@@ -12,6 +12,7 @@ test: lint types contracts pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

@@ -31,9 +31,7 @@ class Plain(nn.Module):
 
     def __init__(self, tokens: int) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(
-            WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True
-        )
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, "gelu", batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
         for block in self.encoder.layers:  # TransformerEncoder copies one layer; its matrices are to differ
             for parameter in block.parameters():
