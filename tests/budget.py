@@ -3,6 +3,8 @@
 Processor seconds of the test's process and of the children that it waited for are counted, not wall-clock seconds: they
 hardly depend on what else the machine does. A test's figure is its call alone; a paper's (a folder of tests/papers)
 includes the setup of what its tests share. Work that needs more than the budget is a study or a benchmark.
+Left out is what is done once in a worker or on a machine, for the first test that needs it: imports, what numba
+compiles (it is kept in ``__pycache__``), and the start of the server that forks processes (tests/forked.py).
 
 ``pytest --hold-budget`` fails where a budget is exceeded; without it the slowest tests are only shown.
 """
@@ -10,11 +12,18 @@ includes the setup of what its tests share. Work that needs more than the budget
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Generator
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+import forked
 
 TEST_SECONDS = 3.0
 PAPER_SECONDS = 20.0
@@ -33,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{EXCEPTION}(reason): may take more processor time than other tests")
+    watch_imports()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Budget(), "budget of processor time")
 
@@ -43,6 +53,7 @@ _counted: pytest.StashKey[float] = pytest.StashKey()
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    watch_numba()
     item.config.stash[_counted] = processor_seconds()
     return (yield)
 
@@ -59,9 +70,64 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def processor_seconds() -> float:
-    """User and system seconds of this process and of the children that it has waited for."""
+    """User and system seconds of this process and of the children that it or its server of forks has waited for."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    here = times.user + times.system + times.children_user + times.children_system
+    return here + forked.seconds() - _once.seconds
+
+
+class Stopwatch:
+    """Processor seconds within this process's pieces of work of a kind, of which one may call another."""
+
+    def __init__(self) -> None:
+        self.seconds, self.depth, self.started = 0.0, 0, 0.0
+
+    def start(self, *_: object) -> None:
+        if not self.depth:
+            self.started = time.process_time()
+        self.depth += 1
+
+    def stop(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self.seconds += time.process_time() - self.started
+
+
+_once = Stopwatch()
+"""What is done once in a worker or on a machine, for the first test that needs it."""
+_watched: set[str] = set()
+
+
+def watch_imports() -> None:
+    """Time the modules that are executed from now on."""
+    if "imports" in _watched:
+        return
+    _watched.add("imports")
+    for loader in (SourceFileLoader, ExtensionFileLoader):
+        execute = loader.exec_module
+
+        def exec_module(self: Any, module: ModuleType, execute: Any = execute) -> None:
+            _once.start()
+            try:
+                execute(self, module)
+            finally:
+                _once.stop()
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+
+
+def watch_numba() -> None:
+    """Time what numba compiles from now on, if it has been imported."""
+    event = sys.modules.get("numba.core.event")
+    if "numba" in _watched or event is None:
+        return
+    _watched.add("numba")
+
+    class Listener(event.Listener):
+        on_start = staticmethod(_once.start)
+        on_end = staticmethod(_once.stop)
+
+    event.register("numba:compile", Listener())
 
 
 class Budget:

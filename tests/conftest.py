@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -167,3 +168,12 @@ def tiny_paper(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def every_item_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress after every item, and a look for a wish to stop before each: however fast the machine is."""
     monkeypatch.setattr("paperworks.runs.run.PROGRESS_SECONDS", 0.0)
+
+
+@pytest.fixture
+def one_round_of_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes of pruning measure speeds in one round in place of three, where a test does not look at them."""
+    from paperworks.language import speeds_in_turn
+    from paperworks.pruning import source
+
+    monkeypatch.setattr(source, "speeds_in_turn", functools.partial(speeds_in_turn, rounds=1))

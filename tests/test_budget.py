@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+
+import budget
+import forked
 
 BURN = "end = time.process_time() + {}\nwhile time.process_time() < end: pass"
 TESTS = f"""
@@ -22,6 +27,22 @@ def test_lets_a_child_work():
     subprocess.run([sys.executable, "-S", "-c", "import time\\n" + {BURN.format(0.15)!r}], check=True)
 """
 
+COMPILES = """
+import numba, time
+
+def test_compiles():
+    @numba.njit
+    def total(n):
+        found = 0
+        for i in range(n):
+            found += i * i
+        return found
+
+    started = time.process_time()
+    total(3)
+    assert time.process_time() - started > 0.1
+"""
+
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
@@ -37,6 +58,38 @@ def test_what_works_too_long_fails_and_what_waits_does_not(suite: pytest.Pyteste
     result.assert_outcomes(passed=4)
     over = [line for line in result.outlines if line.endswith("more than 0.1 s")]
     assert [line.partition("::")[2].partition(":")[0] for line in over] == ["test_works", "test_lets_a_child_work"]
+
+
+def test_what_numba_compiles_does_not_count(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budget.TEST_SECONDS", 0.1)
+    pytester.makepyfile(COMPILES)
+    result = pytester.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider", "--hold-budget")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_imports_do_not_count(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("budget.TEST_SECONDS", 0.1)
+    pytester.makepyfile(
+        slow_module=f"import time\n{BURN.format(0.3)}", test_it="def test_imports(): import slow_module"
+    )
+    result = pytester.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider", "--hold-budget")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    print("burnt")
+
+
+def test_forked_functions_count() -> None:
+    forked.run(burn, 0.0)  # the server's start does not
+    before = budget.processor_seconds()
+    assert forked.run(burn, 0.3).output == "burnt\n"
+    assert budget.processor_seconds() - before >= 0.3
 
 
 def test_the_budget_of_a_paper_is_the_sum_of_its_tests(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from safetensors import safe_open
 from paperworks import catalog
 from paperworks.runs import Cancelled, Report, Run, build_config, load_recipe
 
+pytestmark = pytest.mark.usefixtures("one_round_of_speed")
+
 HERE = [p for p in catalog.papers() if p.has_recipe and p.module.startswith("paperworks.papers.")]
 MOST_STOPS = 16
 """A recipe of more steps is stopped at the first ones, the last ones, and some between."""

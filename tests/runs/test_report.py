@@ -113,6 +113,15 @@ def test_figures_are_deterministic() -> None:
     assert make_report().figures[0].to_svg() == make_report().figures[0].to_svg()
 
 
+def test_a_figure_is_drawn_once_when_a_report_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    to_svg = Figure.to_svg
+    monkeypatch.setattr(Figure, "to_svg", lambda figure: drawn.append(figure.title) or to_svg(figure))
+    report = make_report()
+    report.save(tmp_path)
+    assert drawn == [figure.title for figure in report.figures]
+
+
 def test_ragged_tables_are_refused() -> None:
     with pytest.raises(InputError, match="row 1"):
         Table("T", ["a", "b"], [["x", 1], ["y"]])

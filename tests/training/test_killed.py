@@ -5,46 +5,36 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = """
-import json, os, sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from test_loop import tiny, tokens
+import forked
 from paperworks.training import TrainSettings, train
-die = int(sys.argv[3])
-def on_step(steps, loss, rate):
-    if steps == die:
-        os.kill(os.getpid(), 9)
-settings = TrainSettings(steps=9, batch_size=2, learning_rate=1e-2, schedule="cosine", checkpoint_every=2, seed=3)
-found = train(tiny(0.2), tokens(), settings, checkpoint_dir=Path(sys.argv[1]), on_step=on_step)
-print(json.dumps(found.losses))
-"""
+from training.test_loop import tiny, tokens
+
+SETTINGS = TrainSettings(steps=9, batch_size=2, learning_rate=1e-2, schedule="cosine", checkpoint_every=2, seed=3)
 
 
-def _run(folder: Path, die: int) -> subprocess.CompletedProcess[str]:
-    here = str(Path(__file__).parent)
-    return subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), here, str(die)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def train_and_die(folder: Path, at: int) -> None:
+    """Print the losses of a training; kill this process after step ``at``."""
+
+    def on_step(steps: int, loss: float, rate: float) -> None:
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    print(json.dumps(train(tiny(0.2), tokens(), SETTINGS, checkpoint_dir=folder, on_step=on_step).losses))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_training_resumes_to_the_same_losses(tmp_path: Path) -> None:
-    expected = _run(tmp_path / "whole", 0)
-    assert expected.returncode == 0, expected.stderr[-2000:]
-    killed = _run(tmp_path / "parts", 7)
-    assert killed.returncode == -signal.SIGKILL
-    assert not killed.stdout
+    expected = forked.run(train_and_die, tmp_path / "whole", 0)
+    assert expected.code == 0, expected.errors[-2000:]
+    killed = forked.run(train_and_die, tmp_path / "parts", 7)
+    assert killed.code == -signal.SIGKILL
+    assert not killed.output
     assert {f.name for f in (tmp_path / "parts").iterdir()} == {"training.pt"}
-    resumed = _run(tmp_path / "parts", 0)
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    assert json.loads(resumed.stdout) == json.loads(expected.stdout)
+    resumed = forked.run(train_and_die, tmp_path / "parts", 0)
+    assert resumed.code == 0, resumed.errors[-2000:]
+    assert json.loads(resumed.output) == json.loads(expected.output)

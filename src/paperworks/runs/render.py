@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -156,15 +157,19 @@ def card_lines(report: Report) -> list[tuple[str, str]]:
     return lines
 
 
-def to_html(report: Report, title: str = "") -> str:
-    """The report as one HTML document: no script, no outside resource, figures inside."""
+def to_html(report: Report, title: str = "", *, drawings: Sequence[str] | None = None) -> str:
+    """The report as one HTML document: no script, no outside resource, figures inside.
+
+    ``drawings`` are the figures as SVG, where they have been drawn before.
+    """
+    drawings = [f.to_svg() for f in report.figures] if drawings is None else drawings
     figures = [
         {
             "title": f.title,
             "caption": f.caption,
-            "data": "data:image/svg+xml;base64," + base64.b64encode(f.to_svg().encode()).decode(),
+            "data": "data:image/svg+xml;base64," + base64.b64encode(drawing.encode()).decode(),
         }
-        for f in report.figures
+        for f, drawing in zip(report.figures, drawings, strict=True)
     ]
     tables = [
         {

@@ -151,10 +151,11 @@ class Report:
 
         if self.figures:
             (folder / "figures").mkdir(exist_ok=True)
-        for figure, name in zip(self.figures, self.figure_names(), strict=True):
-            (folder / "figures" / name).write_text(figure.to_svg(), encoding="utf-8")
+        drawings = [figure.to_svg() for figure in self.figures]
+        for drawing, name in zip(drawings, self.figure_names(), strict=True):
+            (folder / "figures" / name).write_text(drawing, encoding="utf-8")
         (folder / "report.json").write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
-        (folder / "report.html").write_text(to_html(self), encoding="utf-8")
+        (folder / "report.html").write_text(to_html(self, drawings=drawings), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Report:

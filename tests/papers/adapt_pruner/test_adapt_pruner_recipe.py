@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from paperworks.papers.adapt_pruner.method import prune, stages_for
 from paperworks.papers.adapt_pruner.recipe import Config, run
 from paperworks.pruning import PruningJob
 from paperworks.runs import Cancelled, LocalEngine, Report, Run, Store, build_config
+
+pytestmark = pytest.mark.usefixtures("one_round_of_speed")
 
 TEXT = "\n\n".join(
     f"the {a} {b} goes to the {c} and sees a {b} there ."
@@ -74,7 +77,7 @@ def options(checkpoint: Path, text: Path, /, **more: Any) -> Config:
         "train_length": 16,
         "batch_size": 3,
         "evaluation_sequences": 6,
-        "steps": 10,
+        "steps": 6,
         "amplitude": 0.05,
         "target": "0.7p",
     }
@@ -93,21 +96,44 @@ def weights(run_folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in sorted((run_folder / "files" / "model").glob("*.safetensors"))}
 
 
+Finished = Callable[[dict[str, Any]], tuple[Report, Path]]
+
+
+@pytest.fixture(scope="module")
+def as_saved(llama: Path) -> dict[str, str]:
+    """The checkpoint's hashes before any run."""
+    return hashes(llama)
+
+
+@pytest.fixture(scope="module")
+def finished(llama: Path, text: Path, as_saved: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The report and the folder of a run with these options that was never stopped; each is made once."""
+    made: dict[str, tuple[Report, Path]] = {}
+
+    def finish(more: dict[str, Any]) -> tuple[Report, Path]:
+        key = json.dumps(more)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("finished")
+            made[key] = run(options(llama, text, **more), Run(folder)), folder
+        return made[key]
+
+    return finish
+
+
 @pytest.mark.parametrize("more", [{}, {"train_steps": 6, "stages": 2}, {"mode": "layer_wise", "target": "0.8x"}])
 def test_a_run_leaves_a_smaller_checkpoint_and_the_input_as_it_was(
-    llama: Path, text: Path, tmp_path: Path, more: dict[str, Any]
+    llama: Path, as_saved: dict[str, str], finished: Finished, more: dict[str, Any]
 ) -> None:
-    before = hashes(llama)
-    report = run(options(llama, text, **more), Run(tmp_path))
-    assert hashes(llama) == before
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "files" / "model")
+    report, folder = finished(more)
+    assert hashes(llama) == as_saved
+    model = AutoModelForCausalLM.from_pretrained(folder / "files" / "model")
     stored = sum(p.numel() for p in model.parameters())
     dense, pruned = row(report, "parameters")[:2]
     assert stored == pruned < dense
     assert "of the parameters are gone: perplexity" in report.headline
     assert row(report, "weights on disk, bytes")[1] < row(report, "weights on disk, bytes")[0]
-    assert (tmp_path / "files" / "model" / "tokenizer.json").exists()
-    saved = json.loads((tmp_path / "files" / "model" / "pruning_report.json").read_text())
+    assert (folder / "files" / "model" / "tokenizer.json").exists()
+    saved = json.loads((folder / "files" / "model" / "pruning_report.json").read_text())
     assert saved["parameters_after"] == stored
     assert all(figure.to_svg() for figure in report.figures)
 
@@ -123,12 +149,12 @@ def test_another_family_and_an_equal_width_export(gpt2: Path, llama: Path, text:
     assert config["intermediate_size"] % 8 == 0
 
 
-@pytest.mark.parametrize("more", [{}, {"train_steps": 8, "stages": 2}])
+@pytest.mark.parametrize("more", [{}, {"train_steps": 6, "stages": 2}])
 def test_a_cancelled_run_goes_on_to_the_same_weights(
-    llama: Path, text: Path, home: Path, tmp_path: Path, more: dict[str, Any], every_item_reported: None
+    llama: Path, text: Path, home: Path, finished: Finished, more: dict[str, Any], every_item_reported: None
 ) -> None:
     config = options(llama, text, **more)
-    run(config, Run(tmp_path))
+    _, whole = finished(more)
     store = Store(home)
     run_id = store.create("adapt-pruner", "paperworks.papers.adapt_pruner.recipe", config)
 
@@ -140,8 +166,8 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
     with pytest.raises(Cancelled):
         LocalEngine().execute(store, run_id, stop_in_the_middle)
     record = LocalEngine().execute(store, run_id)
-    assert weights(record.folder) == weights(tmp_path)
-    assert weights(tmp_path)
+    assert weights(record.folder) == weights(whole)
+    assert weights(whole)
 
 
 @pytest.mark.parametrize(

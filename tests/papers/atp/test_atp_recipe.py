@@ -18,6 +18,8 @@ from paperworks.papers.atp.recipe import Config, run
 from paperworks.pruning import PruningJob
 from paperworks.runs import Run
 
+pytestmark = pytest.mark.usefixtures("one_round_of_speed")
+
 TEXT = "shoal (noun): a stretch of shallow water\n\nside chapel (noun): a small chapel off the side aisle\n\n" * 60
 
 

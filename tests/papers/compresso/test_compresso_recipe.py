@@ -22,6 +22,8 @@ from paperworks.runs import Cancelled, Run, build_config
 from paperworks.structure import records_of, units_of
 from paperworks.structure.units import stream_width
 
+pytestmark = pytest.mark.usefixtures("one_round_of_speed")
+
 QUICK: dict[str, Any] = {
     "tuning_steps": 1,
     "pruning_steps": 4,

@@ -74,7 +74,7 @@ def test_rules_cover_what_cell_by_cell_reading_says(rule, rows):
     assert rule.covers(cells_of(rows)).tolist() == [covers(rule, row) for row in rows]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(RULES, ROWS)
 def test_simplification_keeps_the_meaning(rule, rows):
     cells = cells_of(rows)

@@ -123,7 +123,7 @@ def coded(table):
 
 
 @pytest.mark.parametrize(("complete", "gini"), MODES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(table=TABLES)
 def test_the_best_literal_is_the_first_best_of_counting(table, complete, gini):
     codes, positive, negative, rows = coded(table)

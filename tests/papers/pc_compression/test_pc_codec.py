@@ -144,7 +144,6 @@ def test_the_streams_are_constriction_s():
     assert (again.decode(model, n) == symbols).all()
 
 
-@pytest.mark.over_budget("compiles what it inspects")
 @pytest.mark.parametrize("mode", ["tree", "partial"])
 def test_no_machine_dependent_arithmetic_on_the_coder_path(digits, mode):
     """Fused multiply-adds round once instead of twice: the compiled coders must not contain any."""

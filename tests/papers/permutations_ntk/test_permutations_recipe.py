@@ -18,13 +18,14 @@ from paperworks.papers.permutations_ntk.recipe import Config
 from paperworks.papers.permutations_ntk.recipe import run as recipe
 
 
-def _run(folder: Path, seed: int = 0, **options: Any) -> tuple[runs.Report, runs.Run]:
+def _run(folder: Path, seed: int = 0, *, save: bool = True, **options: Any) -> tuple[runs.Report, runs.Run]:
     one = runs.Run(folder, seed=seed)
     report = recipe(Config(seed=seed, **options), one)
     for file in report.files:
         assert (one.files / file.path).is_file()
-    report.save(folder)
-    assert runs.Report.load(folder).headline == report.headline
+    if save:
+        report.save(folder)
+        assert runs.Report.load(folder).headline == report.headline
     return report, one
 
 
@@ -75,10 +76,10 @@ def test_learning_from_a_users_examples(tmp_path: Path) -> None:
     assert report.metrics["share of held-out examples reproduced"] == 1.0
     outputs[-1] = [0, 1, 0, 0]  # no permutation gives this to the last row
     np.save(tmp_path / "wrong.npy", np.hstack([rows, outputs]))
-    report, _ = _run(tmp_path / "other", examples=tmp_path / "wrong.npy", networks="limit", delta=0.001)
+    report, _ = _run(tmp_path / "other", examples=tmp_path / "wrong.npy", save=False, networks="limit", delta=0.001)
     assert report.metrics["share of held-out examples reproduced"] == pytest.approx(10 / 11)
     np.save(tmp_path / "units.npy", np.hstack([np.eye(4, dtype=int), np.eye(4, dtype=int)]))
-    report, _ = _run(tmp_path / "units", examples=tmp_path / "units.npy", networks="limit")
+    report, _ = _run(tmp_path / "units", examples=tmp_path / "units.npy", save=False, networks="limit")
     assert "of 10 distinct rows of 4 bits" in report.headline
 
 
@@ -98,12 +99,12 @@ class StopAfter(runs.Run):
 def test_stopped_and_resumed_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_module, "CHECKPOINT_SECONDS", 0.0)
     options: dict[str, Any] = {"bits": 3, "members": 40, "width": 64, "permutation": "random"}
-    whole, first = _run(tmp_path / "whole", **options)
+    whole, first = _run(tmp_path / "whole", save=False, **options)
     stopped = StopAfter(tmp_path / "stopped")
     with pytest.raises(runs.Cancelled):
         recipe(Config(**options), stopped)
     assert len(list(stopped.state.iterdir())) == 1
-    again, second = _run(tmp_path / "stopped", **options)
+    again, second = _run(tmp_path / "stopped", save=False, **options)
     left, right = (PermutationEnsemble.load(one.files / "ensemble.safetensors") for one in (first, second))
     assert left.members_ == right.members_ == [(0, 40)]
     np.testing.assert_allclose(left.probe_mean_, right.probe_mean_, atol=1e-6)
@@ -139,9 +140,10 @@ def test_only_zeros_and_odd_examples(tmp_path: Path) -> None:
         _run(tmp_path / "b", examples=tmp_path / "odd.npy")
 
 
-def test_fast_studies_and_their_exact_findings(tmp_path: Path) -> None:
-    paper = catalog.find("permutations-ntk")
-    measured = reproduction.measure(paper, fast=True, root=tmp_path)
-    assert not measured.errors
-    assert {f.claim for f in measured.findings} == {claim.id for claim in paper.claims}
-    assert [f.statement for f in measured.findings if f.kind == "exact" and not f.holds] == []
+@pytest.mark.parametrize(
+    "study", reproduction.load_studies(catalog.find("permutations-ntk")), ids=lambda study: study.name
+)
+def test_fast_studies_and_their_exact_findings(study: runs.Study, tmp_path: Path) -> None:
+    findings = list(study(runs.Run(tmp_path), True))
+    assert {f.claim for f in findings} == set(study.claims)
+    assert [f.statement for f in findings if f.kind == "exact" and not f.holds] == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import multiprocessing
 import os
 import warnings
 from itertools import pairwise
@@ -15,6 +14,7 @@ import pytest
 import torch
 from tiny_transformers import DECODERS, KINDS, D, exact_norms, outputs, same_weights, tiny, token_ids
 
+import forked
 from paperworks.errors import InputError
 from paperworks.papers.slicegpt import SliceGPT, predicted_parameters, slice_model
 from paperworks.runs import Cancelled
@@ -172,7 +172,6 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_weights(kind, steps, tmp_pat
 
 
 def _fit_until_killed(dense, out, settings, steps):
-    torch.set_num_threads(1)
     kill = _stop_after(steps, lambda: os._exit(9))
     SliceGPT(**settings).fit(dense, IDS, batch_size=8, output_dir=out, progress=kill)
 
@@ -181,14 +180,8 @@ def test_a_folder_fit_that_was_killed_goes_on_to_the_same_weights(tmp_path):
     tiny("opt").save_pretrained(tmp_path / "dense")
     settings = {"checkpoint_dir": tmp_path / "state"}
     out = tmp_path / "sliced"
-    # A fork of this process could inherit locks of its threads: the server of forks has imported this file and no more.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
     for steps in (8, 15):  # killed twice, without a chance to tidy up
-        child = processes.Process(target=_fit_until_killed, args=(tmp_path / "dense", out, settings, steps))
-        child.start()
-        child.join(120)
-        assert child.exitcode == 9
+        assert forked.run(_fit_until_killed, tmp_path / "dense", out, settings, steps).code == 9
         assert not out.exists()
     with pytest.raises(InputError, match="state of another fit"):
         SliceGPT(0.5, **settings).fit(tmp_path / "dense", IDS, batch_size=8, output_dir=out)

@@ -16,6 +16,8 @@ from paperworks.papers.slicegpt import predicted_parameters
 from paperworks.papers.slicegpt.recipe import Config, read_report, run
 from paperworks.runs import Cancelled, LocalEngine, Report, Run, Store, build_config
 
+pytestmark = pytest.mark.usefixtures("one_round_of_speed")
+
 TEXT = "\n\n".join(
     f"the {a} {b} goes to the {c} and sees a {b} there ."
     for a in ("big", "small", "red", "old")
