@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from tiny_plans import FAMILIES, numel
-from tiny_transformers import outputs, tiny, token_ids
+from tiny_transformers import VOCAB, outputs, tiny, token_ids
 
 from paperworks.errors import InputError
+from paperworks.language import perplexity
 from paperworks.structure import (
     HardConcrete,
     KeepPlan,
@@ -243,3 +244,18 @@ def test_gumbel_gates_are_hard_and_pass_the_soft_gradient():
     soft = gates.soft(torch.full((200_000,), -3.0, requires_grad=True), torch.Generator().manual_seed(0))
     torch.testing.assert_close(logits.grad, soft.detach() * (1 - soft.detach()) / 0.4)
     assert gates.deterministic(torch.tensor([-3.5, -3.6])).tolist() == [1.0, 0.0]
+
+
+def test_ids_beyond_the_vocabulary_and_single_tokens_are_named() -> None:
+    model = tiny("llama")
+    units = units_of(model)
+    for bad, message in ((VOCAB, f"token id {VOCAB}"), (-1, "token id -1")):
+        ids = torch.tensor([[3, bad, 4]])
+        with TaylorScores(model, units) as taylor, pytest.raises(InputError, match=message):
+            taylor.add({"input_ids": ids})
+        with pytest.raises(InputError, match=message):
+            activation_scores(model, units, [{"input_ids": ids}])
+        with pytest.raises(InputError, match=message):
+            perplexity(model, ids)
+    with TaylorScores(model, units) as taylor, pytest.raises(InputError, match="2 or more"):
+        taylor.add({"input_ids": torch.tensor([[3]])})

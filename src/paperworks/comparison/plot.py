@@ -20,7 +20,7 @@ def comparison_figure(summary: Sequence[dict[str, Any]], steps: int) -> runs.Fig
     """
     dense, *rest = summary
     good = sorted((s for s in rest if not math.isnan(s["after"])), key=lambda s: -s["after"])
-    figure = Figure(figsize=(10, 1.4 + 0.42 * len(good)))
+    figure = Figure(figsize=(10, 1.7 + 0.42 * len(good)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(good))
     for place, row in zip(places, good, strict=True):
@@ -35,12 +35,12 @@ def comparison_figure(summary: Sequence[dict[str, Any]], steps: int) -> runs.Fig
     left.set_xlabel("perplexity (dotted: the dense model)")
     left.plot([], [], "o", color=BEFORE, label="after pruning")
     left.plot([], [], "o", color=AFTER, label=f"after {steps} steps")
-    left.legend(frameon=False, fontsize=8, loc="upper right")
+    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     right.barh([p + 0.18 for p in places], [r["prefill ratio"] for r in good], 0.34, color=FAST, label="reading")
     right.barh([p - 0.18 for p in places], [r["decode ratio"] for r in good], 0.34, color=AFTER, label="writing")
     right.axvline(1, color="black", linewidth=0.8)
     right.set_xlabel("tokens per second, times the dense model")
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.25)

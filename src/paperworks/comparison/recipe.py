@@ -170,7 +170,12 @@ class _Comparison:
         return runs.Report(
             headline,
             metrics,
-            [self._quality_table(summary, steps, choice), self._size_table(summary)]
+            [
+                self._quality_table(summary, steps, choice),
+                self._size_table(summary),
+                self._speed_table(summary),
+                self._effort_table(summary),
+            ]
             + ([_by_seed(rows)] if self.config.seeds > 1 else [])
             + ([_failures(failed)] if failed else []),
             [comparison_figure(summary, steps)] if good else [],
@@ -199,28 +204,22 @@ class _Comparison:
     def _quality_table(self, summary: list[dict[str, Any]], steps: int, choice: str) -> runs.Table:
         columns = [
             "method",
-            "steps while pruning",
             "perplexity after pruning",
             "spread",
             f"after {steps} steps",
             "spread ",
             "acc",
             "acc_norm",
-            "pruning, seconds",
-            "pruning, MiB over start",
         ]
         table: list[list[Any]] = [
             [
                 s["method"],
-                s["steps"],
                 s["before"],
                 s["before spread"],
                 s["after"],
                 s["after spread"],
                 s["acc"],
                 s["acc_norm"],
-                s["seconds"],
-                s["memory"] / 2**20,
             ]
             for s in summary
         ]
@@ -232,22 +231,9 @@ class _Comparison:
         )
         return runs.Table("Quality at the same budget", columns, _shown(table), note)
 
-    def _size_table(self, summary: list[dict[str, Any]]) -> runs.Table:
+    def _size_table(self, summary: list[Row]) -> runs.Table:
         whole = summary[0]
-        columns = [
-            "method",
-            "parameters",
-            "of dense",
-            "MACs per token",
-            "of dense ",
-            "key-value cache, bytes per token",
-            "weights, bytes",
-            "reading, tokens/s",
-            "times dense",
-            "writing, tokens/s",
-            "times dense ",
-            "ms per written token",
-        ]
+        columns = ["method", "parameters", "of dense", "MACs per token", "of dense ", "cache, bytes per token", "bytes"]
         table: list[list[Any]] = [
             [
                 s["method"],
@@ -257,19 +243,32 @@ class _Comparison:
                 s["macs"] / whole["macs"],
                 s["cache"],
                 s["bytes"],
-                s["prefill"],
-                s["prefill ratio"],
-                s["decode"],
-                s["decode ratio"],
-                1000 * s["latency"],
             ]
             for s in summary
         ]
         note = (
-            f"Sizes are counted in the model as it runs, sequences of {self.config.length} tokens. Speed: batch of 8, "
-            f"{self.config.rounds} rounds in turn with the dense model; the ratio is the median over rounds."
+            f"Counted in the model as it runs, sequences of {self.config.length} tokens; the cache is that of keys and "
+            "values; bytes are those of the weights."
         )
-        return runs.Table("Size and speed", columns, _shown(table), note)
+        return runs.Table("Size", columns, _shown(table), note)
+
+    def _speed_table(self, summary: list[Row]) -> runs.Table:
+        columns = ["method", "reading, tokens/s", "times dense", "writing, tokens/s", "times dense ", "ms per token"]
+        table: list[list[Any]] = [
+            [s["method"], s["prefill"], s["prefill ratio"], s["decode"], s["decode ratio"], 1000 * s["latency"]]
+            for s in summary
+        ]
+        note = (
+            f"Batch of 8, {self.config.rounds} rounds in turn with the dense model; the ratio is the median over "
+            "rounds; a token that is written takes so many milliseconds."
+        )
+        return runs.Table("Speed", columns, _shown(table), note)
+
+    @staticmethod
+    def _effort_table(summary: list[Row]) -> runs.Table:
+        columns = ["method", "steps while pruning", "seconds", "MiB over the start"]
+        table: list[list[Any]] = [[s["method"], s["steps"], s["seconds"], s["memory"] / 2**20] for s in summary]
+        return runs.Table("What pruning took", columns, _shown(table))
 
     def _notes(self, rows: list[Row]) -> list[str]:
         dense = self.dense

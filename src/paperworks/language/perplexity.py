@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from paperworks.errors import InputError
 from paperworks.language.windows import Calibration
-from paperworks.nn import evaluation_mode, model_inputs
+from paperworks.nn import check_ids, evaluation_mode, model_inputs
 from paperworks.runs import Progress, no_progress
 
 Kind = Literal["token", "seq_mean", "word"]
@@ -72,6 +72,7 @@ def window_losses(
     data = windows if isinstance(windows, Calibration) else Calibration.from_tokens(windows)
     if data.input_ids.shape[1] < 2:
         raise InputError("windows", f"windows of {data.input_ids.shape[1]} token", "windows of at least 2 tokens")
+    check_ids(model, data.input_ids, "windows")
     device = next(model.parameters()).device
     losses, counts = [], []
     with evaluation_mode(model), torch.inference_mode():

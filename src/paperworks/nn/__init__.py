@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paperworks.nn.mlp import MLP
     from paperworks.nn.modes import evaluation_mode, preserved_modes
     from paperworks.nn.networks import NETWORKS, NetworkName, build_network, load_network
-    from paperworks.nn.padding import model_inputs, tokens_first, without_padding
+    from paperworks.nn.padding import check_ids, model_inputs, tokens_first, without_padding
     from paperworks.nn.small_cnn import SmallCNN
     from paperworks.nn.tiny_vit import TinyViT
 else:
@@ -26,6 +26,7 @@ __all__ = [
     "SmallCNN",
     "TinyViT",
     "build_network",
+    "check_ids",
     "evaluation_mode",
     "load_network",
     "load_strict",

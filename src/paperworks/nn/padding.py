@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from paperworks.errors import InputError
+
 
 def model_inputs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> dict[str, Any]:
     """Keyword arguments of a model of transformers for token ids ``[n, T]`` and their mask ``[n, P + T]`` or None.
@@ -20,6 +22,19 @@ def model_inputs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tens
         positions = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         found["position_ids"] = positions[:, -input_ids.shape[1] :]
     return found
+
+
+def check_ids(model: Any, input_ids: torch.Tensor, field: str) -> None:
+    """Raise InputError naming ``field`` for token ids that the model has no embedding for."""
+    config = getattr(model, "config", None)
+    vocabulary = getattr(config, "vocab_size", None)
+    if vocabulary is None or not input_ids.numel():
+        return
+    low, high = int(input_ids.min()), int(input_ids.max())
+    if low < 0 or high >= vocabulary:
+        raise InputError(
+            field, f"token id {low if low < 0 else high}", f"ids from 0 to {vocabulary - 1}, as the model has"
+        )
 
 
 def takes_positions(model: Any) -> bool:

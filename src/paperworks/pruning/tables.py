@@ -44,7 +44,7 @@ def ratio(before: float | None, after: float | None) -> float | None:
 
 def kept_widths_figure(kept: Mapping[str, Sequence[int]], whole: Mapping[str, Sequence[int]]) -> ReportFigure:
     """Bars of the share of units that each layer keeps; ``kept`` and ``whole`` map a kind to its units by layer."""
-    figure = Figure(figsize=(8, 3))
+    figure = Figure(figsize=(9, 3), layout="constrained")
     axes: Any = figure.subplots()
     width = 0.8 / max(1, len(kept))
     for number, (kind, counts) in enumerate(kept.items()):
@@ -55,7 +55,7 @@ def kept_widths_figure(kept: Mapping[str, Sequence[int]], whole: Mapping[str, Se
         if len(counts) <= 16:
             axes.bar_label(bars, labels=[str(k) for k in counts], fontsize=7)
     axes.set(xlabel="layer", ylabel="share kept", ylim=(0, 1.15))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ReportFigure("What every layer keeps", figure, "Numbers are the units that are left.")
 
 

@@ -227,6 +227,10 @@ def to_terminal(report: Report, folder: str = "") -> RenderableType:
     return Group(*parts)
 
 
+UNBROKEN, MANY = 12, 6
+"""Letters of a word, and columns of a table, at most, that are kept whole in a narrow terminal."""
+
+
 def terminal_table(table: Table) -> RenderableType:
     """One table for rich's console: numbers to the right, the note below."""
     from rich import box
@@ -244,7 +248,15 @@ def terminal_table(table: Table) -> RenderableType:
     )
     for index, column in enumerate(table.columns):
         numeric = bool(table.rows) and all(not isinstance(row[index], str) for row in table.rows)
-        out.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        # a short word is not broken, unless there are so many columns that it must be
+        words = [word for text in (column, *(str(row[index]) for row in table.rows)) for word in text.split()]
+        whole = max((len(word) for word in words if len(word) <= UNBROKEN), default=0) if not numeric else 0
+        out.add_column(
+            Text(column),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=whole if whole and len(table.columns) <= MANY else None,
+        )
     for row in table.rows:
         out.add_row(*(Text(cell) for cell in format_row(table, row)))
     return out

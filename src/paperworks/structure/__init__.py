@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paperworks.structure.calibration import ChannelMoments, LayerContexts, SecondMoment, StreamStore, TokenBatches
     from paperworks.structure.checkpoints import CheckpointReader, FolderWeights, LiveWeights, save_model
     from paperworks.structure.compensation import add_output_biases, compensate
+    from paperworks.structure.compose import stock_folder
     from paperworks.structure.cost import StreamCost, cost_of
     from paperworks.structure.export import per_layer_config, stock_config, uniform_export
     from paperworks.structure.families import FAMILIES, Block, Family
@@ -102,6 +103,7 @@ __all__ = [
     "solve_ratio",
     "spec_for",
     "stock_config",
+    "stock_folder",
     "streamed_scores",
     "streamed_taylor",
     "uniform_export",

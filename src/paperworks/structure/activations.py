@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import evaluation_mode, model_inputs
+from paperworks.nn import check_ids, evaluation_mode, model_inputs
 from paperworks.structure.calibration import ChannelMoments
 from paperworks.structure.expert_gates import channels_read, chosen_weights
 from paperworks.structure.layers_pruned import linear_at
@@ -76,6 +76,7 @@ def _run(model: Any, watch: GateWatch, batches: Batches) -> int:
     with evaluation_mode(model), watch, torch.no_grad():
         for batch in batches:
             mask = batch.get("attention_mask")
+            check_ids(model, batch["input_ids"], "calibration")
             watch.set_mask(mask)
             model(**model_inputs(model, batch["input_ids"], mask))
             tokens += int(batch["input_ids"].numel() if mask is None else mask.sum())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
+NOT_SLICED = "a model that is not sliced yet: prune first, then slice; to slice further, slice the original"
 REFUSED = {
     "gemma3": "a text model: its checkpoint has model_type gemma3_text",
     "gemma3n": "a family without per-layer embeddings, which every layer reads beside the stream",
@@ -34,7 +35,11 @@ def spec_for(model: Any) -> Family:
     if kind in FAMILIES:
         return FAMILIES[kind]
     if kind.startswith("sliced_"):
-        raise InputError("model_type", kind, "a model that is not sliced yet: slice the original again instead")
+        raise InputError("model_type", kind, NOT_SLICED)
+    if kind.startswith("pruned_"):
+        raise InputError(
+            "model_type", kind, "its stock form: uniform_export(model), or stock_folder(folder, new folder)"
+        )
     if kind in REFUSED:
         raise InputError("model_type", kind, REFUSED[kind])
     known = ", ".join(sorted(FAMILIES))

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.nn import check_ids
 from paperworks.structure.calibration import CHUNK_BYTES
 from paperworks.structure.families import Family
 from paperworks.structure.layers_pruned import linear_at
@@ -121,6 +122,10 @@ class TaylorScores:
 
         ``loss(model, batch) -> (sum, count)``; None is the next-token loss.
         """
+        if "input_ids" in batch:
+            check_ids(self.model, batch["input_ids"], "calibration")
+            if loss is None and batch["input_ids"].shape[-1] < 2:
+                raise InputError("calibration", "sequences of 1 token", "2 or more: the first is not predicted")
         total, count = (next_token_loss if loss is None else loss)(self.model, batch)
         value = total / count
         if not bool(torch.isfinite(value)):

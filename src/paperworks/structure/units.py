@@ -36,7 +36,7 @@ from paperworks.structure.layers_pruned import (
     norm_paths,
     trained_record,
 )
-from paperworks.structure.registry import spec_for
+from paperworks.structure.registry import NOT_SLICED, spec_for
 from paperworks.structure.unit_sets import Gate, IndexMap, Key, Side, Slice, Units, UnitSet
 
 __all__ = [
@@ -78,7 +78,7 @@ def family_of(model: Any) -> Family:
     if kind.startswith("pruned_"):
         return FAMILIES[kind.removeprefix("pruned_")]
     if kind.startswith("sliced_"):
-        raise InputError("model", kind, "a stock model, or one whose units were pruned: prune before slicing")
+        raise InputError("model", kind, NOT_SLICED)
     return spec_for(config)
 
 

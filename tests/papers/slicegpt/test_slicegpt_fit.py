@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_plans import random_plan
 from tiny_transformers import DECODERS, KINDS, D, exact_norms, outputs, same_weights, tiny, token_ids
 
 import forked
 from paperworks.errors import InputError
 from paperworks.papers.slicegpt import SliceGPT, predicted_parameters, slice_model
 from paperworks.runs import Cancelled
+from paperworks.structure import prune, units_of
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 
 IDS = token_ids(24, 16)
@@ -318,3 +320,32 @@ def test_an_output_that_exists_is_refused_first(tmp_path):
     assert caught.value.field == "output_dir"
     with pytest.raises(AttributeError, match="call fit first"):
         _ = SliceGPT().model_
+
+
+@pytest.mark.parametrize("kinds", [("ffn", "kv_group"), ("ffn", "hidden"), ("qk_pair", "v_channel")])
+def test_a_pruned_model_can_be_sliced(kinds):
+    """Pruning first: layers are filled up to equal widths, which changes nothing; then the stream is cut."""
+    pruned = prune(tiny("llama"), random_plan(tiny("llama"), kinds))
+    whole = slice_model(pruned, IDS, slicing=0.0)
+    torch.testing.assert_close(outputs(whole, IDS[:4]), outputs(pruned, IDS[:4]), rtol=1e-3, atol=1e-4)
+    method = SliceGPT(0.25).fit(pruned, IDS)
+    assert sum(p.numel() for p in method.model_.parameters()) == method.report_.parameters_after
+
+
+def test_a_sliced_model_is_not_pruned_and_says_the_order():
+    sliced = slice_model(tiny("llama"), IDS, slicing=0.25)
+    for attempt in (lambda: units_of(sliced), lambda: SliceGPT(0.25).fit(sliced, IDS)):
+        with pytest.raises(InputError, match="prune first, then slice"):
+            attempt()
+
+
+def test_a_dry_run_looks_at_the_target():
+    dense = sum(p.numel() for p in tiny("llama").parameters())
+    found = SliceGPT(target=int(0.8 * dense)).dry_run(tiny("llama"), IDS).predictions[0]
+    assert found.parameters <= 0.8 * dense
+    fitted = SliceGPT(target=int(0.8 * dense)).fit(tiny("llama"), IDS).report_
+    assert found.parameters == fitted.parameters_after
+    by_layer = SliceGPT(dims=[24, 16, 16]).dry_run(tiny("llama"), IDS).predictions[0]
+    assert by_layer.parameters == SliceGPT(dims=[24, 16, 16]).fit(tiny("llama"), IDS).report_.parameters_after
+    with pytest.raises(InputError, match="target"):
+        SliceGPT(target=100).dry_run(tiny("llama"), IDS)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from paperworks.errors import InputError
 from paperworks.papers.slicegpt import predicted_parameters
 from paperworks.papers.slicegpt.recipe import Config, read_report, run
 from paperworks.runs import Cancelled, LocalEngine, Report, Run, Store, build_config
+from paperworks.structure import KeepPlan, prune, save_model, units_of
 
 pytestmark = pytest.mark.usefixtures("one_round_of_speed")
 
@@ -208,3 +209,21 @@ def test_folders_that_are_not_checkpoints(text: Path, tmp_path: Path) -> None:
     (empty / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="family whose stream can be rotated"):
         run(options(empty, text), Run(tmp_path / "b"))
+
+
+def test_a_pruned_checkpoint_is_sliced(llama: Path, text: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama)
+    units = units_of(model, ["ffn"])
+    cut = prune(model, KeepPlan.of(units, {(0, "ffn"): range(20), (1, "ffn"): range(30)}))
+    save_model(cut, tmp_path / "pruned", AutoTokenizer.from_pretrained(llama))
+    report = run(options(tmp_path / "pruned", text, target="0.9x"), Run(tmp_path / "run"))
+    sliced = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "files" / "model")
+    assert sliced.config.intermediate_size == 30
+    assert row(report, "parameters")[1] == sum(p.numel() for p in sliced.parameters()) < row(report, "parameters")[0]
+
+
+def test_a_dry_run_says_what_the_target_comes_to(llama: Path, text: Path, tmp_path: Path) -> None:
+    dense = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(llama).parameters())
+    report = run(options(llama, text, target="0.85x", round_to=1, dry_run=True), Run(tmp_path))
+    said = int(report.headline.split("would leave ")[1].split()[0].replace(",", ""))
+    assert 0.8 * dense < said <= 0.85 * dense

@@ -32,7 +32,7 @@ def trajectory(reports: Sequence[PruneReport]) -> runs.Figure:
         for end in ends:
             axes.axvline(end + 0.5, color="grey", linewidth=0.5, linestyle=":")
     if 0 < n <= 16:
-        top.legend(fontsize=7, ncols=4, frameon=False)
+        top.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     top.set_ylabel("importance, normalised")
     middle.set_ylabel("sparsity S")
     bottom.set_ylabel("calibration loss, nats")

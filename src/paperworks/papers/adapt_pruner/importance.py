@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from paperworks.errors import InputError
+from paperworks.nn import check_ids
 from paperworks.papers.adapt_pruner.calibration import Batch
 from paperworks.structure import LayerChange, TaylorScores, Units, magnitude_scores, random_scores
 from paperworks.structure.scores import Reduction, Scores, Taylor
@@ -85,6 +86,10 @@ def measure(
     moved = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
     if not moved:
         raise InputError("calibration", "no batches", "at least one")
+    for batch in moved:
+        check_ids(model, batch["input_ids"], "calibration")
+        if batch["input_ids"].shape[1] < 2:
+            raise InputError("calibration", "sequences of 1 token", "2 or more: the first is not predicted")
     metric = "cosine" if callable(layer_importance) else layer_importance
     watch = LayerChange(model, metric)
     losses: list[float] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import model_inputs, resolve_device
+from paperworks.nn import check_ids, model_inputs, resolve_device
 from paperworks.papers.atp import decisions
 from paperworks.papers.atp.adapters import attach
 from paperworks.papers.atp.data import Examples, as_examples
@@ -161,6 +161,8 @@ class ATP:
         pad = getattr(model.config, "pad_token_id", None) or 0
         train = as_examples(train_dataset, "train_dataset", pad)
         search = train if calibration_dataset is None else as_examples(calibration_dataset, "calibration_dataset", pad)
+        check_ids(model, train.input_ids, "train_dataset")
+        check_ids(model, search.input_ids, "calibration_dataset")
         target = self.budget(model)
         if plan is not None:
             plan.validate(model, min_units=1)

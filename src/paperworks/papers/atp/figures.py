@@ -12,12 +12,12 @@ from paperworks.papers.atp.report import ATPReport
 def course_figure(report: ATPReport) -> runs.Figure:
     """Remaining share, flips, losses and group norms by step."""
     course = report.trajectory
-    figure = Figure(figsize=(8, 8))
+    figure = Figure(figsize=(9, 8), layout="constrained")
     size, flips, losses, norms = figure.subplots(4, 1, sharex=True)
     size.plot(course.remaining, label="masks of the step")
     size.axhline(report.remaining_share, color="0.5", linestyle="--", linewidth=1, label="cut model")
     size.set_ylabel("prunable share")
-    size.legend(frameon=False, fontsize=8)
+    size.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     flips.plot(course.flips, color="C1", linewidth=0.8)
     flips.set_ylabel("entries flipped")
     losses.plot(course.search_loss, color="C2", linewidth=0.8, label="search forward")
@@ -30,12 +30,12 @@ def course_figure(report: ATPReport) -> runs.Figure:
         label="LoRA-aware forward",
     )
     losses.set_ylabel("loss, nats")
-    losses.legend(frameon=False, fontsize=8)
+    losses.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     norms.plot(course.norm_steps, course.kept_norm, marker=".", label="kept units")
     norms.plot(course.norm_steps, course.dropped_norm, marker=".", label="pruned units")
     norms.set_ylabel("adapter norm")
     norms.set_xlabel("step")
-    norms.legend(frameon=False, fontsize=8)
+    norms.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return runs.Figure(
         "The search and the tuning",
         figure,

@@ -265,8 +265,8 @@ class _Pruning:
             [
                 runs.ReportFile(
                     "model",
-                    "the checkpoint, with its prompt as chat template, its masks and its report; for "
-                    "from_pretrained with trust_remote_code=True or after import paperworks",
+                    f"the checkpoint, {'with its prompt as chat template, ' if self.rows else ''}its masks and its "
+                    "report; for from_pretrained with trust_remote_code=True or after import paperworks",
                 )
             ],
             report.notes,

@@ -37,7 +37,9 @@ from paperworks.structure.checkpoints import (
     save_model,
 )
 from paperworks.structure.cost import StreamCost, cost_of
+from paperworks.structure.export import uniform_export
 from paperworks.structure.families import Family
+from paperworks.structure.modeling_pruned import PrunedModel
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 from paperworks.structure.registry import (
     check_config,
@@ -137,7 +139,8 @@ class SliceGPT:
     ) -> Self:
         """Slice a model with one pass over the calibration tokens.
 
-        A live ``model`` is edited in place, one layer at a time; if the fit is interrupted it is half edited and has
+        A live ``model`` is edited in place, one layer at a time (of a pruned one, a copy in the stock class, see
+        ``uniform_export``, whose sliced form ``model_`` is then); if the fit is interrupted it is half edited and has
         to be loaded again. The weights of a checkpoint folder are read, cut and written one layer at a time: the
         folder stays as it is, and the result appears at ``output_dir`` when it is complete.
 
@@ -151,6 +154,8 @@ class SliceGPT:
         calibrated on; NaN or infinite activations are found when their layer is reached.
         """
         settings = self.settings
+        if isinstance(model, PrunedModel):
+            model = uniform_export(model)
         tokens, cost, family, dtype = self._prepare(model, calibration, attention_mask, batch_size)
         width_of = settings.width_of(cost, self._target(model, dtype))
         folder = None if isinstance(model, nn.Module) else Path(model)
@@ -211,11 +216,20 @@ class SliceGPT:
     ) -> DryRun:
         """The spectra of the unchanged model, and what each slicing level would give. Nothing is edited.
 
+        Where the settings have a target, widths or a schedule, the first prediction is theirs.
+
         Spectra are those of the dense model: a real fit meets the errors of its earlier cuts as well. The last sum is
         counted as cut only with ``slice_head``. Raises InputError as ``fit`` does.
         """
         tokens, cost, family, dtype = self._prepare(model, calibration, attention_mask, batch_size)
-        widths = [width_at(s, cost.width, self.settings.round_to) for s in slicings]
+        settings = self.settings
+        levels = [
+            (s, constant_cuts(cost, width_at(s, cost.width, settings.round_to), settings.slice_head)) for s in slicings
+        ]
+        if settings.target is not None or settings.dims is not None or callable(settings.schedule):
+            width_of = settings.width_of(cost, self._target(model, dtype))
+            wanted = [width_of(cut, torch.empty(0)) for cut in range(cost.cuts)]
+            levels.insert(0, (1 - min(wanted) / cost.width, wanted))
         with torch.no_grad(), ExitStack() as stack, freed_at_once():
             weights = self._weights(model, None, None, stack)
             store = self._store(tokens, cost, dtype, None)
@@ -230,14 +244,13 @@ class SliceGPT:
                 pass
         kept = found if self.settings.slice_head else found[:-1]
         predictions = []
-        for slicing, d in zip(slicings, widths, strict=True):
-            cuts = constant_cuts(cost, d, self.settings.slice_head)
-            shares = [float(s[:d].sum() / s.sum()) for _, s in kept]
+        for slicing, cuts in levels:
+            shares = [float(s[:d].sum() / s.sum()) for d, (_, s) in zip(cuts, kept, strict=False)]
             count = cost.parameters(cuts, self.settings.slice_head)
             macs = cost.macs(cuts, self.settings.slice_head)
             removed = 1 - count / cost.dense_parameters
             mean = sum(shares) / len(shares)
-            predictions.append(Prediction(slicing, d, count, removed, macs, min(shares), mean))
+            predictions.append(Prediction(slicing, min(cuts), count, removed, macs, min(shares), mean))
         return DryRun(
             family.model_type,
             cost.width,

@@ -33,11 +33,13 @@ from paperworks.pruning.tables import before_and_after, quality_said, size_said
 from paperworks.pruning.target import notation_notes
 from paperworks.pruning.texts import text_parts
 from paperworks.runs.files import write_text
-from paperworks.structure import save_model
+from paperworks.structure import save_model, stock_folder
 from paperworks.structure.checkpoints import REPORT_FILE
 from paperworks.structure.registry import check_rotation
 
 Figures = dict[str, float]
+LEVELS = (0.1, 0.2, 0.25, 0.3, 0.5)
+"""Slicing levels that a dry run shows beside the one that was asked for."""
 
 
 def run(config: Config, run: runs.Run) -> runs.Report:
@@ -50,7 +52,7 @@ class _Slicing:
 
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
-        self.folder = (config.model or bundled_model_path()).expanduser()
+        self.folder = stock_folder((config.model or bundled_model_path()).expanduser(), run.state / "stock")
         for name, given in (("target", config.target), ("target-params", config.target_params)):
             for note in notation_notes(given, None if name == "target" else name) if given else ():
                 run.log.warning(note)
@@ -235,8 +237,13 @@ class _Slicing:
         )
 
     def _dry_run(self) -> runs.Report:
+        c = self.config
         found = self._method().dry_run(
-            self.folder, self._calibration(), batch_size=self.config.batch_size, progress=self.run.progress
+            self.folder,
+            self._calibration(),
+            slicings=sorted({*LEVELS, c.slicing}),
+            batch_size=c.batch_size,
+            progress=self.run.progress,
         )
         rows: list[list[Any]] = [
             [p.slicing, p.width, p.parameters, p.parameters_removed, p.macs, p.mean_kept, p.least_kept]
@@ -251,7 +258,8 @@ class _Slicing:
             "energy kept, mean",
             "energy kept, least",
         ]
-        best = max(found.predictions, key=lambda p: p.slicing)
+        asked = c.target or c.target_params or c.dims
+        best = found.predictions[0] if asked else next(p for p in found.predictions if p.slicing == c.slicing)
         write_text(self.run.files / "dry_run.json", json.dumps(found.to_dict(), indent=1))
         return runs.Report(
             f"Nothing was changed: cutting {best.slicing:.0%} would leave {best.parameters:,} of "
@@ -281,7 +289,7 @@ def spectra_figure(spectra: Sequence[tuple[str, Sequence[float]]], cuts: Sequenc
     """Cumulative energy by number of kept directions, a curve per cut, with the chosen widths marked."""
     from matplotlib import colormaps
 
-    figure = Figure(figsize=(8, 4))
+    figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     colours = colormaps["viridis"](np.linspace(0, 0.9, max(2, len(spectra))))
     for colour, (name, spectrum) in zip(colours, spectra, strict=False):
@@ -295,7 +303,7 @@ def spectra_figure(spectra: Sequence[tuple[str, Sequence[float]]], cuts: Sequenc
     axes.set_ylabel("share of energy lost")
     axes.grid(alpha=0.3)
     if len(spectra) <= 14:
-        axes.legend(fontsize=7, ncols=2, frameon=False)
+        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     marks = " Dots mark the widths that were chosen." if cuts else ""
     return runs.Figure(
         "Energy lost by width", figure, f"Each curve is one point of the stream, first (dark) to last (light).{marks}"

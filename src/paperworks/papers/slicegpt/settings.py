@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import resolve_device
+from paperworks.nn import resolve_device, resolve_dtype
 from paperworks.papers.slicegpt.basis import BasisKind
 from paperworks.papers.slicegpt.widths import (
     Schedule,
@@ -24,7 +24,6 @@ from paperworks.papers.slicegpt.widths import (
 from paperworks.structure.cost import StreamCost
 from paperworks.structure.stream import check_ends
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 IN_FINGERPRINT = (
     "slicing",
     "target",
@@ -89,12 +88,7 @@ class Settings:
 
     def torch_dtype(self) -> torch.dtype | None:
         """``dtype`` as torch knows it. Raises InputError for another type."""
-        if self.dtype is None:
-            return None
-        dtype = getattr(torch, self.dtype, None) if isinstance(self.dtype, str) else self.dtype
-        if dtype not in DTYPES:
-            raise InputError("dtype", self.dtype, "float16, bfloat16, float32 or float64")
-        return dtype
+        return None if self.dtype in (None, "auto") else resolve_dtype(self.dtype)
 
     def width_of(self, cost: StreamCost, target: int | None = None) -> Callable[[int, torch.Tensor], int]:
         """A function from the number of a cut and its spectrum to its width. Raises InputError for wrong widths.
