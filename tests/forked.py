@@ -60,6 +60,14 @@ def run(function: Callable[..., object], *args: Any, timeout: float = 120) -> En
         return Ended(process.exitcode, output, errors)
 
 
+def paperworks(*words: str) -> None:
+    """The command line, as a function to run."""
+    from paperworks.cli import main
+
+    sys.argv = ["paperworks", *words]
+    sys.exit(main())
+
+
 def start(function: Callable[..., object], *args: Any, folder: Path) -> multiprocessing.process.BaseProcess:
     """Start a function in a process of its own, which writes to ``output`` and ``errors`` in a folder."""
     processes = multiprocessing.get_context("forkserver")

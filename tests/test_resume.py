@@ -127,6 +127,7 @@ def stops(checks: int) -> list[int]:
     return sorted({*range(1, 5), *range(4, checks - 3, step), *range(checks - 3, checks + 1)})
 
 
+@pytest.mark.over_budget("runs a recipe from its start as often as it has steps")
 @pytest.mark.parametrize("paper", HERE, ids=[p.slug for p in HERE])
 def test_stopped_at_every_step_it_ends_like_one_that_was_not(
     paper: catalog.Paper, tmp_path: Path, every_item_reported: None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import forked
 from paperworks.comparison import child, methods
 from paperworks.comparison.recipe import Config, _Comparison, method_notes, run, summarise
 from paperworks.errors import InputError
@@ -43,13 +40,17 @@ def texts(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children in this process: starting one takes longer than its work here. (The command's test has real ones.)"""
+    """Children in this process: starting one takes longer than its work here. (The command's test has real ones.)
+
+    They ask few questions.
+    """
 
     def work(self: _Comparison, folder: Path) -> int:
         child.main(folder)
         return 0
 
     monkeypatch.setattr(_Comparison, "_wait", work)
+    monkeypatch.setattr(child, "CHOICES", 20)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -126,42 +127,26 @@ def test_a_run_that_goes_on_tries_failed_methods_again(
     assert second.tables[0].rows[1][2] is not None
 
 
-def test_the_command_survives_a_kill_and_resumes(checkpoint: Path, texts: dict[str, Path], tmp_path: Path) -> None:
-    environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    code = "import sys; from paperworks.cli import main; sys.exit(main())"
-    options = {k.replace("_", "-"): v for k, v in SMALL.items()}
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "compare-methods",
-        "--model",
-        str(checkpoint),
-        "--methods",
-        "random",
-        "--text",
-        str(texts["text"]),
-        "--evaluation",
-        str(texts["evaluation"]),
-        "--quiet",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    done = lambda: list((tmp_path / "home").glob("state/*/dense-0/result.json"))  # noqa: E731
+@pytest.mark.over_budget("each method runs in an interpreter of its own, which imports torch and transformers")
+def test_the_command_survives_a_kill_and_resumes(
+    checkpoint: Path, texts: dict[str, Path], home: Path, tmp_path: Path
+) -> None:
+    command = ["compare-methods", "--model", str(checkpoint), "--methods", "random", "--text", str(texts["text"])]
+    command += ["--evaluation", str(texts["evaluation"]), "--quiet", "--out", str(tmp_path / "out")]
+    command += [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    first = forked.start(forked.paperworks, *command, folder=tmp_path)
+    done = lambda: list(home.glob("state/*/dense-0/result.json"))  # noqa: E731
     end = time.monotonic() + 120
     while not done():
-        assert first.poll() is None
+        assert first.exitcode is None
         assert time.monotonic() < end
         time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     stamp = done()[0].stat().st_mtime_ns
-    resume = [sys.executable, "-c", code, "resume", "last", "--quiet", "--json"]
-    second = subprocess.run(resume, env=environment, capture_output=True, text=True, timeout=240)
-    assert second.returncode == 0, second.stderr
-    report = json.loads(second.stdout)
+    second = forked.run(forked.paperworks, "resume", "last", "--quiet", "--json", timeout=240)
+    assert second.code == 0, second.errors
+    report = json.loads(second.output)
     assert [row[0] for row in report["tables"][0]["rows"]] == ["dense", "random"]
     assert (tmp_path / "out").is_dir()
     assert not done() or done()[0].stat().st_mtime_ns == stamp

@@ -132,6 +132,7 @@ def in_one_process_of_two(out: Path) -> None:
     (out / f"found-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
+@pytest.mark.over_budget("accelerate starts two interpreters, which import torch and transformers")
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
     script = re.search(r"```python\n# tune.py\n(.*?)```", guide, re.DOTALL)

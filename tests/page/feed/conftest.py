@@ -10,6 +10,7 @@ from feed_helpers import Clock, Site
 
 from paperworks.page.database import Database, open_database
 from paperworks.page.feed.importers import PoliteClient, SourceUrls
+from paperworks.page.settings import Settings
 
 
 @pytest.fixture
@@ -38,3 +39,8 @@ def client(site: Site, clock: Clock) -> Iterator[PoliteClient]:
     )
     yield client
     client.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(folder=tmp_path, contact="owner@example.org")

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from paperworks.page.database import Database, open_database
 from paperworks.page.feed import IncomingPaper, upsert
+from paperworks.page.search import SearchIndex, open_search
 
 CONCEPTS = {
     "car": 0,
@@ -91,3 +92,10 @@ def papers(database: Database) -> list[int]:
         for paper in PAPERS:
             assert upsert(session, paper) == "added"
         return list(session.scalars(text("SELECT id FROM entries ORDER BY id")))
+
+
+@pytest.fixture
+def search(database: Database, papers: list[int], encoder) -> SearchIndex:
+    search = open_search(database, encoder)
+    assert search.refresh() == len(papers)
+    return search

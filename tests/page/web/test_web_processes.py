@@ -62,6 +62,7 @@ def running(home: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
         process.wait(timeout=30)
 
 
+@pytest.mark.over_budget("starts five interpreters of the page, as its command does")
 def test_two_web_servers_and_one_of_everything_else(running: tuple[subprocess.Popen[str], int]) -> None:
     process, port = running
     address = f"http://127.0.0.1:{port}/about"
