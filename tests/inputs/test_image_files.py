@@ -44,9 +44,11 @@ def test_arrays(tmp_path: Path, layout: str) -> None:
 
 def test_archives_keep_keys_and_splits(tmp_path: Path) -> None:
     content = {
-        "x_train": noise(4, 5, 5), "y_train": np.array([0, 1, 1, 0]), "x_test": noise(2, 5, 5),
+        "x_train": noise(4, 5, 5),
+        "y_train": np.array([0, 1, 1, 0]),
+        "x_test": noise(2, 5, 5),
         "y_test": np.array([1, 0]),
-    }  # fmt: skip
+    }
     np.savez(tmp_path / "a.npz", **content)
     found = read_images(tmp_path / "a.npz")
     assert found.splits.tolist() == ["train"] * 4 + ["test"] * 2
@@ -54,9 +56,11 @@ def test_archives_keep_keys_and_splits(tmp_path: Path) -> None:
     write_images(found.subset([1, 2, 5]), tmp_path / "out")
     with np.load(tmp_path / "out/a.npz") as written:
         assert {k: v.tolist() for k, v in written.items()} == {
-            "x_train": content["x_train"][1:3].tolist(), "y_train": [1, 1],
-            "x_test": content["x_test"][1:].tolist(), "y_test": [0],
-        }  # fmt: skip
+            "x_train": content["x_train"][1:3].tolist(),
+            "y_train": [1, 1],
+            "x_test": content["x_test"][1:].tolist(),
+            "y_test": [0],
+        }
 
 
 def test_ids_of_an_array_follow_the_content() -> None:

@@ -57,9 +57,15 @@ def test_a_folder_of_classes_names_what_is_broken_and_animated(pets: Path) -> No
     assert [b.name for b in found.broken] == ["cat/broken.png", "dog/text.jpg"]
     assert found.animated == ("dog/z.gif",)
     assert dict(zip(found.ids, found.modes, strict=True)) == {
-        "cat/a.png": "L", "cat/b.jpg": "RGB", "cat/deep.png": "I;16", "dog/alpha.png": "RGBA", "dog/one.tiff": "1",
-        "dog/palette.png": "P", "dog/print.tif": "CMYK", "dog/z.gif": "P",
-    }  # fmt: skip
+        "cat/a.png": "L",
+        "cat/b.jpg": "RGB",
+        "cat/deep.png": "I;16",
+        "dog/alpha.png": "RGBA",
+        "dog/one.tiff": "1",
+        "dog/palette.png": "P",
+        "dog/print.tif": "CMYK",
+        "dog/z.gif": "P",
+    }
     text = found.describe()
     for words in ("8 images", "cat 3, dog 5", "2 left out", "cat/broken.png", "1 with several frames", "1 .txt"):
         assert words in text
@@ -193,9 +199,18 @@ def test_two_names_never_become_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wanted", ["PNG", "TIFF", "BMP", "WEBP", "PPM", "JPEG"])
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [((3, 5), "uint8"), ((3, 5, 2), "uint8"), ((3, 5, 3), "uint8"), ((3, 5, 4), "uint8"), ((3, 5), "uint16"),
-     ((3, 5, 2), "uint16"), ((3, 5, 3), "uint16"), ((3, 5, 4), "uint16"), ((3, 5), "int32")],
-)  # fmt: skip
+    [
+        ((3, 5), "uint8"),
+        ((3, 5, 2), "uint8"),
+        ((3, 5, 3), "uint8"),
+        ((3, 5, 4), "uint8"),
+        ((3, 5), "uint16"),
+        ((3, 5, 2), "uint16"),
+        ((3, 5, 3), "uint16"),
+        ((3, 5, 4), "uint16"),
+        ((3, 5), "int32"),
+    ],
+)
 def test_every_depth_is_written_so_that_it_reads_back(wanted: str, shape: tuple[int, ...], dtype: str) -> None:
     pixels = noise(*shape, dtype=dtype)
     data, got = encode_image(pixels, wanted)

@@ -279,8 +279,11 @@ def test_stray_and_damaged_folders_are_named_and_disturb_nobody(store: Store, pl
     (store.root / place / "a-file").write_text("x")
     records = {r.id: r for r in store.records()}
     assert {i: r.status for i, r in records.items()} == {
-        whole.id: "finished", waiting: "waiting", "my-notes": "damaged", "tiny-paper-damaged": "damaged"
-    }  # fmt: skip
+        whole.id: "finished",
+        waiting: "waiting",
+        "my-notes": "damaged",
+        "tiny-paper-damaged": "damaged",
+    }
     assert "no run.json" in records["my-notes"].headline
     assert {r.id for r in store.records("tiny-paper")} == {whole.id, waiting}
     assert store.find(whole.id).status == "finished"

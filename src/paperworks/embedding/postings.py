@@ -87,9 +87,17 @@ class Postings:
             self._scratch.met = np.empty(len(self.ids), np.int32)
         mask = np.ones(0, np.bool_) if allowed is None else allowed
         rows, scores = _top(
-            self.starts, self.rows, self._impacts, numbers[order], idf[order], most[order],
-            self._scratch.scores, self._scratch.met, mask, limit,
-        )  # fmt: skip
+            self.starts,
+            self.rows,
+            self._impacts,
+            numbers[order],
+            idf[order],
+            most[order],
+            self._scratch.scores,
+            self._scratch.met,
+            mask,
+            limit,
+        )
         best = np.lexsort((rows, -scores))
         return self.ids[rows[best]], scores[best]
 
@@ -158,9 +166,17 @@ def _impacts(rows: Any, counts: Any, norm: Any, out: Any) -> None:  # pragma: no
 
 @njit(nogil=True, cache=True)
 def _top(
-    starts: Any, rows: Any, impacts: Any, numbers: Any, idf: Any, most: Any, scores: Any, met: Any, allowed: Any,
+    starts: Any,
+    rows: Any,
+    impacts: Any,
+    numbers: Any,
+    idf: Any,
+    most: Any,
+    scores: Any,
+    met: Any,
+    allowed: Any,
     limit: int,
-) -> tuple[Any, Any]:  # pragma: no cover - compiled  # fmt: skip
+) -> tuple[Any, Any]:  # pragma: no cover - compiled
     """The best rows and their scores, unordered.
 
     ``most`` [terms], descending, is what a term can add at most. ``scores`` [n] is zero before and after, ``met`` [n]

@@ -8,9 +8,19 @@ from datetime import date
 from typing import Any
 
 MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
-)  # fmt: skip
+)
 MENUS = ["Hugging Face", "Models", "Datasets", "Spaces", "Docs", "Pricing", "Log In", "Sign Up"]
 FOOTER = ["Previous", "Next", "System theme", "Company", "TOS", "Privacy", "About", "Careers", "© 2025 Hugging Face"]
 
@@ -69,9 +79,11 @@ class Written:
             by = [f"{self.authors} author{'s' * (self.authors != 1)}"]
         else:
             by = {
-                "line": [name, name], "same line": [f"{name} {name}"], "glued": [name + name],
+                "line": [name, name],
+                "same line": [f"{name} {name}"],
+                "glued": [name + name],
                 "avatar": [f"{name}'s avatar", name],
-            }.get(self.logo, [name])  # fmt: skip
+            }.get(self.logo, [name])
         if self.comments_style == "dots":
             found.append([*by[:-1], f"{by[-1]} · {day} · {self.comments}"])
         else:

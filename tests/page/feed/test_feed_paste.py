@@ -15,7 +15,8 @@ from paste_grammar import Layout, Written, write_page
 from paperworks.page.database import open_database
 from paperworks.page.feed import IncomingPaper
 from paperworks.page.feed.importers import import_source
-from paperworks.page.feed.importers.paste import parse_page, read_date
+from paperworks.page.feed.importers.dates import read_date
+from paperworks.page.feed.importers.paste import parse_page
 from paperworks.page.settings import Settings
 
 TODAY = date(2026, 11, 23)

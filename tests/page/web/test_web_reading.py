@@ -185,8 +185,13 @@ def test_a_papers_page_shows_its_claims_beside_what_was_measured(local: Browser)
     paper = measured_paper()
     html = local.get(f"/papers/{paper.arxiv}").text
     shown = re.findall(r'<li class="claim (\w+)" id="claim-([\w-]+)">', html)
-    styles = {"holds": "holds", "partly tested": "partly", "does not hold": "fails", "not tested here": "untested",
-              "not measured": "unmeasured"}  # fmt: skip
+    styles = {
+        "holds": "holds",
+        "partly tested": "partly",
+        "does not hold": "fails",
+        "not tested here": "untested",
+        "not measured": "unmeasured",
+    }
     assert sorted(shown) == sorted((styles[verdict], claim) for claim, verdict in paper.verdicts().items())
     folded = html.partition('<details class="other-claims">')[2].partition("</details>\n")[0]
     first = html.partition('<details class="other-claims">')[0]

@@ -253,10 +253,14 @@ def test_explanations_prove_the_prediction(heart, model):
 
 def test_the_text_of_a_proof():
     data = {
-        "format": "paperworks.fold-se/1", "classes": ["no", "yes"], "positive": "yes",
-        "default": {"label": "no"}, "attributes": ["a", "n"], "numeric": ["n"],
+        "format": "paperworks.fold-se/1",
+        "classes": ["no", "yes"],
+        "positive": "yes",
+        "default": {"label": "no"},
+        "attributes": ["a", "n"],
+        "numeric": ["n"],
         "rules": [{"then": "yes", "if": [["a", "=", "x"]], "unless": [{"if": [["n", "not<=", 2], ["a", "!=", "y"]]}]}],
-    }  # fmt: skip
+    }
     model = FoldSEClassifier.from_json(json.dumps(data))
     assert str(model.explain({"a": "x", "n": None})).splitlines() == [
         "no: no rule applies",

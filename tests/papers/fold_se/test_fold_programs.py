@@ -137,9 +137,13 @@ def test_scasp_text_and_facts():
     from paperworks.papers.fold_se.programs import facts
 
     assert facts(model, cells).splitlines() == [
-        "thal_type(0,'it\\'s').", "age(0,0.5).", "sex(0,'f').",
-        "thal_type(1,'b').", "age(1,'null').", "sex(1,'null').",
-    ]  # fmt: skip
+        "thal_type(0,'it\\'s').",
+        "age(0,0.5).",
+        "sex(0,'f').",
+        "thal_type(1,'b').",
+        "age(1,'null').",
+        "sex(1,'null').",
+    ]
     assert "#pred thal_type(X,Y) :: 'the thal type of @(X) is @(Y)'." in templates(model)
 
 
@@ -153,9 +157,15 @@ def test_numbers_are_written_so_that_they_read_back(value):
 def test_names_become_distinct_predicates():
     names = predicate_names(["Age", "age", "label", "ab1", "1st", "%", "not", "Größe"], "label")
     assert names == {
-        "Age": "age", "age": "age_2", "label": "label_2", "ab1": "a_ab1", "1st": "a_1st", "%": "a", "not": "not_2",
+        "Age": "age",
+        "age": "age_2",
+        "label": "label_2",
+        "ab1": "a_ab1",
+        "1st": "a_1st",
+        "%": "a",
+        "not": "not_2",
         "Größe": "gr_e",
-    }  # fmt: skip
+    }
     assert prolog_atom("a\\b'\n") == "'a\\\\b\\'\\n'"
 
 

@@ -85,9 +85,15 @@ def test_several_classes_other_presets_and_new_rows(tmp_path):
     new = pd.read_csv(TABLES / "ecoli.csv").drop(columns="label").iloc[:7]
     new.to_csv(tmp_path / "new.csv", index=False)
     report, execution = go(
-        tmp_path, data=str(TABLES / "ecoli.csv"), label="label", preset="fold-rm", folds=3, unmatched="none", jobs=2,
+        tmp_path,
+        data=str(TABLES / "ecoli.csv"),
+        label="label",
+        preset="fold-rm",
+        folds=3,
+        unmatched="none",
+        jobs=2,
         predict=str(tmp_path / "new.csv"),
-    )  # fmt: skip
+    )
     assert len(report.tables[2].rows) == 8
     assert "not stratified" in " ".join(report.notes)
     assert any("'sn' differs in every row" in note for note in report.notes)

@@ -213,9 +213,19 @@ def test_the_weight_grows_as_fewer_rows_are_kept() -> None:
 def test_sweeps_have_every_combination(digits) -> None:
     x, y = digits
     found = sweep(
-        make, (x[:180], y[:180]), (x[180:], y[180:]), QUICK, fractions=(0.2, 1.0), methods=("random", "el2n"),
-        alphas=(0.0, 1.0), seeds=(0, 1), teacher_steps=40, scoring_steps=20, early_steps=4, runs=1,
-    )  # fmt: skip
+        make,
+        (x[:180], y[:180]),
+        (x[180:], y[180:]),
+        QUICK,
+        fractions=(0.2, 1.0),
+        methods=("random", "el2n"),
+        alphas=(0.0, 1.0),
+        seeds=(0, 1),
+        teacher_steps=40,
+        scoring_steps=20,
+        early_steps=4,
+        runs=1,
+    )
     assert len(found) == 2 * (2 * 2 + 2)
     assert set(found["kept"]) == {36, 180}
     assert set(found.attrs["teacher"]) == {0, 1}

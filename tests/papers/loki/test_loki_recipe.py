@@ -113,9 +113,14 @@ class Words:
     """A WordNet of seven synsets; 'hammock' has two hypernyms."""
 
     above: ClassVar[dict[str, list[str]]] = {
-        "chair": ["seat"], "sofa": ["seat"], "seat": ["furniture"], "bed": ["furniture"], "hammock": ["bed", "seat"],
-        "furniture": ["thing"], "thing": [],
-    }  # fmt: skip
+        "chair": ["seat"],
+        "sofa": ["seat"],
+        "seat": ["furniture"],
+        "bed": ["furniture"],
+        "hammock": ["bed", "seat"],
+        "furniture": ["thing"],
+        "thing": [],
+    }
 
     def synsets(self, lemma: str, pos: str) -> list[Any]:
         return [SimpleNamespace(id=lemma)] if lemma in self.above else []

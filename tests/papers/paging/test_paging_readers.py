@@ -112,15 +112,23 @@ def test_bad_lines_are_named(write):
         ("f.txt", "# time id size\n0 5 1\n1 6 1\n2 5 1\n", [5, 6, 5], "column 2 ('id') of 3"),
         ("g.csv", "exported by me\n\ntime,page\n1,a\n2,b\n3,a\n", ["a", "b", "a"], "2 lines above the table left out"),
         ("h.txt", "obj_id size\nx 1\ny 2\nx 1\n", ["x", "y", "x"], "column 1 ('obj_id') of 2"),
-        ("i", "0 REST.PUT.OBJECT f1 7\n3 REST.GET.OBJECT f1 7 0 6\n9 REST.HEAD.OBJECT f2\n", ["f1", "f1", "f2"],
-         "column 3 as page id, column 1 as time, column 2 as operation"),
+        (
+            "i",
+            "0 REST.PUT.OBJECT f1 7\n3 REST.GET.OBJECT f1 7 0 6\n9 REST.HEAD.OBJECT f2\n",
+            ["f1", "f1", "f2"],
+            "column 3 as page id, column 1 as time, column 2 as operation",
+        ),
         ("j.csv", "1,x,3\n2,y,3\n3,x,3\n", ["x", "y", "x"], "column 2 of 3"),
-        ("k", "5,hm,1,Read,0,512,3\n6,hm,1,Write,4096,512,3\n7,hm,1,Read,0,512,3\n", ["hm.1.0", "hm.1.1", "hm.1.0"],
-         "Block I/O"),
+        (
+            "k",
+            "5,hm,1,Read,0,512,3\n6,hm,1,Write,4096,512,3\n7,hm,1,Read,0,512,3\n",
+            ["hm.1.0", "hm.1.1", "hm.1.0"],
+            "Block I/O",
+        ),
         ("l", "0,ka,4,10,1,get,0\n0,kb,4,10,1,set,0\n1,ka,4,10,1,get,0\n", ["ka", "kb", "ka"], "column 2 of 7"),
         ("m.txt", "New York\nLos Angeles\nNew York\n", ["New York", "Los Angeles", "New York"], ""),
     ],
-)  # fmt: skip
+)
 def test_structured_text_is_understood_and_said(write, name, text, ids, words):
     """A table is not taken for whole lines, whatever separates its fields; lines of words stay whole."""
     trace = read_trace(write(name, text))

@@ -37,10 +37,16 @@ def digits():
 
 
 @given(
-    st.integers(1, 9), st.integers(1, 6), st.integers(1, 5), st.integers(1, 40), st.integers(0, 10**6),
-    st.sampled_from([None, 1, 3, 7]), st.sampled_from(["tree", "partial"]), st.sampled_from([0.0, 0.1]),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.integers(1, 40),
+    st.integers(0, 10**6),
+    st.sampled_from([None, 1, 3, 7]),
+    st.sampled_from(["tree", "partial"]),
+    st.sampled_from([0.0, 0.1]),
     st.sampled_from([16, 24, 28]),
-)  # fmt: skip
+)
 @settings(max_examples=50, deadline=None)
 def test_round_trip_of_anything(d, c, k, n, seed, per_stream, mode, pseudocount, precision):
     """Also of symbols that training never saw, with probability 0 where the pseudocount is 0."""

@@ -239,9 +239,16 @@ def test_bad_values_are_named(x, message):
 
 @pytest.mark.parametrize(
     "options",
-    [{"n_latents": 0}, {"pseudocount": -1}, {"schedule": ()}, {"schedule": [(3, 0.5, 1.0)]}, {"shape": "round"},
-     {"validation_fraction": 1.0}, {"n_categories": 10**6}],
-)  # fmt: skip
+    [
+        {"n_latents": 0},
+        {"pseudocount": -1},
+        {"schedule": ()},
+        {"schedule": [(3, 0.5, 1.0)]},
+        {"shape": "round"},
+        {"validation_fraction": 1.0},
+        {"n_categories": 10**6},
+    ],
+)
 def test_bad_options_are_named(options):
     with pytest.raises(InputError):
         HCLT(**{"schedule": ALL, "n_latents": 2, **options}).fit([[0, 1], [1, 0]])

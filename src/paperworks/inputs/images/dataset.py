@@ -148,8 +148,13 @@ class ImageDataset:
             channels = self._channels()
         return as_batch(
             [self[i] for i in chosen],
-            size=size, channels=channels, dtype=dtype, fit=fit, background=background, value_range=self.value_range,
-        )  # fmt: skip
+            size=size,
+            channels=channels,
+            dtype=dtype,
+            fit=fit,
+            background=background,
+            value_range=self.value_range,
+        )
 
     def cached(
         self,

@@ -16,9 +16,15 @@ from paperworks.inputs.images.storage import ImageStorage
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "y", "fine_label")
 ID_COLUMNS = ("id", "image_id", "ids", "uid")
 SPLIT_NAMES = {
-    "train": "train", "training": "train", "test": "test", "testing": "test", "val": "validation",
-    "valid": "validation", "validation": "validation", "dev": "validation",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+}
 
 
 @dataclass

@@ -16,8 +16,17 @@ NAMED = ("digits", "mnist", "fashion-mnist")
 """Names that ``read_images`` takes. ``digits`` is always there; the others after ``paperworks data get``."""
 
 CLOTHES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 class Images(NamedTuple):

@@ -13,8 +13,16 @@ from paperworks.language.generation.protocol import Message
 
 Format = Literal["messages", "alpaca", "prompt-completion"]
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
-         "bot": "assistant", "system": "system", "tool": "tool"}  # fmt: skip
+ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "system": "system",
+    "tool": "tool",
+}
 COMPLETION_KEYS = ("completion", "response", "output", "answer")
 
 

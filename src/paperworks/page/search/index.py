@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, delete, func, insert, select, text
 
 from paperworks.embedding import sentence_encoder
 from paperworks.embedding.text import Encode
 from paperworks.errors import InputError
 from paperworks.page.cache import LRUCache
 from paperworks.page.database import AMONG_IDS, Database, Entry, EntryVector, changes
+from paperworks.page.search.entries import changed_entries, entry_texts, next_version, outdated_entries
 from paperworks.page.search.lock import ReadWriteLock
 from paperworks.page.search.postgres import PostgresVectors, PostgresWords
 from paperworks.page.search.query_batcher import QueryBatcher
@@ -29,7 +29,7 @@ from paperworks.page.search.ranking import MOST_HITS, Hit, Mode, Question, hits_
 from paperworks.page.search.snapshots import Snapshots
 from paperworks.page.search.sqlite import SqliteWords
 from paperworks.page.search.tables import make_tables, search_entries, search_state
-from paperworks.page.search.text import EntryText, clean_query, entry_text, query_words
+from paperworks.page.search.text import clean_query, query_words
 from paperworks.page.search.vectors import FaissVectors, read_vectors
 from paperworks.runs import Progress, no_progress
 
@@ -113,8 +113,8 @@ class SearchIndex:
         with self._refreshing:
             count = 0
             with self._database.reading() as session:
-                waiting = self._outdated(session)
-                unread = self._outdated(session, words_only=True) if len(waiting) > PER_CHUNK else []
+                waiting = outdated_entries(session, self._model if self._encode else None)
+                unread = outdated_entries(session) if len(waiting) > PER_CHUNK else []
             for start in range(0, len(unread) if self._encode is not None else 0, WORDS_PER_CHUNK):
                 self._index(unread[start : start + WORDS_PER_CHUNK], encode=False)
                 self._load_now_and_then()
@@ -245,7 +245,7 @@ class SearchIndex:
         with self._database.reading() as session:
             found = read_vectors(session, ids, self._model)
             missing = [i for i in dict.fromkeys(ids) if i not in found]
-            texts = self._texts(session, missing)
+            texts = entry_texts(session, missing)
         for i in missing:
             if i not in texts:
                 raise InputError("entry", i, "the id of an entry")
@@ -255,25 +255,10 @@ class SearchIndex:
             return np.empty((0, int(getattr(self._encode, "dimensions", 0))), np.float32)
         return np.stack([found[i] for i in ids])
 
-    def _outdated(self, session: Session, words_only: bool = False) -> list[int]:
-        """Ids of entries that are not indexed as they are now, or whose words are not, the newest first."""
-        missing = [search_entries.c.entry_id.is_(None), search_entries.c.updated != Entry.updated]
-        query = select(Entry.id).outerjoin(search_entries, search_entries.c.entry_id == Entry.id)
-        if self._encode is not None and not words_only:
-            query = query.outerjoin(EntryVector, EntryVector.entry_id == Entry.id)
-            missing += [EntryVector.entry_id.is_(None), EntryVector.model != self._model]
-        return list(session.scalars(query.where(or_(*missing)).order_by(Entry.id.desc())))
-
-    def _texts(self, session: Session, ids: Sequence[int]) -> dict[int, EntryText]:
-        entries = session.scalars(select(Entry).where(Entry.id.in_(ids))) if ids else ()
-        return {
-            e.id: entry_text(e.title, e.summary, e.abstract, e.tag_names, e.authors, e.organisation) for e in entries
-        }
-
     def _index(self, ids: Sequence[int], encode: bool = True) -> int:
         with self._database.reading() as session:
             updated = dict(session.execute(select(Entry.id, Entry.updated).where(Entry.id.in_(ids))).tuples().all())
-            texts = self._texts(session, ids)
+            texts = entry_texts(session, ids)
             known = dict(
                 session.execute(
                     select(EntryVector.entry_id, EntryVector.text_hash).where(
@@ -295,7 +280,7 @@ class SearchIndex:
             here = set(session.scalars(select(Entry.id).where(Entry.id.in_(ids)).with_for_update()))
             texts = {i: t for i, t in texts.items() if i in here}
             vectors = {i: v for i, v in vectors.items() if i in here}
-            version = self._next_version(session)
+            version = next_version(session)
             self._words.replace(session, texts)
             if fresh:  # of another text, or about to be written
                 session.execute(delete(EntryVector).where(EntryVector.entry_id.in_(fresh)))
@@ -334,17 +319,12 @@ class SearchIndex:
         for start in range(0, len(gone), 500):
             part = gone[start : start + 500]
             with self._database.session() as session:
-                self._next_version(session)
+                next_version(session)
                 self._words.remove(session, part)
                 if self._vectors is not None:
                     self._vectors.remove(session, part)
                 session.execute(delete(search_entries).where(search_entries.c.entry_id.in_(part)))
         return len(gone)
-
-    @staticmethod
-    def _next_version(session: Session) -> int:
-        session.execute(update(search_state).values(version=search_state.c.version + 1))
-        return session.execute(select(search_state.c.version)).scalar_one()
 
     def _follow_version(self) -> None:
         """Follow what another process indexed, at most every LOOK_SECONDS and by one thread."""
@@ -368,7 +348,7 @@ class SearchIndex:
             base = self._base_version if identity == self._identity else -1
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
             start = max(base, newest)
-            changed = self._changes(session, start)
+            changed = changed_entries(session, start)
             few = total < READ_ANEW_BELOW and start < version
             if start < 0 or few or len(changed) > max(MOST_CHANGES, CHANGED_PART * total):
                 start, changed = version, []
@@ -392,10 +372,6 @@ class SearchIndex:
             total = session.execute(select(func.count()).select_from(search_entries)).scalar_one()
         if total >= MOST_CHANGES:
             copies.save(self._base_version, self._write)
-
-    @staticmethod
-    def _changes(session: Session, since: int) -> list[int]:
-        return list(session.scalars(select(search_entries.c.entry_id).where(search_entries.c.version > since)))
 
     def _snapshots(self, identity: str) -> Snapshots:
         file = self._database.engine.url.database if self._database.is_sqlite else None

@@ -15,9 +15,26 @@ TEXTS = ("spam-assassin",)
 BUNDLED = tuple(dict.fromkeys((*IMAGES, *TEXTS, *TABLES)))
 
 MethodName = Literal[
-    "random", "el2n", "el1n", "max-margin", "sum-margin", "grand", "grand-last", "forgetting", "memorization", "aum",
-    "ccs", "herding", "k-center", "moderate", "entropy", "least-confidence", "margin", "correctness", "loss",
-]  # fmt: skip
+    "random",
+    "el2n",
+    "el1n",
+    "max-margin",
+    "sum-margin",
+    "grand",
+    "grand-last",
+    "forgetting",
+    "memorization",
+    "aum",
+    "ccs",
+    "herding",
+    "k-center",
+    "moderate",
+    "entropy",
+    "least-confidence",
+    "margin",
+    "correctness",
+    "loss",
+]
 
 
 class Config(runs.Config):

@@ -20,9 +20,13 @@ def accuracy_figure(results: dict[str, Interval], teacher: Interval) -> Figure:
     for place, name in enumerate(names):
         one = results[name]
         axes.errorbar(
-            one.estimate, place, xerr=[[one.estimate - one.low], [one.high - one.estimate]], fmt="o", color="#30588c",
+            one.estimate,
+            place,
+            xerr=[[one.estimate - one.low], [one.high - one.estimate]],
+            fmt="o",
+            color="#30588c",
             capsize=3,
-        )  # fmt: skip
+        )
     axes.axvline(teacher.estimate, color="#888888", linestyle="--", label="teacher")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("accuracy")

@@ -98,9 +98,16 @@ class DataPruner:
             if make_model is None:
                 raise InputError("make_model", "None", f"a function of a seed, since {self.method} needs a training")
             scores = ExampleScores(
-                make_model, examples, self.labels_, self.settings, early_steps=self.early_steps, runs=self.runs,
-                memorization_models=self.memorization_models, seed=self.random_state, progress=progress,
-            )  # fmt: skip
+                make_model,
+                examples,
+                self.labels_,
+                self.settings,
+                early_steps=self.early_steps,
+                runs=self.runs,
+                memorization_models=self.memorization_models,
+                seed=self.random_state,
+                progress=progress,
+            )
         if scores is not None and len(scores.labels) != len(self.labels_):
             raise InputError("scores", f"of {len(scores.labels)} rows", f"of {len(self.labels_)}, as the data have")
         self._source = scores

@@ -56,9 +56,13 @@ class _Job:
     ) -> None:
         self.config, self.run, self.data, self.labels, self.held = config, run, data, labels, held
         self.settings: TrainSettings = replace(
-            DEFAULT_SETTINGS, steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate,
-            device=config.device, seed=config.seed % 2**32,
-        )  # fmt: skip
+            DEFAULT_SETTINGS,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            device=config.device,
+            seed=config.seed % 2**32,
+        )
         self.make = source.maker(data, config.width)
         self.make_teacher = source.maker(data, max(1, round(config.width * config.teacher_width)))
         self.augment: Transform | None = None
@@ -68,20 +72,31 @@ class _Job:
     def teacher(self) -> Interval:
         """Train the teacher on all rows; its scores are a by-product where it is the student's own architecture."""
         self.scores = ExampleScores(
-            self.make_teacher, self.data, self.labels, replace(self.settings, steps=self.config.teacher_steps),
-            early_steps=self.config.early_steps, runs=self.config.early_runs,
-            memorization_models=self.config.memorization_models, augment=self.augment, seed=self.settings.seed,
-            checkpoint_dir=self.run.state / "scores", progress=self.run.progress,
-        )  # fmt: skip
+            self.make_teacher,
+            self.data,
+            self.labels,
+            replace(self.settings, steps=self.config.teacher_steps),
+            early_steps=self.config.early_steps,
+            runs=self.config.early_runs,
+            memorization_models=self.config.memorization_models,
+            augment=self.augment,
+            seed=self.settings.seed,
+            checkpoint_dir=self.run.state / "scores",
+            progress=self.run.progress,
+        )
         self.taught_by: Any = self.scores.trained[0] if self.augment is not None else self.scores.logits
         return self.measure(self.scores.trained[0])
 
     def prune(self) -> DataPruner:
         config = self.config
         pruner = DataPruner(
-            config.method, config.fraction, balance=config.balance, min_per_class=config.min_per_class,
-            beta=config.beta, random_state=self.settings.seed,
-        )  # fmt: skip
+            config.method,
+            config.fraction,
+            balance=config.balance,
+            min_per_class=config.min_per_class,
+            beta=config.beta,
+            random_state=self.settings.seed,
+        )
         return pruner.fit(None, self.data, self.labels, scores=self.scores)
 
     def alpha(self, kept: np.ndarray) -> tuple[float, dict[float, float]]:
@@ -90,9 +105,15 @@ class _Job:
         if self.config.alpha != "grid":
             return float(self.config.alpha), {}
         return choose_alpha(
-            self.make, self.data, self.labels, kept, self.settings, teacher=self.taught_by,
-            checkpoint_dir=self.run.state / "alphas", **self._options,
-        )  # fmt: skip
+            self.make,
+            self.data,
+            self.labels,
+            kept,
+            self.settings,
+            teacher=self.taught_by,
+            checkpoint_dir=self.run.state / "alphas",
+            **self._options,
+        )
 
     def students(self, kept: np.ndarray, alpha: float) -> dict[str, Interval]:
         """Accuracy of students on the kept rows, on as many random rows, and on all; with and without the teacher."""
@@ -104,9 +125,12 @@ class _Job:
         found[f"{name}, labels smoothed"] = self.measure(self._student(kept, "smoothed", 0, label_smoothing=0.1))
         if name != "random":
             pruner = DataPruner(
-                "random", self.config.fraction, balance=self.config.balance, min_per_class=self.config.min_per_class,
+                "random",
+                self.config.fraction,
+                balance=self.config.balance,
+                min_per_class=self.config.min_per_class,
                 random_state=self.settings.seed,
-            )  # fmt: skip
+            )
             random = pruner.fit(None, self.data, self.labels).indices_
             found["random, with the teacher"] = self.measure(self._student(random, "random-student", alpha))
             found["random, labels only"] = self.measure(self._student(random, "random-labels", 0))
@@ -121,16 +145,26 @@ class _Job:
 
     def _student(self, rows: np.ndarray, name: str, alpha: float, **options: Any) -> torch.nn.Module:
         return train_student(
-            self.make, self.data, self.labels, rows, self.settings, alpha=alpha,
-            teacher=self.taught_by if alpha > 0 else None, checkpoint_dir=self.run.state / name,
+            self.make,
+            self.data,
+            self.labels,
+            rows,
+            self.settings,
+            alpha=alpha,
+            teacher=self.taught_by if alpha > 0 else None,
+            checkpoint_dir=self.run.state / name,
             **{**self._options, **options},
-        )  # fmt: skip
+        )
 
     @property
     def _options(self) -> dict[str, Any]:
         config = self.config
-        return {"temperature": config.temperature, "budget": config.budget, "augment": self.augment,
-                "progress": self.run.progress}  # fmt: skip
+        return {
+            "temperature": config.temperature,
+            "budget": config.budget,
+            "augment": self.augment,
+            "progress": self.run.progress,
+        }
 
 
 def _split(source: Source, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +188,13 @@ def _save(
 ) -> list[runs.ReportFile]:
     run.step("writing the kept rows and the student")
     kept = pruner.indices_
-    table = pd.DataFrame({
-        "row": train, "id": [source.ids[i] for i in train],
-        "label": [source.class_names[c] for c in job.labels],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "row": train,
+            "id": [source.ids[i] for i in train],
+            "label": [source.class_names[c] for c in job.labels],
+        }
+    )
     if pruner.scores_ is not None:
         table["score"] = pruner.scores_
     table.iloc[kept].to_csv(run.files / "kept.csv", index=False)

@@ -124,8 +124,10 @@ class ExampleScores:
         self.data = as_examples(data)
         self.labels = as_labels(labels, count_rows(self.data)).numpy()
         for name, value, least in (
-            ("early_steps", early_steps, 0), ("runs", runs, 1), ("memorization_models", memorization_models, 4)
-        ):  # fmt: skip
+            ("early_steps", early_steps, 0),
+            ("runs", runs, 1),
+            ("memorization_models", memorization_models, 4),
+        ):
             if value < least:
                 raise InputError(name, value, f"{least} or more")
         self.early_steps, self.runs, self.memorization_models = early_steps, runs, memorization_models
@@ -168,9 +170,12 @@ class ExampleScores:
         if kind == "dynamics":
             dynamics = self.trained[1]
             found: dict[str, Callable[[], np.ndarray]] = {
-                "forgetting": dynamics.forgetting, "aum": dynamics.aum, "ccs": dynamics.aum,
-                "correctness": dynamics.correctness, "loss": dynamics.final_loss,
-            }  # fmt: skip
+                "forgetting": dynamics.forgetting,
+                "aum": dynamics.aum,
+                "ccs": dynamics.aum,
+                "correctness": dynamics.correctness,
+                "loss": dynamics.final_loss,
+            }
             scores = found[method]()
             if np.isnan(scores).any():
                 steps = self.settings.steps

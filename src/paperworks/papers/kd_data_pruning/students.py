@@ -82,11 +82,18 @@ def train_student(
     own = teacher if teacher is None or isinstance(teacher, torch.nn.Module) else np.asarray(teacher)[kept]
     student = make_model(settings.seed)
     classification.fit(
-        student, take_rows(examples, kept), codes[kept],
+        student,
+        take_rows(examples, kept),
+        codes[kept],
         settings=student_settings(settings, len(kept), len(codes), budget),
-        teacher=own, alpha=alpha, temperature=temperature, label_smoothing=label_smoothing, augment=augment,
-        checkpoint_dir=checkpoint_dir, progress=progress,
-    )  # fmt: skip
+        teacher=own,
+        alpha=alpha,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        augment=augment,
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+    )
     return student
 
 
@@ -117,9 +124,16 @@ def choose_alpha(
     for alpha in alphas:
         folder = None if checkpoint_dir is None else checkpoint_dir / f"alpha-{alpha:g}"
         student = train_student(
-            make_model, examples, codes, np.sort(kept[held:]), settings,
-            teacher=teacher, alpha=alpha, checkpoint_dir=folder, **options,
-        )  # fmt: skip
+            make_model,
+            examples,
+            codes,
+            np.sort(kept[held:]),
+            settings,
+            teacher=teacher,
+            alpha=alpha,
+            checkpoint_dir=folder,
+            **options,
+        )
         predicted = classification.predict(student, test, device=settings.device)
         found[float(alpha)] = float((predicted == codes[kept[:held]]).mean())
     best = max(found.values())

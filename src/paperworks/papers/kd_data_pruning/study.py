@@ -20,17 +20,14 @@ import torch
 from paperworks import nn, runs
 from paperworks.inputs.images import read_images
 from paperworks.metrics import Interval, mean_interval
+from paperworks.papers.kd_data_pruning.closed_form_studies import isotropic, teachers_data
 from paperworks.papers.kd_data_pruning.pruner import DEFAULT_SETTINGS
 from paperworks.papers.kd_data_pruning.scoring import ExampleScores
 from paperworks.papers.kd_data_pruning.selection import rank
 from paperworks.papers.kd_data_pruning.sweeps import sweep
-from paperworks.papers.kd_data_pruning.theory import (
-    expected_ridge_error,
-    isotropic_error,
-    isotropic_inputs,
-    ridge_student,
-)
 from paperworks.runs import Finding
+
+__all__ = ["isotropic", "teachers_data"]
 
 SETTINGS = replace(DEFAULT_SETTINGS, steps=400, clip_norm=0.0, device="cpu")
 METHODS = ("random", "el2n", "grand", "forgetting")
@@ -110,9 +107,16 @@ def _means(found: pd.DataFrame) -> str:
 def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
     train, test = _digits()
     found = sweep(
-        _perceptron, train, test, _settings(fast), fractions=FRACTIONS[:1] + FRACTIONS[2:] if fast else FRACTIONS,
-        methods=METHODS, seeds=_seeds(fast), progress=run.progress, **_options(fast),
-    )  # fmt: skip
+        _perceptron,
+        train,
+        test,
+        _settings(fast),
+        fractions=FRACTIONS[:1] + FRACTIONS[2:] if fast else FRACTIONS,
+        methods=METHODS,
+        seeds=_seeds(fast),
+        progress=run.progress,
+        **_options(fast),
+    )
     at = partial(_accuracies, found)
     fractions = sorted(found["fraction"].unique())
     detail = f"mean accuracies by kept share, method and weight: {_means(found)}"
@@ -122,10 +126,14 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
             yield Finding(
                 "distillation-always-helps",
                 f"Digits, {fraction:.0%} kept by {method}: accuracy gained by a teacher of weight 0.5.",
-                "empirical", _difference(at(method, fraction, 0.5), plain), ">", 0.0,
-                baseline=plain.mean(), baseline_name="accuracy without a teacher",
+                "empirical",
+                _difference(at(method, fraction, 0.5), plain),
+                ">",
+                0.0,
+                baseline=plain.mean(),
+                baseline_name="accuracy without a teacher",
                 detail=detail if (fraction, method) == (fractions[0], METHODS[0]) else "",
-            )  # fmt: skip
+            )
     for fraction in fractions:
         for method in METHODS[1:]:
             scored = at(method, fraction, 0.5)
@@ -133,27 +141,39 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "random-is-enough",
                 f"Digits, {fraction:.0%} kept, teacher of weight 0.5: accuracy of random rows less that of {method}, "
                 "which may be 0.02 higher.",
-                "empirical", _difference(at("random", fraction, 0.5), scored), ">", -0.02,
-                baseline=scored.mean(), baseline_name=f"accuracy of {method} with the teacher",
-            )  # fmt: skip
+                "empirical",
+                _difference(at("random", fraction, 0.5), scored),
+                ">",
+                -0.02,
+                baseline=scored.mean(),
+                baseline_name=f"accuracy of {method} with the teacher",
+            )
     for method in METHODS:
         few, many = (at(method, f, 1.0) - at(method, f, 0.5) for f in (fractions[0], fractions[-1]))
         yield Finding(
             "weight-grows-as-data-shrinks",
             f"Digits by {method}: what weight 1 gains over weight 0.5 is more at {fractions[0]:.0%} kept than at "
             f"{fractions[-1]:.0%}.",
-            "empirical", _difference(few, many), ">", 0.0,
-            baseline=many.mean(), baseline_name=f"gain at {fractions[-1]:.0%}",
-        )  # fmt: skip
+            "empirical",
+            _difference(few, many),
+            ">",
+            0.0,
+            baseline=many.mean(),
+            baseline_name=f"gain at {fractions[-1]:.0%}",
+        )
     for method in ("el2n", "grand"):
         for fraction in (f for f in fractions if f <= 0.1):
             scored = at(method, fraction, 0.0)
             yield Finding(
                 "hard-scores-fail-alone",
                 f"Digits, {fraction:.0%} kept, no teacher: accuracy of random rows less that of {method}.",
-                "empirical", _difference(at("random", fraction, 0.0), scored), ">", 0.0,
-                baseline=scored.mean(), baseline_name=f"accuracy of {method}",
-            )  # fmt: skip
+                "empirical",
+                _difference(at("random", fraction, 0.0), scored),
+                ">",
+                0.0,
+                baseline=scored.mean(),
+                baseline_name=f"accuracy of {method}",
+            )
 
 
 @runs.study(
@@ -162,17 +182,30 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
 def _half(run: runs.Run, fast: bool) -> Iterator[Finding]:
     train, test = _digits()
     found = sweep(
-        _perceptron, train, test, _settings(fast), fractions=(0.5, 1.0), methods=("random",), alphas=(0.0, 0.5, 1.0),
-        seeds=_seeds(fast, 5), progress=run.progress, **_options(fast),
-    )  # fmt: skip
+        _perceptron,
+        train,
+        test,
+        _settings(fast),
+        fractions=(0.5, 1.0),
+        methods=("random",),
+        alphas=(0.0, 0.5, 1.0),
+        seeds=_seeds(fast, 5),
+        progress=run.progress,
+        **_options(fast),
+    )
     every = _accuracies(found, "all", 1.0, 0.0)
     for alpha in (0.5, 1.0):
         yield Finding(
             "random-half-beats-full",
             f"Digits: accuracy of a random half with a teacher of weight {alpha:g}, less that of all rows without one.",
-            "empirical", _difference(_accuracies(found, "random", 0.5, alpha), every), ">", 0.0,
-            baseline=every.mean(), baseline_name="accuracy of all rows without a teacher", detail=_means(found),
-        )  # fmt: skip
+            "empirical",
+            _difference(_accuracies(found, "random", 0.5, alpha), every),
+            ">",
+            0.0,
+            baseline=every.mean(),
+            baseline_name="accuracy of all rows without a teacher",
+            detail=_means(found),
+        )
 
 
 @runs.study(
@@ -182,34 +215,54 @@ def _noise(run: runs.Run, fast: bool) -> Iterator[Finding]:
     train, test = _digits()
     methods = ("random", "el2n", "forgetting")
     found = sweep(
-        _perceptron, train, test, _settings(fast), fractions=(0.05, 0.3), methods=methods, seeds=_seeds(fast),
-        prepare=partial(_noisy, train[1]), progress=run.progress, **_options(fast),
-    )  # fmt: skip
+        _perceptron,
+        train,
+        test,
+        _settings(fast),
+        fractions=(0.05, 0.3),
+        methods=methods,
+        seeds=_seeds(fast),
+        prepare=partial(_noisy, train[1]),
+        progress=run.progress,
+        **_options(fast),
+    )
     at = partial(_accuracies, found)
     for method in methods:
         plain = at(method, 0.05, 0.0)
         yield Finding(
             "noise-does-less-harm",
             f"Digits with 30% wrong labels, 5% kept by {method}: accuracy gained by a teacher of weight 1.",
-            "empirical", _difference(at(method, 0.05, 1.0), plain), ">", 0.0,
-            baseline=plain.mean(), baseline_name="accuracy without a teacher",
+            "empirical",
+            _difference(at(method, 0.05, 1.0), plain),
+            ">",
+            0.0,
+            baseline=plain.mean(),
+            baseline_name="accuracy without a teacher",
             detail=_means(found) if method == "random" else "",
-        )  # fmt: skip
+        )
     yield Finding(
         "noise-does-less-harm",
         "Digits, 5% kept by el2n: with a teacher of weight 1, accuracy lost to 30% wrong labels compared with random "
         "rows without a teacher (accuracy difference, el2n with teacher less random without).",
-        "empirical", _difference(at("el2n", 0.05, 1.0), at("random", 0.05, 0.0)), ">", 0.0,
-        baseline=at("random", 0.05, 0.0).mean(), baseline_name="accuracy of random rows without a teacher",
-    )  # fmt: skip
+        "empirical",
+        _difference(at("el2n", 0.05, 1.0), at("random", 0.05, 0.0)),
+        ">",
+        0.0,
+        baseline=at("random", 0.05, 0.0).mean(),
+        baseline_name="accuracy of random rows without a teacher",
+    )
     for method in methods:
         half = at(method, 0.05, 0.5)
         yield Finding(
             "weight-grows-as-data-shrinks",
             f"Digits with 30% wrong labels, 5% kept by {method}: accuracy of weight 1 less that of weight 0.5.",
-            "empirical", _difference(at(method, 0.05, 1.0), half), ">", 0.05,
-            baseline=half.mean(), baseline_name="accuracy with weight 0.5",
-        )  # fmt: skip
+            "empirical",
+            _difference(at(method, 0.05, 1.0), half),
+            ">",
+            0.05,
+            baseline=half.mean(),
+            baseline_name="accuracy with weight 0.5",
+        )
     shares = []
     for seed in _seeds(fast):
         labels = _noisy(train[1], seed)
@@ -227,9 +280,13 @@ def _noise(run: runs.Run, fast: bool) -> Iterator[Finding]:
     yield Finding(
         "noise-does-less-harm",
         "Digits with 30% wrong labels: share of wrong labels among the tenth that EL2N calls hardest.",
-        "empirical", mean_interval(shares), ">", 2 * NOISE,
-        baseline=NOISE, baseline_name="share among all rows",
-    )  # fmt: skip
+        "empirical",
+        mean_interval(shares),
+        ">",
+        2 * NOISE,
+        baseline=NOISE,
+        baseline_name="share among all rows",
+    )
 
 
 @runs.study(
@@ -242,10 +299,18 @@ def _capacity(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for width in widths:
         run.step(f"teachers of width {width}")
         table = sweep(
-            _perceptron, train, test, _settings(fast), fractions=(0.03,), methods=("random",), alphas=(1.0,),
-            seeds=_seeds(fast, 5), make_teacher=partial(_perceptron, width=width), progress=run.progress,
+            _perceptron,
+            train,
+            test,
+            _settings(fast),
+            fractions=(0.03,),
+            methods=("random",),
+            alphas=(1.0,),
+            seeds=_seeds(fast, 5),
+            make_teacher=partial(_perceptron, width=width),
+            progress=run.progress,
             **_options(fast),
-        )  # fmt: skip
+        )
         found[width] = _accuracies(table, "random", 0.03, 1.0)
         teachers[width] = float(np.mean(list(table.attrs["teacher"].values())))
     detail = "mean accuracy of the student (of the teacher): " + ", ".join(
@@ -254,16 +319,26 @@ def _capacity(run: runs.Run, fast: bool) -> Iterator[Finding]:
     yield Finding(
         "larger-teachers-hurt",
         "Digits, 3% kept at random: accuracy with a teacher of width 512 less that with one of the student's 128.",
-        "empirical", _difference(found[512], found[128]), "<", 0.0,
-        baseline=found[128].mean(), baseline_name="accuracy with a teacher of width 128", detail=detail,
-    )  # fmt: skip
+        "empirical",
+        _difference(found[512], found[128]),
+        "<",
+        0.0,
+        baseline=found[128].mean(),
+        baseline_name="accuracy with a teacher of width 128",
+        detail=detail,
+    )
     for width in (16, 32):
         yield Finding(
             "smaller-teachers-can-help",
             f"Digits, 3% kept at random: accuracy with a teacher of width {width} less that with one of width 128.",
-            "empirical", _difference(found[width], found[128]), ">", 0.0,
-            baseline=found[128].mean(), baseline_name="accuracy with a teacher of width 128", detail=detail,
-        )  # fmt: skip
+            "empirical",
+            _difference(found[width], found[128]),
+            ">",
+            0.0,
+            baseline=found[128].mean(),
+            baseline_name="accuracy with a teacher of width 128",
+            detail=detail,
+        )
 
 
 @runs.study(
@@ -282,88 +357,41 @@ def _fashion(run: runs.Run, fast: bool) -> Iterator[Finding]:
     ]
     methods = ("random", "el2n", "forgetting")
     found = sweep(
-        partial(_perceptron, inputs=784), sets[0], sets[1], _settings(fast), fractions=(0.05,), methods=methods,
-        seeds=_seeds(fast), alphas=(0.0, 1.0), progress=run.progress, **_options(fast),
-    )  # fmt: skip
+        partial(_perceptron, inputs=784),
+        sets[0],
+        sets[1],
+        _settings(fast),
+        fractions=(0.05,),
+        methods=methods,
+        seeds=_seeds(fast),
+        alphas=(0.0, 1.0),
+        progress=run.progress,
+        **_options(fast),
+    )
     at = partial(_accuracies, found)
     for method in methods:
         plain = at(method, 0.05, 0.0)
         yield Finding(
             "distillation-always-helps",
             f"Fashion-MNIST, 5% kept by {method}: accuracy gained by a teacher of weight 1.",
-            "empirical", _difference(at(method, 0.05, 1.0), plain), ">", 0.0,
-            baseline=plain.mean(), baseline_name="accuracy without a teacher",
+            "empirical",
+            _difference(at(method, 0.05, 1.0), plain),
+            ">",
+            0.0,
+            baseline=plain.mean(),
+            baseline_name="accuracy without a teacher",
             detail=_means(found) if method == "random" else "",
-        )  # fmt: skip
+        )
     for method in methods[1:]:
         scored = at(method, 0.05, 1.0)
         yield Finding(
             "random-is-enough",
             f"Fashion-MNIST, 5% kept, teacher of weight 1: accuracy of random rows less that of {method}, which may be "
             "0.02 higher.",
-            "empirical", _difference(at("random", 0.05, 1.0), scored), ">", -0.02,
-            baseline=scored.mean(), baseline_name=f"accuracy of {method} with the teacher",
-        )  # fmt: skip
-
-
-@runs.study(claims=["error-falls-with-weight"], title="linear regression with isotropic inputs", minutes=0.1)
-def _isotropic(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    d, student, teacher = 4, 8, 40
-    x, rng = isotropic_inputs(teacher, d), run.rng("noise")
-    theta = rng.normal(size=d)
-    alphas = np.linspace(0, 1, 11)
-    worst = max(
-        abs(expected_ridge_error(x, theta, student, teacher, alpha=a) / d - isotropic_error(student, teacher, a))
-        for a in alphas
-    )
-    yield Finding(
-        "error-falls-with-weight",
-        "Largest difference between the form and the error from the covariance of the coefficients, 11 weights.",
-        "exact", worst, "<=", 1e-12,
-    )  # fmt: skip
-    errors = [isotropic_error(student, teacher, a) for a in alphas]
-    yield Finding(
-        "error-falls-with-weight",
-        "Largest rise of the error from one weight of the teacher to the next of 11, from 0 to 1.",
-        "exact", float(np.diff(errors).max()), "<", 0.0,
-    )  # fmt: skip
-    draws = 200 if fast else 2000
-    for alpha in (0.0, 0.5, 1.0):
-        values = []
-        for _ in run.progress(range(draws), f"noise, weight {alpha:g}"):
-            y = x @ theta + rng.normal(size=teacher)
-            found = ridge_student(x, y, student, teacher, alpha=alpha)
-            values.append(float(((found - theta) ** 2).sum()) / d)
-        expected = isotropic_error(student, teacher, alpha)
-        yield Finding(
-            "error-falls-with-weight",
-            f"Weight {alpha:g}: distance of the mean error of {draws} simulated data sets from the form, in standard "
-            "errors.",
-            "exact", abs(np.mean(values) - expected) / (np.std(values, ddof=1) / np.sqrt(draws)), "<=", 4.0,
-            detail=f"simulated {np.mean(values):.5f}, form {expected:.5f}; chance passes 4 once in 16,000",
-        )  # fmt: skip
-
-
-@runs.study(claims=["teacher-data-theorem"], title="ridge regression, teachers on more and more rows", minutes=0.1)
-def _teachers_data(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    rng, d, student = run.rng("inputs"), 10, 15
-    teachers = (15, 20, 30, 60, 120, 240)
-    for alpha in (0.5, 1.0):
-        steps: list[list[float]] = [[] for _ in teachers[1:]]
-        for _ in run.progress(range(10 if fast else 50), f"random inputs, weight {alpha:g}"):
-            x = rng.normal(size=(teachers[-1], d))
-            theta = rng.normal(size=d) / np.sqrt(d)
-            errors = [expected_ridge_error(x, theta, student, t, alpha=alpha, ridge=1.0) for t in teachers]
-            for step, change in zip(steps, np.diff(errors), strict=True):
-                step.append(float(change))
-        intervals = [mean_interval(step, unit="random inputs") for step in steps]
-        worst = max(intervals, key=lambda interval: interval.high)
-        yield Finding(
-            "teacher-data-theorem",
-            f"Ridge regression, 15 rows of 10 numbers for the student, weight {alpha:g}: change of its expected error "
-            f"from one number of the teacher's rows to the next ({', '.join(map(str, teachers))}), the worst step.",
-            "empirical", worst, "<=", 0.0,
-            baseline=0.0, baseline_name="no change",
-            detail="mean changes " + ", ".join(f"{i.estimate:.4f}" for i in intervals) + "; noise variance 1, ridge 1; "
-            "errors are exact expectations over the noise",
-        )  # fmt: skip
+            "empirical",
+            _difference(at("random", 0.05, 1.0), scored),
+            ">",
+            -0.02,
+            baseline=scored.mean(),
+            baseline_name=f"accuracy of {method} with the teacher",
+        )

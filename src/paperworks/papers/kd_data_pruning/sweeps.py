@@ -78,12 +78,26 @@ def sweep(
             kept = pruner.fit(None, x, labels, scores=state["scores"]).indices_
         for alpha in alphas:
             student = train_student(
-                make_model, x, labels, kept, replace(settings, seed=seed + 100),
-                teacher=state["teacher"] if alpha > 0 else None, alpha=alpha, temperature=temperature,
-            )  # fmt: skip
+                make_model,
+                x,
+                labels,
+                kept,
+                replace(settings, seed=seed + 100),
+                teacher=state["teacher"] if alpha > 0 else None,
+                alpha=alpha,
+                temperature=temperature,
+            )
             accuracy = accuracy_of(student, test, settings.device)
-            rows.append({"seed": seed, "method": method, "fraction": fraction, "alpha": alpha, "accuracy": accuracy,
-                         "kept": len(kept)})  # fmt: skip
+            rows.append(
+                {
+                    "seed": seed,
+                    "method": method,
+                    "fraction": fraction,
+                    "alpha": alpha,
+                    "accuracy": accuracy,
+                    "kept": len(kept),
+                }
+            )
     found = pd.DataFrame(rows)
     found.attrs["teacher"] = teachers
     return found

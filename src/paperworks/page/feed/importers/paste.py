@@ -18,9 +18,6 @@ The grammar, line by line; blank lines may stand between any two of them, or now
 Parts of one line may be separated by ``·``, ``•`` or ``|``. Submitters, dates, numbers, counters and links are told by
 their looks; an abstract is the text that reads like prose. The rest is told by its place: the text before an abstract
 is the title, and the text after it the organisation.
-
-A date without a year is the latest such day that is not after the page's own day, and that is the latest one up to
-tomorrow.
 """
 
 from __future__ import annotations
@@ -36,6 +33,7 @@ from paperworks.errors import InputError
 from paperworks.page.database import now
 from paperworks.page.feed.entries import IncomingPaper, clean_text
 from paperworks.page.feed.importers.base import Batch, Validators, in_batches
+from paperworks.page.feed.importers.dates import WrittenDay, written_day
 
 PROSE_WORDS = 25
 """So many words are an abstract, not a title or an organisation; half as many if they end as a sentence does."""
@@ -46,32 +44,9 @@ ROOM = 0.9
 """The room that a wrapped line has, as a part of the longest line: not all are filled to the last letter."""
 SHORTEST_HALF = 3
 """Letters of a name that may stand twice without a space between (the text of a logo, then the name)."""
-YEARS_BACK = 9
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 Kind = Literal["text", "prose", "date", "authors", "number", "upvotes", "upvote label", "link", "submitter", "noise"]
 
-_MONTH = (
-    r"(?:(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
-    r"(?:uary|ruary|ch|il|e|y|ust|t|tember|ober|ember)?\.?)"
-)
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_YEAR = r"(?:(?P<year>(?:, ?| )(?:19|20)\d\d|, ?\d{4}))"  # "Jan 26 1200" is a day with 1200 comments
-_BEFORE_DATE = r"(?:(?:published|submitted|posted|updated|listed)(?: on)?:? )?"
-_WEEKDAY = r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?,? )?"
-_DATES = [
-    re.compile(rf"{_BEFORE_DATE}{_WEEKDAY}{pattern}", re.IGNORECASE)
-    for pattern in (
-        rf"{_MONTH} {_DAY}{_YEAR}?",
-        rf"{_DAY} {_MONTH}{_YEAR}?",
-        r"(?P<year>\d{4})-(?P<number>\d{2})-(?P<day>\d{2})",
-    )
-]
-_RELATIVE = re.compile(
-    rf"{_BEFORE_DATE}(?:about |over |almost )?"
-    r"(?:(?P<word>today|yesterday)|(?P<count>\d+|an?) (?P<unit>minute|hour|day|week|month)s? ago)",
-    re.IGNORECASE,
-)
 _AUTHORS = re.compile(r"(\d{1,5}) authors?", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d{1,7}(?:\.\d)?)(k?)(?: comments?)?", re.IGNORECASE)
 _UPVOTES = re.compile(r"(?:upvotes?|likes?)[: ]?(\d[\d,.]*)(k?)|(\d[\d,.]*)(k?) (?:upvotes?|likes?)", re.IGNORECASE)
@@ -97,36 +72,12 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _LINE_END = re.compile("\r\n|[\r\u2028\u2029\x85]")
 
 
-@dataclass(frozen=True)
-class _WrittenDay:
-    """A date as it is written: with a year or without one, or as so many days before the page's day."""
-
-    month: int = 0
-    day: int = 0
-    year: int | None = None
-    days_ago: int | None = None
-
-    def resolve(self, bound: date) -> date | None:
-        """The day. Without a year the latest up to ``bound``; None for one that no year has."""
-        if self.days_ago is not None:
-            return bound - timedelta(days=self.days_ago)
-        years = [self.year] if self.year else range(bound.year, bound.year - YEARS_BACK, -1)
-        for year in years:
-            try:
-                found = date(year, self.month, self.day)
-            except ValueError:  # no such day, or not in this year
-                continue
-            if self.year or found <= bound:
-                return found
-        return None
-
-
 @dataclass
 class _Item:
     kind: Kind
     text: str
     value: int | None = None
-    day: _WrittenDay | None = None
+    day: WrittenDay | None = None
 
 
 @dataclass
@@ -135,7 +86,7 @@ class _Record:
     prose: list[str] = field(default_factory=list)
     organisation: str | None = None
     authors: int | None = None
-    day: _WrittenDay | None = None
+    day: WrittenDay | None = None
     numbers: list[int] = field(default_factory=list)
     upvotes: int | None = None
 
@@ -193,14 +144,6 @@ def parse_page(text: str, today: date) -> tuple[list[IncomingPaper], list[tuple[
     return papers, skipped
 
 
-def read_date(text: str, today: date) -> date | None:
-    """The date that a text consists of, or None. Without a year: the latest such day up to tomorrow."""
-    written = _written_day(text)
-    if written is None:
-        return None
-    return written.resolve(today if written.days_ago is not None else today + timedelta(days=1))
-
-
 def _items(text: str) -> list[_Item]:
     blocks = [
         [line for line in map(clean_text, block.split("\n")) if line]
@@ -243,7 +186,7 @@ def _date_and_number(text: str) -> list[str]:
             continue
         for end in range(len(words), begin, -1):
             rest = " ".join(words[end:])
-            if _written_day(" ".join(words[begin:end])) and (not rest or _is_comments(rest)):
+            if written_day(" ".join(words[begin:end])) and (not rest or _is_comments(rest)):
                 return [p for p in (" ".join(words[:begin]), " ".join(words[begin:end]), rest) if p]
     return [text]
 
@@ -253,7 +196,7 @@ def _is_comments(text: str) -> bool:
 
 
 def _classify(text: str) -> _Item:
-    day = _written_day(text)
+    day = written_day(text)
     if day is not None:
         return _Item("date", text, day=day)
     if match := _AUTHORS.fullmatch(text):
@@ -286,25 +229,6 @@ def _count(digits: str, thousand: str) -> int:
         return 0
 
 
-def _written_day(text: str) -> _WrittenDay | None:
-    """The date that a text consists of, which may be one that no calendar has; None for anything else."""
-    for pattern in _DATES:
-        match = pattern.fullmatch(text)
-        if match:
-            parts = match.groupdict()
-            month = int(parts["number"]) if parts.get("number") else MONTHS.index(parts["month"].lower()) + 1
-            year = (parts.get("year") or "").lstrip(", ")
-            return _WrittenDay(month, int(parts["day"]), int(year) if year else None)
-    match = _RELATIVE.fullmatch(text)
-    if match is None:
-        return None
-    if match["word"]:
-        return _WrittenDay(days_ago=int(match["word"].lower() == "yesterday"))
-    count = 1 if match["count"].lower() in ("a", "an") else int(match["count"])
-    days = {"minute": 0, "hour": 0, "day": 1, "week": 7, "month": 30}[match["unit"].lower()]
-    return _WrittenDay(days_ago=min(count * days, 36_500))
-
-
 def _without_submitters(items: list[_Item]) -> list[_Item]:
     """ "Submitted by" keeps its place, since a paper begins there; the name that stands on a line below it goes."""
     found: list[_Item] = []
@@ -317,7 +241,7 @@ def _without_submitters(items: list[_Item]) -> list[_Item]:
     return found
 
 
-def _header(items: list[_Item]) -> tuple[_WrittenDay | None, list[_Item]]:
+def _header(items: list[_Item]) -> tuple[WrittenDay | None, list[_Item]]:
     """The page's own day, and the items from the first paper on.
 
     The header ends at the first submitter, or before the title of the first paper. A text of the header that is not
