@@ -57,6 +57,14 @@ def test_output_and_errors_go_to_files(tmp_path: Path) -> None:
     assert child.last_words == "bad"
 
 
+def test_output_may_go_where_this_process_writes(capfd: pytest.CaptureFixture[str]) -> None:
+    with ChildProcess(python("import sys; print('out'); sys.exit('bad')"), inherit_output=True) as child:
+        for _ in child.watch(0.02):
+            pass
+    assert capfd.readouterr() == ("out\n", "bad\n")
+    assert (child.ending, child.last_words) == ("code 1", "")
+
+
 def test_leaving_the_block_ends_the_child_and_what_it_started(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code = (

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ from paperworks.page.loops import run_loop
 from paperworks.page.mail import Mailer
 from paperworks.page.sandbox.confinement import find_confinement
 from paperworks.page.settings import ENVIRONMENT_PREFIX, Settings, environment_of, load_settings
+from paperworks.runs.processes import ChildProcess, end_with_parent, python_module
 from paperworks.runs.store import Store
 
 CLOCK_SECONDS = 60.0
@@ -123,8 +123,8 @@ def keep_private(settings: Settings) -> None:
         made_before.chmod(0o700 if made_before.is_dir() else 0o600)
 
 
-def work(settings: Settings, parent: int | None = None) -> None:
-    """One worker until SIGINT or SIGTERM, or until the process ``parent`` is gone."""
+def work(settings: Settings) -> None:
+    """One worker until SIGINT or SIGTERM, or until the page that started it is gone."""
     keep_private(settings)
     database = open_database(settings.database_url)
     worker = Worker(database, Store(), settings)
@@ -134,22 +134,21 @@ def work(settings: Settings, parent: int | None = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    end_with_parent(stop.set)
     # Not in the main thread, where the engine would take a signal as the wish to cancel the run. A run that is not done
     # when this process ends is left as it is: its child ends too, and the next worker resumes it.
     working = threading.Thread(target=worker.run_forever, daemon=True)
     working.start()
     code = 0
     while not stop.wait(0.5):
-        if parent is not None and os.getppid() != parent:
-            break
         if not working.is_alive():  # whoever watches over this process starts another
             code = 1
             break
     os._exit(code)
 
 
-def answer(settings: Settings, parent: int, first: bool) -> None:
-    """One web server until SIGINT or SIGTERM, or until the process ``parent`` is gone. The first keeps the index."""
+def answer(settings: Settings, first: bool) -> None:
+    """One web server until SIGINT or SIGTERM, or until the page that started it is gone. The first keeps the index."""
     import uvicorn
 
     from paperworks.page.web.app import create_app
@@ -171,14 +170,12 @@ def answer(settings: Settings, parent: int, first: bool) -> None:
     )
     server = uvicorn.Server(config)
 
-    def follow() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+    def leave() -> None:
         server.should_exit = True
         time.sleep(GRACE_SECONDS + 1)
         os._exit(0)
 
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_parent(leave)
     server.run(sockets=[_listening(settings)])
     # A thread that still prepares the index in compiled code would bring the process down with a signal at its end.
     os._exit(0)
@@ -277,29 +274,22 @@ def _answers(host: str, port: int, stop: threading.Event) -> bool:
 
 def _keep(kind: str, name: str, environment: Mapping[str, str], stop: threading.Event) -> None:
     """Keep one process of a kind running until the page ends."""
-    command = [sys.executable, "-m", "paperworks.page.server", kind, str(os.getpid()), name]
+    command = python_module("paperworks.page.server", kind, name)
     while not stop.is_set():
-        child = subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.DEVNULL)
-        while child.poll() is None and not stop.wait(0.2):
-            pass
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-            return
-        if not stop.wait(0.5):  # Ctrl-C reaches the child as well, and it may be quicker to end
-            log.warning("a process (%s) ended with code %s; starting another", kind, child.returncode)
+        with ChildProcess(command, environment=environment, inherit_output=True, patience=STOP_SECONDS) as child:
+            for _ in child.watch(0.2):
+                if stop.is_set():
+                    break
+        if not stop.wait(0.5):
+            log.warning("a process (%s) ended with %s; starting another", kind, child.ending)
             stop.wait(RESTART_SECONDS)
 
 
-def _main(kind: str = "runs", parent: str = "", name: str = "") -> None:
+def _main(kind: str = "runs", name: str = "") -> None:
     if kind == "web":
-        answer(load_settings(), int(parent), first=name == "first")
+        answer(load_settings(), first=name == "first")
     else:
-        work(load_settings(), int(parent) if parent else None)
+        work(load_settings())
 
 
 if __name__ == "__main__":

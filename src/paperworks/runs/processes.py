@@ -38,6 +38,8 @@ class ChildProcess:
     folder : its working folder; this process's by default.
     output, errors : files for its standard output and standard error. By default the output is dropped, and of the
         errors only the end can be read (``last_words``).
+    inherit_output : True lets it write where this process writes; ``output`` and ``errors`` do not count then, and
+        there are no ``last_words``.
     patience : seconds that it has to end after SIGTERM when the block is left. 0 ends it by SIGKILL at once.
     """
 
@@ -50,41 +52,48 @@ class ChildProcess:
         folder: Path | None = None,
         output: Path | None = None,
         errors: Path | None = None,
+        inherit_output: bool = False,
         patience: float = 0.0,
     ) -> None:
         self._command = list(command)
         inherited = os.environ | {PARENT: str(os.getpid())} if inherit else {}
         self._environment = inherited | dict(environment or {})
         self._folder, self._output, self._errors = folder, output, errors
-        self._patience = patience
+        self._inherit_output, self._patience = inherit_output, patience
         self._process: subprocess.Popen[bytes] | None = None
         self._said: IO[bytes] | None = None
 
     def __enter__(self) -> ChildProcess:
+        if self._inherit_output:
+            self._process = self._start(None, None)
+            return self
         self._said = tempfile.TemporaryFile() if self._errors is None else self._errors.open("w+b")
         try:
             with Path(os.devnull if self._output is None else self._output).open("wb") as output:
-                self._process = subprocess.Popen(
-                    self._command,
-                    cwd=self._folder,
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=self._said,
-                    start_new_session=True,
-                )
+                self._process = self._start(output, self._said)
         except BaseException:
             self._said.close()
             raise
         return self
 
+    def _start(self, output: IO[bytes] | None, errors: IO[bytes] | None) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-        assert self._said is not None
-        self._words = self._read_last()
-        self._said.close()
+        if self._said is not None:
+            self._words = self._read_last()
+            self._said.close()
 
     @property
     def pid(self) -> int:
@@ -125,7 +134,9 @@ class ChildProcess:
     @property
     def last_words(self) -> str:
         """The last line of its standard error; empty if there is none."""
-        words = self._words if self._said is None or self._said.closed else self._read_last()
+        if self._said is None:
+            return ""
+        words = self._words if self._said.closed else self._read_last()
         lines = words.strip().splitlines()
         return lines[-1] if lines else ""
 

@@ -47,7 +47,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "paperworks.page.server", str(os.getpid())]
+    command = [sys.executable, "-m", "paperworks.page.server", "runs"]
     return subprocess.Popen(command, env=os.environ | environment_of(settings))
 
 

@@ -18,6 +18,7 @@ import pytest
 from paperworks.errors import InputError
 from paperworks.page import server
 from paperworks.page.settings import Settings, load_settings
+from paperworks.runs.processes import PARENT
 
 CODE = "from paperworks.cli import main; main()"
 
@@ -99,14 +100,14 @@ def test_the_clock_is_the_servers_alone(home: Path, monkeypatch: pytest.MonkeyPa
             started.append(getattr(self._target, "__name__", ""))
 
     monkeypatch.setattr(server.threading, "Thread", Recorded)
-    monkeypatch.setattr(server.os, "getppid", lambda: 0)
+    monkeypatch.setenv(PARENT, "1")
     monkeypatch.setattr(server.os, "_exit", lambda code: None)
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
-    server.work(Settings(), parent=1)
-    assert started == ["run_forever"]
+    server.work(Settings())
+    assert started == ["_watch_parent", "run_forever"]
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     monkeypatch.setattr(server, "_listening", lambda settings: None)
-    server.answer(Settings(), parent=1, first=False)
+    server.answer(Settings(), first=False)
     assert "_clock" not in started
 
 

@@ -49,7 +49,7 @@ def locus(
         the loci of pairs: a lower bound, and exact where loci decompose into pairs. ``auto`` is tree or lp.
     strict : count a label only if it is the only minimiser for some weights.
     """
-    known = _observed(space, observed)
+    known = observed_classes(space, observed)
     on_tree = isinstance(space, TreeSpace) and space.whole
     if method == "auto":
         method = "tree" if on_tree else "lp"
@@ -83,7 +83,7 @@ def margin_of(space: LabelSpace, observed: Sequence[int] | np.ndarray, label: in
     """The largest margin t of the linear program for a label, and the scale (largest squared distance)."""
     from scipy.optimize import linprog
 
-    known = np.unique(_observed(space, observed))
+    known = np.unique(observed_classes(space, observed))
     squared = space.squared(known)  # [K, N]
     scale = float(squared.max()) or 1.0
     others = np.delete(np.arange(len(space)), label)
@@ -151,7 +151,7 @@ def minimum_cover(space: LabelSpace, *, identifying: bool = False, exact: bool |
     return np.array(chosen)
 
 
-def _observed(space: LabelSpace, observed: Iterable[int] | np.ndarray) -> np.ndarray:
+def observed_classes(space: LabelSpace, observed: Iterable[int] | np.ndarray) -> np.ndarray:
     known = np.asarray(list(observed) if not isinstance(observed, np.ndarray) else observed, dtype=np.int64)
     if not len(known):
         raise InputError("observed", "no labels", "at least one observed label")

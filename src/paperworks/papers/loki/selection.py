@@ -14,7 +14,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.loki.graphs import TreeSpace
-from paperworks.papers.loki.loci import _observed, locus
+from paperworks.papers.loki.loci import locus, observed_classes
 from paperworks.papers.loki.spaces import LabelSpace
 
 Gain = Literal["distance", "lp", "pairwise"]
@@ -43,7 +43,7 @@ def next_class(
     prices = np.ones(len(space)) if costs is None else np.asarray(costs, dtype=np.float64)
     if prices.shape != (len(space),) or not (np.isfinite(prices).all() and (prices > 0).all()):
         raise InputError("costs", f"an array of shape {prices.shape}", f"{len(space)} prices above 0")
-    known = _observed(space, observed).tolist()
+    known = observed_classes(space, observed).tolist()
     chosen: list[int] = []
     for _ in range(k):
         reached = locus(space, known, method="pairwise" if gain == "pairwise" else "auto")

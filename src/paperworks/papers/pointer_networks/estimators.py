@@ -268,7 +268,7 @@ def _all_permutations(instances: Instances) -> bool:
     return all(sorted(solution) == list(range(n)) for solution, n in solutions)
 
 
-class _PlanePointer(SetToSequence):
+class PlanePointer(SetToSequence):
     """A pointer network for points of the plane, which are fitted into the unit square instead of standardised.
 
     ``rescale`` is ``auto`` (with a warning, only points outside it), ``always`` or ``never``.
@@ -302,19 +302,19 @@ class _PlanePointer(SetToSequence):
         return scaled(points, self.rescale)
 
 
-class ConvexHullPointer(_PlanePointer):
+class ConvexHullPointer(PlanePointer):
     """Convex hulls: the corners' indices, counter-clockwise. ``score`` is the share of right polygons."""
 
     problem = PROBLEMS["hull"]
 
 
-class DelaunayPointer(_PlanePointer):
+class DelaunayPointer(PlanePointer):
     """Delaunay triangulations: triples of indices, flattened. ``score`` is the share of right triangulations."""
 
     problem = PROBLEMS["delaunay"]
 
 
-class TSPPointer(_PlanePointer):
+class TSPPointer(PlanePointer):
     """Tours from city 0. ``score`` is the mean of optimal length / length; of samples the shortest tour is taken."""
 
     problem = PROBLEMS["tsp"]
@@ -326,7 +326,7 @@ class TSPPointer(_PlanePointer):
         return min(tours, key=lambda t: tour_length(points, t)) if sampled and tours else decoded.best
 
 
-ESTIMATORS: dict[str, type[_PlanePointer]] = {
+ESTIMATORS: dict[str, type[PlanePointer]] = {
     "hull": ConvexHullPointer,
     "delaunay": DelaunayPointer,
     "tsp": TSPPointer,

@@ -18,7 +18,6 @@ from paperworks.papers.pointer_networks.tours import (
     Cities,
     Points,
     Tour,
-    _two_opt,
     canonical_tour,
     distances,
     held_karp,
@@ -26,6 +25,7 @@ from paperworks.papers.pointer_networks.tours import (
     reverse,
     tour_length,
     two_opt,
+    two_opt_passes,
 )
 
 A1_PASSES = 3
@@ -125,7 +125,7 @@ def _nearest_two_opt(d: Points, starts: int) -> Tour:
     n = len(d)
     best, found = np.inf, np.empty(n, np.int64)
     for start in range(starts):
-        tour = _two_opt(d, _nearest(d, start), -1)
+        tour = two_opt_passes(d, _nearest(d, start), -1)
         length = 0.0
         for i in range(n):
             length += d[tour[i], tour[(i + 1) % n]]
@@ -159,7 +159,7 @@ def christofides(points: Points | Cities, improve: bool = True) -> Tour:
     circuit = _euler_circuit(n, edges)
     starts = range(len(circuit)) if improve else range(1)
     shortcuts = [np.array(list(dict.fromkeys(circuit[s:] + circuit[:s])), dtype=np.int64) for s in starts]
-    tours = [_two_opt(d, t, -1) for t in shortcuts] if improve else shortcuts
+    tours = [two_opt_passes(d, t, -1) for t in shortcuts] if improve else shortcuts
     return canonical_tour(min(tours, key=lambda t: tour_length(points, t)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError, nearest
-from paperworks.papers.pointer_networks.estimators import ESTIMATORS, _PlanePointer
+from paperworks.papers.pointer_networks.estimators import ESTIMATORS, PlanePointer
 from paperworks.papers.pointer_networks.heuristics import (
     christofides,
     greedy_edge,
@@ -45,7 +45,7 @@ def tour_method(name: str) -> Callable[[Points | Cities], Tour]:
 
 
 @functools.cache
-def bundled(problem: str) -> _PlanePointer:
+def bundled(problem: str) -> PlanePointer:
     """The bundled network of a problem, read once."""
     return ESTIMATORS[problem].bundled()
 
@@ -55,7 +55,7 @@ def solve(
     method: str = "model+2opt",
     *,
     problem: ProblemName = "tsp",
-    model: _PlanePointer | None = None,
+    model: PlanePointer | None = None,
     samples: int = 32,
 ) -> list[int]:
     """Solve one instance.

@@ -172,11 +172,11 @@ def two_opt(points: Points | Cities, tour: Tour | list[int], *, passes: int | No
     order = np.array(tour, dtype=np.int64)
     if len(order) < 4:
         return order
-    return _two_opt(distances(points), order, -1 if passes is None else passes)
+    return two_opt_passes(distances(points), order, -1 if passes is None else passes)
 
 
 @njit(cache=True, nogil=True)
-def _two_opt(d: Points, tour: Tour, passes: int) -> Tour:
+def two_opt_passes(d: Points, tour: Tour, passes: int) -> Tour:
     n = len(tour)
     sweep = 0
     improved = True
