@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from paperworks.structure.allocator import LIBRARY_BYTES
-from paperworks.structure.stream import CHUNK_BYTES
+from paperworks.structure.residual_stream import CHUNK_BYTES
 
 SMALL = {
     "hidden_size": 1024,

@@ -6,7 +6,7 @@ Two randomly initialised Llama models in bfloat16 (about 0.3 and 1.16 billion pa
 Each is scored in processes of its own: forward statistics (what down and o read, magnitudes, how much each layer
 changes) and Taylor scores, streamed from the folder with a budget for activations, and with the whole model loaded in
 float32. The peak of a process's resident memory over what it held at its start (libraries imported) is set beside
-``layer_stream_bytes``. The scores of both ways are compared as well.
+``layerwise_memory_bytes``. The scores of both ways are compared as well.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def scores_of(way: str, arguments: argparse.Namespace) -> dict[str, torch.Tensor
     }  # fmt: skip
     dense = arguments.folder / "dense"
     if way == "forward, streamed":
-        found = structure.streamed_scores(dense, ids, **options)
+        found = structure.layerwise_scores(dense, ids, **options)
         return {**_named(found.wanda, "wanda"), **found.layer_change}
     if way == "Taylor, streamed":
-        return _named(structure.streamed_taylor(dense, ids, **options)["param_first"], "taylor")
+        return _named(structure.layerwise_taylor(dense, ids, **options)["param_first"], "taylor")
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(dense, dtype=torch.float32, local_files_only=True).eval()
@@ -70,7 +70,7 @@ def _named(scores: Any, name: str) -> dict[str, torch.Tensor]:
 
 def score_in_this_process(way: str, arguments: argparse.Namespace) -> None:
     """Score, keep the scores in a file, and print the figures: the child's half of ``measure``."""
-    import paperworks.structure.streamed  # noqa: F401
+    import paperworks.structure.layerwise  # noqa: F401
 
     torch.randn(8, 8).matmul(torch.randn(8, 8))  # the thread pool and the buffers of the BLAS
     with UsageMeter() as usage:
@@ -112,7 +112,7 @@ def main() -> None:
     if arguments.child:
         score_in_this_process(arguments.child, arguments)
         return
-    from paperworks.structure.streamed import layer_stream_bytes
+    from paperworks.structure.layerwise import layerwise_memory_bytes
 
     ways = [way for way in WAYS if way.split(",")[0] in arguments.scores]
     ways = [way for way in ways if way.endswith("streamed") or not arguments.streamed_only]
@@ -129,7 +129,7 @@ def main() -> None:
                     found = measure(way, folder, arguments, budget)
                     line = f"{way:20} {found['over'] / MIB:>8,.0f} MiB over the start, {found['seconds']:>5.0f} s"
                     if way.endswith("streamed"):
-                        parts = layer_stream_bytes(
+                        parts = layerwise_memory_bytes(
                             folder / "dense", arguments.length, sequences=arguments.sequences, activation_budget=budget,
                             batch_size=arguments.batch_size, taylor=way.startswith("Taylor"),
                         )  # fmt: skip

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from paperworks.comparison.methods import load_method, method_names
 from paperworks.errors import InputError
 from paperworks.pruning import PruningJob
-from paperworks.structure.streamed import LayerStream
+from paperworks.structure.layerwise import LayerwiseRunner
 
 LOST = "model.layers.1.self_attn.o_proj.weight"
 
@@ -34,7 +34,7 @@ def test_a_method_names_the_missing_tensor(method: str, incomplete: Path, tmp_pa
     assert caught.value.field == LOST
 
 
-def test_a_streamed_checkpoint_is_checked_before_it_runs(incomplete: Path) -> None:
-    with pytest.raises(InputError) as caught, LayerStream(incomplete, torch.ones(1, 4, dtype=torch.int64)):
+def test_a_checkpoint_that_is_read_layerwise_is_checked_before_it_runs(incomplete: Path) -> None:
+    with pytest.raises(InputError) as caught, LayerwiseRunner(incomplete, torch.ones(1, 4, dtype=torch.int64)):
         pass
     assert caught.value.field == LOST

@@ -9,7 +9,7 @@ import torch
 from tiny_transformers import KINDS, outputs, tiny, token_ids
 
 from paperworks.errors import InputError
-from paperworks.structure import FAMILIES, LayerContexts, SecondMoment, StreamStore, TokenBatches, fold_norms
+from paperworks.structure import FAMILIES, ActivationStore, LayerContexts, SecondMoment, TokenBatches, fold_norms
 
 
 def _padded(left: bool):
@@ -65,8 +65,8 @@ def test_sliding_and_full_attention_layers_get_their_own_masks():
 def test_a_stream_on_disk_is_the_stream_in_memory(tmp_path, dtype, durable):
     ids, mask = _padded(True)
     tokens = TokenBatches(ids, mask, batch_size=4)
-    memory = StreamStore(tokens, 8, dtype, 10**9)
-    disk = StreamStore(tokens, 8, dtype, 0, tmp_path, tmp_path if durable else None)
+    memory = ActivationStore(tokens, 8, dtype, 10**9)
+    disk = ActivationStore(tokens, 8, dtype, 0, tmp_path, tmp_path if durable else None)
     size = ids.numel() * 8 * torch.empty(0, dtype=dtype).element_size()
     assert memory.spilled_bytes == 0
     assert disk.spilled_bytes == size * (2 if durable else 1)
@@ -94,7 +94,7 @@ def test_a_stream_on_disk_is_the_stream_in_memory(tmp_path, dtype, durable):
 
 def test_the_stream_in_front_of_a_layer_outlives_a_half_done_layer(tmp_path):
     tokens = TokenBatches(token_ids(4, 6), batch_size=2)
-    first = StreamStore(tokens, 8, torch.float32, 0, None, tmp_path)
+    first = ActivationStore(tokens, 8, torch.float32, 0, None, tmp_path)
     first.start_layer()
     for batch in range(2):
         first.write(batch, torch.full((2, 6, 8), 1.0))
@@ -105,7 +105,7 @@ def test_the_stream_in_front_of_a_layer_outlives_a_half_done_layer(tmp_path):
     first.finish_block()
     first.write(0, torch.full((2, 6, 8), 3.0))  # killed here
     first.close()
-    again = StreamStore(tokens, 8, torch.float32, 0, None, tmp_path)
+    again = ActivationStore(tokens, 8, torch.float32, 0, None, tmp_path)
     again.start_layer(live)
     assert all(bool((again.read(batch) == 1).all()) for batch in range(2))
 

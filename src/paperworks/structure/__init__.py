@@ -12,7 +12,13 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.structure.activations import ActivationMoments, ReadChannels, activation_scores, read_channels
     from paperworks.structure.budgets import Cost, count, exact_fill, solve_ratio
-    from paperworks.structure.calibration import ChannelMoments, LayerContexts, SecondMoment, StreamStore, TokenBatches
+    from paperworks.structure.calibration import (
+        ActivationStore,
+        ChannelMoments,
+        LayerContexts,
+        SecondMoment,
+        TokenBatches,
+    )
     from paperworks.structure.checkpoints import CheckpointReader, FolderWeights, LiveWeights, save_model
     from paperworks.structure.compensation import add_output_biases, compensate
     from paperworks.structure.compose import stock_folder
@@ -20,6 +26,13 @@ if TYPE_CHECKING:
     from paperworks.structure.export import per_layer_config, stock_config, uniform_export
     from paperworks.structure.families import FAMILIES, Block, Family
     from paperworks.structure.gates import HardConcrete, StraightThroughGumbel
+    from paperworks.structure.layerwise import (
+        LayerwiseRunner,
+        LayerwiseScores,
+        layerwise_memory_bytes,
+        layerwise_scores,
+    )
+    from paperworks.structure.layerwise_gradients import layerwise_taylor
     from paperworks.structure.masks import masked
     from paperworks.structure.plan import KeepPlan
     from paperworks.structure.registry import (
@@ -30,15 +43,8 @@ if TYPE_CHECKING:
         skeleton_of,
         spec_for,
     )
+    from paperworks.structure.residual_stream import cuts_of, fold_norms, rotate, slice_stream
     from paperworks.structure.scores import LayerChange, TaylorScores, magnitude_scores, random_scores
-    from paperworks.structure.stream import cuts_of, fold_norms, rotate, slice_stream
-    from paperworks.structure.streamed import (
-        LayerStream,
-        StreamedScores,
-        layer_stream_bytes,
-        streamed_scores,
-        streamed_taylor,
-    )
     from paperworks.structure.surgery import check_prunable, prune
     from paperworks.structure.uniform import uniform_within
     from paperworks.structure.units import KINDS, Gate, IndexMap, Slice, Units, UnitSet, kinds_of, records_of, units_of
@@ -49,6 +55,7 @@ __all__ = [
     "FAMILIES",
     "KINDS",
     "ActivationMoments",
+    "ActivationStore",
     "Block",
     "ChannelMoments",
     "CheckpointReader",
@@ -61,15 +68,14 @@ __all__ = [
     "KeepPlan",
     "LayerChange",
     "LayerContexts",
-    "LayerStream",
+    "LayerwiseRunner",
+    "LayerwiseScores",
     "LiveWeights",
     "ReadChannels",
     "SecondMoment",
     "Slice",
     "StraightThroughGumbel",
     "StreamCost",
-    "StreamStore",
-    "StreamedScores",
     "TaylorScores",
     "TokenBatches",
     "UnitSet",
@@ -86,7 +92,9 @@ __all__ = [
     "exact_fill",
     "fold_norms",
     "kinds_of",
-    "layer_stream_bytes",
+    "layerwise_memory_bytes",
+    "layerwise_scores",
+    "layerwise_taylor",
     "magnitude_scores",
     "masked",
     "per_layer_config",
@@ -104,8 +112,6 @@ __all__ = [
     "spec_for",
     "stock_config",
     "stock_folder",
-    "streamed_scores",
-    "streamed_taylor",
     "uniform_export",
     "uniform_within",
     "units_of",

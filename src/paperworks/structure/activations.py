@@ -1,6 +1,6 @@
 """What passes the units: mean squares, means and fluctuations of their activations, and scores made of them.
 
-Forward passes only. The same watchers serve a model in memory and one whose layers come and go (``streamed.py``).
+Forward passes only. The same watchers serve a model in memory and one whose layers come and go (``layerwise.py``).
 """
 
 from __future__ import annotations

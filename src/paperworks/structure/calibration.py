@@ -186,7 +186,7 @@ def _moved(value: Any, like: torch.Tensor) -> Any:
     return value
 
 
-class StreamStore:
+class ActivationStore:
     """The stream of all calibration batches, [n, T, D], in memory up to ``budget`` bytes and in a file beyond.
 
     The file has no name and goes with the process, however that ends, unless ``durable`` names a folder: then two

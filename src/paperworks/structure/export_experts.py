@@ -11,7 +11,7 @@ from torch import nn
 
 from paperworks.errors import InputError
 from paperworks.structure.families import Family
-from paperworks.structure.layers_pruned import ALIGNED, dress_model, expert_axis, feed_forward_of
+from paperworks.structure.layers_pruned import ALIGNED, apply_layer_widths, expert_axis, feed_forward_of
 from paperworks.structure.units import base_of, family_of, records_of
 
 
@@ -48,7 +48,7 @@ def with_even_channels(model: Any, multiple_of: int = 1) -> Any:
             _widen_experts(layer, family, record["expert_channels"], channels)
             record["expert_channels"] = channels
     made.config.layer_widths = records
-    dress_model(made, family)
+    apply_layer_widths(made, family)
     return made
 
 

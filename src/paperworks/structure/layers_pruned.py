@@ -181,7 +181,7 @@ def expert_axis(experts: Experts, name: str) -> int:
     return (1 if experts.transposed else 2) if name.startswith("down") else (2 if experts.transposed else 1)
 
 
-def _dress_experts(layer: nn.Module, experts: Experts, record: dict[str, Any]) -> None:
+def _set_expert_widths(layer: nn.Module, experts: Experts, record: dict[str, Any]) -> None:
     router, matrices = layer.get_submodule(experts.router), layer.get_submodule(experts.matrices)
     router.num_experts = matrices.num_experts = record["experts"]
     name = "intermediate_size" if hasattr(matrices, "intermediate_size") else "intermediate_dim"
@@ -203,7 +203,7 @@ def norm_paths(model: nn.Module, family: Family) -> list[str]:
     return paths
 
 
-def dress_model(model: nn.Module, family: Family) -> None:
+def apply_layer_widths(model: nn.Module, family: Family) -> None:
     """Bring every attribute and class of the model's modules in line with ``config.layer_widths``.
 
     Weights are not touched: they have their sizes already.
@@ -213,7 +213,7 @@ def dress_model(model: nn.Module, family: Family) -> None:
     for index, (layer, record) in enumerate(zip(model.get_submodule(family.layers), config.layer_widths, strict=True)):
         core = layer.get_submodule(family.core)
         if has_heads(family):
-            _dress_attention(core, family, record, config)
+            _set_attention_widths(core, family, record, config)
         if hasattr(layer, "layer_idx"):
             layer.layer_idx = index
         if getattr(core, "layer_idx", None) is not None:
@@ -222,7 +222,7 @@ def dress_model(model: nn.Module, family: Family) -> None:
         place += record["heads"] > 0
         block = feed_forward_of(family, record)
         if family.experts and record["experts"]:
-            _dress_experts(layer, family.experts, record)
+            _set_expert_widths(layer, family.experts, record)
         for path in (*family.attention.outputs, *(block.outputs if block else ())):
             output = linear_at(layer, path)
             if getattr(output, "nx", 1) == 0:
@@ -231,7 +231,7 @@ def dress_model(model: nn.Module, family: Family) -> None:
         if family.mlp and ends != (None, None):
             mlp = layer.get_submodule(family.mlp)
             mlp.__class__ = MLP_CLASSES[family.model_type]
-            _dress_ends(mlp, ends, config)
+            _set_end_widths(mlp, ends, config)
         for path in family.qk_norms:
             if record["qk"] is not None:
                 qk = head_dims(record, config, family)[0]
@@ -252,7 +252,7 @@ def dress_model(model: nn.Module, family: Family) -> None:
     config.num_hidden_layers = len(config.layer_widths)
 
 
-def _dress_attention(core: Any, family: Family, record: dict[str, Any], config: Any) -> None:
+def _set_attention_widths(core: Any, family: Family, record: dict[str, Any], config: Any) -> None:
     heads, kv_heads = record["heads"], record["kv_heads"]
     qk, v = head_dims(record, config, family)
     if hasattr(core, "num_key_value_groups"):
@@ -278,10 +278,10 @@ def _dress_attention(core: Any, family: Family, record: dict[str, Any], config: 
     core.head_counts, core.head_widths = (heads, kv_heads), (qk, v)
     pairs = rotary_pairs(config, family)
     core.turned = None if record["qk"] is None else tuple(unit for unit in record["qk"] if unit < pairs)
-    _dress_ends(core, ends, config)
+    _set_end_widths(core, ends, config)
 
 
-def _dress_ends(module: Any, ends: tuple[int | None, int | None], config: Any) -> None:
+def _set_end_widths(module: Any, ends: tuple[int | None, int | None], config: Any) -> None:
     module.stream_width = config.hidden_size
     device = next(module.parameters()).device
     for name, size in zip(("stream_reads", "stream_writes"), ends, strict=True):

@@ -16,7 +16,7 @@ from torch import nn
 
 from .configuration_pruned import pruned_config_class
 from .families import FAMILIES, Family, stock_classes
-from .layers_pruned import dress_model, resize_model
+from .layers_pruned import apply_layer_widths, resize_model
 
 
 class PrunedModel:
@@ -30,7 +30,7 @@ class PrunedModel:
             raise ValueError(f"{type(config).__name__}.layer_widths: found None; expected one record per layer")
         family = self.family or FAMILIES[config.model_type.removeprefix("pruned_")]
         resize_model(self, family)
-        dress_model(self, family)
+        apply_layer_widths(self, family)
         if not any(p.is_meta for p in self.parameters()):
             for module in self.modules():
                 self._init_weights(module)

@@ -16,7 +16,7 @@ from paperworks.errors import InputError
 from paperworks.structure.cutting import Replaced, cut_module, follow, is_conv1d, kept_positions
 from paperworks.structure.families import Family
 from paperworks.structure.folding import fold_masks, scale_gains, scale_head_norms, scale_wide_norms
-from paperworks.structure.layers_pruned import BLOCK_ENDS, dress_model, is_sparse, linear_at, norm_paths
+from paperworks.structure.layers_pruned import BLOCK_ENDS, apply_layer_widths, is_sparse, linear_at, norm_paths
 from paperworks.structure.modeling_pruned import pruned_class
 from paperworks.structure.plan import KeepPlan, Masks, name_of
 from paperworks.structure.registry import check_config
@@ -220,4 +220,4 @@ def _adopt(base: Any, family: Family, records: list[dict[str, Any]], width: int)
     config.num_hidden_layers = len(records)
     config.layer_widths = records
     config.hidden_width = None if width == config.hidden_size else width
-    dress_model(base, family)
+    apply_layer_widths(base, family)

@@ -27,7 +27,7 @@ from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import require_free
 from paperworks.runs.usage import UsageMeter
 from paperworks.structure.allocator import freed_at_once
-from paperworks.structure.calibration import StreamStore, TokenBatches
+from paperworks.structure.calibration import ActivationStore, TokenBatches
 from paperworks.structure.checkpoints import (
     CheckpointReader,
     FolderWeights,
@@ -49,7 +49,7 @@ from paperworks.structure.registry import (
     skeleton_of,
     spec_for,
 )
-from paperworks.structure.stream import adopt
+from paperworks.structure.residual_stream import adopt
 
 ENOUGH_TOKENS = 10
 """Fewer calibration tokens than this times the hidden size bring a warning."""
@@ -323,10 +323,12 @@ class SliceGPT:
         parts = stack.enter_context(parts_beside(None if output is None else Path(output)))
         return FolderWeights(Path(model), parts)
 
-    def _store(self, tokens: TokenBatches, cost: StreamCost, dtype: torch.dtype, durable: Path | None) -> StreamStore:
+    def _store(
+        self, tokens: TokenBatches, cost: StreamCost, dtype: torch.dtype, durable: Path | None
+    ) -> ActivationStore:
         spill = None if self.settings.spill_dir is None else Path(self.settings.spill_dir)
         compute = torch.promote_types(dtype, torch.float32)
-        return StreamStore(tokens, cost.width, compute, int(self.settings.activation_budget), spill, durable)
+        return ActivationStore(tokens, cost.width, compute, int(self.settings.activation_budget), spill, durable)
 
     def _report(
         self,

@@ -17,7 +17,7 @@ from torch import nn
 from paperworks.papers.slicegpt.basis import BasisKind, haar, stream_basis
 from paperworks.papers.slicegpt.report import Cut
 from paperworks.papers.slicegpt.state import FitState
-from paperworks.structure.calibration import LayerContexts, SecondMoment, StreamStore, TokenBatches
+from paperworks.structure.calibration import ActivationStore, LayerContexts, SecondMoment, TokenBatches
 from paperworks.structure.checkpoints import FolderWeights, LiveWeights
 from paperworks.structure.families import Family
 from paperworks.structure.layers_sliced import (
@@ -30,7 +30,7 @@ from paperworks.structure.layers_sliced import (
     resize_layer,
     sums_bias_of,
 )
-from paperworks.structure.stream import (
+from paperworks.structure.residual_stream import (
     NormWeights,
     fold_embedding,
     fold_head,
@@ -61,7 +61,7 @@ class SequentialSlicer:
         weights: LiveWeights | FolderWeights,
         family: Family,
         tokens: TokenBatches,
-        store: StreamStore,
+        store: ActivationStore,
         rules: Rules,
         device: torch.device,
         dtype: torch.dtype,

@@ -22,7 +22,7 @@ from paperworks.papers.slicegpt.widths import (
     width_by_variance,
 )
 from paperworks.structure.cost import StreamCost
-from paperworks.structure.stream import check_ends
+from paperworks.structure.residual_stream import check_ends
 
 IN_FINGERPRINT = (
     "slicing",

@@ -17,7 +17,7 @@ from paperworks.errors import InputError
 from paperworks.papers.slicegpt.report import Cut
 from paperworks.runs.files import write_text
 from paperworks.structure.calibration import TokenBatches
-from paperworks.structure.stream import NormWeights
+from paperworks.structure.residual_stream import NormWeights
 
 
 class FitState:

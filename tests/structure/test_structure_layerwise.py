@@ -15,14 +15,14 @@ from paperworks.errors import InputError
 from paperworks.structure import (
     ChannelMoments,
     LayerChange,
-    LayerStream,
+    LayerwiseRunner,
     TaylorScores,
     activation_scores,
-    layer_stream_bytes,
+    layerwise_memory_bytes,
+    layerwise_scores,
+    layerwise_taylor,
     magnitude_scores,
     read_channels,
-    streamed_scores,
-    streamed_taylor,
     units_of,
 )
 
@@ -62,7 +62,7 @@ def test_forward_statistics_of_a_folder_are_those_of_the_model(folders, tmp_path
     folder, model = folders(kind)
     ids, mask, batches = _tokens(padded)
     budget = 0 if padded else SET
-    found = streamed_scores(
+    found = layerwise_scores(
         folder,
         ids,
         mask,
@@ -97,7 +97,9 @@ def test_gradients_of_a_folder_are_those_of_the_whole_loss(folders, tmp_path, ki
     ids, mask, batches = _tokens(kind != "gemma")
     before = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
     # three of the five sets of activations fit the budget, the others are on disk
-    found = streamed_taylor(folder, ids, mask, modes=MODES, batch_size=4, activation_budget=3 * SET, spill_dir=tmp_path)
+    found = layerwise_taylor(
+        folder, ids, mask, modes=MODES, batch_size=4, activation_budget=3 * SET, spill_dir=tmp_path
+    )
     with TaylorScores(model, units_of(model), second_order=True) as taylor:
         for batch in batches:
             taylor.add(batch)
@@ -110,7 +112,7 @@ def test_gradients_of_a_folder_are_those_of_the_whole_loss(folders, tmp_path, ki
 def test_a_tied_head_and_half_precision_weights_are_read_as_they_should(tmp_path):
     tiny("llama", torch.bfloat16, tie_word_embeddings=True).save_pretrained(tmp_path / "m")
     ids, _, batches = _tokens(False)
-    found = streamed_taylor(tmp_path / "m", ids, batch_size=4)["param_first"]
+    found = layerwise_taylor(tmp_path / "m", ids, batch_size=4)["param_first"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)
     units = units_of(model)
     with TaylorScores(model, units) as taylor:
@@ -123,7 +125,7 @@ def test_a_tied_head_and_half_precision_weights_are_read_as_they_should(tmp_path
 
 def test_only_one_layer_has_weights_at_a_time(folders):
     folder, _ = folders("llama")
-    with LayerStream(folder, token_ids(2, 8)) as stream:
+    with LayerwiseRunner(folder, token_ids(2, 8)) as stream:
         for number in stream.layers():
             real = {name.split(".")[2] for name, p in stream.model.named_parameters() if not p.is_meta}
             assert real == {str(number)}
@@ -136,7 +138,7 @@ import sys
 import torch
 
 from paperworks.runs.usage import resident_bytes
-from paperworks.structure.streamed import LayerStream
+from paperworks.structure.layerwise import LayerwiseRunner
 
 large = torch.ones(9 * 2**20)
 del large  # the C library now keeps blocks of up to 36 MiB
@@ -145,7 +147,7 @@ for _ in range(100):  # holes between objects that live on
     blocks.append(torch.ones(600_000))
     between.append(bytearray(3000))
 del blocks
-with LayerStream(sys.argv[1], torch.ones(2, 16, dtype=torch.int64), batch_size=2) as stream:
+with LayerwiseRunner(sys.argv[1], torch.ones(2, 16, dtype=torch.int64), batch_size=2) as stream:
     for _ in stream.layers():
         print(resident_bytes())
 """
@@ -159,11 +161,11 @@ def test_memory_stays_at_what_one_layer_takes(tmp_path):
     # a process of its own: other tests' threads take and free memory in this one
     out = subprocess.run([sys.executable, "-c", HELD, str(tmp_path / "m")], check=True, capture_output=True, text=True)
     held = [int(line) for line in out.stdout.split()]
-    parts = layer_stream_bytes(tmp_path / "m", 16, sequences=2, batch_size=2)
+    parts = layerwise_memory_bytes(tmp_path / "m", 16, sequences=2, batch_size=2)
     assert parts["weights"] < whole / 10
     assert len(held) == 12
     assert max(held[2:]) - min(held[2:]) < parts["weights"] / 2
-    more = layer_stream_bytes(tmp_path / "m", 16, sequences=2, batch_size=2, taylor=True)
+    more = layerwise_memory_bytes(tmp_path / "m", 16, sequences=2, batch_size=2, taylor=True)
     assert more["weights"] == 3 * parts["weights"]
     assert parts["budget"] == 2 * 16 * 256 * 4
     assert more["budget"] == 14 * parts["budget"]
@@ -183,20 +185,20 @@ def test_what_cannot_be_streamed_is_refused(folders, tmp_path):
     folder, _ = folders("llama")
     ids = token_ids(2, 8)
     with pytest.raises(InputError, match="activation_budget"):
-        streamed_scores(folder, ids, activation_budget=-1)
+        layerwise_scores(folder, ids, activation_budget=-1)
     with pytest.raises(InputError, match="kinds"):
-        streamed_scores(folder, ids, kinds=["v_channel"])
+        layerwise_scores(folder, ids, kinds=["v_channel"])
     with pytest.raises(InputError, match="kinds"):
-        streamed_taylor(folder, ids, kinds=["hidden"])
+        layerwise_taylor(folder, ids, kinds=["hidden"])
     with pytest.raises(InputError, match="token id"):
-        streamed_scores(folder, torch.full((1, 4), VOCAB))
+        layerwise_scores(folder, torch.full((1, 4), VOCAB))
     with pytest.raises(InputError, match="causal language model"):
-        streamed_taylor(folders("bert")[0], ids)
+        layerwise_taylor(folders("bert")[0], ids)
     bad = tiny("llama")
     with torch.no_grad():
         bad.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
     bad.save_pretrained(tmp_path / "bad")
     with pytest.raises(InputError, match="NaN"):
-        streamed_scores(tmp_path / "bad", ids)
+        layerwise_scores(tmp_path / "bad", ids)
     with pytest.raises(InputError, match="a loss of nan"):
-        streamed_taylor(tmp_path / "bad", ids)
+        layerwise_taylor(tmp_path / "bad", ids)

@@ -1,7 +1,8 @@
 """Scores of a checkpoint folder whose model never is in memory as a whole: one layer at a time.
 
-Forward statistics need one pass. Taylor scores need two: forward, keeping what every layer reads, then backward from
-the last layer to the first, each computed again; the gradients are those of the loss of the whole model.
+Forward statistics need one pass. Taylor scores need two (``layerwise_gradients``): forward, keeping what every layer
+reads, then backward from the last layer to the first, each computed again; the gradients are those of the loss of the
+whole model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol, Self
 
 import torch
@@ -20,13 +20,12 @@ from paperworks.errors import InputError
 from paperworks.runs import Progress, no_progress
 from paperworks.structure.activations import ActivationMoments, ReadChannels
 from paperworks.structure.allocator import LIBRARY_BYTES, freed_at_once
-from paperworks.structure.calibration import CHUNK_BYTES, LayerContexts, StreamStore, TokenBatches
+from paperworks.structure.calibration import CHUNK_BYTES, ActivationStore, LayerContexts, TokenBatches
 from paperworks.structure.checkpoints import CheckpointReader, FolderWeights
 from paperworks.structure.layers_sliced import part
 from paperworks.structure.registry import read_config, spec_for
-from paperworks.structure.scores import LayerChange, Reduction, Scores, Taylor, TaylorScores, magnitude_scores
-from paperworks.structure.units import LAYER_KINDS, Key, Units, units_of
-from paperworks.training.losses import Loss, next_token_loss
+from paperworks.structure.scores import LayerChange, Scores, magnitude_scores
+from paperworks.structure.units import Key, Units, units_of
 
 BUDGET = 2**30
 """Bytes of activations between layers that stay in memory unless told otherwise."""
@@ -39,14 +38,14 @@ class Watcher(Protocol):
         """The attention mask [b, T] of the batches that follow (0: padding)."""
 
 
-class LayerStream:
+class LayerwiseRunner:
     """Runs the calibration set through a checkpoint folder layer by layer.
 
-    ``with LayerStream(folder, ids) as stream: for number in stream.layers(): ...``
+    ``with LayerwiseRunner(folder, ids) as stream: for number in stream.layers(): ...``
 
     Memory over the start of the process: the weights of one layer in ``dtype``, at most ``activation_budget``, and what
     does not grow with the model's depth or the calibration set: the activations inside a layer of one batch, one matrix
-    as it is stored, 24 MB for sums in float64, 40 MB for the libraries (``layer_stream_bytes`` counts them). Of the
+    as it is stored, 24 MB for sums in float64, 40 MB for the libraries (``layerwise_memory_bytes`` counts them). Of the
     token embeddings only the rows of one batch are read. The C library gives blocks back at once meanwhile
     (``freed_at_once``).
 
@@ -87,7 +86,7 @@ class LayerStream:
         self.budget = activation_budget
         self._spill_dir = None if spill_dir is None else Path(spill_dir)
         self._left = activation_budget
-        self._stores: list[StreamStore] = []
+        self._stores: list[ActivationStore] = []
         self._open = ExitStack()
         self._contexts = LayerContexts(self.model, self.family, self.tokens)
         self.layer_count = len(part(self.model, self.family.layers))
@@ -106,17 +105,21 @@ class LayerStream:
         """Bytes of activations that are in files."""
         return sum(store.spilled_bytes for store in self._stores)
 
-    def store(self) -> StreamStore:
+    def store(self) -> ActivationStore:
         """A place for the activations between two layers, inside what is left of the budget or in a file."""
         width = self.model.config.hidden_size
-        store = StreamStore(self.tokens, width, self.dtype, self._left, self._spill_dir)
+        store = ActivationStore(self.tokens, width, self.dtype, self._left, self._spill_dir)
         if not store.on_disk:
             self._left -= self.tokens.ids.numel() * width * torch.empty(0, dtype=self.dtype).element_size()
         self._stores.append(store)
         return store
 
     def layers(
-        self, watchers: Sequence[Watcher] = (), *, keep: Sequence[StreamStore] = (), progress: Progress = no_progress
+        self,
+        watchers: Sequence[Watcher] = (),
+        *,
+        keep: Sequence[ActivationStore] = (),
+        progress: Progress = no_progress,
     ) -> Iterator[int]:
         """The number of each layer, after all batches have gone through it and while its weights are still there.
 
@@ -145,7 +148,7 @@ class LayerStream:
         return y[0] if isinstance(y, tuple) else y
 
     @torch.no_grad()
-    def _embed(self, store: StreamStore, steps: Iterator[Any]) -> None:
+    def _embed(self, store: ActivationStore, steps: Iterator[Any]) -> None:
         family, model = self.family, self.model
         table = part(model, family.embeddings[0])
         for path in family.embeddings[1:]:
@@ -164,7 +167,13 @@ class LayerStream:
 
     @torch.no_grad()
     def _run(
-        self, layer: Any, number: int, source: StreamStore, target: StreamStore, watchers: Sequence[Watcher], steps: Any
+        self,
+        layer: Any,
+        number: int,
+        source: ActivationStore,
+        target: ActivationStore,
+        watchers: Sequence[Watcher],
+        steps: Any,
     ) -> None:
         for index in range(len(self.tokens)):
             for watcher in watchers:
@@ -192,7 +201,7 @@ class _RowsOnly(nn.Module):
             table.weight, table.padding_idx = whole, padding
 
 
-def layer_stream_bytes(
+def layerwise_memory_bytes(
     folder: str | Path,
     length: int,
     *,
@@ -202,7 +211,7 @@ def layer_stream_bytes(
     dtype: torch.dtype = torch.float32,
     taylor: bool = False,
 ) -> dict[str, int]:
-    """What ``streamed_scores`` (or ``streamed_taylor``) holds at once over the start of the process, by part, in bytes.
+    """Bytes that ``layerwise_scores`` (or ``layerwise_taylor``) holds at once over the start of the process, by part.
 
     ``weights``: one layer in ``dtype`` (``taylor``: three times, with the gradients of a batch and their sum);
     ``stored``: its largest matrix as it is stored; ``activations``: of one batch, 8 times the stream's width and 4
@@ -235,7 +244,7 @@ def layer_stream_bytes(
 
 
 @dataclass
-class StreamedScores:
+class LayerwiseScores:
     """Forward statistics of a checkpoint folder.
 
     Attributes
@@ -261,7 +270,7 @@ class StreamedScores:
     spilled_bytes: int = 0
 
 
-def streamed_scores(
+def layerwise_scores(
     folder: str | Path,
     calibration: Any,
     attention_mask: Any = None,
@@ -273,17 +282,17 @@ def streamed_scores(
     spill_dir: str | Path | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress = no_progress,
-) -> StreamedScores:
+) -> LayerwiseScores:
     """Scores that need forward passes only, from a checkpoint folder, one layer in memory at a time.
 
-    Parameters are those of ``LayerStream``, which says what bounds the memory; ``kinds`` are of ``ffn``, ``kv_group``
-    and ``q_head``; ``layer_metrics`` of ``cosine``, ``euclidean`` and ``manhattan``. What is returned, a few float64
-    numbers for each channel of the model, is held besides.
+    Parameters are those of ``LayerwiseRunner``, which says what bounds the memory; ``kinds`` are of ``ffn``,
+    ``kv_group`` and ``q_head``; ``layer_metrics`` of ``cosine``, ``euclidean`` and ``manhattan``. What is returned, a
+    few float64 numbers for each channel of the model, is held besides.
 
     Raises InputError for a folder, tokens or kinds that cannot be used, a full disk, and values that are not finite.
     """
     with (
-        LayerStream(
+        LayerwiseRunner(
             folder,
             calibration,
             attention_mask,
@@ -295,7 +304,7 @@ def streamed_scores(
         ExitStack() as stack,
     ):
         units = units_of(stream.model, kinds)
-        found = StreamedScores(units, tokens=stream.tokens.count)
+        found = LayerwiseScores(units, tokens=stream.tokens.count)
         moments = stack.enter_context(ActivationMoments(stream.model, units))
         changes = {metric: stack.enter_context(LayerChange(stream.model, metric)) for metric in layer_metrics}
         for number in stream.layers([moments, *changes.values()], progress=progress):
@@ -308,118 +317,3 @@ def streamed_scores(
         found.layer_change = {metric: change.importance() for metric, change in changes.items()}
         found.spilled_bytes = stream.spilled_bytes
     return found
-
-
-def streamed_taylor(
-    folder: str | Path,
-    calibration: Any,
-    attention_mask: Any = None,
-    *,
-    kinds: Sequence[str] = ("kv_group", "ffn"),
-    modes: Sequence[Taylor] = ("param_first",),
-    reduction: Reduction = "sum",
-    loss: Loss = next_token_loss,
-    batch_size: int = 8,
-    activation_budget: int = BUDGET,
-    spill_dir: str | Path | None = None,
-    dtype: torch.dtype | None = None,
-    progress: Progress = no_progress,
-) -> dict[Taylor, Scores]:
-    """Taylor scores, by mode, of a causal language model in a checkpoint folder, one layer in memory at a time.
-
-    The first pass keeps what every layer reads: (L + 2) * n * T * D numbers, of which whole sets of n * T * D stay in
-    memory as long as ``activation_budget`` lasts; the others are in files. The second pass goes from the head to the
-    first layer, computes every layer once more and hands the gradient down. Gradients, and so the scores, are those of
-    ``TaylorScores`` with the same batches, up to rounding.
-
-    Memory over the start: the budget; one layer's weights, the gradients of one batch and their sum (three times the
-    layer's size; four with a second order); the activations of one batch in a layer, with what its gradient needs; the
-    head, and three times the logits of one batch. Parameters are otherwise those of ``LayerStream``; ``kinds`` are
-    units inside a layer; ``loss(model, batch)`` calls its model once, for the logits.
-
-    Raises InputError as ``streamed_scores`` does, and for an encoder, which has no such loss.
-    """
-    for kind in kinds:
-        if kind not in LAYER_KINDS:
-            raise InputError("kinds", kind, f"units inside a layer: {', '.join(LAYER_KINDS)}")
-    second = any(mode in ("param_second", "param_mix") for mode in modes)
-    with LayerStream(
-        folder,
-        calibration,
-        attention_mask,
-        batch_size=batch_size,
-        activation_budget=activation_budget,
-        spill_dir=spill_dir,
-        dtype=dtype,
-    ) as stream:
-        if not stream.family.head:
-            raise InputError("model", stream.family.model_type, "a causal language model, which has a loss")
-        gradient = stream.store()
-        inputs = [stream.store() for _ in range(stream.layer_count + 1)]
-        for _ in stream.layers(keep=inputs, progress=progress):
-            pass
-        _head_gradient(stream, inputs[-1], gradient, loss)
-        found: dict[Taylor, Scores] = {mode: {} for mode in modes}
-        order = list(reversed(range(stream.layer_count)))
-        for number in progress(order, "gradients", len(order)):
-            path = f"{stream.family.layers}.{number}"
-            layer = stream.weights.fetch(path, stream.dtype)
-            with TaylorScores(stream.model, units_of(stream.model, kinds, [number]), second_order=second) as taylor:
-                for index in range(len(stream.tokens)):
-                    taylor.add_gradients(_layer_gradient(stream, layer, number, index, inputs, gradient, taylor))
-                for mode in modes:
-                    found[mode] = taylor.scores(mode, reduction) | found[mode]
-            stream.weights.give_back(path)
-    return found
-
-
-def _layer_gradient(
-    stream: LayerStream,
-    layer: Any,
-    number: int,
-    index: int,
-    inputs: Sequence[StreamStore],
-    gradient: StreamStore,
-    taylor: TaylorScores,
-) -> Sequence[torch.Tensor | None]:
-    """The gradients of one batch on a layer's weights; ``gradient`` then holds that on the layer's input."""
-    x = inputs[number].read(index).detach().requires_grad_()
-    with torch.enable_grad():
-        y = stream.output_of(layer, number, index, x)
-    *parameters, below = torch.autograd.grad(
-        y, [*taylor.parameters, x], gradient.read(index).to(y.dtype), allow_unused=True
-    )
-    assert below is not None, "a layer adds to its input"
-    gradient.write(index, below)
-    return parameters
-
-
-def _head_gradient(stream: LayerStream, last: StreamStore, gradient: StreamStore, loss: Loss) -> None:
-    """The gradient of the loss of every batch on what the last layer wrote."""
-    family = stream.family
-    for path in (family.final_norm, family.head):
-        stream.weights.fetch(path, stream.dtype).requires_grad_(False)
-    for index in range(len(stream.tokens)):
-        x = last.read(index).detach().requires_grad_()
-        batch = {"input_ids": stream.tokens.ids[stream.tokens.rows(index)]}
-        mask = stream.mask(index)
-        with torch.enable_grad():
-            end = _End(part(stream.model, family.final_norm), part(stream.model, family.head), x)
-            total, count = loss(end, batch if mask is None else {**batch, "attention_mask": mask})
-            value = total / count
-            if not bool(torch.isfinite(value)):
-                raise InputError("calibration", f"a loss of {float(value.detach())}", "a finite loss: a wider dtype?")
-            gradient.write(index, torch.autograd.grad(value, x)[0])
-    for path in (family.final_norm, family.head):
-        stream.weights.give_back(path)
-
-
-class _End(nn.Module):
-    """What is left of a model behind its layers: called as the model, it gives the logits of one known batch."""
-
-    def __init__(self, norm: nn.Module, head: nn.Module, stream: torch.Tensor) -> None:
-        super().__init__()
-        self.norm, self.head, self.stream = norm, head, stream
-
-    def forward(self, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.head(self.norm(self.stream)))

@@ -9,7 +9,7 @@ import torch
 from tiny_transformers import KINDS, D, exact_norms, outputs, random_basis, tiny, token_ids
 
 from paperworks.errors import InputError
-from paperworks.structure import cuts_of, fold_norms, rotate, slice_stream, stream
+from paperworks.structure import cuts_of, fold_norms, residual_stream, rotate, slice_stream
 from paperworks.structure.layers_sliced import StreamNorm
 
 
@@ -74,13 +74,13 @@ def test_products_in_pieces_equal_products_at_once(monkeypatch):
     weight = torch.randn(37, 32, generator=torch.Generator().manual_seed(1))
     basis = random_basis(32, torch.Generator().manual_seed(2))[:, :16]
     whole = [
-        stream.along_stream(weight, 1, lambda r: r @ basis, 16),
-        stream.along_stream(weight.T, 0, lambda r: r @ basis, 16),
+        residual_stream.along_stream(weight, 1, lambda r: r @ basis, 16),
+        residual_stream.along_stream(weight.T, 0, lambda r: r @ basis, 16),
     ]
-    monkeypatch.setattr(stream, "CHUNK_BYTES", 8 * 32 * 5)
+    monkeypatch.setattr(residual_stream, "CHUNK_BYTES", 8 * 32 * 5)
     pieces = [
-        stream.along_stream(weight, 1, lambda r: r @ basis, 16),
-        stream.along_stream(weight.T, 0, lambda r: r @ basis, 16),
+        residual_stream.along_stream(weight, 1, lambda r: r @ basis, 16),
+        residual_stream.along_stream(weight.T, 0, lambda r: r @ basis, 16),
     ]
     for a, b in zip(whole, pieces, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
