@@ -18,6 +18,7 @@ from paperworks.metrics import (
     delong_covariance,
     delong_test,
     group_accuracy,
+    hits_at_k,
     linear_probe,
     mean_interval,
     mean_iou,
@@ -229,3 +230,9 @@ def test_bad_input_names_the_field(call, field: str) -> None:
     with pytest.raises(InputError) as error:
         call()
     assert error.value.field == field
+
+
+def test_hits_of_each_query_share_places_that_tie() -> None:
+    scores, relevant = np.array([[4.0, 1, 3, 2], [1, 1, 1, 0]]), np.array([[1, 1, 0, 0], [0, 0, 1, 0]])
+    assert hits_at_k(scores, relevant, 2).tolist() == pytest.approx([1, 2 / 3])
+    assert recall_at_k(scores, relevant, 2) == pytest.approx((1 / 2 + 2 / 3) / 2)

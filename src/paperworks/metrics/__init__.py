@@ -7,7 +7,7 @@ from paperworks.metrics.auc import DeLongTest, auc_interval, delong_covariance, 
 from paperworks.metrics.groups import GroupAccuracy, group_accuracy, worst_group_accuracy
 from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, wilson_interval
 from paperworks.metrics.probe import LinearProbe, linear_probe
-from paperworks.metrics.ranking import precision_at_k, recall_at_k
+from paperworks.metrics.ranking import hits_at_k, precision_at_k, recall_at_k
 from paperworks.metrics.segmentation import MeanIoU, mean_iou
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "delong_covariance",
     "delong_test",
     "group_accuracy",
+    "hits_at_k",
     "linear_probe",
     "mean_interval",
     "mean_iou",

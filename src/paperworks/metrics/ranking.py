@@ -37,6 +37,14 @@ def precision_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> float:
     return float((hits / k).mean())
 
 
+def hits_at_k(scores: ArrayLike, relevant: ArrayLike, k: int) -> np.ndarray:
+    """Number of relevant items of each query among the k with the highest scores: float64 ``[queries]``.
+
+    Fractions where items tie at the k-th place. Arguments and errors as of ``recall_at_k``.
+    """
+    return _hits(scores, relevant, k)[0]
+
+
 def _hits(scores: ArrayLike, relevant: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Expected number of relevant items among the k best of every query, and the flags ``[queries, items]``."""
     values, flags = np.atleast_2d(np.asarray(scores)), np.atleast_2d(np.asarray(relevant)).astype(bool)
