@@ -1,0 +1,227 @@
+"""What must hold on any machine: ranks by enumeration, bounds, the construction, density, the cubic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.linalg import hadamard
+
+from paperworks import runs
+from paperworks.papers.embedding_limits.bounds import forster_bound, forster_bound_qrels, margin_bound, subsets_bound
+from paperworks.papers.embedding_limits.construction import exact_margin, margins, moment_curve_embeddings
+from paperworks.papers.embedding_limits.critical import paper_curve
+from paperworks.papers.embedding_limits.free import FreeEmbeddings
+from paperworks.papers.embedding_limits.published import DENSITY, MARGIN_BOUNDS
+from paperworks.papers.embedding_limits.qrels import all_subsets, make_qrels, qrel_stats
+from paperworks.papers.embedding_limits.ranks import order_rank, small_ranks
+from paperworks.runs import Finding
+
+POLYNOMIAL = (-10.53217, 4.030936, 0.05204652, 0.003675585)
+"""np.polyfit on Table 6; the paper prints -10.5322, 4.0309, 0.0520, 0.0037."""
+
+
+@runs.study(claims=["rank-sandwich"], title="ranks of small matrices by enumeration", minutes=0.5)
+def ranks(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    """Order rank, rank with one threshold and sign rank of random matrices of up to 5 documents."""
+    rng = run.rng("matrices")
+    count, violated, decided, between = 40 if fast else 300, 0, 0, 0
+    for _ in run.progress(range(count), "random matrices"):
+        m, n = rng.integers(1, 9), rng.integers(2, 6)
+        matrix = rng.random((m, n)) < rng.uniform(0.2, 0.8)
+        matrix[~matrix.any(axis=1), 0] = True
+        order, one, sign = small_ranks(matrix)
+        # what was not decided lies above: order and one-threshold ranks above 2, sign ranks above 3
+        low, high = (3 if order is None else order), (3 if one is None else one)
+        violated += low > high or (sign is not None and high > sign) or (order is not None and (sign or 4) - 1 > order)
+        decided += None not in (order, one, sign)
+        between += order != one
+    yield Finding(
+        "rank-sandwich",
+        f"{count} random matrices of up to 8 queries and 5 documents: violations of signrank - 1 <= rank_rop <= "
+        "rank_gt <= "
+        "signrank.",
+        "exact",
+        violated,
+        "==",
+        0,
+        detail=f"all three ranks were decided for {decided}; rank_gt was larger than rank_rop for {between}. "
+        "rank_rop and "
+        "rank_rt are one number by the enumeration itself: a direction that orders a row has a threshold in its gap.",
+    )
+
+
+@runs.study(claims=["margin-bound", "forster-bound"], title="the margin bound and Forster's bound", minutes=0.3)
+def bounds(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    """The paper's table, the theorem against fitted vectors, and spectral norms."""
+    wrong = sum(margin_bound(n, k) != d for (n, k), d in MARGIN_BOUNDS.items())
+    yield Finding(
+        "margin-bound",
+        f"Entries of the paper's bound table ({len(MARGIN_BOUNDS)}) that differ.",
+        "exact",
+        wrong,
+        "==",
+        0,
+    )
+    room = []
+    for d, n in ((4, 8), (6, 14)) if fast else ((4, 8), (6, 14), (8, 20), (12, 30)):
+        fitted = FreeEmbeddings(d, n_init=3).fit(all_subsets(n), progress=run.progress)
+        gaps = margins(fitted.query_embeddings_, fitted.doc_embeddings_, all_subsets(n))
+        if gaps.min() > 0:
+            room.append(d - margin_bound(n, 2, min(1.0, float(gaps.min()) / 2)))
+    yield Finding(
+        "margin-bound",
+        "Fitted unit vectors that return all pairs: their dimension less what the bound demands at their own "
+        "margin; the "
+        "smallest.",
+        "exact",
+        min(room, default=None),
+        ">=",
+        0,
+        detail=f"dimensions to spare, by fit: {room}",
+    )
+    error = max(abs(forster_bound(hadamard(order)) - order**0.5) for order in (4, 8, 16, 64))
+    yield Finding(
+        "forster-bound",
+        "Hadamard matrices of order 4, 8, 16, 64: largest difference from the square root.",
+        "exact",
+        error,
+        "<=",
+        1e-9,
+    )
+    yield Finding(
+        "forster-bound",
+        "Forster's bound of LIMIT's sign matrix, 1000 queries and 46 documents: difference from 1.095.",
+        "exact",
+        abs(forster_bound_qrels(make_qrels()) - 1.095),
+        "<=",
+        5e-4,
+        detail="it proves a sign rank of 2 and so a dimension of 1: it says next to nothing about LIMIT",
+    )
+
+
+@runs.study(claims=["two-k-construction"], title="the moment-curve construction", minutes=0.2)
+def construction(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    """Smallest gaps in float64 and in exact numbers, and the lower bound that meets them."""
+    for n, k, normalize in ((46, 2, False), (46, 2, True), (20, 3, False)):
+        queries, _, margin = moment_curve_embeddings(all_subsets(n, k), normalize=normalize)
+        kind = "unit vectors" if normalize else "vectors"
+        yield Finding(
+            "two-k-construction",
+            f"All {k}-subsets of {n} documents, {kind} in {queries.shape[1]} dimensions: smallest gap in float64.",
+            "exact",
+            margin,
+            ">",
+            0.0,
+        )
+    n = 12 if fast else 30
+    yield Finding(
+        "two-k-construction",
+        f"All pairs of {n} documents in exact rational numbers: smallest gap over its value in float64.",
+        "exact",
+        float(exact_margin(all_subsets(n))) / moment_curve_embeddings(all_subsets(n)).margin,
+        "==",
+        1.0,
+        tolerance=1e-6,
+    )
+    least = [subsets_bound(n, 2) for n in (6, 46, 10**6)]
+    yield Finding(
+        "two-k-construction",
+        "All pairs of 6, 46 and a million documents: dimensions that Radon's theorem demands, the least of the three.",
+        "exact",
+        min(least),
+        "==",
+        4,
+        detail="an addition: with 3k documents or more the construction's 2k dimensions cannot be undercut. By "
+        "enumeration "
+        f"all pairs of 4 documents need {order_rank(all_subsets(4))} and all pairs of 5 more than 2.",
+    )
+
+
+@runs.study(claims=["density-of-limit"], title="density of LIMIT", minutes=0.1)
+def density(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    """Density and strength of the dense pattern."""
+    stats = qrel_stats(make_qrels("dense", 46, 1000, 2))
+    published = DENSITY["LIMIT"]
+    yield Finding(
+        "density-of-limit",
+        "Density of the query graph of the dense pattern (1000 queries, k = 2), to six digits.",
+        "exact",
+        round(stats.density_queries, 6),
+        "==",
+        published[0],
+        detail=f"the document graph has {stats.density_docs:.3f}: the paper's figure is that of the query graph",
+    )
+    yield Finding(
+        "density-of-limit",
+        "Mean query strength, to four digits.",
+        "exact",
+        round(stats.query_strength, 4),
+        "==",
+        published[1],
+    )
+    others = {p: qrel_stats(make_qrels(p, 2000, 1000, 2)) for p in ("random", "cycle", "disjoint")}
+    largest = max(s.query_strength for s in others.values())
+    yield Finding(
+        "density-of-limit",
+        "The other patterns over 2000 documents: largest mean query strength.",
+        "exact",
+        largest,
+        "<",
+        stats.query_strength,
+        baseline=stats.query_strength,
+        baseline_name="dense",
+        detail="; ".join(
+            f"{p}: density {s.density_queries:.6f}, strength {s.query_strength:.4f}" for p, s in others.items()
+        ),
+    )
+
+
+@runs.study(claims=["critical-n-polynomial"], title="the cubic through Table 6", minutes=0.1)
+def curve(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    """Coefficients, share of the variance, extrapolation."""
+    cubic = paper_curve()
+    off = max(abs(a / b - 1) for a, b in zip(cubic.coefficients, POLYNOMIAL, strict=True))
+    yield Finding(
+        "critical-n-polynomial",
+        "Coefficients of the cubic through Table 6: largest relative difference from np.polyfit's.",
+        "exact",
+        off,
+        "<=",
+        1e-5,
+        detail=f"coefficients {', '.join(f'{c:.7g}' for c in cubic.coefficients)}",
+    )
+    yield Finding(
+        "critical-n-polynomial",
+        "Share of the variance (r^2), to three digits.",
+        "exact",
+        round(cubic.r2, 3),
+        "==",
+        0.999,
+    )
+    far = {512: 500e3, 768: 1.7e6, 1024: 4e6, 3072: 107e6, 4096: 250e6}
+    yield Finding(
+        "critical-n-polynomial",
+        "Extrapolation to 512, 768, 1024, 3072, 4096 dimensions: largest relative difference from the "
+        "paper's rounded numbers.",
+        "exact",
+        max(abs(cubic(d) / n - 1) for d, n in far.items()),
+        "<=",
+        0.02,
+        detail="; ".join(f"{d}: {cubic(d):,.0f}" for d in far) + ". The printed 0.0037 is rounded: with it 512 gives "
+        f"{-10.5322 + 4.0309 * 512 + 0.0520 * 512**2 + 0.0037 * 512**3:,.0f}",
+    )
+    yield Finding(
+        "critical-n-polynomial",
+        "Largest distance of the cubic from a point of Table 6, in documents.",
+        "exact",
+        float(np.max([abs(cubic(d) - n) for d, n in _table()])),
+        "<=",
+        30,
+    )
+
+
+def _table() -> list[tuple[int, int]]:
+    from paperworks.papers.embedding_limits.published import CRITICAL_N
+
+    return list(CRITICAL_N.items())
