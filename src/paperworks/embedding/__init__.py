@@ -8,7 +8,7 @@ contrastive.py   contrastive losses in bounded memory, gradient caching
 dual_encoder.py  two towers trained on pairs
 eight_bit.py  products for queries that need not be exact
 kmeans.py     k-means with bounded memory
-selection.py  k-center, herding, facility location
+selection.py  k-center, herding, facility location, best score first
 neighbors.py  nearest neighbours, exact and approximate
 search.py     hybrid search over a list of texts, and rank fusion
 postings.py   BM25 over an inverted index in memory
@@ -45,7 +45,13 @@ if TYPE_CHECKING:
     from paperworks.embedding.kmeans import KMeans
     from paperworks.embedding.neighbors import NearestNeighbors
     from paperworks.embedding.search import HybridIndex, reciprocal_rank_fusion
-    from paperworks.embedding.selection import coverage_radius, facility_location, herding, k_center_greedy
+    from paperworks.embedding.selection import (
+        coverage_radius,
+        facility_location,
+        herding,
+        k_center_greedy,
+        score_first,
+    )
     from paperworks.embedding.text import SentenceEncoder, sentence_encoder
     from paperworks.embedding.text_encoders import TextEncoder
 else:
@@ -78,6 +84,7 @@ __all__ = [
     "load_text_encoder",
     "nt_xent",
     "reciprocal_rank_fusion",
+    "score_first",
     "sentence_encoder",
     "similarity_logsumexp",
     "supervised_contrastive_loss",

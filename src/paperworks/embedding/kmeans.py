@@ -35,6 +35,9 @@ class KMeans(ClusterMixin, BaseEstimator):
     max_iter : passes over the rows for each start.
     tol : stop when the squared movement of all centres is at most ``tol`` times the mean variance of a column.
     spherical : cluster unit rows by cosine: rows and centres are normalised, which is k-means on the unit sphere.
+    max_rows_per_cluster : with more rows than this for each cluster, the centres come from a random sample of so many,
+        which is read into memory; all rows then get their labels, and the inertia is of all (faiss: 256). None uses
+        all rows in every pass.
     chunk_bytes : memory of the rows that are read at a time.
     random_state : seed.
     progress : called for each pass, as ``run.progress``.
@@ -61,6 +64,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         max_iter: int = 300,
         tol: float = 1e-4,
         spherical: bool = False,
+        max_rows_per_cluster: int | None = None,
         chunk_bytes: int = 64 * 2**20,
         random_state: int = 0,
         progress: Progress = no_progress,
@@ -71,6 +75,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.spherical = spherical
+        self.max_rows_per_cluster = max_rows_per_cluster
         self.chunk_bytes = chunk_bytes
         self.random_state = random_state
         self.progress = progress
@@ -90,6 +95,9 @@ class KMeans(ClusterMixin, BaseEstimator):
         rows = as_rows(X)
         self._check(rows.shape)
         rng = np.random.default_rng(self.random_state)
+        everything, most = rows, self.max_rows_per_cluster
+        if most is not None and most * self.n_clusters < rows.shape[0]:
+            rows = read_rows(rows, np.sort(rng.choice(rows.shape[0], most * self.n_clusters, replace=False)))
         mean, variance = self._moments(rows)
         best: tuple[float, np.ndarray, np.ndarray, int] | None = None
         for _ in range(self.n_init):
@@ -98,6 +106,8 @@ class KMeans(ClusterMixin, BaseEstimator):
                 best = found
         assert best is not None
         self.inertia_, centers, self.labels_, self.n_iter_ = best
+        if rows is not everything:
+            self.labels_, self.inertia_ = self._label(everything, centers, mean)
         self.cluster_centers_ = (centers + mean).astype(np.float32)
         self.n_features_in_ = rows.shape[1]
         return self
@@ -122,6 +132,9 @@ class KMeans(ClusterMixin, BaseEstimator):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise InputError(name, repr(value), "a whole number, 1 or more")
+        most = self.max_rows_per_cluster
+        if most is not None and (isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 1):
+            raise InputError("max_rows_per_cluster", repr(most), "a whole number, 1 or more, or None")
         if not self.tol >= 0:
             raise InputError("tol", self.tol, "0 or more")
         if isinstance(self.init, str):
@@ -265,6 +278,19 @@ class KMeans(ClusterMixin, BaseEstimator):
             norms = np.linalg.norm(new, axis=1, keepdims=True)
             new = np.divide(new, norms, out=centers.astype(np.float64), where=norms > 1e-12)
         return new.astype(np.float32)
+
+    def _label(self, rows: Any, centers: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, float]:
+        """Labels of rows that took no part, and the sum of their squared distances."""
+        labels, total = np.empty(rows.shape[0], np.int32), 0.0
+        index = self._index(centers)
+        size = chunk_rows(rows.shape[1], self.chunk_bytes)
+        blocks = self.progress(self._chunks(rows, mean, check=True), "assigning rows", -(-rows.shape[0] // size))
+        for start, block in blocks:
+            nearest = index.search(block, 1)[1][:, 0]
+            labels[start : start + len(block)] = nearest
+            block -= centers[nearest]
+            total += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        return labels, total
 
     def _inertia(self, rows: Any, centers: np.ndarray, mean: np.ndarray, labels: np.ndarray) -> float:
         total = 0.0

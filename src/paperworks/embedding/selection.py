@@ -1,4 +1,4 @@
-"""Choosing a part of a set of vectors: k-center, herding, facility location.
+"""Choosing a part of a set of vectors: k-center, herding, facility location, best score first.
 
 Each returns positions in the order of choice, so that the first m of them are the choice of size m. All work on rows
 that may be larger than memory: a step reads the rows in chunks and keeps one number for each.
@@ -7,12 +7,13 @@ that may be larger than memory: a step reads the rows in chunks and keeps one nu
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from paperworks.embedding.rows import as_rows, chunk_rows, chunks, read_at, unit_rows
+from paperworks.embedding.rows import as_rows, chunk_rows, chunks, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
 from paperworks.runs import Progress, no_progress
 
@@ -21,6 +22,8 @@ TOGETHER = 16
 """Gains that the lazy greedy evaluates in one pass over the rows."""
 STEP = 1e-11
 """Gains that differ by less than this part of the largest are ties."""
+VISITED = 1024
+"""Rows that ``score_first`` compares with those taken in one product."""
 
 
 def k_center_greedy(
@@ -140,6 +143,8 @@ def facility_location(
     *,
     similarity: Similarity = "cosine",
     bonus: np.ndarray | None = None,
+    represented: int | None = None,
+    random_state: int = 0,
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Lazy greedy maximisation of the facility-location function (Minoux 1978).
@@ -155,6 +160,8 @@ def facility_location(
     n_select : rows to choose.
     similarity : "cosine", "dot" (inner product) or "precomputed". Negative similarities count as 0.
     bonus : a value of each row for itself, float [n], such as a weighted quality (QDIT).
+    represented : sum over so many random rows instead of all; the time is in proportion to it. Every row can be chosen.
+    random_state : seed of those rows.
 
     Returns
     -------
@@ -170,11 +177,22 @@ def facility_location(
     own = np.zeros(count) if bonus is None else np.asarray(bonus, np.float64)
     if own.shape != (count,) or not np.isfinite(own).all():
         raise InputError("bonus", f"shape {own.shape}", f"finite numbers, shape ({count},)")
-    best = np.zeros(count)
-    columns = max(TOGETHER, min(count, 2**24 // count))
+    base = rows
+    if represented is not None:
+        if isinstance(represented, bool) or not isinstance(represented, (int, np.integer)) or represented < 1:
+            raise InputError("represented", repr(represented), "a whole number, 1 or more, or None")
+        if represented < count:
+            drawn = np.random.default_rng(random_state).choice(count, represented, replace=False)
+            base = read_rows(rows, np.sort(drawn), "vectors")
+    best = np.zeros(base.shape[0])
+    columns = max(TOGETHER, min(count, 2**24 // base.shape[0]))
+
+    def gains(which: np.ndarray) -> np.ndarray:
+        return own[which] + _gains(base, rows, which, best, similarity)
+
     first = np.concatenate(
         [
-            own[start : start + columns] + _gains(rows, np.arange(start, min(start + columns, count)), best, similarity)
+            gains(np.arange(start, min(start + columns, count)))
             for start in progress(range(0, count, columns), "first gains")
         ]
     )
@@ -189,36 +207,104 @@ def facility_location(
             stale: list[int] = []
             while heap and len(stale) < TOGETHER and heap[0][2] != step:
                 stale.append(heapq.heappop(heap)[1])
-            gains = own[stale] + _gains(rows, np.array(stale), best, similarity)
-            for j, gain in zip(stale, np.rint(gains / unit), strict=True):
+            for j, gain in zip(stale, np.rint(gains(np.array(stale)) / unit), strict=True):
                 heapq.heappush(heap, (-gain, j, step))
         chosen.append(heapq.heappop(heap)[1])
-        _cover(rows, chosen[-1], best, similarity)
+        _cover(base, rows, chosen[-1], best, similarity)
     return np.array(chosen, np.int64)
 
 
-def _similarities(rows: Any, which: np.ndarray, similarity: Similarity) -> Any:
-    """(first row, s[rows of a chunk, which]) chunk by chunk."""
-    size = max(1, min(chunk_rows(rows.shape[1], 16 * 2**20), 2**24 // len(which)))
+def score_first(
+    vectors: Any,
+    scores: Any,
+    n_select: int,
+    *,
+    min_squared_distance: float = 0.9,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """The highest scores first, leaving out what is near to a row taken already (Deita, Liu et al. 2023).
+
+    Rows are visited from the highest score to the lowest. A row is taken where the squared Euclidean distance to every
+    row taken before is at least ``min_squared_distance``.
+
+    Parameters
+    ----------
+    vectors : numbers [n, d]. The published threshold, 0.9, is for unit rows.
+    scores : float [n], larger is better.
+    n_select : rows to choose, at most n.
+
+    Returns
+    -------
+    int64 [m], in the order of choice. Of equal scores the first row is visited first. Where fewer rows than
+    ``n_select`` are far enough from each other, m is below it, and a UserWarning says so.
+    """
+    rows = as_rows(vectors, "vectors")
+    count, width = rows.shape
+    _check_size(n_select, count)
+    value = np.asarray(scores, np.float64)
+    if value.shape != (count,) or not np.isfinite(value).all():
+        raise InputError("scores", f"shape {value.shape}", f"finite numbers, shape ({count},)")
+    if not 0 <= min_squared_distance < np.inf:
+        raise InputError("min_squared_distance", min_squared_distance, "0 or a positive number")
+    order = np.argsort(-value, kind="stable")
+    chosen: list[int] = []
+    kept = np.empty((n_select, width), np.float32)
+    for start in progress(range(0, count, VISITED), "best score first"):
+        visited = order[start : start + VISITED]
+        block = read_at(rows, visited, "vectors")
+        near = _nearest_squared(block, kept[: len(chosen)])
+        inside = _squared(block, block)
+        for place in range(len(visited)):
+            if near[place] >= min_squared_distance:
+                kept[len(chosen)] = block[place]
+                chosen.append(int(visited[place]))
+                np.minimum(near, inside[place], out=near)
+                if len(chosen) == n_select:
+                    return np.array(chosen, np.int64)
+    warnings.warn(
+        f"{len(chosen)} of {n_select} rows chosen: the others are nearer than {min_squared_distance:g} (squared) to "
+        "one that is",
+        stacklevel=2,
+    )
+    return np.array(chosen, np.int64)
+
+
+def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distances of all rows of a to all rows of b, float64 [n, m]."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    found = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b) - 2 * a @ b.T
+    return np.maximum(found, 0)
+
+
+def _nearest_squared(block: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    near = np.full(len(block), np.inf)
+    for start in range(0, len(kept), 4096):
+        np.minimum(near, _squared(block, kept[start : start + 4096]).min(axis=1), out=near)
+    return near
+
+
+def _similarities(base: Any, rows: Any, which: np.ndarray, similarity: Similarity) -> Any:
+    """(first row, s[rows of a chunk of base, which of rows]) chunk by chunk."""
+    size = max(1, min(chunk_rows(base.shape[1], 16 * 2**20), 2**24 // len(which)))
 
     def prepared(block: np.ndarray, start: int) -> np.ndarray:
         block = block.astype(np.float64)
         return unit_rows(block, start, "vectors") if similarity == "cosine" else block
 
     others = None if similarity == "precomputed" else prepared(read_at(rows, which, "vectors"), 0)
-    for start, block in chunks(rows, size, "vectors"):
+    for start, block in chunks(base, size, "vectors"):
         yield start, block[:, which] if others is None else prepared(block, start) @ others.T
 
 
-def _gains(rows: Any, which: np.ndarray, best: np.ndarray, similarity: Similarity) -> np.ndarray:
+def _gains(base: Any, rows: Any, which: np.ndarray, best: np.ndarray, similarity: Similarity) -> np.ndarray:
     total = np.zeros(len(which))
-    for start, found in _similarities(rows, which, similarity):
+    for start, found in _similarities(base, rows, which, similarity):
         total += np.maximum(found - best[start : start + len(found), None], 0).sum(axis=0)
     return total
 
 
-def _cover(rows: Any, position: int, best: np.ndarray, similarity: Similarity) -> None:
-    for start, found in _similarities(rows, np.array([position]), similarity):
+def _cover(base: Any, rows: Any, position: int, best: np.ndarray, similarity: Similarity) -> None:
+    for start, found in _similarities(base, rows, np.array([position]), similarity):
         part = best[start : start + len(found)]
         np.maximum(part, found[:, 0], out=part)
 

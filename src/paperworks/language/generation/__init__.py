@@ -10,6 +10,7 @@ endpoint.py   OpenAI-compatible servers
 cache.py      answers on disk
 log_probabilities.py  of given responses
 records.py    instruction data in the usual formats
+instruction_file.py   the same, read by place from files that may be larger than memory
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.language.generation.cache import CachedGenerator
     from paperworks.language.generation.endpoint import EndpointGenerator
+    from paperworks.language.generation.instruction_file import InstructionFile
     from paperworks.language.generation.local import TransformersGenerator
     from paperworks.language.generation.log_probabilities import ResponseScore, score_responses
     from paperworks.language.generation.protocol import (
@@ -45,6 +47,7 @@ __all__ = [
     "EndpointGenerator",
     "GenerationSettings",
     "Generator",
+    "InstructionFile",
     "InstructionRecord",
     "Message",
     "Prompt",

@@ -62,19 +62,15 @@ def read_instructions(path: str | Path, field: str = "instructions") -> list[Ins
 
     Each row is one of: chat (``messages`` with role and content, or ``conversations`` with from and value), Alpaca
     (``instruction``, optional ``input``, ``output``), or ``prompt`` with ``completion``, ``response``, ``output`` or
-    ``answer`` (either a text or a list of messages each). ``system`` is a first message.
+    ``answer`` (either a text or a list of messages each). ``system`` is a first message. What is null is an empty text.
 
     Raises
     ------
     InputError : named ``field``: no such file, another kind, a row of no known form (with its number), or no row.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise InputError(field, f"{path}, {'a folder' if path.is_dir() else 'nothing there'}", "a file")
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(field, str(path), f"a file that ends in {', '.join(SUFFIXES)}")
+    path = check_file(path, field)
     rows = _rows(path, field)
-    records = [_record(row, number, f"{path}, row {number}", field) for number, row in enumerate(rows)]
+    records = [record_of(row, number, f"{path}, row {number}", field) for number, row in enumerate(rows)]
     if not records:
         raise InputError(field, f"{path}, without a row", "one record or more")
     return records
@@ -101,12 +97,22 @@ def write_instructions(records: Iterable[InstructionRecord], path: str | Path, f
     write_text(path, "".join(lines))
 
 
+def check_file(path: str | Path, field: str) -> Path:
+    """The path of a file of a known kind. Raises InputError for anything else."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(field, f"{path}, {'a folder' if path.is_dir() else 'nothing there'}", "a file")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(field, str(path), f"a file that ends in {', '.join(SUFFIXES)}")
+    return path
+
+
 def _rows(path: Path, field: str) -> list[Any]:
     try:
         if path.suffix.lower() == ".jsonl":
             # JSON may hold other line separators inside strings: only \n ends a record
             lines = path.read_text(encoding="utf-8-sig").split("\n")
-            return [_line(text, f"{path}, line {n}", field) for n, text in enumerate(lines, 1) if text.strip()]
+            return [parse_line(text, f"{path}, line {n}", field) for n, text in enumerate(lines, 1) if text.strip()]
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_text(encoding="utf-8-sig"))
             return content if isinstance(content, list) else [content]
@@ -117,7 +123,7 @@ def _rows(path: Path, field: str) -> list[Any]:
             if path.suffix.lower() == ".parquet"
             else pd.read_csv(path, dtype=str, keep_default_na=False)
         )
-        return [_plain(row) for row in frame.to_dict("records")]
+        return [plain_row(row) for row in frame.to_dict("records")]
     except InputError:
         raise
     except (OSError, ValueError) as error:
@@ -125,25 +131,27 @@ def _rows(path: Path, field: str) -> list[Any]:
         raise InputError(field, f"{path}, which cannot be read ({reason})", "records") from error
 
 
-def _line(text: str, where: str, field: str) -> Any:
+def parse_line(text: str, where: str, field: str) -> Any:
+    """The JSON of a line. Raises InputError that says where."""
     try:
         return json.loads(text)
     except ValueError as error:
         raise InputError(field, f"{where}: not JSON ({error})", "an object in each line") from error
 
 
-def _plain(value: Any) -> Any:
+def plain_row(value: Any) -> Any:
     """Arrays of a Parquet file as lists, missing values as None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain_row(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain_row(v) for v in value]
     return None if isinstance(value, float) and value != value else value
 
 
-def _record(row: Any, number: int, where: str, field: str) -> InstructionRecord:
+def record_of(row: Any, number: int, where: str, field: str) -> InstructionRecord:
+    """A row of any known form as a record; ``where`` says which in an error."""
     if not isinstance(row, Mapping):
         raise InputError(field, f"{where}: {type(row).__name__}", "an object")
     used = {"id", "system"}
@@ -152,15 +160,20 @@ def _record(row: Any, number: int, where: str, field: str) -> InstructionRecord:
     if row.get("messages") or row.get("conversations"):
         key = "messages" if row.get("messages") else "conversations"
         turns, used = list(row[key]), used | {key}
-    elif isinstance(row.get("instruction"), str):
+    elif isinstance(row.get("instruction"), str) or ("instruction" in row and row["instruction"] is None):
         more = row.get("input")
-        content = row["instruction"] + (f"\n\n{more}" if isinstance(more, str) and more.strip() else "")
+        content = (row["instruction"] or "") + (f"\n\n{more}" if isinstance(more, str) and more.strip() else "")
         turns, used = [{"role": "user", "content": content}], used | {"instruction", "input"}
         if completion is not None:
             turns.append({"role": "assistant", "content": row[completion]})
             used.add(completion)
     elif row.get("prompt") is not None:
         turns, used = _turns(row["prompt"], "user"), used | {"prompt"}
+        if completion is not None:
+            turns += _turns(row[completion], "assistant")
+            used.add(completion)
+    elif empty := {"messages", "conversations", "prompt"} & set(row):  # null, or no turn: a record without text
+        turns, used = [{"role": "user", "content": ""}], used | empty
         if completion is not None:
             turns += _turns(row[completion], "assistant")
             used.add(completion)
@@ -182,6 +195,8 @@ def _turns(value: Any, role: str) -> list[Any]:
 def _message(turn: Any, where: str, field: str) -> Message:
     role = turn.get("role", turn.get("from")) if isinstance(turn, Mapping) else None
     content = turn.get("content", turn.get("value")) if isinstance(turn, Mapping) else None
+    if content is None and isinstance(turn, Mapping) and {"content", "value"} & set(turn):
+        content = ""
     if role not in ROLES or not isinstance(content, str):
         known = ", ".join(ROLES)
         raise InputError(field, f"{where}: {str(turn)[:80]}", f"a role ({known}) and a text as its content")

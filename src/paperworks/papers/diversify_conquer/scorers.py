@@ -1,0 +1,295 @@
+"""Scorers: what judges an answer to a prompt. Each has ``score(prompts, responses) -> float64 [n]``, larger is better.
+
+``feedback_scores`` makes the scores of Eq. 4 of them: the given answer's less that of the model's own.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from paperworks.errors import InputError
+from paperworks.language.generation import InstructionRecord
+
+LABELS = 6
+"""Deita's scorers rate from 1 to 6."""
+HUMAN = "###Human: {prompt} ###Assistant: {response}"
+"""The text that the reward model of the paper's code reads."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Judges answers."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One figure for each pair: float64 [n]; NaN where there is none."""
+        ...
+
+
+class CallableScorer:
+    """A function ``(prompt, response) -> float`` as a scorer."""
+
+    def __init__(self, function: Callable[[str, str], float]) -> None:
+        self.function = function
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One call for each pair."""
+        return np.array([float(self.function(p, r)) for p, r in zip(prompts, responses, strict=True)])
+
+
+class PerplexityScorer:
+    """The log-perplexity of an answer given its prompt, of a causal language model on disk (Eq. 7).
+
+    With ``sign`` 1 the score is ``log PPL``, so that Eq. 4 is the paper's ``log PPL(gold) - log PPL(generated)``. It
+    grows where the given answer surprises the model, noise included: the weakest scorer of the paper. With ``sign`` -1
+    it is the mean log-likelihood, and Eq. 4 is the log of a likelihood ratio of the two answers.
+
+    Parameters
+    ----------
+    model_dir : a Hugging Face folder; None is the bundled language model.
+    sign : 1 or -1.
+    model, tokenizer : used in place of a folder.
+
+    Notes
+    -----
+    An empty answer gets NaN. Prompt and answer are cut from the front of the prompt and the end of the answer to the
+    model's context.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path | None = None,
+        *,
+        sign: int = 1,
+        model: Any = None,
+        tokenizer: Any = None,
+        device: str = "auto",
+        batch_size: int = 16,
+    ) -> None:
+        if sign not in (1, -1):
+            raise InputError("sign", sign, "1 (the paper's Eq. 7) or -1 (likelihood)")
+        if model is None:
+            from paperworks.language import load_model
+
+            model, tokenizer = load_model(model_dir, None, device)
+        self.model, self.tokenizer, self.sign, self.batch_size = model, tokenizer, sign, batch_size
+        if sign == 1:
+            warnings.warn(
+                "perplexity feedback favours clusters that surprise the model, noise included; sign -1 turns it round",
+                stacklevel=2,
+            )
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """``sign`` times the log-perplexity of each answer, nats per token."""
+        from paperworks.language.generation import score_responses
+        from paperworks.papers.diversify_conquer.trainers import fit_context
+
+        values = np.full(len(responses), np.nan)
+        known = [i for i, r in enumerate(responses) if r.strip()]
+        pairs = [fit_context(self.model, self.tokenizer, prompts[i], responses[i]) for i in known]
+        found = score_responses(
+            self.model, self.tokenizer, [p for p, _ in pairs], [r for _, r in pairs], batch_size=self.batch_size
+        )
+        values[known] = [-self.sign * one.mean for one in found]
+        return values
+
+
+class RewardModelScorer:
+    """A sequence classifier with one output, on disk: a reward model.
+
+    Parameters
+    ----------
+    model_dir : a Hugging Face folder with ``AutoModelForSequenceClassification``.
+    template : the text it reads, with ``{prompt}`` and ``{response}``; None uses the tokenizer's chat template where it
+        has one, else ``###Human: ... ###Assistant: ...``.
+    max_length : tokens; longer texts lose their beginning.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        *,
+        template: str | None = None,
+        max_length: int | None = None,
+        device: str = "auto",
+        batch_size: int = 8,
+    ) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        from paperworks.language import load_tokenizer
+        from paperworks.nn import resolve_device
+        from paperworks.nn.loading import check_model_folder, load_strict
+
+        folder = Path(model_dir).expanduser()
+        check_model_folder(folder)
+        if template is not None and not ("{prompt}" in template and "{response}" in template):
+            raise InputError("template", repr(template), "a text with {prompt} and {response}")
+        self.tokenizer: Any = load_tokenizer(folder)
+        self.model: Any = load_strict(AutoModelForSequenceClassification, folder, dtype="auto")
+        outputs = int(self.model.config.num_labels)
+        if outputs != 1:
+            raise InputError("reward_model", f"{folder} with {outputs} outputs", "a model with one output, the reward")
+        self.model = self.model.to(resolve_device(device)).eval()
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.model.config.pad_token_id is None:
+            self.model.config.pad_token_id = self.tokenizer.pad_token_id
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        self.max_length = min(x for x in (max_length, limit, 2**20) if x is not None)
+        self.tokenizer.truncation_side = "left"
+        self.template, self.batch_size = template, batch_size
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """The reward of each pair."""
+        import torch
+
+        texts = [self._text(p, r) for p, r in zip(prompts, responses, strict=True)]
+        found = np.empty(len(texts))
+        with torch.inference_mode():
+            for start in range(0, len(texts), self.batch_size):
+                inputs = self.tokenizer(
+                    texts[start : start + self.batch_size], padding=True, truncation=True, max_length=self.max_length,
+                    return_tensors="pt",
+                ).to(self.model.device)  # fmt: skip
+                found[start : start + self.batch_size] = self.model(**inputs).logits[:, 0].float().cpu().numpy()
+        return found
+
+    def _text(self, prompt: str, response: str) -> str:
+        if self.template is None and getattr(self.tokenizer, "chat_template", None):
+            chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
+        return (self.template or HUMAN).replace("{prompt}", prompt).replace("{response}", response)
+
+
+class DeitaScorer:
+    """Complexity times quality, each rated 1 to 6 by a language model ("evol score", Liu et al. 2023).
+
+    A rating is the mean of the labels 1 to 6 weighted by the softmax of their logits as the next token.
+
+    Parameters
+    ----------
+    complexity_dir, quality_dir : Hugging Face folders of the two raters.
+    label_token_ids : the six tokens of the labels, in order; by default those of "1" to "6".
+    complexity_template, quality_template : what the raters read, with ``{prompt}`` and, for quality, ``{response}``.
+    """
+
+    def __init__(
+        self,
+        complexity_dir: str | Path,
+        quality_dir: str | Path,
+        label_token_ids: Sequence[int] | None = None,
+        *,
+        complexity_template: str = "Rate the complexity of the instruction from 1 to 6.\n{prompt}\nComplexity: ",
+        quality_template: str = "Rate the quality of the response from 1 to 6.\n{prompt}\n{response}\nQuality: ",
+        device: str = "auto",
+        batch_size: int = 8,
+    ) -> None:
+        from paperworks.language import load_model
+
+        if label_token_ids is not None and len(set(label_token_ids)) != LABELS:
+            raise InputError("label_token_ids", list(label_token_ids), f"{LABELS} different tokens")
+        self.raters = [load_model(d, None, device) for d in (complexity_dir, quality_dir)]
+        self.labels, self.batch_size = label_token_ids, batch_size
+        self.templates = (complexity_template, quality_template)
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Complexity of each prompt times quality of its answer, 1 to 36 (one turn)."""
+        complexity, quality = (self.ratings(which, prompts, responses) for which in (0, 1))
+        return complexity * quality
+
+    def score_records(self, records: Sequence[InstructionRecord]) -> np.ndarray:
+        """Complexity times quality of each turn, summed over the turns of each conversation: float64 [n]."""
+        turns = [
+            (i, asked["content"], answer["content"])
+            for i, record in enumerate(records)
+            for asked, answer in pairwise(record.messages)
+            if asked["role"] == "user" and answer["role"] == "assistant"
+        ]
+        found = self.score([q for _, q, _ in turns], [a for _, _, a in turns])
+        return np.bincount([i for i, _, _ in turns], found, minlength=len(records)).astype(np.float64)
+
+    def ratings(self, which: int, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Complexity (0) or quality (1) alone: float64 [n], from 1 to 6."""
+        import torch
+
+        model, tokenizer = self.raters[which]
+        ids = self.labels or [
+            tokenizer(str(n), add_special_tokens=False)["input_ids"][-1] for n in range(1, LABELS + 1)
+        ]
+        found = np.empty(len(prompts))
+        limit = getattr(model.config, "max_position_embeddings", None) or 4096
+        with torch.inference_mode():
+            for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+                text = self.templates[which].replace("{prompt}", prompt).replace("{response}", response)
+                tokens = torch.tensor([tokenizer(text)["input_ids"][-limit:]], device=model.device)
+                found[i] = rating(model(input_ids=tokens).logits[0, -1, list(ids)].double().cpu().numpy())
+        return found
+
+
+def rating(logits: np.ndarray) -> float:
+    """The mean of the labels 1, 2, ... weighted by the softmax of their logits."""
+    weights = np.exp(logits - logits.max())
+    return float((weights / weights.sum()) @ np.arange(1, len(logits) + 1))
+
+
+class CommandScorer:
+    """A program of the user: ``command`` with ``{pairs}`` (JSON lines: prompt, response) and ``{scores}``.
+
+    It writes one number for each line of ``{pairs}`` into ``{scores}``; an empty line or ``nan`` means none.
+    """
+
+    def __init__(self, command: str, folder: str | Path) -> None:
+        if "{pairs}" not in command or "{scores}" not in command:
+            raise InputError("scorer_command", repr(command), "a command with {pairs} and {scores}")
+        self.command, self.folder = command, Path(folder)
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Run the program on all pairs."""
+        from paperworks.runs.files import write_text
+
+        pairs, scores = self.folder / "pairs.jsonl", self.folder / "scores.txt"
+        lines = [json.dumps({"prompt": p, "response": r}) for p, r in zip(prompts, responses, strict=True)]
+        write_text(pairs, "\n".join(lines) + "\n")
+        scores.unlink(missing_ok=True)
+        run_command("scorer_command", self.command, {"pairs": str(pairs), "scores": str(scores)})
+        try:
+            found = scores.read_text(encoding="utf-8").split("\n")
+            values = [float(line) if line.strip() else np.nan for line in found[: len(lines)]]
+        except (OSError, ValueError) as error:
+            raise InputError("scorer_command", f"{scores}: {error}", "a number in each line") from None
+        if len(values) != len(lines) or any(line.strip() for line in found[len(lines) :]):
+            raise InputError("scorer_command", f"{len(values)} scores", f"{len(lines)}, one for each pair")
+        return np.array(values)
+
+
+def run_command(field: str, command: str, places: dict[str, str]) -> None:
+    """Run a user's program, with names in braces replaced by paths. Raises InputError with what it said last."""
+    words = shlex.split(command)
+    for name, value in places.items():
+        words = [word.replace("{" + name + "}", value) for word in words]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise InputError(field, f"{words[0]}, which does not start ({error})", "a program") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise InputError(field, f"exit status {done.returncode}: {' | '.join(said)}", "a program that ends with 0")
+
+
+def feedback_scores(
+    scorer: Scorer, prompts: Sequence[str], gold: Sequence[str], generated: Sequence[str]
+) -> np.ndarray:
+    """Eq. 4: ``score(x, y_gold) - score(x, y_generated)`` of each sample, float64 [n]; 0 where both are the same."""
+    found = np.asarray(scorer.score(prompts, gold), np.float64) - np.asarray(
+        scorer.score(prompts, generated), np.float64
+    )
+    same = np.array([a.strip() == b.strip() for a, b in zip(gold, generated, strict=True)], bool)
+    return np.where(same, 0.0, found)

@@ -1,0 +1,108 @@
+"""The number of clusters before any training: silhouette on a sample, or the elbow of the inertia."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from paperworks.embedding import KMeans
+from paperworks.embedding.rows import as_rows, read_rows
+from paperworks.errors import InputError
+from paperworks.runs import Progress, no_progress
+
+SAMPLE = 10_000
+"""Rows that a silhouette is computed on: it takes the square of their number."""
+MOST_CLUSTERS = 8192
+"""The largest number that is tried by default, as in the paper."""
+
+
+def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, random_state: int = 0) -> float:
+    """Mean silhouette (Rousseeuw 1987, Euclidean) of a random sample of rows; of all where there are no more.
+
+    Parameters
+    ----------
+    X : rows [n, d].
+    labels : int [n].
+
+    Raises
+    ------
+    InputError : one cluster only, or as many clusters as rows, in the sample: the silhouette is undefined.
+    """
+    from sklearn.metrics import silhouette_score
+
+    rows = as_rows(X, "embeddings")
+    labels = np.asarray(labels)
+    if labels.shape != (rows.shape[0],):
+        raise InputError("labels", f"shape {labels.shape}", f"one cluster per row, shape ({rows.shape[0]},)")
+    if sample < 2:
+        raise InputError("sample", sample, "2 rows or more")
+    which = np.arange(rows.shape[0])
+    if sample < len(which):
+        which = np.sort(np.random.default_rng(random_state).choice(len(which), sample, replace=False))
+    chosen = labels[which]
+    distinct = len(np.unique(chosen))
+    if not 2 <= distinct < len(which):
+        raise InputError("labels", f"{distinct} clusters among {len(which)} rows", f"2 to {len(which) - 1} clusters")
+    return float(silhouette_score(read_rows(rows, which, "embeddings").astype(np.float64), chosen))
+
+
+def default_grid(count: int) -> tuple[int, ...]:
+    """Powers of two to try: the paper's 64 to 8192 where there are rows enough, at most one cluster per ten rows."""
+    most = min(MOST_CLUSTERS, count // 10)
+    least = 64 if most >= 256 else 2
+    grid = tuple(2**p for p in range(1, 14) if least <= 2**p <= most)
+    return grid or (min(2, count),)
+
+
+def choose_n_clusters(
+    X: Any,
+    grid: Sequence[int],
+    *,
+    criterion: Literal["silhouette", "elbow"] = "silhouette",
+    sample: int = SAMPLE,
+    random_state: int = 0,
+    progress: Progress = no_progress,
+    **kmeans: Any,
+) -> tuple[int, dict[int, float]]:
+    """The number of clusters of largest silhouette, or at the elbow of the inertia.
+
+    Parameters
+    ----------
+    X : rows [n, d].
+    grid : numbers of clusters to try; one alone is taken as it is.
+    criterion : "silhouette"; or "elbow", the point of the curve of log inertia over log k that is farthest below the
+        line between its ends.
+    kmeans : options of ``KMeans``.
+
+    Returns
+    -------
+    (number of clusters, {number: silhouette or inertia}).
+    """
+    tried = sorted({int(k) for k in grid})
+    rows = as_rows(X, "embeddings")
+    if criterion not in ("silhouette", "elbow"):
+        raise InputError("criterion", repr(criterion), "silhouette or elbow")
+    if not tried or tried[0] < 2 or tried[-1] >= rows.shape[0]:
+        if len(tried) == 1 and 1 <= tried[0] <= rows.shape[0]:
+            return tried[0], {}
+        raise InputError("grid", ", ".join(map(str, tried)) or "nothing", f"numbers from 2 to {rows.shape[0] - 1}")
+    values: dict[int, float] = {}
+    for k in progress(tried, "numbers of clusters", len(tried)):
+        fitted = KMeans(k, random_state=random_state, **kmeans).fit(rows)
+        if criterion == "silhouette":
+            values[k] = sampled_silhouette(rows, fitted.labels_, sample=sample, random_state=random_state)
+        else:
+            values[k] = fitted.inertia_
+    if criterion == "silhouette":
+        return max(tried, key=lambda k: values[k]), values
+    return _elbow(tried, np.array([values[k] for k in tried])), values
+
+
+def _elbow(tried: list[int], inertia: np.ndarray) -> int:
+    x, y = np.log(tried), np.log(np.maximum(inertia, 1e-300))
+    if len(tried) < 3 or x[-1] == x[0]:
+        return tried[-1]
+    line = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
+    return tried[int((line - y).argmax())]
