@@ -234,7 +234,7 @@ def test_rounds_spend_the_budget_without_repeats_and_follow_the_weights() -> Non
 
 
 def test_exhausted_clusters_pass_their_share_on() -> None:
-    state = IterativeSelector(fixed("random", 90).use_clusters(X, LABELS, CENTERS), 3, max_ratio=None).start()
+    state = IterativeSelector(fixed("random", 90).use_clusters(X, LABELS, CENTERS), 3).start()
     while not state.done:
         assert len(state.next_batch()) == 30
         state.update(np.where(LABELS[state.to_score] == 3, 30.0, 1.0))

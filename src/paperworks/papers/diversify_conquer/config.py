@@ -107,7 +107,9 @@ class Config(runs.Config):
     feedback_temperature: float = Field(1.0, gt=0, le=1e6, description="of the softmax over mean scores")
     accumulate: bool = Field(True, description="multiply weights over the rounds (Eq. 6), or replace them")
     init: Literal["proportional", "uniform"] = Field("proportional", description="weights of the first round")
-    max_ratio: float = Field(10.0, ge=1, le=1e9, description="most that feedback moves two clusters apart")
+    max_ratio: float | None = Field(
+        None, ge=1, le=1e9, description="most that feedback moves two clusters apart, such as 10; default no limit"
+    )
     map_points: int = Field(1500, ge=0, le=20_000, description="samples in the picture of the data; 0 leaves it out")
 
     @field_validator("budget")

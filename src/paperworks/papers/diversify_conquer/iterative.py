@@ -51,7 +51,7 @@ class IterativeSelector:
         transform: Transform = "softmax",
         temperature: float = 1.0,
         accumulate: bool = True,
-        max_ratio: float | None = 10.0,
+        max_ratio: float | None = None,
         init: Literal["proportional", "uniform"] = "proportional",
         feedback: Literal["selected", "probe"] = "selected",
         probe: int = 4,

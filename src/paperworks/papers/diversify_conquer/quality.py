@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,39 @@ from paperworks.runs import Progress, no_progress
 
 NAMED = ("compression", "length", "none", "likelihood", "reward", "deita")
 """Qualities that have a name; anything else is a column of the data or a file."""
-_SEED = b" the of and a to in is that it for as with was on be by are at from or an this which you not have has "
+
+
+@cache
+def _english() -> bytes:
+    """32 KB from all over the bundled text, to prime the compression with: short texts alone say little."""
+    from paperworks.language import bundled_text
+
+    text = bundled_text("train")
+    step = len(text) // 64
+    return "".join(text[i * step : i * step + 500] for i in range(64)).encode()
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of the text over bytes of it compressed (zlib, primed with frequent English words).
+    """Bytes of the text over bytes of it compressed (zlib, primed with English prose).
 
     Random characters stay near 1, repetitions are far above prose.
     """
     data = text.encode("utf-8", "surrogatepass")
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _SEED)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _english())
     return len(data) / max(1, len(packer.compress(data) + packer.flush()))
 
 
-def compression_quality(ratios: np.ndarray) -> np.ndarray:
-    """Minus the absolute deviation of the log ratio from the median: highest for texts that are like most."""
+def compression_quality(ratios: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Minus the absolute deviation of the log ratio from the median of texts of like length: float64 [n], at most 0.
+
+    Longer texts compress better, so that the median is that of a tenth of the pool by length (of all, below 500 texts).
+    """
     logs = np.log(np.maximum(ratios, 1e-9))
-    return -np.abs(logs - np.median(logs))
+    parts = np.array_split(np.argsort(lengths, kind="stable"), 10 if len(logs) >= 500 else 1)
+    usual = np.empty(len(logs))
+    for part in parts:
+        usual[part] = np.median(logs[part])
+    return -np.abs(logs - usual)
 
 
 def answer_text(record: InstructionRecord) -> str:
@@ -42,12 +59,13 @@ def answer_text(record: InstructionRecord) -> str:
 
 def text_quality(name: str, pool: Pool, rows: np.ndarray, progress: Progress = no_progress) -> np.ndarray:
     """Quality "compression" or "length" (characters of the answer, as a logarithm) of some rows: float64 [n]."""
-    values = np.empty(len(rows))
+    values, lengths = np.empty(len(rows)), np.empty(len(rows))
     for start in progress(range(0, len(rows), 1000), f"quality: {name}"):
         for i, record in enumerate(pool.records.take(rows[start : start + 1000]), start):
             text = answer_text(record)
+            lengths[i] = len(text)
             values[i] = compression_ratio(text) if name == "compression" else np.log1p(len(text))
-    return compression_quality(values) if name == "compression" else values
+    return compression_quality(values, lengths) if name == "compression" else values
 
 
 def column_quality(name: str, pool: Pool, rows: np.ndarray, progress: Progress = no_progress) -> np.ndarray:

@@ -39,7 +39,7 @@ class IterationState:
         transform: Any = "softmax",
         temperature: float = 1.0,
         accumulate: bool = True,
-        max_ratio: float | None = 10.0,
+        max_ratio: float | None = None,
         probe: int = 0,
     ) -> None:
         self.selector = selector

@@ -39,7 +39,7 @@ def coverage(run: runs.Run, fast: bool) -> Iterator[Finding]:
         vectors = np.load(path)
     else:
         vectors = np.asarray(encode_to_file(load_text_encoder(), texts, path, progress=run.progress))
-    quality = compression_quality(np.array([compression_ratio(t) for t in texts]))
+    quality = compression_quality(np.array([compression_ratio(t) for t in texts]), np.array([len(t) for t in texts]))
     budget, clusters, seeds = (30, 10, range(3)) if fast else (150, 50, range(10))
     methods = ("random", "km-random", "km-closest", "k-center", "top-quality")
     mean: dict[str, list[float]] = {m: [] for m in methods}

@@ -65,7 +65,10 @@ class _Job:
             self.vectors = np.load(path)
         else:
             self.vectors = encode_to_file(ChunkedEncoder(load_text_encoder()), texts, path, progress=run.progress)
-        self.quality = compression_quality(np.array([compression_ratio(str(r.response)) for r in self.pool]))
+        answers = [str(r.response) for r in self.pool]
+        self.quality = compression_quality(
+            np.array([compression_ratio(t) for t in answers]), np.array([len(t) for t in answers])
+        )
         fitted = KMeansSelector(clusters, "random", self.budget, random_state=seed).fit(self.vectors)
         self.labels, self.centers = fitted.labels_, fitted.centers_
         self.clusters = clusters
