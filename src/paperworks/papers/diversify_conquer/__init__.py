@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from paperworks.papers.diversify_conquer.allocation import allocate_budget, round_sizes
     from paperworks.papers.diversify_conquer.coverage import near_duplicates, nearest_distances
     from paperworks.papers.diversify_conquer.iterative import IterativeSelector
-    from paperworks.papers.diversify_conquer.methods import METHODS, Method, select
+    from paperworks.papers.diversify_conquer.methods import METHODS, select
     from paperworks.papers.diversify_conquer.pool import ChunkedEncoder, Pool
     from paperworks.papers.diversify_conquer.ray_steps import assign_on_ray, encode_on_ray
     from paperworks.papers.diversify_conquer.scorers import (
@@ -42,7 +42,6 @@ __all__ = [
     "IterativeSelector",
     "KMeansSelector",
     "LanguageModelTrainer",
-    "Method",
     "PerplexityScorer",
     "Pool",
     "RewardModelScorer",

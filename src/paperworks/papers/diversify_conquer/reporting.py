@@ -182,7 +182,7 @@ def _names(data: Prepared, clusters: Clusters) -> dict[int, str]:
 
 def _quality_name(config: Config) -> str:
     words = {
-        "compression": "minus the deviation of the text's compression ratio from that of texts of its length (0 is best)",
+        "compression": "minus the deviation of the text's compression ratio from that of like texts (0 is best)",
         "length": "log of the answer's length",
         "likelihood": "mean log-likelihood of the answer, nats per token",
         "reward": "reward",

@@ -72,7 +72,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def parts_of_speech(path: Any, progress: Any) -> tuple[np.ndarray, np.ndarray]:
-    """MiniLM vectors of 1,797 word glosses, each column with deviation 1, and whether each is a noun, verb or adjective.
+    """MiniLM vectors of 1,797 word glosses, each column with deviation 1, and whether each is noun, verb, adjective.
 
     Of unit vectors as they are, logistic regression learns little more than the most frequent class.
     """
