@@ -33,6 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 @pytest.mark.parametrize("order", ORDERS)
 def test_from_pretrained_without_remote_code(saved: Path, order: str) -> None:
     code = f"{ORDERS[order]}\nprint(type(AutoModelForCausalLM.from_pretrained({str(saved)!r})).__module__)"

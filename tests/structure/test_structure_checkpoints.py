@@ -72,10 +72,12 @@ def _load(saved: Path, tmp_path: Path, first: str, options: dict[str, object]) -
     return done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 def test_a_process_with_transformers_alone_loads_it(saved, tmp_path):
     assert _load(saved, tmp_path, "torch", {"trust_remote_code": True}).startswith("False transformers_modules")
 
 
+@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 def test_a_process_that_imported_paperworks_loads_it_without_remote_code(saved, tmp_path):
     found = _load(saved, tmp_path, "paperworks", {})
     assert found == "True paperworks.structure.modeling_sliced"

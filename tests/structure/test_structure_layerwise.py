@@ -153,6 +153,7 @@ with LayerwiseRunner(sys.argv[1], torch.ones(2, 16, dtype=torch.int64), batch_si
 """
 
 
+@pytest.mark.over_budget("measures the memory of an interpreter of its own, which imports torch and transformers")
 def test_memory_stays_at_what_one_layer_takes(tmp_path):
     """Many layers: what is held between them does not grow by their size, in a heap with holes as well."""
     model = tiny("llama", hidden_size=256, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=4)

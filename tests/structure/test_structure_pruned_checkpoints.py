@@ -99,6 +99,7 @@ def _load(saved: Path, tmp_path: Path, first: str, options: dict[str, object], m
     return done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 def test_a_process_with_transformers_alone_loads_and_tunes_them(saved, tmp_path):
     assert _load(saved, tmp_path, "torch", {"trust_remote_code": True}, TUNE, which="*-deep") == "False"
     merged = transformers.AutoModelForCausalLM.from_pretrained(saved.parent / "merged")
@@ -107,6 +108,7 @@ def test_a_process_with_transformers_alone_loads_and_tunes_them(saved, tmp_path)
     assert not same_weights(merged, original)
 
 
+@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 def test_a_process_that_imported_paperworks_loads_them_without_remote_code(saved, tmp_path):
     assert _load(saved, tmp_path, "paperworks", {}) == "True"
 
