@@ -10,7 +10,7 @@ from tiny_plans import FAMILIES, MIXED, numel, random_plan
 from tiny_transformers import same_weights, tiny
 
 from paperworks.errors import InputError
-from paperworks.structure import KINDS, IndexMap, KeepPlan, count, kinds_of, prune, units_of
+from paperworks.structure import IndexMap, KeepPlan, count, kinds_of, prune, units_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -31,7 +31,7 @@ def test_positions_are_inside_their_axis_and_units_do_not_overlap(family):
 
 def test_positions_of_llama_are_those_of_the_table():
     model = tiny("llama")  # 4 heads in 2 groups, 8 channels, 48 in the feed-forward
-    units = units_of(model, KINDS)
+    units = units_of(model, kinds_of(model))
     found = {
         (p.param.split("layers.1.")[1], p.axis): p.index.positions([1]).tolist() for p in units[1, "kv_group"].slices
     }
