@@ -26,7 +26,7 @@ from paperworks.structure import (
     solve_ratio,
     units_of,
 )
-from paperworks.structure.budgets import met, uniform_plan
+from paperworks.structure.budgets import is_within, uniform_plan
 
 MODES = ("param_first", "param_second", "param_mix", "vectorize")
 
@@ -182,7 +182,7 @@ def test_exact_fill_ends_within_one_unit_of_its_target(family):
     units = units_of(model)
     scores = random_scores(units, torch.Generator().manual_seed(0))
     target = int(0.8 * numel(model))
-    assert not met(model, target)
+    assert not is_within(model, target)
     plan = exact_fill(model, units, scores, target)
     cut = prune(model, plan)
     channel = 0
@@ -190,7 +190,7 @@ def test_exact_fill_ends_within_one_unit_of_its_target(family):
         parameter = cut.get_parameter(piece.param)
         channel += piece.index.table.shape[1] * parameter.numel() // parameter.shape[piece.axis]
     assert target - channel < numel(cut) <= target
-    assert met(cut, target)
+    assert is_within(cut, target)
     with pytest.raises(InputError, match="at least"):
         exact_fill(cut, units_of(cut), random_scores(units_of(cut), torch.Generator()), 10)
 

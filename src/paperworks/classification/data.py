@@ -117,7 +117,7 @@ class WithColumns(Dataset[dict[str, Any]]):
         return {**read_rows(self.examples, rows), **{n: column[chosen] for n, column in self.columns.items()}}
 
 
-class SomeRows(Dataset[dict[str, Any]]):
+class RowSubset(Dataset[dict[str, Any]]):
     """Some rows of examples, read when they are asked for."""
 
     def __init__(self, examples: Indexed, rows: np.ndarray) -> None:
@@ -137,7 +137,7 @@ class SomeRows(Dataset[dict[str, Any]]):
 def take_rows(data: Data, rows: Sequence[int] | np.ndarray) -> Examples:
     """Some of the examples, in the order of ``rows``."""
     examples, chosen = as_examples(data), np.asarray(rows, dtype=np.int64)
-    return read_rows(examples, chosen) if isinstance(examples, Mapping) else SomeRows(examples, chosen)
+    return read_rows(examples, chosen) if isinstance(examples, Mapping) else RowSubset(examples, chosen)
 
 
 def add_columns(examples: Examples, columns: Mapping[str, torch.Tensor]) -> Any:

@@ -18,7 +18,7 @@ from paperworks.runs.store import home
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """One thing that was looked at. ``fine`` is False for what the owner should change."""
 
     what: str
@@ -26,48 +26,50 @@ class Checked:
     said: str
 
 
-def check_page(settings: Settings) -> list[Checked]:
+def check_page(settings: Settings) -> list[CheckResult]:
     """Look at confinement, database, mail, room on the disk and the modes of the folders. Changes nothing."""
     return list(_checks(settings))
 
 
-def _checks(settings: Settings) -> Iterator[Checked]:
+def _checks(settings: Settings) -> Iterator[CheckResult]:
     confinement = find_confinement()
     risky = settings.uploads_allowed and settings.public and not settings.unconfined_uploads
-    yield Checked("confinement", confinement.confines or not risky, confinement.said)
+    yield CheckResult("confinement", confinement.confines or not risky, confinement.said)
     uploads = f"at most {settings.upload_bytes:,} bytes each" if settings.uploads_allowed else "not taken"
-    yield Checked("uploads", True, uploads)
+    yield CheckResult("uploads", True, uploads)
     days = settings.days_kept
-    yield Checked("kept", True, f"runs and uploads are removed after {days} days" if days else "until they are deleted")
+    yield CheckResult(
+        "kept", True, f"runs and uploads are removed after {days} days" if days else "until they are deleted"
+    )
     yield _database(settings)
     mail = Mailer(settings).configured
     said = "sent" if mail else "not configured (PAPERWORKS_PAGE_SMTP_URL, PAPERWORKS_PAGE_MAIL_FROM)"
-    yield Checked("mail", mail or not settings.public or settings.no_mail, said)
+    yield CheckResult("mail", mail or not settings.public or settings.no_mail, said)
     room = shutil.disk_usage(_existing(settings.folder)).free
     enough = room > settings.run_disk_bytes + settings.upload_bytes
-    yield Checked("room", enough, f"{room:,} bytes are free where the page keeps its data")
+    yield CheckResult("room", enough, f"{room:,} bytes are free where the page keeps its data")
     yield _private(settings.folder)
 
 
-def _database(settings: Settings) -> Checked:
+def _database(settings: Settings) -> CheckResult:
     url = make_url(settings.database_url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        return Checked("database", True, "SQLite, made at the first start")
+        return CheckResult("database", True, "SQLite, made at the first start")
     try:
         database = open_database(settings.database_url, migrate=False)
         with database.reading() as session:
             session.execute(text("SELECT 1"))
         database.close()
     except InputError as error:
-        return Checked("database", False, error.found)
-    return Checked("database", True, f"{url.get_backend_name()} answers")
+        return CheckResult("database", False, error.found)
+    return CheckResult("database", True, f"{url.get_backend_name()} answers")
 
 
-def _private(folder: Path) -> Checked:
+def _private(folder: Path) -> CheckResult:
     open_to_others = [place for place in (folder, *folder.glob("page.sqlite*")) if _mode(place) & 0o077]
     if open_to_others:
-        return Checked("folder", False, f"others can reach {open_to_others[0]}; starting the page changes that")
-    return Checked("folder", True, f"{folder} is for this user only" if folder.exists() else f"{folder}, made then")
+        return CheckResult("folder", False, f"others can reach {open_to_others[0]}; starting the page changes that")
+    return CheckResult("folder", True, f"{folder} is for this user only" if folder.exists() else f"{folder}, made then")
 
 
 def _mode(path: Path) -> int:

@@ -17,7 +17,7 @@ from paperworks.errors import InputError
 from paperworks.structure.layers_pruned import feed_forward_of, head_dims
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.units import GROUPED, Key, Units, base_of, family_of, records_of, units_of
-from paperworks.structure.widths import left_heads, record_after
+from paperworks.structure.widths import kept_query_heads, record_after
 
 Measure = Literal["parameters", "macs", "bytes", "cache"]
 
@@ -218,7 +218,7 @@ def solve_ratio(
     return low, plan_of(low)
 
 
-def met(model: Any, target: float, measure: Measure = "parameters", *, context: int = 0) -> bool:
+def is_within(model: Any, target: float, measure: Measure = "parameters", *, context: int = 0) -> bool:
     """Whether a model already costs no more than ``target``: the stop rule of progressive methods."""
     return getattr(count(model, context=context), measure) <= target
 
@@ -293,6 +293,6 @@ def exact_fill(
     return KeepPlan.of(units, kept)
 
 
-def attention_left(model: Any, plan: KeepPlan) -> bool:
+def keeps_attention(model: Any, plan: KeepPlan) -> bool:
     """Whether a plan leaves at least one head somewhere, without which no position reaches another."""
-    return any(left_heads(records_of(model), plan))
+    return any(kept_query_heads(records_of(model), plan))

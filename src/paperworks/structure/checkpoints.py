@@ -166,7 +166,7 @@ class LiveWeights:
 
 
 @contextmanager
-def parts_beside(output: Path | None) -> Iterator[Path]:
+def temporary_parts(output: Path | None) -> Iterator[Path]:
     """A folder for finished modules next to where the checkpoint will appear (None: the system's temporary folder).
 
     If the process is killed, what is left there goes when a checkpoint is next written to ``output``.
@@ -310,14 +310,14 @@ def assemble(
         total = sum(f.stat().st_size for f in out.glob("*.safetensors"))
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(sizes.items()))}
         write_text(out / "model.safetensors.index.json", json.dumps(index, indent=2))
-        copy_companions(weights.folder, out)
+        copy_other_files(weights.folder, out)
         write_code(model, out)
         model.config.dtype = dtype
         model.config.save_pretrained(out)
         write_text(out / REPORT_FILE, json.dumps(report, indent=1))
 
 
-def copy_companions(source: Path, out: Path) -> None:
+def copy_other_files(source: Path, out: Path) -> None:
     """Copy what lies beside the weights: tokenizer, generation settings, pooling of sentence encoders."""
     for file in sorted(source.rglob("*")):
         inner = file.relative_to(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paperworks.structure.checkpoints import copy_companions
+from paperworks.structure.checkpoints import copy_other_files
 from paperworks.structure.export import uniform_export
 from paperworks.structure.registry import read_config
 
@@ -30,5 +30,5 @@ def stock_folder(folder: Path, where: Path) -> Path:
     model = auto.from_pretrained(folder, local_files_only=True, dtype="auto")
     with new_folder(where) as out:
         uniform_export(model).save_pretrained(out)
-        copy_companions(folder, out)
+        copy_other_files(folder, out)
     return where

@@ -45,7 +45,7 @@ def cut_module(
     base: Any,
     path: str,
     leaves: dict[str, Kept],
-    replaced: Replaced,
+    replaced: ParameterReplacements,
 ) -> None:
     outer = base.get_submodule(path)
     module = linear_at(base, path)
@@ -69,7 +69,7 @@ def cut_module(
 def _smaller(
     old: nn.Parameter,
     cuts: Cuts,
-    replaced: Replaced,
+    replaced: ParameterReplacements,
 ) -> nn.Parameter:
     before = replaced.find(old)
     if before is not None:  # tied: cut once
@@ -104,7 +104,7 @@ def _select_by_expert(tensor: torch.Tensor, axis: int, index: torch.Tensor) -> t
     return tensor.gather(axis, index.view(shape).expand(wanted).to(tensor.device))
 
 
-class Replaced:
+class ParameterReplacements:
     """Which parameter stands in the place of which. The old ones are not kept alive: memory is freed as it goes."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ def _set_sizes(module: Any) -> None:
 
 def follow(
     optimizer: torch.optim.Optimizer,
-    replaced: Replaced,
+    replaced: ParameterReplacements,
     present: set[int],
 ) -> None:
     """Put the new parameters in the place of the old, with their moments cut alike; removed layers leave."""

@@ -194,7 +194,7 @@ def turn_head(head: Any, basis: torch.Tensor) -> None:
     set_weight(head, along_stream(head.weight, 1, _times(basis, head.weight), basis.shape[1]))
 
 
-def adopt(model: PreTrainedModel, family: Family, stream_widths: Sequence[Sequence[int]]) -> None:
+def set_sliced_class(model: PreTrainedModel, family: Family, stream_widths: Sequence[Sequence[int]]) -> None:
     """Make the model, whose modules are sliced ones by now, an instance of its sliced class, with its configuration.
 
     The configuration object stays the same, as every attention module holds it. Raises InputError for a last width
@@ -256,7 +256,7 @@ def fold_norms(model: PreTrainedModel, slice_head: bool = False) -> PreTrainedMo
                 norm_weights(part(model, family.final_norm), family, width),
             )
         convert_shell(model, family)
-    adopt(model, family, [[width] * (len(family.blocks) + 1)] * len(layers))
+    set_sliced_class(model, family, [[width] * (len(family.blocks) + 1)] * len(layers))
     return model
 
 
@@ -300,7 +300,7 @@ def rotate(model: PreTrainedModel, bases: Sequence[torch.Tensor]) -> PreTrainedM
         if family.head:
             turn_head(part(model, family.head), bases[-1])
     widths = [basis.shape[1] for basis in bases] + ([present[-1]] if expected == each * len(layers) else [])
-    adopt(model, family, [widths[each * i : each * i + each + 1] for i in range(len(layers))])
+    set_sliced_class(model, family, [widths[each * i : each * i + each + 1] for i in range(len(layers))])
     return model
 
 

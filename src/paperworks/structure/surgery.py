@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
-from paperworks.structure.cutting import Replaced, cut_module, follow, is_conv1d, kept_positions
+from paperworks.structure.cutting import ParameterReplacements, cut_module, follow, is_conv1d, kept_positions
 from paperworks.structure.families import Family
 from paperworks.structure.folding import fold_masks, scale_gains, scale_head_norms, scale_wide_norms
 from paperworks.structure.layers_pruned import BLOCK_ENDS, apply_layer_widths, is_sparse, linear_at, norm_paths
@@ -21,7 +21,7 @@ from paperworks.structure.modeling_pruned import pruned_class
 from paperworks.structure.plan import KeepPlan, Masks, name_of
 from paperworks.structure.registry import check_config
 from paperworks.structure.units import base_of, family_of, records_of, stream_width, units_of
-from paperworks.structure.widths import left_heads, record_after
+from paperworks.structure.widths import kept_query_heads, record_after
 
 
 def prune(
@@ -71,7 +71,7 @@ def prune(
         | {layer for layer, _ in fold or {} if layer is not None},
         ffn_gate=ffn_gate,
     )
-    replaced = Replaced()
+    replaced = ParameterReplacements()
     with torch.no_grad():
         if fold:
             fold_masks(base, family, units, fold)
@@ -137,7 +137,7 @@ def _check_plan(
             raise InputError(
                 name, "soft values", "0 or 1: a share of a whole layer or expert is not one of its weights"
             )
-    left = left_heads(records, plan)
+    left = kept_query_heads(records, plan)
     if not any(left):
         raise InputError("plan", "no layer with attention", "at least one layer that keeps a head")
     if 0 in left and family.kinds is not None:

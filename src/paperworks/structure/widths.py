@@ -8,7 +8,7 @@ from paperworks.structure.layers_pruned import BLOCK_ENDS
 from paperworks.structure.plan import KeepPlan
 
 
-def left_heads(records: list[dict[str, Any]], plan: KeepPlan) -> list[int]:
+def kept_query_heads(records: list[dict[str, Any]], plan: KeepPlan) -> list[int]:
     """Query heads of every layer that a plan keeps."""
     layers = plan.kept.get((None, "layer"), range(len(records)))
     return [record_after(i, records[i], plan)["heads"] for i in layers]

@@ -10,7 +10,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.runs.files import replace_file
-from paperworks.training.sharding import like, whole
+from paperworks.training.sharding import shard_like, whole
 
 State = dict[str, torch.Tensor]
 
@@ -41,7 +41,7 @@ def load_training_state(model: torch.nn.Module, state: State, source: str) -> No
             if tensor.shape != state[name].shape:
                 found, expected = tuple(state[name].shape), tuple(tensor.shape)
                 raise InputError(source, f"{name} of shape {found}", f"shape {expected}, as in the model")
-            tensor.copy_(like(state[name], tensor))
+            tensor.copy_(shard_like(state[name], tensor))
 
 
 def _changing(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -39,7 +39,6 @@ from paperworks.training.checkpoints import (
 from paperworks.training.losses import Batch, Loss, next_token_loss
 from paperworks.training.optimizers import Turn, make_optimizer, set_learning_rate, turn_of
 from paperworks.training.processes import (
-    agreed,
     make_accelerator,
     own_randomness,
     random_state,
@@ -47,10 +46,11 @@ from paperworks.training.processes import (
     share_buffers,
     shared_number,
     step_optimizer,
+    until_any_is_cancelled,
 )
 from paperworks.training.results import TrainResult
 from paperworks.training.settings import TrainSettings
-from paperworks.training.sharding import Whole, load_optimizer, optimizer_state
+from paperworks.training.sharding import UnshardedState, load_optimizer, optimizer_state
 from paperworks.training.sources import BatchSource, Examples, as_source
 
 OnStep = Callable[[int, float, float], None]
@@ -130,7 +130,7 @@ class _Training:
         self.total_steps = data.steps(settings.epochs, self.per_step) if settings.steps is None else settings.steps
         self.result = TrainResult()
         self.best: State | None = None
-        self.whole: Whole | None = None
+        self.whole: UnshardedState | None = None
 
     def run(
         self,
@@ -171,7 +171,7 @@ class _Training:
         optimizers = [turn.optimizer for turn in turns]
         self.turns = tuple(turns)
         self.sources = [self.data if turn.data is None else as_source(turn.data) for turn in turns]
-        self.whole = Whole(self.model, optimizers) if self.sharded else None
+        self.whole = UnshardedState(self.model, optimizers) if self.sharded else None
         self.prepared, *self.optimizers = self.accelerator.prepare(self.model, *optimizers)
         if self.whole is not None:
             self.whole.empty()
@@ -184,7 +184,7 @@ class _Training:
         started = time.monotonic() - result.seconds
         try:
             steps = progress(range(result.steps, self.total_steps), "training", self.total_steps - result.steps)
-            for step in agreed(steps, self.accelerator):
+            for step in until_any_is_cancelled(steps, self.accelerator):
                 if result.stopped_early:
                     break
                 rate = settings.rate(step, self.total_steps)

@@ -51,7 +51,7 @@ def step_optimizer(optimizer: AcceleratedOptimizer, accelerator: Accelerator) ->
         optimizer.step()
 
 
-def agreed(steps: Iterable[int], accelerator: Accelerator) -> Iterator[int]:
+def until_any_is_cancelled(steps: Iterable[int], accelerator: Accelerator) -> Iterator[int]:
     """The steps, until any process is cancelled: then all of them are, so that none waits for another forever."""
     iterator = iter(steps)
     while True:

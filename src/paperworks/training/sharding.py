@@ -1,7 +1,8 @@
 """Fully sharded training (FSDP, version 2): a model whose parameters are cut over the processes, and whole again.
 
-``fully_shard`` changes a model in place: parameters become DTensors, modules get hooks and other classes. ``Whole``
-remembers what was there, so that ``train`` can leave the very parameters that it was given, with what they learned.
+``fully_shard`` changes a model in place: parameters become DTensors, modules get hooks and other classes.
+``UnshardedState`` remembers what was there, so that ``train`` can leave the very parameters that it was given, with
+what they learned.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+def shard_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     """A whole tensor cut as ``parameter`` is. All processes must call this together."""
     if isinstance(parameter, DTensor) and value.shape == parameter.shape:
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
@@ -42,7 +43,7 @@ def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
     """Load a state of whole tensors, cut as the parameters are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = {
-        i: {name: like(v, parameters[i]) if isinstance(v, torch.Tensor) else v for name, v in of.items()}
+        i: {name: shard_like(v, parameters[i]) if isinstance(v, torch.Tensor) else v for name, v in of.items()}
         for i, of in saved["state"].items()
     }
     optimizer.load_state_dict({**saved, "state": state})
@@ -69,7 +70,7 @@ def allow_on_cpu(accelerator: Accelerator) -> None:
         plugin.cpu_ram_efficient_loading = False  # every process has the model; it is not read again
 
 
-class Whole:
+class UnshardedState:
     """A model and its optimisers as they were before they were sharded."""
 
     def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:

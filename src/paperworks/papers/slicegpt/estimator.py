@@ -33,8 +33,8 @@ from paperworks.structure.checkpoints import (
     FolderWeights,
     LiveWeights,
     assemble,
-    parts_beside,
     save_model,
+    temporary_parts,
 )
 from paperworks.structure.cost import StreamCost, cost_of
 from paperworks.structure.export import uniform_export
@@ -49,7 +49,7 @@ from paperworks.structure.registry import (
     skeleton_of,
     spec_for,
 )
-from paperworks.structure.residual_stream import adopt
+from paperworks.structure.residual_stream import set_sliced_class
 
 ENOUGH_TOKENS = 10
 """Fewer calibration tokens than this times the hidden size bring a warning."""
@@ -185,7 +185,7 @@ class SliceGPT:
             )
             order = slicer.slice()
             cuts = [cut.width for cut in slicer.cuts] + ([] if settings.slice_head else [cost.width])
-            adopt(weights.model, family, cost.stream_widths(cuts))
+            set_sliced_class(weights.model, family, cost.stream_widths(cuts))
             for _ in steps:
                 pass
             report = self._report(cost, cuts, slicer, tokens, usage, started, store.spilled_bytes, resumed, dtype)
@@ -320,7 +320,7 @@ class SliceGPT:
             return LiveWeights(model, None if state is None else state.folder)
         if state is not None:
             return FolderWeights(Path(model), state.folder)
-        parts = stack.enter_context(parts_beside(None if output is None else Path(output)))
+        parts = stack.enter_context(temporary_parts(None if output is None else Path(output)))
         return FolderWeights(Path(model), parts)
 
     def _store(
