@@ -1,6 +1,7 @@
 """The prunable structure of a transformer: its units, masks and scores, cuts, changes of its stream, saving, counting.
 
-Light to import: torch and transformers come with the first name that is used.
+Transformers have records (``units_of``, ``prune``). Any other torch module is traced (``analyze``, ``cut``; the rest is
+in ``paperworks.structure.trace``). Light to import: torch and transformers come with the first name that is used.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from paperworks.structure.residual_stream import cuts_of, fold_norms, rotate, slice_stream
     from paperworks.structure.scores import LayerChange, TaylorScores, magnitude_scores, random_scores
     from paperworks.structure.surgery import check_prunable, prune
+    from paperworks.structure.trace.analysis import TracedGroups, analyze
+    from paperworks.structure.trace.cutting import cut
+    from paperworks.structure.trace.ranking import ranked_plan
+    from paperworks.structure.trace.saving import load_cut, save_cut
     from paperworks.structure.uniform import uniform_within
     from paperworks.structure.units import KINDS, Gate, IndexMap, Slice, Units, UnitSet, kinds_of, records_of, units_of
 else:
@@ -78,16 +83,19 @@ __all__ = [
     "StreamCost",
     "TaylorScores",
     "TokenBatches",
+    "TracedGroups",
     "UnitSet",
     "Units",
     "activation_scores",
     "add_output_biases",
+    "analyze",
     "check_config",
     "check_model",
     "check_prunable",
     "compensate",
     "cost_of",
     "count",
+    "cut",
     "cuts_of",
     "exact_fill",
     "fold_norms",
@@ -95,16 +103,19 @@ __all__ = [
     "layerwise_memory_bytes",
     "layerwise_scores",
     "layerwise_taylor",
+    "load_cut",
     "magnitude_scores",
     "masked",
     "per_layer_config",
     "prune",
     "random_scores",
+    "ranked_plan",
     "read_channels",
     "read_config",
     "records_of",
     "register_spec",
     "rotate",
+    "save_cut",
     "save_model",
     "skeleton_of",
     "slice_stream",
