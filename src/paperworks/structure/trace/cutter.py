@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from paperworks.structure.selection import select
-from paperworks.structure.surgery import ADAM_STATE
 from paperworks.structure.trace.positions import Kept, tensor_at
 
 
@@ -83,7 +82,7 @@ class Cutter:
                 if old in optimizer.state:
                     state = optimizer.state.pop(old)
                     optimizer.state[new] = {  # type: ignore[index]
-                        k: _selected(v, cuts) if k in ADAM_STATE and isinstance(v, torch.Tensor) else v
+                        k: _selected(v, cuts) if isinstance(v, torch.Tensor) and v.shape == old.shape else v
                         for k, v in state.items()
                     }
 
