@@ -1,0 +1,69 @@
+"""The options of the recipe. Light to import: the command line and the page read them before anything runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from paperworks import runs
+from paperworks.errors import InputError
+
+BUNDLED = ("digits", "mnist", "fashion-mnist")
+NETWORKS = ("auto", "mlp", "small-cnn", "tiny-vit", "resnet", "vit", "convnext", "swin")
+
+
+class Config(runs.Config):
+    """Options of ``paperworks run unlearnable``."""
+
+    data: Annotated[str, runs.File(BUNDLED)] = Field(
+        "digits",
+        description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
+        f"Parquet, or one of {', '.join(BUNDLED)}",
+    )
+    label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
+    size: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are resized to")
+    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
+    eps: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="largest change of a value, where black is 0 and white 1; default 8/255, and 0.3 for images of "
+        "fewer than 256 pixels",
+    )
+    norm: Literal["inf", "2", "1"] = Field("inf", description="the change is bounded for each value, or over an image")
+    steps: int = Field(40, ge=1, description="steps of ascent")
+    lr: float | None = Field(None, gt=0, le=1, description="change of a value in a step; default eps / 15")
+    epochs: int = Field(15, ge=1, description="epochs for which each surrogate is trained")
+    fresh_every: int = Field(
+        1, ge=1, description="a fresh surrogate every so many steps; 1 is the paper's, more is cheaper"
+    )
+    model: Annotated[str, runs.File(NETWORKS)] = Field(
+        "auto",
+        description=f"the surrogate: {', '.join(NETWORKS)}, or the folder of an image classifier of transformers; auto "
+        "is a perceptron below 256 pixels, else a residual network",
+    )
+    retrain: bool = Field(
+        True, description="train a surrogate in each step; otherwise the folder's model is used as is"
+    )
+    kernel: Literal["rbf", "logistic"] = Field("rbf", description="similarity of features")
+    sigma: float = Field(0.3, gt=0, description="bandwidth of the rbf kernel, features scaled to at most 1")
+    reference: int = Field(10_000, ge=10, description="most columns of the kernel matrix; more images are sampled")
+    test_size: float = Field(0.2, gt=0, lt=1, description="share of the images that tests the protection, unchanged")
+    ratios: tuple[float, ...] = Field((0.5, 0.8, 1.0), description="shares of protected images in the mixtures tried")
+    repeats: int = Field(1, ge=1, le=100, description="trainings on each mixture")
+    test_epochs: int = Field(30, ge=1, description="epochs of the trainings that test the protection")
+    compare: bool = Field(True, description="test error-minimising noise of the same size as well")
+
+    @field_validator("ratios")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < ratio <= 1 for ratio in value):
+            raise ValueError("shares above 0, up to 1")
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _together(self) -> Config:
+        if not self.retrain and self.model in NETWORKS:
+            raise InputError("retrain", "false without a trained model", "the folder of one in model")
+        return self
