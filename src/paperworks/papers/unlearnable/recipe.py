@@ -71,7 +71,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         eps,
         change,
         table,
-        [*dict.fromkeys(warned), *source.notes, *written.notes],
+        [*dict.fromkeys(warned), *source.notes[1:], *written.notes],
         files,
     )
 
@@ -172,7 +172,15 @@ def _report(
     fall = clean.test_accuracy - ours.test_accuracy
     verdict = "" if fall > 0.02 else " The protection does not show on these images at this budget."
     body = [[name, ratio, *map(float, row)] for (name, ratio), row in zip(means.index, means.to_numpy(), strict=True)]
-    found = "\n".join(notes).strip().split("\n")
+    lead = [source.notes[0]]
+    if (OURS, most) in means.index and (SHORTCUT, most) in means.index:
+        short = means.loc[(SHORTCUT, most)]
+        if short.test_accuracy < ours.test_accuracy:
+            lead.append(
+                f"Error-minimising noise of the same size lowers the accuracy further here, to "
+                f"{short.test_accuracy:.1%}; it is a shortcut, which the training set itself does not show "
+                f"(accuracy {short.training_accuracy:.1%} on it, {ours.training_accuracy:.1%} with ours)."
+            )
     return runs.Report(
         headline=f"A classifier trained on the {share} images gets {ours.test_accuracy:.1%} of {count:,} unchanged "
         f"images right; trained on the clean ones, {clean.test_accuracy:.1%}. The largest change of a value is "
@@ -238,8 +246,9 @@ def _report(
             "Who has clean images of the same kind can train on those alone: nothing protects against that.",
             "A few protected images in a large collection are not kept from being memorised.",
             "A high estimate in one network's features does not prove a high Bayes error of the images.",
-            *found,
+            *notes,
         ],
+        lead=lead,
     )
 
 

@@ -1,0 +1,79 @@
+"""What is released: the source archive, the wheel that is built from it, and the commands of the unpacked wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import paperworks
+from paperworks import catalog
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(catalog.checkout() is None, reason="not a checkout")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The source archive of the checkout, and the wheel that its content alone gives."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", folder], cwd=ROOT, check=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        content.extractall(folder / "source", filter="data")
+    (source,) = (folder / "source").iterdir()
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=source, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return archive, wheel
+
+
+def tracked() -> set[str]:
+    """The files of the package that are under version control."""
+    listed = subprocess.run(["git", "ls-files", "src/paperworks"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("no version control here")
+    return {name.removeprefix("src/") for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+
+
+@pytest.mark.over_budget("builds the source archive and the wheel")
+def test_the_wheel_has_every_file_of_the_package_and_no_other(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[1]) as wheel:
+        inside = {name for name in wheel.namelist() if not name.split("/")[0].endswith(".dist-info")}
+    assert tracked() - inside == set()
+    assert {name for name in inside if not name.startswith("paperworks/")} == set()
+    assert paperworks.__version__ in built[1].name
+    assert paperworks.__version__ in built[0].name
+
+
+@pytest.mark.over_budget("builds the source archive and the wheel")
+def test_the_wheel_runs_from_another_folder_without_the_checkout(built: tuple[Path, Path], tmp_path: Path) -> None:
+    with zipfile.ZipFile(built[1]) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "PAPERWORKS_HOME": str(tmp_path / "home")}
+
+    def command(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "paperworks", *arguments],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert command("--version").strip() == paperworks.__version__
+    listed = json.loads(command("list", "--json"))
+    assert {row["slug"] for row in listed} >= {paper.slug for paper in catalog.papers()}
+    assert {row["slug"]: row["works"] for row in listed} == {paper.slug: paper.works for paper in catalog.papers()}
+    place = command("show", "--json", listed[0]["slug"])
+    assert json.loads(place)["slug"] == listed[0]["slug"]
+    assert list(elsewhere.iterdir()) == []
