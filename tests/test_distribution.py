@@ -35,7 +35,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def tracked() -> set[str]:
     """The files of the package that are under version control."""
-    listed = subprocess.run(["git", "ls-files", "src/paperworks"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files", "src/paperworks"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode or not listed.stdout:
         pytest.skip("no version control here")
     return {name.removeprefix("src/") for name in listed.stdout.splitlines() if (ROOT / name).is_file()}

@@ -135,7 +135,7 @@ def _evaluate(
         random_state=config.seed % 2**31,
         progress=run.progress,
     )
-    write_text(cache, table.to_json(orient="records"))
+    write_text(cache, json.dumps(table.to_dict("records")))
     return table
 
 

@@ -168,8 +168,8 @@ def _seed(run: Run, seed: int, fast: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         random_state=seed,
     )
     found = transfer({"clean": train, OURS: ours, SHORTCUT: sets[SHORTCUT]}, y, (held, held_y), random_state=seed)
-    write_text(kept, table.to_json(orient="split"))
-    write_text(learners, found.to_json(orient="split"))
+    write_text(kept, table.to_json(orient="split", double_precision=15))
+    write_text(learners, found.to_json(orient="split", double_precision=15))
     return table, found
 
 
