@@ -21,6 +21,8 @@ def add_lora(
     alpha: float = 10.0,
     dropout: float = 0.05,
     seed: int = 0,
+    rank_stabilized: bool = False,
+    train_also: Sequence[str] = (),
 ) -> PeftModel:
     """Freeze a model and put an adapter ``W x + (alpha / r) B A x`` on its target modules.
 
@@ -29,10 +31,12 @@ def add_lora(
     Parameters
     ----------
     model : a model of transformers; its modules are replaced in place.
-    targets : last part of the names of the linear modules to adapt, such as ``["q_proj", "v_proj"]``.
+    targets : last part of the names of the linear modules to adapt, such as ``["q_proj", "v_proj"]``, or whole names.
     r : rank, at least 1.
     alpha : the adapter's scale times ``r``.
     dropout : share of the adapter's inputs that is dropped in training, in [0, 1).
+    rank_stabilized : scale by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
+    train_also : whole names of modules that are copied, trained and saved with the adapter, such as a new head.
 
     Raises
     ------
@@ -44,15 +48,25 @@ def add_lora(
         raise InputError("r", r, "a rank of 1 or more")
     if not 0 <= dropout < 1:
         raise InputError("dropout", dropout, "a share from 0 to below 1")
-    leaves = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module)}
-    missing = sorted(set(targets) - leaves)
+    linear = [name for name, module in model.named_modules() if _is_linear(module)]
+    leaves = {name.rsplit(".", 1)[-1] for name in linear}
+    missing = sorted(set(targets) - leaves - set(linear))
     if missing or not targets:
         raise InputError(
             "targets", missing or "no names", f"names of linear modules of the model: {', '.join(sorted(leaves))}"
         )
+    unknown = sorted(set(train_also) - {name for name, _ in model.named_modules()})
+    if unknown:
+        raise InputError("train_also", ", ".join(unknown), "names of modules of the model")
     # peft types alpha as an integer, but only ever divides it by r
     config = LoraConfig(
-        r=r, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets), bias="none"
+        r=r,
+        lora_alpha=cast(int, alpha),
+        lora_dropout=dropout,
+        target_modules=list(targets),
+        bias="none",
+        use_rslora=rank_stabilized,
+        modules_to_save=list(train_also) or None,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # peft draws A from the global generator

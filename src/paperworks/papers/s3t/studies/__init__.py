@@ -1,0 +1,1 @@
+"""The paper's claims, measured again: combinatorics, exactness, encoders, a language model."""

@@ -1,0 +1,174 @@
+"""The recipe on tables, images and texts; the story of the README; the estimator."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import paperworks.papers.s3t
+from paperworks import language, runs
+from paperworks.cli import run_command
+from paperworks.errors import InputError
+from paperworks.papers.s3t import Folder, S3TClassifier
+from paperworks.papers.s3t.recipe import Config, run
+from paperworks.runs import build_config
+
+SMALL = {"width": 8, "layers": 2, "slices": 2, "rank": 2, "epochs": 2, "batch_size": 16, "streams": 20}
+counter = itertools.count()
+
+
+def go(tmp_path: Path, **options: Any) -> tuple[runs.Report, Path]:
+    execution = runs.Run(tmp_path / f"run{next(counter)}", seed=0)
+    report = run(build_config(Config, {"device": "cpu"} | options), execution)
+    for made in report.files:
+        assert (execution.files / made.path).exists()
+    return report, execution.files
+
+
+def patients(count: int = 240) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 3))
+    kind = np.where(rng.random(count) < 0.5, "a", "b")
+    ill = x[:, 0] * 2 + (kind == "a") + rng.normal(size=count) * 0.3 > 0.5
+    frame = pd.DataFrame(x * [1, 100, 0.01], columns=["x", "y", "z"])
+    return frame.assign(kind=kind, diagnosis=np.where(ill, "ill", "well"), patient=[f"P{i}" for i in range(count)])
+
+
+def test_the_story_of_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    patients().to_csv("patients.csv", index=False)
+    patients().drop(columns="diagnosis").iloc[:20].to_csv("new.csv", index=False)
+    readme = (Path(paperworks.papers.s3t.__file__).parent / "README.md").read_text()
+    story = readme.split("<!-- story -->")[1].split("<!-- end of story -->")[0]
+    commands = [line.strip() for line in story.splitlines() if line.strip()]
+    assert [c.split("--action ")[1].split()[0] if "--action" in c else "fit" for c in commands] == [
+        "fit", "delete", "verify", "serve", "status",
+    ]  # fmt: skip
+    for command in commands:
+        words = shlex.split(command)[1:]
+        if "--action" not in words:
+            words += [f"--{n.replace('_', '-')}={v}" for n, v in SMALL.items()]
+        assert run_command([*words, "--device=cpu"]) in (0, None), capsys.readouterr()
+    receipt = json.loads(Path("deleted/receipt.json").read_text())
+    manifest = Folder("trained/s3t").read()
+    assert set(receipt["records"]) == set(manifest.deleted) == {manifest.key(p) for p in ("P17", "P205")}
+    answers = pd.read_csv("answers/predictions.csv")
+    assert answers["id"].tolist() == [f"P{i}" for i in range(20)]
+    assert (answers["prediction"].to_numpy() == patients()["diagnosis"].to_numpy()[:20]).mean() > 0.7
+    assert "2 deleted" in json.loads(Path("verified/report.json").read_text())["headline"]
+
+
+def test_all_deleted_then_retrained(tmp_path: Path) -> None:
+    frame = patients(120)
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    about = {"data": str(tmp_path / "people.csv"), "label": "diagnosis", "id": "patient"}
+    report, files = go(tmp_path, shards=1, sequences=1, owner="kind", **about, **SMALL | {"aggregation": "mean_logits"})
+    assert report.metrics["expected_requests"] == report.metrics["expected_requests_sisa"] == 2
+    table = pd.read_csv(files / "records.csv").dropna(subset=["shard"])
+    assert table.groupby("slice")["id"].count().gt(5).all()
+    first = Folder(files / "s3t").read().sequences[0][0].order[0]
+    (tmp_path / "ids.txt").write_text("\n".join([*table[table["slice"] == first]["id"][:2], ""]))
+    report, out = go(tmp_path, action="delete", folder=files / "s3t", ids_file=tmp_path / "ids.txt")
+    assert "RETRAINING IS DUE" in report.headline
+    assert json.loads((out / "receipt.json").read_text())["status"] == "retrain-required"
+    with pytest.raises(InputError, match="retrain is due"):
+        go(tmp_path, action="serve", folder=files / "s3t", **about)
+    report, _ = go(tmp_path, action="retrain", folder=files / "s3t", **about)
+    assert report.metrics["shards"] == 1
+    report, _ = go(tmp_path, action="serve", folder=files / "s3t", **about)
+    assert report.metrics["accuracy"] > 0.5
+    (files / "s3t" / "manifest.json").write_text(
+        (files / "s3t" / "manifest.json").read_text().replace('"requests": 2', '"requests": 1')
+    )
+    with pytest.raises(InputError, match="was edited"):
+        go(tmp_path, action="verify", folder=files / "s3t")
+
+
+def test_images_of_a_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, bright in (("dark", 40), ("light", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(bright - 40, bright + 40, size=(9, 7 + i % 2, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    report, files = go(tmp_path, data=str(tmp_path / "photos"), shards=1, **SMALL)
+    assert report.metrics["accuracy"] > 0.8
+    go(
+        tmp_path,
+        action="delete",
+        folder=files / "s3t",
+        ids=[pd.read_csv(files / "records.csv").dropna(subset=["shard"])["id"].iloc[0]],
+    )
+    report, _ = go(tmp_path, action="serve", folder=files / "s3t", data=str(tmp_path / "photos"))
+    assert report.metrics["records"] == 40
+
+
+def test_a_language_model_on_texts(tmp_path: Path) -> None:
+    parts = [p for p in language.bundled_text("test").split("\n\n") if len(p) > 60][:24]
+    (tmp_path / "notes.jsonl").write_text(
+        "\n".join(json.dumps({"text": p, "id": f"n{i}"}) for i, p in enumerate(parts))
+    )
+    options = {"data": str(tmp_path / "notes.jsonl"), "kind": "language", "id": "id", "length": 12}
+    report, files = go(tmp_path, shards=1, **options, **SMALL | {"epochs": 1})
+    assert 1 < report.metrics["perplexity"] < 5 * report.metrics["perplexity_base"]
+    ids = pd.read_csv(files / "records.csv").dropna(subset=["shard"])["id"].tolist()
+    go(tmp_path, action="delete", folder=files / "s3t", ids=ids[:1])
+    report, _ = go(tmp_path, action="serve", folder=files / "s3t", **options)
+    assert report.metrics["perplexity"] > 1
+
+
+def test_the_estimator() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 4))
+    y = np.where(x[:, 0] > 0, "yes", "no")
+    model = S3TClassifier(n_slices=2, layers=2, width=16, epochs=4, batch_size=16).fit(x[:120], y[:120])
+    assert model.score(x[120:], y[120:]) > 0.8
+    before = model.system_.status().expected_requests
+    receipt = model.unlearn(5)
+    assert receipt.status == "live"
+    assert model.system_.status().expected_requests < before
+    assert model.predict_proba(x).shape == (160, 2)
+    with pytest.raises(InputError, match="one class"):
+        S3TClassifier().fit(x, ["a"] * 160)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"action": "delete"}, "folder"),
+        ({"action": "delete", "folder": "x"}, "ids"),
+        ({"action": "verify", "folder": "no-such-folder"}, "folder"),
+        ({"folder": "x"}, "folder"),
+        ({"action": "plan"}, "gpu_hours"),
+        ({"slices": 9, "layers": 8}, "slices"),
+        ({"data": "people.csv"}, "label"),
+        ({"data": "people.csv", "label": "no"}, "label"),
+        ({"data": "people.csv", "label": "diagnosis", "id": "kind"}, "id"),
+        ({"data": "people.csv", "label": "diagnosis", "owner": "nobody"}, "owner"),
+        ({"data": "people.csv", "label": "diagnosis", "risk": "kind"}, "risk"),
+        ({"data": "gaps.csv", "label": "diagnosis"}, "gaps.csv, line 2, column 'diagnosis'"),
+        ({"data": "same.csv", "label": "diagnosis"}, "label"),
+        ({"data": "people.csv", "label": "diagnosis", "shards": 500}, "records"),
+        ({"data": "none.jsonl"}, "data"),
+        ({"data": "people.csv", "label": "diagnosis", "key_file": "none"}, "key_file"),
+    ],
+)
+def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], field: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = patients(30)
+    frame.to_csv("people.csv", index=False)
+    frame.assign(diagnosis=frame["diagnosis"].where(frame.index > 2, "")).to_csv("gaps.csv", index=False)
+    frame.assign(diagnosis="ill").to_csv("same.csv", index=False)
+    with pytest.raises(InputError) as caught:
+        go(tmp_path, **options)
+    assert caught.value.field == field
