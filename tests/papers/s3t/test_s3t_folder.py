@@ -201,8 +201,13 @@ def test_a_manifest_that_was_edited_by_hand_is_detected(copied: Path, trained: P
         content["log"][0]["time"] = "2020-01-01T00:00:00"
         reseal(content)
 
-    expected = {undone: "was edited", moved: "records of its slices", revived: "dead slice",
-                forgotten: "", rewritten: "receipt 1"}  # fmt: skip
+    expected = {
+        undone: "was edited",
+        moved: "records of its slices",
+        revived: "dead slice",
+        forgotten: "",
+        rewritten: "receipt 1",
+    }
     for change, words in expected.items():
         edit(copied, change)
         found = verify_folder(folder)

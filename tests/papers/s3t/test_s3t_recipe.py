@@ -52,8 +52,12 @@ def test_the_story_of_the_readme(
     story = readme.split("<!-- story -->")[1].split("<!-- end of story -->")[0]
     commands = [line.strip() for line in story.splitlines() if line.strip()]
     assert [c.split("--action ")[1].split()[0] if "--action" in c else "fit" for c in commands] == [
-        "fit", "delete", "verify", "serve", "status",
-    ]  # fmt: skip
+        "fit",
+        "delete",
+        "verify",
+        "serve",
+        "status",
+    ]
     for command in commands:
         words = shlex.split(command)[1:]
         if "--action" not in words:

@@ -138,11 +138,20 @@ def test_conditional_sampling_draws_by_one_less_the_probability() -> None:
 @pytest.mark.parametrize(
     ("m", "n_slices", "budget", "mean", "std"),
     [
-        (5, 4, 1, 45.667, 23.23), (5, 4, 2, 58.579, 23.69), (5, 4, 4, 71.955, 23.80), (5, 6, 1, 68.500, None),
-        (5, 6, 2, 87.869, None), (5, 6, 3, 99.547, None), (5, 6, 6, 119.850, None), (10, 4, 1, 117.159, None),
-        (10, 4, 4, 171.142, None), (1, 4, 4, 8.3333, None), (2, 3, 3, 14.7, None), (5, 4, 24, 71.955, 23.80),
+        (5, 4, 1, 45.667, 23.23),
+        (5, 4, 2, 58.579, 23.69),
+        (5, 4, 4, 71.955, 23.80),
+        (5, 6, 1, 68.500, None),
+        (5, 6, 2, 87.869, None),
+        (5, 6, 3, 99.547, None),
+        (5, 6, 6, 119.850, None),
+        (10, 4, 1, 117.159, None),
+        (10, 4, 4, 171.142, None),
+        (1, 4, 4, 8.3333, None),
+        (2, 3, 3, 14.7, None),
+        (5, 4, 24, 71.955, 23.80),
     ],
-)  # fmt: skip
+)
 def test_deletion_rates_of_the_specification(m: int, n_slices: int, budget: int, mean: float, std: float) -> None:
     assert deletion_rate(m, n_slices, budget) == pytest.approx(mean, abs=6e-4)
     if std is not None:

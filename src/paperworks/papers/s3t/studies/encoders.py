@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from paperworks import inputs, runs
 from paperworks.inputs.wordnet import WordNet
 from paperworks.metrics import mean_interval
-from paperworks.papers.s3t.bases import Base, sentence_base
+from paperworks.papers.s3t.bases import sentence_base
 from paperworks.papers.s3t.evaluation import (
     accuracy_of,
     decline,
@@ -42,11 +42,8 @@ def glosses(train: int, test: int) -> tuple[tuple[Any, np.ndarray], tuple[Any, n
     """Encoded glosses and their files' codes, to train and to test on."""
     from paperworks.language import load_tokenizer
 
-    by_file: dict[str, list[str]] = {name: [] for name in FILES}
-    for synset in WordNet(inputs.path("wordnet")):
-        name = synset.lexname.removeprefix("noun.")
-        if synset.lexname.startswith("noun.") and name in by_file:
-            by_file[name].append(synset.gloss)
+    wordnet = WordNet(inputs.path("wordnet"))
+    by_file = {name: [synset.definition for synset in wordnet.lexicographer_file(f"noun.{name}")] for name in FILES}
     tokenizer = load_tokenizer(inputs.path("minilm"))
     rng = np.random.default_rng(0)
     texts: list[list[str]] = [[], []]
@@ -71,17 +68,8 @@ def glosses(train: int, test: int) -> tuple[tuple[Any, np.ndarray], tuple[Any, n
 )
 def _encoders(run: runs.Run, fast: bool) -> Iterator[Finding]:
     (x, y), (test, truth) = glosses(*((8, 8) if fast else (50, 60)))
-    settings = TrainSettings(**{**SETTINGS.__dict__, "epochs": 0.5}) if fast else SETTINGS
-    head = torch.nn.Linear  # the base is made anew for every training: adapters change it in place
-
-    def base() -> Base:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            made = sentence_base(len(FILES))
-        assert isinstance(made.module.head, head)
-        return made
-
-    system = S3T(base(), run.state / "system", n_slices=3, peft_config=LORA, settings=settings)
+    settings = replace(SETTINGS, epochs=0.5) if fast else SETTINGS
+    system = S3T(sentence_base(len(FILES)), n_slices=3, peft_config=LORA, settings=settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         system.fit(x, y, progress=run.progress)
@@ -90,7 +78,7 @@ def _encoders(run: runs.Run, fast: bool) -> Iterator[Finding]:
     right = {key: float((value.argmax(1) == truth).mean()) for key, value in logits.items()}
     full = []
     for seed in run.progress(range(3), "ordinary fine-tuning"):
-        adapted = full_fine_tuning(base().module, LORA, x, y, settings, seed=seed)
+        adapted = full_fine_tuning(sentence_base(len(FILES)).module, LORA, x, y, settings, seed=seed)
         hits, count = accuracy_of(adapted, test, truth, "cpu")
         full.append(hits / count)
     stages = [[right[0, order, depth] for order in orders] for depth in (1, 2, 3)]
@@ -101,7 +89,8 @@ def _encoders(run: runs.Run, fast: bool) -> Iterator[Finding]:
     )
     yield Finding(
         "quality-encoders",
-        "Glosses of WordNet, 8 classes: accuracy of all three stages less that of ordinary LoRA of all layers, which may "
+        "Glosses of WordNet, 8 classes: accuracy of all three stages less that of ordinary LoRA of "
+        "all layers, which may "
         "be 0.05 higher.",
         "empirical",
         mean_interval(np.array(stages[2]) - np.array(full), unit="orders, each with a seed of ordinary LoRA"),
