@@ -71,6 +71,20 @@ def test_lora_draws_from_its_seed_and_leaves_the_global_generator() -> None:
     assert not torch.equal(weights[0][key], weights[2][key])
 
 
+def test_lora_with_a_stabilized_scale_whole_names_and_a_head() -> None:
+    names = ["model.layers.0.self_attn.q_proj"]
+    adapted = add_lora(tiny(), names, r=4, alpha=8, dropout=0.0, rank_stabilized=True, train_also=["lm_head"])
+    layer = adapted.get_submodule(f"base_model.model.{names[0]}")
+    assert layer.scaling["default"] == 8 / 4**0.5
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert len([name for name in trained if "lora_" in name]) == 2
+    assert [name for name in trained if "lora_" not in name] == [
+        "base_model.model.lm_head.modules_to_save.default.weight"
+    ]
+    with pytest.raises(InputError, match="train_also: found head"):
+        add_lora(tiny(), names, train_also=["head"])
+
+
 def test_lora_errors() -> None:
     with pytest.raises(InputError, match=r"targets: found \['query'\]; expected .*q_proj"):
         add_lora(tiny(), ["query", "q_proj"])

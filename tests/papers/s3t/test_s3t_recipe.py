@@ -61,7 +61,7 @@ def test_the_story_of_the_readme(
     for command in commands:
         words = shlex.split(command)[1:]
         if "--action" not in words:
-            words += [f"--{n.replace('_', '-')}={v}" for n, v in SMALL.items()]
+            words += [f"--{n.replace('_', '-')}={v}" for n, v in (SMALL | {"shards": 1}).items()]
         assert run_command([*words, "--device=cpu"]) in (0, None), capsys.readouterr()
     receipt = json.loads(Path("deleted/receipt.json").read_text())
     manifest = Folder("trained/s3t").read()
@@ -118,11 +118,11 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_language_model_on_texts(tmp_path: Path) -> None:
-    parts = [p for p in language.bundled_text("test").split("\n\n") if len(p) > 60][:24]
+    parts = [p for p in language.bundled_text("test").split("\n\n") if len(p) > 60][:16]
     (tmp_path / "notes.jsonl").write_text(
         "\n".join(json.dumps({"text": p, "id": f"n{i}"}) for i, p in enumerate(parts))
     )
-    options = {"data": str(tmp_path / "notes.jsonl"), "kind": "language", "id": "id", "length": 12}
+    options = {"data": str(tmp_path / "notes.jsonl"), "kind": "language", "id": "id", "length": 8}
     report, files = go(tmp_path, shards=1, **options, **SMALL | {"epochs": 1})
     assert 1 < report.metrics["perplexity"] < 5 * report.metrics["perplexity_base"]
     ids = pd.read_csv(files / "records.csv").dropna(subset=["shard"])["id"].tolist()

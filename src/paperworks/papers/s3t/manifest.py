@@ -223,8 +223,8 @@ def membership(keys: Iterable[str]) -> str:
 
 
 def seal(content: dict[str, Any], key: bytes | None) -> str:
-    """Digest of a manifest's content: SHA-256, or HMAC-SHA-256 with a key."""
-    text = canonical(content).encode()
+    """Digest of a manifest's content but the time of its making: SHA-256, or HMAC-SHA-256 with a key."""
+    text = canonical({name: value for name, value in content.items() if name != "created_time"}).encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.new(key, text, "sha256").hexdigest()
 
 

@@ -206,7 +206,7 @@ def _total(run: runs.Run, fast: bool) -> Iterator[Finding]:
         lives = simulate_deletions(m, slices, budget, streams=streams * 60, rng=run.rng(f"lives {budget}")).requests
         per = lives.reshape(streams, 60).cumsum(1)
         counts[budget] = (per <= requests).sum(1)
-    detail = f"trainings in 1,000 requests: S3T {counts[4].mean():.2f}, SISA {counts[1].mean():.2f}, after every request 1,000"
+    detail = f"trainings in 1,000 requests: S3T {counts[4].mean():.2f}, SISA {counts[1].mean():.2f}"
     ratio = counts[4] / counts[1]
     yield Finding(
         "total-deletion-time",
