@@ -1,0 +1,134 @@
+"""Free embeddings beside a plain PyTorch loop: seconds of an iteration, memory, and what both solve.
+
+    python benchmarks/embedding_limits_solver.py [--d 8] [--n 28] [--iterations 400] [--threads 2] [--solve]
+
+The plain loop is written as one would write the paper's algorithm: autograd, torch.optim.Adam, a projection, the
+loss read in every iteration, and accuracy by topk in every 50th. Both do the same number of iterations from the same
+starting point, in turn; the ratio is of the medians. ``--solve`` also compares, from five starting points, for how many
+the two reach accuracy 1 at n documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from paperworks.papers.embedding_limits import FreeEmbeddings, all_subsets
+from paperworks.papers.embedding_limits.free import _unit_vectors
+
+LR, TEMPERATURE, PATIENCE, MIN_DELTA, EVERY = 0.01, 0.1, 1000, 1e-5, 50
+
+
+def plain(n: int, d: int, iterations: int, seed: int, *, stop: bool = True) -> tuple[float, int]:
+    """Best accuracy and iterations of the plain loop on all pairs of n documents."""
+    qrels = all_subsets(n)
+    m = qrels.shape[0]
+    relevant = torch.from_numpy(qrels.toarray()).float()
+    start = _unit_vectors(seed, m, n, d)
+    queries, documents = (part.clone().requires_grad_() for part in (start[:m], start[m:]))
+    adam = torch.optim.Adam([queries, documents], lr=LR)
+    best, lowest, waited = 0.0, float("inf"), 0
+    for step in range(1, iterations + 1):
+        adam.zero_grad()
+        log_p = functional.log_softmax(queries @ documents.T / TEMPERATURE, dim=1)
+        loss = -(log_p * relevant).sum() / relevant.sum()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            queries.div_(queries.norm(dim=1, keepdim=True))
+            documents.div_(documents.norm(dim=1, keepdim=True))
+        value = loss.item()
+        if value < lowest - MIN_DELTA:
+            lowest, waited = value, 0
+        else:
+            waited += 1
+        if step % EVERY == 0:
+            with torch.no_grad():
+                top = (queries @ documents.T).topk(2, dim=1).indices
+                best = max(best, float(relevant.gather(1, top).sum() / relevant.sum()))
+        if stop and (best == 1.0 or waited >= PATIENCE):
+            break
+    return best, step
+
+
+def seconds(n: int, d: int, iterations: int, repeats: int) -> dict[str, float]:
+    """Median seconds of an iteration of both, run in turn."""
+    taken: dict[str, list[float]] = {"plain loop": [], "FreeEmbeddings": []}
+    qrels = all_subsets(n)
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        plain(n, d, iterations, repeat, stop=False)
+        middle = time.perf_counter()
+        # lr so small that no start succeeds: every iteration is done
+        FreeEmbeddings(d, max_iter=iterations, patience=iterations + 1, seed=repeat, lr=1e-9).fit(qrels)
+        if repeat:  # the first warms up
+            taken["plain loop"].append((middle - started) / iterations)
+            taken["FreeEmbeddings"].append((time.perf_counter() - middle) / iterations)
+    return {name: float(np.median(some)) for name, some in taken.items()}
+
+
+def peak(solver: str, n: int, d: int) -> float:
+    """Peak memory in MiB of ten iterations on all pairs of n documents, in a process of its own, above its imports."""
+    command = [sys.executable, __file__, "--memory", solver, "--n", str(n), "--d", str(d)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def memory(solver: str, n: int, d: int) -> None:
+    """Print how much ten iterations raise the peak memory of this process, in MiB."""
+    qrels = all_subsets(n)
+    plain(6, 2, 50, 0)
+    FreeEmbeddings(2, max_iter=50).fit(all_subsets(6))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if solver == "plain":
+        plain(n, d, 10, 0)
+    else:
+        FreeEmbeddings(d, max_iter=10, log_every=10).fit(qrels)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--d", type=int, default=8)
+    parser.add_argument("--n", type=int, default=28)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--solve", action="store_true")
+    parser.add_argument("--memory", default="")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.memory:
+        memory(given.memory, given.n, given.d)
+        return
+    for n, d in ((given.n, given.d), (120, 20)):
+        iterations = given.iterations if n < 100 else max(10, given.iterations // 20)
+        found = seconds(n, d, iterations, given.repeats)
+        print(
+            f"d = {d}, n = {n}, {n * (n - 1) // 2} queries, {given.threads} threads: "
+            + ", ".join(f"{name} {1e6 * s:.0f} us an iteration" for name, s in found.items())
+            + f"; ratio {found['plain loop'] / found['FreeEmbeddings']:.2f}"
+        )
+    for n in (200, 400):
+        print(
+            f"peak memory at n = {n}, {n * (n - 1) // 2} queries: plain loop {peak('plain', n, 16):.0f} MiB, "
+            f"FreeEmbeddings {peak('ours', n, 16):.0f} MiB (scores alone are {4 * n * n * (n - 1) / 2 / 2**20:.0f} MiB)"
+        )
+    if given.solve:
+        for n in range(given.n, given.n + 4):
+            seeds = range(42, 47)
+            both = (
+                [plain(n, given.d, 100_000, s)[0] == 1.0 for s in seeds],
+                [FreeEmbeddings(given.d, seed=s).fit(all_subsets(n)).accuracy_ == 1.0 for s in seeds],
+            )
+            print(f"n = {n}: plain loop solves {sum(both[0])} of 5 starting points, FreeEmbeddings {sum(both[1])}")
+
+
+if __name__ == "__main__":
+    main()
