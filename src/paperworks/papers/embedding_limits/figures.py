@@ -45,6 +45,7 @@ def draw_recall(tables: list[pd.DataFrame], k: int, fitted: pd.DataFrame | None)
     figure = Figure(figsize=(7, 3.8))
     axes = figure.subplots()
     colours = iter([BLUE, ORANGE, "#4d8c57", "#8a4f9e", "#a33b3b", "#2a8f9c"])
+    dashes = iter([(0, (6, 3)), (4, (4, 5)), (0, (1, 2))])
     column = f"recall@{k}"
     for table in tables:
         colour, name = next(colours, GREY), str(table["system"].iloc[0])
@@ -52,7 +53,7 @@ def draw_recall(tables: list[pd.DataFrame], k: int, fitted: pd.DataFrame | None)
             part = table.sort_values("dimensions")
             axes.plot(part["dimensions"].astype(int), part[column], "o-", color=colour, label=name)
         else:
-            axes.axhline(float(table[column].iloc[0]), color=colour, linestyle="--", label=name)
+            axes.axhline(float(table[column].iloc[0]), color=colour, linestyle=next(dashes, "--"), label=name)
     if fitted is not None and f"{column} (%)" in fitted:
         axes.plot(
             fitted["dimensions"], fitted[f"{column} (%)"], "^:", color=GREY, label="vectors fitted to the answers"
