@@ -71,8 +71,8 @@ def main() -> None:
             )
             print(
                 f"first {given.top} by {mode}: {qrels.shape[0]} result sets, {stats.distinct_sets} different, "
-                f"density {stats.density_queries:.4f}, strength {stats.query_strength:.2f}; returned by dimensions {shares}; "
-                f"all in {found.least} (fitted), in {capacity.enough} (proved, tiny gaps)"
+                f"density {stats.density_queries:.4f}, strength {stats.query_strength:.2f}; returned by "
+                f"dimensions {shares}; all in {found.least} (fitted), in {capacity.enough} (proved, tiny gaps)"
             )
             if mode == "hybrid" and given.csv is not None:
                 with given.csv.open("x", newline="", encoding="utf-8") as out:

@@ -135,7 +135,8 @@ def _row(found: _Vectors, small: ReducedQrels, matrix: sparse.csr_array, ks: lis
         "of all (%)": 100 * float(returned.mean()),
     }
     row |= {f"recall@{k} (%)": value for k, value in _recall(found, small, matrix, ks).items()}
-    row["margin"] = float(found.gaps.min() / 2) if returned.all() else None
+    least = float(found.gaps.min())
+    row["margin"] = least / 2 if returned.all() and least < float("inf") else None
     return row
 
 

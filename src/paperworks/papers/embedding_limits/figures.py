@@ -24,9 +24,10 @@ def draw_ceiling(table: pd.DataFrame, enough: int) -> Figure:
     axes = figure.subplots()
     d, share = table["dimensions"].to_numpy(), table["of all (%)"].to_numpy()
     axes.plot(d, share, "o-", color=BLUE, label="fitted vectors, float32")
-    axes.axvline(enough, color=GREY, linestyle="--", label=f"proved to be enough with tiny gaps: {enough}")
+    if enough:
+        axes.axvline(enough, color=GREY, linestyle="--", label=f"proved to be enough with tiny gaps: {enough}")
     axes.set_xscale("log", base=2)
-    ticks = sorted({int(x) for x in (*d, enough)})
+    ticks = sorted({int(x) for x in (*d, enough) if x})
     shown = [t for i, t in enumerate(ticks) if t in (ticks[0], enough) or all(t / s >= 1.3 for s in ticks[:i][-1:])]
     axes.set_xticks(shown, [str(t) for t in shown])
     axes.minorticks_off()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paperworks import runs
 from paperworks.papers.embedding_limits.config import Config
-from paperworks.runs.files import replace_file, write_text
+from paperworks.runs.files import write_text
 
 if TYPE_CHECKING:
     from paperworks.papers.embedding_limits.capacity import CapacityReport
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paperworks.papers.embedding_limits.datasets import RetrievalData
     from paperworks.papers.embedding_limits.evaluation import Evaluation
     from paperworks.papers.embedding_limits.qrels import QrelStats
+    from paperworks.papers.embedding_limits.retrievers import EmbeddingRetriever, VectorRetriever
 
 __all__ = ["Config", "run"]
 
@@ -145,20 +146,11 @@ def _encoder(config: Config) -> Any:
     )
 
 
-def _embedded(system: Any, run: runs.Run, data: RetrievalData) -> Any:
-    """The system's vectors, from an earlier attempt of this run where there was one."""
-    import numpy as np
-
+def _embedded(system: EmbeddingRetriever, run: runs.Run, data: RetrievalData) -> VectorRetriever:
+    """The system's vectors; those that an earlier attempt of this run made are read."""
     from paperworks.papers.embedding_limits.retrievers import VectorRetriever
 
-    file = run.state / "encoder.npz"
-    if file.exists():
-        with np.load(file) as stored:
-            queries, documents = stored["queries"], stored["documents"]
-    else:
-        queries, documents = system.embed(data, run.progress)
-        with replace_file(file) as aside, aside.open("wb") as out:
-            np.savez(out, queries=queries, documents=documents)
+    queries, documents = system.embed(data, run.progress, folder=run.state / "encoder")
     return VectorRetriever(queries, documents, system.similarity, system.name)
 
 
@@ -190,7 +182,8 @@ def _headline(config: Config, data: RetrievalData, ceiling: Ceiling, evaluations
 
     m = data.qrels.shape[0]
     if ceiling.least is not None:
-        text = f"{Path(config.data).name}: {ceiling.least} dimensions can return all {m:,} result sets"
+        many = f"{ceiling.least} dimension{'s' * (ceiling.least > 1)}"
+        text = f"{Path(config.data).name}: {many} can return all {m:,} result sets"
     else:
         last = ceiling.table.sort_values("sets returned").iloc[-1]
         text = (

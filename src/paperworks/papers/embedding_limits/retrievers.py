@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from paperworks.embedding import Encoder, load_text_encoder
+from paperworks.embedding import Encoder, encode_to_file, load_text_encoder
 from paperworks.errors import InputError
 from paperworks.papers.embedding_limits.datasets import RetrievalData
 from paperworks.runs import Progress, no_progress
@@ -99,9 +99,19 @@ class EmbeddingRetriever:
         other.prompt = known.get(wanted, wanted)
         return other
 
-    def embed(self, data: RetrievalData, progress: Progress = no_progress) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of the queries and of the documents, float32 [m, d] and [n, d], before normalisation."""
+    def embed(
+        self, data: RetrievalData, progress: Progress = no_progress, *, folder: Path | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of the queries and of the documents, float32 [m, d] and [n, d], before normalisation.
+
+        With a ``folder`` they are kept there as files, which go on after a kill and are read again (memory-mapped).
+        """
         queries, documents = texts_of(data)
+        if folder is not None:
+            return (
+                _kept(self._query_encoder, queries, folder / "queries.npy", progress),
+                _kept(self._document_encoder, documents, folder / "documents.npy", progress),
+            )
         return (
             _encode(self._query_encoder, queries, f"queries by {self.name}", progress),
             _encode(self._document_encoder, documents, f"documents by {self.name}", progress),
@@ -359,6 +369,13 @@ def _encode(encoder: Any, texts: Sequence[str], description: str, progress: Prog
     ]
     place = {text: i for i, text in enumerate(different)}
     return _vectors(description, np.concatenate(parts))[[place[text] for text in texts]]
+
+
+def _kept(encoder: Any, texts: Sequence[str], path: Path, progress: Progress) -> np.ndarray:
+    """Vectors from a file, which is made where it is not there."""
+    if path.exists():
+        return np.asarray(np.load(path, mmap_mode="r"))
+    return _vectors(path.name, encode_to_file(encoder, texts, path, shard_items=4 * ENCODED_AT_ONCE, progress=progress))
 
 
 def _vectors(name: str, given: Any) -> np.ndarray:
