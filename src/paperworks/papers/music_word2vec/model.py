@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec.chords import as_word, word_name
@@ -116,7 +117,8 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         done = self._restore(checkpoint)
         chunks = range(done, self.steps, _CHUNK)
         for first in progress(chunks, "training", len(chunks)):
-            mean = self._chunk(text, first, min(first + _CHUNK, self.steps))
+            with threadpool_limits(1, "blas"):  # the products are too small to be shared out
+                mean = self._chunk(text, first, min(first + _CHUNK, self.steps))
             if not np.isfinite(mean) or not np.isfinite(self.parameters_.e).all():
                 raise InputError("lr", f"{self.lr:g}, with which the loss is no longer finite", "a smaller rate")
             self.loss_curve_ = np.append(self.loss_curve_, mean)

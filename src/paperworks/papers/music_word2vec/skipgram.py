@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import numba
 import numpy as np
+import scipy.linalg  # noqa: F401 - numba calls its BLAS
 
 from paperworks.errors import InputError
 

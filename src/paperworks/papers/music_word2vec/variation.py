@@ -154,6 +154,8 @@ def _name_parts(stream: Stream, name: str) -> None:
 
     for number, part in enumerate(getattr(stream, "parts", ()), 1):
         part.id = f"P{number}"
+        if not part.hasMeasures():
+            part.makeMeasures(inPlace=True)  # the writers refuse scores in which only some parts have bar lines
         if not list(part.recurse().getElementsByClass(Instrument)):
             part.insert(0, Instrument())  # the writer would add one with a random id
         for instrument in part.recurse().getElementsByClass(Instrument):
@@ -179,5 +181,8 @@ def write_score(score: Stream, path: str | Path) -> None:
         try:
             made = Path(score.write(formats[path.suffix.lower()], fp=plain))
             made.replace(aside)
+        except Exception as error:  # music21 raises whatever an odd score leads to
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise InputError(path.name, f"a score that music21 cannot write ({reason})", "plain notation") from None
         finally:
             plain.unlink(missing_ok=True)
