@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from transformers import AutoTokenizer, BertConfig, BertModel, ViTImageProcessor
 
 import paperworks.papers.s3t
-from paperworks import language, runs
+from paperworks import inputs, language, runs
 from paperworks.cli import run_command
 from paperworks.errors import InputError
+from paperworks.nn import build_network
 from paperworks.papers.s3t import Folder, S3TClassifier
 from paperworks.papers.s3t.recipe import Config, run
 from paperworks.runs import build_config
@@ -61,14 +63,14 @@ def test_the_story_of_the_readme(
     for command in commands:
         words = shlex.split(command)[1:]
         if "--action" not in words:
-            words += [f"--{n.replace('_', '-')}={v}" for n, v in (SMALL | {"shards": 1}).items()]
+            words += [f"--{n.replace('_', '-')}={v}" for n, v in (SMALL | {"shards": 1, "slices": 3, "layers": 3}).items()]
         assert run_command([*words, "--device=cpu"]) in (0, None), capsys.readouterr()
     receipt = json.loads(Path("deleted/receipt.json").read_text())
     manifest = Folder("trained/s3t").read()
     assert set(receipt["records"]) == set(manifest.deleted) == {manifest.key(p) for p in ("P17", "P205")}
     answers = pd.read_csv("answers/predictions.csv")
     assert answers["id"].tolist() == [f"P{i}" for i in range(20)]
-    assert (answers["prediction"].to_numpy() == patients()["diagnosis"].to_numpy()[:20]).mean() > 0.7
+    assert (answers["prediction"].to_numpy() == patients()["diagnosis"].to_numpy()[:20]).mean() > 0.6
     assert "2 deleted" in json.loads(Path("verified/report.json").read_text())["headline"]
 
 
@@ -77,7 +79,7 @@ def test_all_deleted_then_retrained(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "people.csv", index=False)
     about = {"data": str(tmp_path / "people.csv"), "label": "diagnosis", "id": "patient"}
     report, files = go(tmp_path, shards=1, sequences=1, owner="kind", **about, **SMALL | {"aggregation": "mean_logits"})
-    assert report.metrics["expected_requests"] == report.metrics["expected_requests_sisa"] == 2
+    assert report.metrics["expected requests"] == report.metrics["expected requests, SISA"] == 2
     table = pd.read_csv(files / "records.csv").dropna(subset=["shard"])
     assert table.groupby("slice")["id"].count().gt(5).all()
     first = Folder(files / "s3t").read().sequences[0][0].order[0]
@@ -117,6 +119,43 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
     assert report.metrics["records"] == 40
 
 
+def test_texts_with_an_encoder_that_has_no_head(tmp_path: Path) -> None:
+    encoder = BertModel(BertConfig(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8))
+    encoder.save_pretrained(tmp_path / "encoder")
+    AutoTokenizer.from_pretrained(inputs.path("minilm")).save_pretrained(tmp_path / "encoder")
+    rows = [
+        {"body": w, "kind": k, "user": i} for i in range(20) for w, k in ((f"good day {i}", "a"), (f"bad {i}", "b"))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "mail.csv", index=False)
+    options = {"data": str(tmp_path / "mail.csv"), "text": "body", "label": "kind", "length": 8}
+    model = {"model": str(tmp_path / "encoder"), "shards": 1, "owner": "user", "learning_rate": 0.02}
+    report, files = go(tmp_path, **options, **model, **SMALL)
+    places = pd.read_csv(files / "records.csv").dropna(subset=["shard"]).assign(user=lambda t: t["row"] // 2)
+    assert places.groupby("user")["slice"].nunique().max() == 1
+    go(tmp_path, action="delete", folder=files / "s3t", ids=[str(places["id"].iloc[0])])
+    report, _ = go(tmp_path, action="serve", folder=files / "s3t", **options)
+    assert report.metrics["records"] == 40
+
+
+def test_images_with_a_vision_model(tmp_path: Path) -> None:
+    vision = build_network("vit", image_size=8, channels=3, outputs=5, hidden_size=8, num_hidden_layers=2)
+    vision.save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "vit")
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "three"):  # a head of five classes is replaced by one of three
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.fromarray(rng.integers(0, 255, size=(9, 9, 3)).astype(np.uint8)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
+    options = {"data": str(tmp_path / "photos"), "model": str(tmp_path / "vit")}
+    _, files = go(tmp_path, shards=1, **options, **SMALL)
+    report, _ = go(tmp_path, action="serve", folder=files / "s3t", data=options["data"])
+    assert report.metrics["records"] == 30
+    with pytest.raises(InputError, match=r"model: .*expected"):
+        go(tmp_path, **options | {"model": str(tmp_path / "photos")})
+
+
 def test_a_language_model_on_texts(tmp_path: Path) -> None:
     parts = [p for p in language.bundled_text("test").split("\n\n") if len(p) > 60][:16]
     (tmp_path / "notes.jsonl").write_text(
@@ -124,7 +163,7 @@ def test_a_language_model_on_texts(tmp_path: Path) -> None:
     )
     options = {"data": str(tmp_path / "notes.jsonl"), "kind": "language", "id": "id", "length": 8}
     report, files = go(tmp_path, shards=1, **options, **SMALL | {"epochs": 1})
-    assert 1 < report.metrics["perplexity"] < 5 * report.metrics["perplexity_base"]
+    assert 1 < report.metrics["perplexity"] < 5 * report.metrics["perplexity of the base"]
     ids = pd.read_csv(files / "records.csv").dropna(subset=["shard"])["id"].tolist()
     go(tmp_path, action="delete", folder=files / "s3t", ids=ids[:1])
     report, _ = go(tmp_path, action="serve", folder=files / "s3t", **options)

@@ -207,6 +207,12 @@ def test_simulated_streams_agree_with_cutting_lists_one_by_one() -> None:
             if max(longest) == 0:
                 assert found.requests[stream] == number
                 break
+    own = simulate_deletions(2, 3, 2, streams=40, sequences=[orders, orders], rng=np.random.default_rng(5))
+    assert np.array_equal(own.requests, found.requests)
+    other = simulate_deletions(1, 3, 1, streams=2000, sequences=[[(2, 0, 1)]], prior=[0.0, 0.5, 0.5]).requests
+    assert abs(other.mean() - 2) < 0.2
+    with pytest.raises(InputError, match="sequences"):
+        simulate_deletions(1, 3, 1, sequences=[(0, 1, 1)])
     assert replay(orders, [1, 0], 3).tolist() == [[3, 3], [1, 2], [0, 1]]
 
 

@@ -71,8 +71,8 @@ def delete(config: Config, run: runs.Run) -> runs.Report:
             "deleted": len(receipt.records),
             "repeated": len(receipt.repeated),
             "milliseconds": took,
-            "live_shards": len(found.live_shards),
-            "expected_requests": found.expected_requests,
+            "live shards": len(found.live_shards),
+            "expected requests": found.expected_requests,
         },
         tables=[
             runs.Table(
@@ -133,8 +133,8 @@ def status(config: Config, run: runs.Run) -> runs.Report:
         headline=f"{found.deleted} records deleted; {_outlook(found)}",
         metrics={
             "deleted": found.deleted,
-            "live_shards": len(found.live_shards),
-            "expected_requests": found.expected_requests,
+            "live shards": len(found.live_shards),
+            "expected requests": found.expected_requests,
         },
         tables=[_status_table(manifest, found)],
     )
@@ -171,7 +171,7 @@ def serve(config: Config, run: runs.Run) -> runs.Report:
         }
     )
     write_text(run.files / "predictions.csv", table.to_csv(index=False))
-    metrics, right = {"records": float(len(table)), "live_shards": float(len(manifest.live_shards))}, ""
+    metrics, right = {"records": float(len(table)), "live shards": float(len(manifest.live_shards))}, ""
     if records.labels is not None and all(label is not None and label == label for label in records.labels):
         hits = int((best == codes_of(records.labels, manifest.classes)).sum())
         interval = wilson_interval(hits, len(best))
@@ -215,7 +215,7 @@ def retrain(config: Config, run: runs.Run) -> runs.Report:
     notes = [f"{left} records were not in the training: they were left out"] * (left > 0)
     return runs.Report(
         headline=f"Trained {len(shards)} shards again without the {found.deleted} deleted records; {_outlook(found)}",
-        metrics={"shards": len(shards), "expected_requests": found.expected_requests},
+        metrics={"shards": len(shards), "expected requests": found.expected_requests},
         tables=[_status_table(system.manifest, found)],
         notes=notes,
     )

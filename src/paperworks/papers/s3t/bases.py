@@ -20,6 +20,8 @@ from paperworks.runs import Progress, no_progress
 
 PATCHES = 8
 """Most patches along a side of an image, for the small vision transformer."""
+NEW_HEADS = {"classifier", "score", "pre_classifier", "classification_head", "pooler", "head"}
+"""Parts of the names of modules that a model which was only pretrained may lack."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,12 @@ class Base:
     module : the network.
     about : plain values; ``kind`` is one of "module" (the caller's own), "saved" (in the folder of the system),
         "sentence-encoder", and "folder" (of transformers).
+    head : names of further modules without trained weights, which are drawn anew and trained in every stage.
     """
 
     module: nn.Module
     about: Mapping[str, Any] = field(default_factory=lambda: {"kind": "module"})
+    head: tuple[str, ...] = ()
 
 
 class Standardize(nn.Module):
@@ -170,12 +174,13 @@ def folder_base(path: str | Path, kind: str, outputs: int = 0) -> Base:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError("model", f"{folder} ({first_line(error)})", f"a model for {kind}s of transformers") from None
-    missing = sorted({name.split(".")[0] for name in found["missing_keys"]})
-    allowed = {"classifier", "score", "pre_classifier", "classification_head", "pooler", "head"}
-    unknown = [name for name in found["missing_keys"] if not allowed & set(name.split("."))]
-    if unknown or (kind == "language" and missing):
-        raise InputError("model", f"{folder}, without {unknown or missing}", "weights of all layers but the head")
-    return Base(module.eval(), {"kind": "folder", "path": str(folder.resolve()), "as": kind})
+    drawn = {name.rpartition(".")[0] for name in found["missing_keys"]}
+    others = {name for name, *_ in found["mismatched_keys"] if not NEW_HEADS & set(name.split("."))}
+    unknown = sorted(others | {name for name in drawn if kind == "language" or not NEW_HEADS & set(name.split("."))})
+    if unknown:
+        raise InputError("model", f"{folder}, without weights of {unknown[0]}", "weights of all layers but the head")
+    about = {"kind": "folder", "path": str(folder.resolve()), "as": kind}
+    return Base(module.eval(), about, tuple(sorted(drawn)))
 
 
 def load_base(about: Mapping[str, Any], folder: Path, outputs: int, *, progress: Progress = no_progress) -> nn.Module:

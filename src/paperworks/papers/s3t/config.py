@@ -67,9 +67,11 @@ class Config(runs.Config):
     rank: int = Field(8, ge=1, le=512, description="rank of the adapters")
     alpha: float = Field(16, gt=0, le=1024, description="scale of the adapters, times the root of the rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the adapters")
-    epochs: float = Field(8, gt=0, le=1000, description="passes over the data of each stage")
+    epochs: float = Field(6, gt=0, le=1000, description="passes over the data of each stage")
     batch_size: int = Field(32, ge=1, description="records in a step")
-    learning_rate: float = Field(0.005, gt=0, le=1, description="highest learning rate of AdamW")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="highest of AdamW; default 0.005 for the small network, 0.001 for a trained one"
+    )
     test_size: float = Field(0.25, gt=0, lt=1, description="share of the records that is held out to measure on")
     streams: int = Field(1000, ge=10, le=100_000, description="simulated streams of requests")
     gpu_hours: float | None = Field(None, gt=0, description="plan: hours of one device for all training")

@@ -23,6 +23,7 @@ from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
 from paperworks.inputs.tables import BUNDLED as TABLES
 from paperworks.inputs.tables import read_table
+from paperworks.nn.loading import check_model_folder, first_line
 from paperworks.papers.s3t.bases import Base, folder_base, sentence_base, table_base
 from paperworks.papers.s3t.config import IMAGES, LANGUAGE, TEXTS, Config
 from paperworks.runs import Run
@@ -121,7 +122,13 @@ def _images(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Recor
     if model is not None:
         from transformers import AutoImageProcessor
 
-        processor = AutoImageProcessor.from_pretrained(Path(model).expanduser(), local_files_only=True)
+        folder = Path(model).expanduser()
+        check_model_folder(folder)
+        try:
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            expected = "a folder with preprocessor_config.json"
+            raise InputError("model", f"{folder} ({first_line(error)})", expected) from None
         pixels = []
         for row in run.progress(range(len(images)), "decoding"):
             one = images.array([row], channels=3, dtype="uint8")[0].transpose(1, 2, 0)

@@ -74,7 +74,7 @@ def decline_figure(s3t: np.ndarray, sisa: np.ndarray, full: float | None, chance
     axes.set_xlabel("requests, nothing trained in between")
     axes.set_ylabel("accuracy on held-out records")
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.9))
     return figure
 
 

@@ -37,7 +37,7 @@ def simulate_deletions(
     *,
     streams: int = 1000,
     prior: ArrayLike | None = None,
-    sequences: Sequence[Order] | None = None,
+    sequences: Sequence[Order] | Sequence[Sequence[Order]] | None = None,
     record: int = 0,
     rng: np.random.Generator | None = None,
 ) -> Simulation:
@@ -51,21 +51,23 @@ def simulate_deletions(
     n_shards, n_slices, budget : m, L, B.
     streams : independent repetitions.
     prior : as in ``deletion_rate``.
-    sequences : of every shard; default ``cyclic_sequences(L, B)``.
+    sequences : the same for every shard, or a list of them for each; default ``cyclic_sequences(L, B)``.
     record : the first requests for which ``depth`` is kept.
     """
     check_system(n_shards, n_slices, budget)
     if streams < 1 or record < 0:
         raise InputError("streams", streams, "1 or more, and record of 0 or more")
     rng = np.random.default_rng(0) if rng is None else rng
-    orders = cyclic_sequences(n_slices, budget) if sequences is None else list(sequences)
-    places = np.argsort(np.asarray(orders), axis=1)  # place of every slice in every sequence, [B, L]
-    if len(orders) != budget or places.shape != (budget, n_slices):
-        raise InputError("sequences", f"{len(orders)} sequences", f"{budget} orders of {n_slices} slices")
+    orders = np.asarray(cyclic_sequences(n_slices, budget) if sequences is None else sequences)
+    if orders.ndim == 2:
+        orders = np.broadcast_to(orders, (n_shards, *orders.shape))
+    if orders.shape != (n_shards, budget, n_slices) or (np.sort(orders) != np.arange(n_slices)).any():
+        raise InputError("sequences", f"shape {orders.shape}", f"{budget} orders of {n_slices} slices, for each shard")
+    places = np.argsort(orders, axis=2)  # place of every slice in every sequence, [m, B, L]
     probabilities = None if prior is None else system_prior(prior, n_shards, n_slices).ravel()
     if probabilities is not None:
-        firsts = sorted({order[0] for order in orders})
-        if (probabilities.reshape(n_shards, n_slices)[:, firsts] == 0).any():
+        firsts = np.arange(n_shards)[:, None] * n_slices + orders[:, :, 0]
+        if (probabilities[firsts] == 0).any():
             raise InputError("prior", "a first slice of probability 0", "requests that can end the system")
     depth = np.full((streams, n_shards, budget), n_slices, dtype=np.int64)
     died = np.zeros(streams, dtype=np.int64)
@@ -80,7 +82,7 @@ def simulate_deletions(
         for request in asked:
             number += 1
             shard, slice_ = np.divmod(request, n_slices)
-            depth[rows, shard] = np.minimum(depth[rows, shard], places[:, slice_].T)
+            depth[rows, shard] = np.minimum(depth[rows, shard], places[shard, :, slice_])
             if number <= record:
                 kept[:, number] = depth.max(2)
             dead = (depth.max((1, 2)) == 0) & (died == 0)

@@ -380,9 +380,11 @@ class S3T:
     def _adapt(self) -> tuple[Adapted, str]:
         """The network with its adapters, and the digest of what it was before."""
         module = self.base.module
-        head = (
-            find_head(module, find_layers(module, self.pattern, self.lora.targets)) if self.head is None else self.head
-        )
+        if self.head is None:
+            head = find_head(module, find_layers(module, self.pattern, self.lora.targets))
+            head += [name for name in self.base.head if not any(f"{name}.".startswith(f"{h}.") for h in head)]
+        else:
+            head = list(self.head)
         digest = state_digest(module, tuple(f"{name}." for name in head))  # the head is drawn anew
         return Adapted(module, self.lora, pattern=self.pattern, head=head), digest
 
