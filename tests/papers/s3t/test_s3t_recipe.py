@@ -63,7 +63,8 @@ def test_the_story_of_the_readme(
     for command in commands:
         words = shlex.split(command)[1:]
         if "--action" not in words:
-            words += [f"--{n.replace('_', '-')}={v}" for n, v in (SMALL | {"shards": 1, "slices": 3, "layers": 3}).items()]
+            small = SMALL | {"shards": 1, "slices": 3, "layers": 3}
+            words += [f"--{name.replace('_', '-')}={value}" for name, value in small.items()]
         assert run_command([*words, "--device=cpu"]) in (0, None), capsys.readouterr()
     receipt = json.loads(Path("deleted/receipt.json").read_text())
     manifest = Folder("trained/s3t").read()
