@@ -25,7 +25,7 @@ def fitted(model: Any, target: float | None = 0.8, **options: Any) -> AdaptPrune
     """Pruned to a share of the model's parameters, on a copy."""
     if target is not None:
         options["target"] = int(target * count(model).parameters)
-    pruner = AdaptPruner(**{"examples": 6, "steps": 20, "amplitude": 0.05, "seed": 0, **options})
+    pruner = AdaptPruner(**{"examples": 6, "steps": 12, "amplitude": 0.05, "seed": 0, **options})
     pruner.fit(copy.deepcopy(model), TOKENS)
     return pruner
 
@@ -207,7 +207,7 @@ def test_overshooting_as_the_official_code_does() -> None:
 def test_a_stopped_pruning_goes_on_to_the_same_model(tmp_path: Path) -> None:
     model = tiny("qwen3")
     whole = fitted(model)
-    pruner = AdaptPruner(int(0.8 * count(model).parameters), examples=6, steps=20, amplitude=0.05, seed=0)
+    pruner = AdaptPruner(int(0.8 * count(model).parameters), examples=6, steps=12, amplitude=0.05, seed=0)
 
     def stop(iterable: Any, description: str, total: int | None = None) -> Any:
         for number, item in enumerate(iterable):
