@@ -337,7 +337,7 @@ def _train(
 def experiment(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """Networks are added until the share of 1,000 random inputs with two ones that are right is enough."""
     repetitions = 10 if fast else 40
-    ks = (10, 30) if fast else (2, 3, 4, 5, 10, 15, 20, 25, 30)
+    ks = (5, 10) if fast else (2, 3, 4, 5, 10, 15, 20, 25, 30)
     sizes = {k: _first_sizes(run, k, 0.9, repetitions) for k in ks}
     strict = {k: _first_sizes(run, k, 0.999, repetitions) for k in ks if k >= 5}
     median = {k: float(np.median(v)) for k, v in sizes.items()}
