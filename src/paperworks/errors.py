@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -22,12 +23,21 @@ class InputError(PaperworksError, ValueError):
 
     def __init__(self, field: str, found: object, expected: str) -> None:
         self.field = field
-        self.found = str(found)
-        self.expected = expected
-        super().__init__(f"{field}: found {self.found}; expected {expected}")
+        self.found = _plain(str(found))
+        self.expected = _plain(expected)
+        super().__init__(f"{field}: found {self.found}; expected {self.expected}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.field, self.found, self.expected)
+
+
+_SCALAR = re.compile(r"\bnp\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)")
+
+
+def _plain(text: str) -> str:
+    """Text without the names of numpy's scalars (``np.str_('p')`` is ``'p'``), and without characters of control."""
+    text = _SCALAR.sub(r"\1", text)
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -164,3 +164,78 @@ def test_known_tables_are_found_in_the_folder_that_is_named(tmp_path, monkeypatc
     assert find_table("mine") == tmp_path / "mine.csv"
     monkeypatch.delenv("PAPERWORKS_DATA")
     assert find_table("mine", tmp_path) == tmp_path / "mine.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "note"),
+    [
+        ("# made by me\n# a, b, y\n1,2,u\n3,4,v\n5,6,u\n", ["a", "b"], "begins with '#'; 1 line above"),
+        ("#a;b;y\n1;2;u\n3;4;v\n", ["a", "b"], "begins with '#'"),
+        ("Export of today\n\na;b;y\n1;2;u\n3;4;v\n5;6;u\n", ["a", "b"], "2 lines above the header left out"),
+        ("# a remark\na,b,y\n1,2,u\n3,4,v\n", ["a", "b"], "1 line above the header left out"),
+        ("a   b y\n 1  2 u\n3 4   v\n5 6 u\n", ["a", "b"], ""),
+    ],
+)
+def test_what_stands_above_a_header(tmp_path, text, columns, note):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    table = read_table(path, "y")
+    assert table.numeric == tuple(columns)
+    assert table.features["a"].tolist()[:2] == [1, 3]
+    assert bool(note) == bool(table.notes)
+    assert note in " ".join(table.notes)
+
+
+def test_lines_below_a_preamble_are_named_by_their_number(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("# one\na,b,y\n1,2,u\n3,4\n")
+    with pytest.raises(InputError, match="line 4"):
+        read_table(path, "y")
+
+
+def test_decimal_commas_are_numbers(tmp_path):
+    """Semicolons and decimal commas, as spreadsheets of half of Europe write them: not categories."""
+    path = tmp_path / "t.csv"
+    path.write_text("a;b;c;y\n1,5;1.234,5;1,5;u\n?;2;x;v\n-3,25e2;0,5;2,5;u\n")
+    table = read_table(path, "y")
+    assert table.numeric == ("a", "b")
+    np.testing.assert_array_equal(table.features["a"], [1.5, np.nan, -325.0])
+    np.testing.assert_array_equal(table.features["b"], [1234.5, 2.0, 0.5])
+    assert any("Decimal commas" in note and "'a', 'b'" in note for note in table.notes)
+    path.write_text('a,y\n"1,5",u\n"2,5",v\n')  # between commas it may be a thousand
+    assert read_table(path, "y").categorical == ("a",)
+
+
+def test_files_of_other_formats_are_refused_with_words(tmp_path):
+    frame = pd.DataFrame({"a": [1], "y": ["u"]})
+    frame.to_parquet(tmp_path / "p")
+    for data, words in (
+        ((tmp_path / "p").read_bytes(), "Parquet"),
+        (gzip.compress(b"a,y\n1,u\n"), "gzip"),
+        ("a,y\n1,u\n".encode("utf-16"), "UTF-16"),
+        (b"a,y\n\x00\x01\x02\n", "binary"),
+    ):
+        path = tmp_path / "t.csv"
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=words) as caught:
+            read_table(path, "y")
+        assert str(caught.value).isprintable()
+        assert "\\x" not in str(caught.value)
+
+
+def test_row_numbers_are_left_out_on_demand(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "id": np.arange(60), "ticket": rng.permutation(60) + 7, "name": [f"n{i}" for i in range(60)],
+            "time": np.cumsum(rng.random(60)), "age": np.sort(rng.integers(20, 40, 60)), "size": rng.random(60),
+            "count": rng.integers(0, 9, 60), "y": ["u", "v"] * 30,
+        }
+    )  # fmt: skip
+    table = read_table(frame, "y", row_numbers=False)
+    assert list(table.features.columns) == ["age", "size", "count"]
+    assert "'id', 'ticket', 'name', 'time'" in table.notes[0]
+    assert "--keep-row-numbers" in table.notes[0]
+    assert list(read_table(frame, "y").features.columns) == list(frame.columns[:-1])
+    assert "id" in read_table(frame, "y", row_numbers=False, numeric=["id"]).features
+    assert "id" in read_table(frame.iloc[:10], "y", row_numbers=False).features

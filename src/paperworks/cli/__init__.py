@@ -21,10 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in (("HF_HUB_DISABLE_PROGRESS_BARS", "1"), ("TRANSFORMERS_VERBOSITY", "error")):
         os.environ.setdefault(name, value)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    if not sys.warnoptions and not debug:
+        # What a user has to know is in the report; the rest is for those who read the code. Workers inherit the variable.
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
     sys.exit(run_command([a for a in given if a != "--debug"], debug))
 
 

@@ -28,7 +28,8 @@ def config_command(
 
     Values stay the text that was typed: the Config converts and checks them, so that every error comes from one place.
     """
-    parameters = [_parameter(name, field) for name, field in kind.model_fields.items()]
+    other = {field: name for name, field in kind.synonyms.items()}
+    parameters = [_parameter(name, field, other.get(name)) for name, field in kind.model_fields.items()]
 
     def command(**given: Any) -> Any:
         return call(given)
@@ -38,7 +39,7 @@ def config_command(
     return command
 
 
-def _parameter(name: str, field: Any) -> inspect.Parameter:
+def _parameter(name: str, field: Any, synonym: str | None = None) -> inspect.Parameter:
     annotation, _optional = strip_optional(field.annotation)
     words = [field.description or ""]
     bounds = describe_bounds(field)
@@ -52,6 +53,8 @@ def _parameter(name: str, field: Any) -> inspect.Parameter:
         "help": " ".join(w for w in words if w),
         "show_default": (lambda _value, shown=shown: shown) if shown else False,
     }
+    if synonym:
+        options["alias"] = f"--{synonym.replace('_', '-')}"
     kind: Any = bool
     if annotation is not bool:
         kind = str

@@ -6,22 +6,20 @@ A ``Table`` has numeric columns as float64 and categorical ones as text, missing
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError, nearest
+from paperworks.inputs.delimited import first_line, read_delimited, with_points
+from paperworks.inputs.row_numbers import find_row_numbers, names_of, row_number_note
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 MISSING_MARKERS = ("", "?", "NA", "N/A", "NaN", "nan", "NULL", "null")
 """Text that stands for a missing cell, unless other markers are given."""
-
-DELIMITERS = (",", "\t", ";", "|")
-"""Column separators that are looked for in a text file's first line."""
 
 MOSTLY_NUMBERS = 0.9
 """From this share of numbers on, the text among them is worth a note."""
@@ -67,6 +65,7 @@ def read_table(
     drop: Sequence[str] = (),
     missing: Iterable[str] = MISSING_MARKERS,
     delimiter: str | None = None,
+    row_numbers: bool = True,
 ) -> Table:
     """Read a table.
 
@@ -81,18 +80,22 @@ def read_table(
         numbers; in a frame the column's own type decides, and text that is all numbers stays text.
     drop : columns to leave out, such as row numbers.
     missing : text that stands for a missing cell.
-    delimiter : of a text file; found in its first line if not given.
+    delimiter : of a text file, a blank for runs of blanks; found in its first lines if not given. Lines above the header
+        are left out, with a note; a header may begin with ``#``. Cells such as ``1.234,5`` are numbers where the
+        delimiter is no comma.
+    row_numbers : False leaves out columns that number the rows, with a note (see ``row_numbers.find_row_numbers``).
     """
     import pandas as pd
 
     markers = tuple(missing)
+    comma, notes = False, []
     if isinstance(source, (str, os.PathLike)):
         name = str(source)
         if name in BUNDLED and not Path(name).exists():
             frame, label = _bundled(name, label)
             from_text = False
         else:
-            frame, from_text = _read_file(Path(name), delimiter)
+            frame, from_text, comma, notes = _read_file(Path(name), delimiter)
     else:
         name = type(source).__name__
         frame, from_text = _as_frame(source), False
@@ -118,14 +121,25 @@ def read_table(
         target = _label(frame[label], markers, name, from_text)
     features: dict[str, pd.Series] = {}
     kinds: dict[str, bool] = {}
-    notes: list[str] = []
+    with_commas: list[str] = []
     for column in names:
         if column == label or column in drop:
             continue
         declared = True if column in numeric else False if column in categorical else None
-        features[column], kinds[column] = _column(frame[column], declared, markers, from_text, notes)
+        cells = frame[column]
+        if comma and declared is not False:
+            cells, changed = with_points(cells, _missing(cells, markers))
+            with_commas += [column] * changed
+        features[column], kinds[column] = _column(cells, declared, markers, from_text, notes)
+    if with_commas:
+        notes.append(f"Decimal commas are read as numbers in {names_of(with_commas)}.")
     if not features:
         raise InputError(name, "no column besides the label and those dropped", "at least one")
+    left = [] if row_numbers else find_row_numbers(pd.DataFrame(features), [c for c in kinds if c in numeric])
+    if left and len(left) < len(features):
+        notes.insert(0, row_number_note(left))
+        features = {c: v for c, v in features.items() if c not in left}
+        kinds = {c: k for c, k in kinds.items() if c not in left}
     return Table(
         features=pd.DataFrame(features),
         label=target,
@@ -187,7 +201,8 @@ def _as_frame(source: Any) -> pd.DataFrame:
     return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
 
 
-def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool]:
+def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool, bool, list[str]]:
+    """The file's columns, whether they are text, whether a comma may be a decimal comma, and notes."""
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         bundled = ", ".join(BUNDLED)
@@ -203,83 +218,11 @@ def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool]:
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_table(path).to_pandas(), False
+            return pq.read_table(path).to_pandas(), False, False, []
         except (pa.ArrowException, OSError) as error:
-            raise InputError(str(path), _first_line(error), "a Parquet file") from None
-    return _read_text(path, delimiter), True
-
-
-def _read_text(path: Path, delimiter: str | None) -> pd.DataFrame:
-    import gzip
-
-    import pandas as pd
-    import pyarrow as pa
-    from pyarrow import csv
-
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            header = lines.readline()
-            start = lines.read(1)
-    except UnicodeDecodeError as error:
-        raise InputError(str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)") from None
-    except (OSError, EOFError) as error:
-        raise InputError(str(path), _first_line(error), "a readable text file") from None
-    if not header.strip():
-        raise InputError(str(path), "an empty file" if not start else "an empty first line", "a header line, then rows")
-    if delimiter is None:
-        counts = {d: header.count(d) for d in DELIMITERS}
-        delimiter = max(DELIMITERS, key=lambda d: counts[d])
-    elif len(delimiter) != 1:
-        raise InputError("delimiter", repr(delimiter), "one character")
-    names = next(_csv_rows([header], delimiter))
-    names = [n.strip() for n in names]
-    twice = [n for i, n in enumerate(names) if n in names[:i]]
-    if twice:
-        raise InputError(f"{path}, line 1", f"two columns named {twice[0]!r}", "one column per name")
-    options = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-
-    def read(threads: bool) -> pa.Table:
-        reading = csv.ReadOptions(use_threads=threads, column_names=names, skip_rows_after_names=1)
-        return csv.read_csv(path, read_options=reading, parse_options=parse, convert_options=options)
-
-    try:
-        table = read(True)
-    except pa.ArrowInvalid:
-        try:
-            table = read(False)  # only a single reader counts rows
-        except pa.ArrowInvalid as error:
-            raise _ragged(path, _first_line(error), len(names)) from None
-    if table.num_rows == 0:
-        raise InputError(str(path), "a header and no rows", "at least one row")
-    # Object columns of plain strings: what every later step expects, whatever pandas' own string type is.
-    return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in names})
-
-
-def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.utf8_trim_whitespace(column)
-
-
-def _csv_rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
-    import csv
-
-    return csv.reader(lines, delimiter=delimiter)
-
-
-def _ragged(path: Path, message: str, n_columns: int) -> InputError:
-    import re
-
-    row = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
-    if row:
-        return InputError(f"{path}, line {row[1]}", f"{row[3]} cells", f"{n_columns}, one per column of the header")
-    return InputError(str(path), message, "one row per line, as many cells as the header, in UTF-8")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(str(path), first_line(error), "a Parquet file") from None
+    text = read_delimited(path, delimiter)
+    return text.frame, True, text.delimiter != ",", text.notes
 
 
 def _check_columns(frame: pd.DataFrame, name: str) -> None:

@@ -8,10 +8,10 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, ClassVar, Literal, Union
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from paperworks.errors import InputError, nearest
@@ -45,8 +45,24 @@ class Config(BaseModel):
         frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
 
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Further names of options, such as ``{"target": "label"}``; they are flags, too."""
+
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
     device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, mps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_names(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not any(name in cls.synonyms for name in values):
+            return values
+        own: dict[str, Any] = {}
+        for name, value in values.items():
+            field = cls.synonyms.get(name, name)
+            if field in own:
+                raise InputError(name, repr(value), f"one of {field} and its other name")
+            own[field] = value
+        return own
 
     @field_validator("device")
     @classmethod
@@ -62,7 +78,7 @@ def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
     Raises InputError naming the first bad field, what was found and what would be right.
     """
-    unknown = [name for name in values if name not in kind.model_fields]
+    unknown = [name for name in values if name not in kind.model_fields and name not in kind.synonyms]
     if unknown:
         raise InputError(
             unknown[0],

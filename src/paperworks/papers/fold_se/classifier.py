@@ -14,17 +14,17 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from paperworks.errors import InputError
-from paperworks.papers.fold_se import programs
 from paperworks.papers.fold_se.columns import Cells, choose_numeric, rank_codes, to_frame
 from paperworks.papers.fold_se.explain import Explanation, explain_row
 from paperworks.papers.fold_se.learn import Learner, Rows, minimum_cover
-from paperworks.papers.fold_se.rules import FlatRule, Rule, simplify
+from paperworks.papers.fold_se.rules import Rule, simplify
 from paperworks.papers.fold_se.ruleset import RuleSet
+from paperworks.papers.fold_se.views import RuleViews
 
 Columns = Sequence[str] | Sequence[int]
 
 
-class FoldSEClassifier(ClassifierMixin, BaseEstimator):
+class FoldSEClassifier(RuleViews, ClassifierMixin, BaseEstimator):
     """Learns a short list of default rules with exceptions from a table of mixed columns (FOLD-SE, arXiv 2208.07912).
 
     No encoding, scaling or imputation is needed: numeric and categorical columns and missing values are read as they
@@ -345,48 +345,6 @@ class FoldSEClassifier(ClassifierMixin, BaseEstimator):
                 }
             )
         return pd.DataFrame(lines)
-
-    @property
-    def rules_(self) -> tuple[Rule, ...]:
-        """The top-level rules, simplified."""
-        return self.program_.rules
-
-    @property
-    def flat_rules_(self) -> tuple[FlatRule, ...]:
-        """The rules of the program: top-level rules, then each distinct exception once."""
-        return self.program_.flat_rules
-
-    @property
-    def n_rules_(self) -> int:
-        """Rules of the program, exceptions included."""
-        return len(self.program_.flat_rules)
-
-    @property
-    def n_literals_(self) -> int:
-        """Literals in the bodies of the program's rules, without the references to exceptions."""
-        return sum(len(rule.body) for rule in self.program_.flat_rules)
-
-    def to_asp(
-        self, style: programs.Style = "scasp", *, order: programs.Order = "exclusive", target: str = "label"
-    ) -> str:
-        """The rules as a logic program; see ``programs.to_asp``."""
-        return programs.to_asp(self._fitted(), style, order=order, target=target)
-
-    def facts(self, X: Any, style: programs.Style = "scasp", *, every: bool = False) -> str:
-        """The rows as facts for the program of the same style; see ``programs.facts``."""
-        return programs.facts(self._fitted(), self._cells(X), style, every=every)
-
-    def to_python(self, name: str = "predict") -> str:
-        """Source of a Python function from a row (a dict) to its label."""
-        return programs.to_python(self._fitted(), name=name)
-
-    def to_sql(self, label: Any = None) -> str:
-        """A condition for SQL's WHERE that is true for the rows predicted ``label``; see ``programs.to_sql``."""
-        return programs.to_sql(self._fitted(), label)
-
-    def to_json(self) -> str:
-        """The rules as JSON that a person can edit and ``from_json`` reads."""
-        return self._fitted().to_json()
 
     def _fitted(self) -> RuleSet:
         check_is_fitted(self, "program_")

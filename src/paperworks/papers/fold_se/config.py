@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.inputs.tables import BUNDLED, MISSING_MARKERS
+from paperworks.inputs.options import TableOptions
+from paperworks.inputs.tables import BUNDLED
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options of ``paperworks run fold-se``."""
+
+    synonyms: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(tuple(BUNDLED))] = Field(
         "breast-cancer",
@@ -32,17 +35,10 @@ class Config(runs.Config):
     tail: float = Field(
         0.005, ge=0, lt=1, description="rules that newly cover less than this share of the training rows are dropped"
     )
-    numeric: tuple[str, ...] = Field((), description="columns to read as numbers although some cells are text")
-    categorical: tuple[str, ...] = Field((), description="columns of numbers that are codes, such as zip codes")
-    drop: tuple[str, ...] = Field((), description="columns to leave out, such as row numbers")
-    missing: tuple[str, ...] = Field(
-        tuple(m for m in MISSING_MARKERS if m), description="text that stands for a missing cell, besides an empty one"
-    )
-    delimiter: str | None = Field(
-        None, description="column separator of a text file; default the one its first line has"
-    )
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the rows that is held out")
-    folds: int = Field(5, ge=0, le=100, description="folds of cross-validation; 0 for none")
+    folds: int = Field(
+        5, ge=0, le=100, description="folds of cross-validation; 0 for none; the default is fewer where a class is small"
+    )
     jobs: int = Field(1, ge=1, le=256, description="folds that are measured at the same time")
     unmatched: Literal["majority", "none"] = Field(
         "majority", description="more than two classes: what a row gets that no rule covers"

@@ -13,7 +13,7 @@ import pandas as pd
 from paperworks import runs
 from paperworks.errors import InputError, nearest
 from paperworks.inputs.tables import BUNDLED, Table, read_table
-from paperworks.papers.fold_se import evaluation, programs
+from paperworks.papers.fold_se import evaluation, programs, verdict
 from paperworks.papers.fold_se.classifier import FoldSEClassifier
 from paperworks.papers.fold_se.config import Config
 from paperworks.papers.fold_se.learn import warm_up
@@ -37,20 +37,19 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         raise InputError(
             "label", f"one class only ({classes[0]!r})", f"a column with two classes or more in {table.name}"
         )
-    notes = [*table.notes, *_row_numbers(table)]
+    notes: list[str] = []
     train, test, note = evaluation.holdout(labels, config.test_size, config.seed)
     notes += [note] if note else []
 
     run.step("loading the compiled search (the first use compiles it, which takes some seconds)")
     warm_up()
     run.step(f"learning rules from {len(train)} rows")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is in the verdict
         model, found = evaluation.compare(
             _model(config, table, labels), table.features, labels, train, test,
             seed=config.seed, categorical=table.categorical,
         )  # fmt: skip
-    notes += [str(w.message) for w in caught if "no rule was learned" in str(w.message)]
     folds = _cross_validate(config, run, table, labels, notes)
 
     run.step("writing the rules and their proofs")
@@ -58,12 +57,15 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     predicted = model.predict(held)
     report = model.report(held, truth)
     files = _save(config, run, model, held, truth, predicted, test, notes)
+    lead = verdict.lead(model, found, truth, predicted, labels[train], config)
     return runs.Report(
-        headline=_headline(model, found, table, len(test)),
+        headline=verdict.headline(model, found, Path(table.name).name, len(test)),
+        lead=[*lead, *table.notes],
+        labels=verdict.labels(bool(folds)),
         metrics=_metrics(model, found, folds),
         tables=[
             _rules_table(model, report),
-            _comparison_table(found, folds, config.folds),
+            _comparison_table(found, folds, len(folds)),
             _classes_table(model, truth, predicted),
         ],
         figures=[
@@ -81,37 +83,12 @@ def run(config: Config, run: runs.Run) -> runs.Report:
 
 def _read(config: Config, source: str, label: str | None) -> Table:
     if label is None and source not in BUNDLED:
-        columns = list(read_table(source, missing=("", *config.missing), delimiter=config.delimiter).features.columns)
+        columns = list(config.read_table(source).features.columns)
         hint = "".join(f" (is it {c!r}?)" for c in columns if c.lower() in ("label", "class", "target", "y"))
         raise InputError(
             "label", "nothing", f"the name of the label's column in {source}{hint}: {', '.join(columns[:12])}"
         )
-    return read_table(
-        source,
-        label,
-        numeric=config.numeric,
-        categorical=config.categorical,
-        drop=config.drop,
-        missing=("", *config.missing),
-        delimiter=config.delimiter,
-    )
-
-
-def _row_numbers(table: Table) -> list[str]:
-    """Columns whose cells all differ tell nothing about other rows, but a learner may use them."""
-    if len(table) < 50:
-        return []
-    notes = []
-    for column in table.features.columns:
-        values = table.features[column]
-        whole = column in table.categorical or (
-            values.dtype != object and not values.isna().any() and bool((values == np.floor(values)).all())
-        )
-        if whole and values.nunique() == len(values):
-            notes.append(
-                f"column {column!r} differs in every row: if it is a row number or a name, leave it out (drop)."
-            )
-    return notes
+    return config.read_table(source, label)
 
 
 def _model(config: Config, table: Table, labels: np.ndarray) -> FoldSEClassifier:
@@ -141,7 +118,15 @@ def _cross_validate(
     """Measures per fold; those of an interrupted run are read back."""
     if config.folds == 0:
         return []
-    splits, note = evaluation.fold_rows(labels, config.folds, config.seed)
+    wanted = config.folds
+    if "folds" not in config.model_fields_set:
+        wanted = min(wanted, int(np.unique(labels.astype(str), return_counts=True)[1].min()))
+        if wanted < 2:
+            notes.append("No cross-validation: a class has one row only (folds sets a number).")
+            return []
+        if wanted < config.folds:
+            notes.append(f"{wanted} folds of cross-validation, since a class has no more rows (folds sets a number).")
+    splits, note = evaluation.fold_rows(labels, wanted, config.seed)
     notes += [note] if note else []
     done = {int(p.stem.split("-")[1]): json.loads(p.read_text()) for p in sorted(run.state.glob("fold-*.json"))}
     pending = evaluation.cross_validate(
@@ -152,18 +137,6 @@ def _cross_validate(
         write_text(run.state / f"fold-{number}.json", json.dumps(found))
         done[number] = found
     return [done[i] for i in range(len(splits))]
-
-
-def _headline(model: FoldSEClassifier, found: list[evaluation.Measured], table: Table, n_test: int) -> str:
-    rules, tree, majority = found
-    name = Path(table.name).name
-    size = f"{model.n_rules_} rule{'s' * (model.n_rules_ != 1)} with {model.n_literals_} literal"
-    size += "s" * (model.n_literals_ != 1)
-    return (
-        f"{size} classif{'ies' if model.n_rules_ == 1 else 'y'} {rules.accuracy:.1%} of {n_test} held-out rows "
-        f"of {name} rightly "
-        f"(majority class {majority.accuracy:.1%}, decision tree with {tree.size} leaves {tree.accuracy:.1%})."
-    )
 
 
 def _metrics(
@@ -308,8 +281,17 @@ def _rows_to_explain(model: FoldSEClassifier, held: pd.DataFrame, right: np.ndar
 
 def _features_to_classify(config: Config, model: FoldSEClassifier) -> pd.DataFrame:
     program = model.program_
+    source = str(config.predict)
+    columns = list(read_table(source, delimiter=config.delimiter).features.columns)
+    for name in program.attributes:
+        if name not in columns:
+            raise InputError(
+                "predict",
+                f"{source} without the column {name!r}{nearest(name, columns)}",
+                "a table with the columns that the rules were learned from",
+            )
     table = read_table(
-        str(config.predict),
+        source,
         numeric=program.numeric,
         categorical=[c for c in program.attributes if c not in program.numeric],
         missing=("", *config.missing),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paperworks.errors import InputError
-from paperworks.inputs.tables import read_table
+from paperworks.inputs.tables import Table, read_table
 from paperworks.papers.icl_discrete.functions import NearestNeighbours
 from paperworks.papers.icl_discrete.tasks import Prompts
 
@@ -32,19 +33,22 @@ class BinaryTable:
     notes: tuple[str, ...] = ()
 
 
-def read_binary_table(source: Any, target: str | None) -> BinaryTable:
+def read_binary_table(
+    source: Any, target: str | None, read: Callable[[Any, str | None], Table] = read_table
+) -> BinaryTable:
     """Read a table (CSV, TSV, Parquet, or a frame) and turn its columns into bits.
 
     A column of two values is one bit; other columns of text are one bit per value; other columns of numbers are one
-    bit, above the median or not. A missing cell is a value of its own in text, and an error in numbers.
+    bit, above the median or not. A missing cell is a value of its own in text, and an error in numbers. ``read`` reads the
+    table, with options of its own.
 
     Raises InputError naming the column, and the row where there is one: no target, a target that has not two values,
     or no column with two values or more.
     """
     if target is None:
-        columns = list(read_table(source).features.columns)
+        columns = list(read(source, None).features.columns)
         raise InputError("target", "nothing", f"the label's column, one of {', '.join(map(str, columns[:12]))}")
-    table = read_table(source, target, missing=("",))
+    table = read(source, target)
     labels = table.label.astype(str).to_numpy()  # type: ignore[union-attr]
     values = sorted(set(labels))
     if len(values) != 2:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import TableOptions
 
 TaskName = Literal[
     "conjunction",
@@ -33,8 +34,10 @@ TaskName = Literal[
 ]
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options: the functions or the table, and the model that is asked."""
+
+    synonyms: ClassVar = {"label": "target"}
 
     task: TaskName = Field("conjunction", description="class of functions that prompts are drawn from")
     input: Path | None = Field(None, description="a table whose rows are the examples, in place of a task")

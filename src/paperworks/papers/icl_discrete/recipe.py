@@ -282,7 +282,7 @@ def _points_that_fit(model: LocalModel, words: str, dims: int, notes: list[str])
 
 def _table(config: Config, run: runs.Run, dims: int, points: int, notes: list[str]) -> tuple[Prompts, list[str]]:
     run.step(f"reading {config.input}")
-    table = read_binary_table(str(config.input), config.target)
+    table = read_binary_table(str(config.input), config.target, config.read_table)
     prompts, names = table_prompts(table, dims, config.prompts, points, run.rng("rows"))
     notes += table.notes
     notes.append(f"Label 1 is {table.positive!r}, 0 is {table.negative!r}.")

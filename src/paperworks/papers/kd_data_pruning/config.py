@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import TableOptions
 from paperworks.inputs.tables import BUNDLED as TABLES
 
 IMAGES = ("digits", "mnist", "fashion-mnist")
@@ -37,8 +38,10 @@ MethodName = Literal[
 ]
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options of ``paperworks run kd-data-pruning``."""
+
+    synonyms: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "digits",

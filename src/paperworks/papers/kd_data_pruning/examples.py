@@ -141,9 +141,9 @@ def _images(config: Config, run: Run, pretrained: PretrainedClassifier | None) -
 
 def _table(config: Config, run: Run, pretrained: PretrainedClassifier | None) -> Source:
     if config.label is None and config.data not in TABLES:
-        columns = ", ".join(list(read_table(config.data).features.columns)[:12])
+        columns = ", ".join(list(config.read_table(config.data).features.columns)[:12])
         raise InputError("label", "nothing", f"the name of the label's column: {columns}")
-    table = read_table(config.data, config.label)
+    table = config.read_table(config.data, config.label)
     assert table.label is not None
     labels, names = _coded(table.label.tolist(), table.name)
 

@@ -104,7 +104,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A table's columns: numbers (whole ones as integers) or text. Empty cells are missing."""
     from paperworks.inputs.tables import read_table
 
-    frame = read_table(path, missing=("",)).features
+    frame = read_table(path).features
     for column in frame.columns:
         values = frame[column]
         if values.dtype == np.float64 and not values.isna().any() and bool((values % 1 == 0).all()):

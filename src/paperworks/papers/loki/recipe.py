@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import TableOptions
 from paperworks.runs.files import write_text
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 BUNDLED = ("diabetes",)
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options of ``paperworks run loki``."""
+
+    synonyms: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "diabetes", description="table to train a classifier on: a .csv, .tsv or .parquet file, or diabetes"

@@ -127,11 +127,9 @@ def _read(config: Config) -> tuple[np.ndarray, np.ndarray, list[str]]:
         )
     import pandas as pd
 
-    from paperworks.inputs.tables import read_table
-
     if config.label is None:
         raise InputError("label", "nothing", f"the name of the label's column in {config.data}")
-    table = read_table(config.data, config.label)
+    table = config.read_table(config.data, config.label)
     assert table.label is not None
     notes += table.notes
     encoded = pd.get_dummies(table.features, columns=list(table.categorical), dummy_na=False, dtype=float)

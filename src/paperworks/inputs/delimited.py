@@ -1,0 +1,215 @@
+"""Tables in text files: the delimiter, what stands above the header, ragged lines, decimal commas."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paperworks.errors import InputError
+from paperworks.inputs.kinds import require_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+DELIMITERS = (",", "\t", ";", "|")
+"""Column separators that are looked for in a text file's first lines, before blanks."""
+
+BLANKS = " "
+"""As delimiter: runs of blanks."""
+
+SAMPLE_BYTES = 1 << 16
+MOST_ABOVE = 20
+"""Lines that may stand above a header."""
+
+_COMMENT = "#"
+_NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+_COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A text file's cells as text. ``notes`` say what was left out or assumed."""
+
+    frame: pd.DataFrame
+    delimiter: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Head:
+    delimiter: str
+    names: list[str]
+    above: int
+    """Lines before the first row, the header among them."""
+    notes: list[str]
+
+
+def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
+    """Read a text file with a header line. Raises InputError naming the file, and the line at fault."""
+    import pandas as pd
+
+    if delimiter is not None and len(delimiter) != 1:
+        raise InputError("delimiter", repr(delimiter), "one character")
+    head = _head(path, _first_lines(path), delimiter)
+    twice = [n for i, n in enumerate(head.names) if n in head.names[:i]]
+    if twice:
+        raise InputError(f"{path}, line {head.above}", f"two columns named {twice[0]!r}", "one column per name")
+    table = _read(path, head)
+    if table.num_rows == 0:
+        raise InputError(str(path), "a header and no rows", "at least one row")
+    # Object columns of plain strings: what every later step expects, whatever pandas' own string type is.
+    frame = pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in head.names})
+    return Delimited(frame, head.delimiter, head.notes)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def with_points(cells: pd.Series, missing: pd.Series) -> tuple[pd.Series, bool]:
+    """Cells with decimal commas as text with points, and whether they were that: all present cells, one with a comma.
+
+    ``1.234,5`` is ``1234.5``. Anything else is left as it is.
+    """
+    present = cells[~missing.to_numpy()].astype(str)
+    if not present.str.contains(",", regex=False).any() or not present.str.match(_COMMA_NUMBER).all():
+        return cells, False
+    changed = cells.copy()
+    points = present.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+    changed[points.index] = points.astype(object)
+    return changed, True
+
+
+def _first_lines(path: Path) -> list[str]:
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as stream:
+            start = stream.read(SAMPLE_BYTES)
+    except (OSError, EOFError) as error:
+        raise InputError(str(path), first_line(error), "a readable text file") from None
+    require_text(path, start, "a table as text (.csv, .tsv, .txt, also .gz) or a .parquet file named so")
+    try:
+        text = start.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(start) < SAMPLE_BYTES or error.start < len(start) - 4:
+            raise InputError(str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)") from None
+        text = start[: error.start].decode("utf-8-sig")
+    lines = text.split("\n")
+    if len(start) == SAMPLE_BYTES and len(lines) > 1:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
+    if not any(line.strip() for line in lines):
+        raise InputError(str(path), "an empty file", "a header line, then rows")
+    comments = 0
+    while comments < len(lines) and (lines[comments].startswith(_COMMENT) or (comments and not lines[comments].strip())):
+        comments += 1
+    rest = lines[comments:]
+    if not any(line.strip() for line in rest):
+        raise InputError(str(path), "a header and no rows" if comments else "an empty file", "a header line, then rows")
+    chosen = delimiter or _delimiter(rest)
+    widths = [len(_cells(line, chosen)) for line in rest if line.strip()]
+    if comments:
+        names = _cells(lines[comments - 1].lstrip(_COMMENT + " "), chosen)
+        first = _cells(rest[0], chosen)
+        if len(names) == len(first) and any(_NUMBER.fullmatch(c) for c in first) and not _numbers_in(names):
+            more = comments - 1
+            note = f"; {more} line{'s' * (more > 1)} above it left out" if more else ""
+            return _Head(chosen, names, comments, [f"The header is the line that begins with {_COMMENT!r}{note}."])
+    start = _header_line(rest, widths, chosen)
+    if not rest[start].strip():
+        raise InputError(str(path), "an empty first line", "a header line, then rows")
+    above = comments + start
+    notes = [f"{above} line{'s' * (above > 1)} above the header left out."] if above else []
+    return _Head(chosen, _cells(rest[start], chosen), above + 1, notes)
+
+
+def _header_line(rest: list[str], widths: list[int], delimiter: str) -> int:
+    """The header's place: the first line, unless a few shorter ones stand above a line as wide as all that follow."""
+    usual = max(set(widths), key=widths.count)
+    if usual < 2 or len(_cells(rest[0], delimiter)) >= usual:
+        return 0
+    for place, line in enumerate(rest[: MOST_ABOVE + 1]):
+        cells = _cells(line, delimiter) if line.strip() else []
+        if len(cells) >= usual:
+            below = [len(_cells(one, delimiter)) for one in rest[place + 1 : -1] if one.strip()]
+            header = len(cells) == usual and all(cells) and not _numbers_in(cells)
+            return place if header and below and all(width == usual for width in below) else 0
+    return 0
+
+
+def _numbers_in(cells: Sequence[str]) -> bool:
+    return any(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _delimiter(lines: list[str]) -> str:
+    """The delimiter that the most lines have; of several, the one that is there most often in the first such line."""
+    some = [line for line in lines[:200] if line.strip()]
+    having = {d: sum(d in line for line in some) for d in DELIMITERS}
+    most = max(having.values())
+    if most == 0:
+        widths = [len(line.split()) for line in some]
+        return BLANKS if len(some) > 2 and widths[0] > 1 and len({*widths}) == 1 else ","
+    tried = [d for d in DELIMITERS if having[d] == most]
+    first = next(line for line in some if any(d in line for d in tried))
+    return max(tried, key=lambda d: first.count(d))
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    if delimiter == BLANKS:
+        return line.split()
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+
+
+def _read(path: Path, head: _Head) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    names, delimiter, source = head.names, head.delimiter, path
+    if delimiter == BLANKS:
+        opener: Any = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as stream:
+            data = re.sub(rb"[ \t]+(\r?\n|$)", rb"\1", re.sub(rb"(?m)^[ \t]+", b"", stream.read()))
+        source, delimiter = re.sub(rb"[ \t]+", b"\t", data), "\t"
+    options = arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    parse = arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+
+    def read(threads: bool) -> pa.Table:
+        reading = arrow.ReadOptions(
+            use_threads=threads, column_names=names, skip_rows=head.above - 1, skip_rows_after_names=1
+        )
+        opened: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        return arrow.read_csv(opened, read_options=reading, parse_options=parse, convert_options=options)
+
+    try:
+        return read(True)
+    except pa.ArrowInvalid:
+        try:
+            return read(False)  # only a single reader counts rows
+        except pa.ArrowInvalid as error:
+            raise _ragged(path, first_line(error), len(names)) from None
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.utf8_trim_whitespace(column)
+
+
+def _ragged(path: Path, message: str, n_columns: int) -> InputError:
+    row = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
+    if row:
+        where = f"{path}, line {row[1]}"
+        return InputError(where, f"{row[3]} cells", f"{n_columns}, one per column of the header")
+    return InputError(str(path), "".join(c for c in message if c.isprintable())[:200],
+                      "one row per line, as many cells as the header, in UTF-8")
