@@ -227,11 +227,16 @@ def test_row_numbers_are_left_out_on_demand(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
-            "id": np.arange(60), "ticket": rng.permutation(60) + 7, "name": [f"n{i}" for i in range(60)],
-            "time": np.cumsum(rng.random(60)), "age": np.sort(rng.integers(20, 40, 60)), "size": rng.random(60),
-            "count": rng.integers(0, 9, 60), "y": ["u", "v"] * 30,
+            "id": np.arange(60),
+            "ticket": rng.permutation(60) + 7,
+            "name": [f"n{i}" for i in range(60)],
+            "time": np.cumsum(rng.random(60)),
+            "age": np.sort(rng.integers(20, 40, 60)),
+            "size": rng.random(60),
+            "count": rng.integers(0, 9, 60),
+            "y": ["u", "v"] * 30,
         }
-    )  # fmt: skip
+    )
     table = read_table(frame, "y", row_numbers=False)
     assert list(table.features.columns) == ["age", "size", "count"]
     assert "'id', 'ticket', 'name', 'time'" in table.notes[0]

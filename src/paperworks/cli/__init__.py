@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     if not sys.warnoptions and not debug:
-        # What a user has to know is in the report; the rest is for those who read the code. Workers inherit the variable.
+        # What a user has to know is in the report; the rest is for developers. Workers inherit the variable.
         warnings.simplefilter("ignore")
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
     sys.exit(run_command([a for a in given if a != "--debug"], debug))

@@ -100,7 +100,9 @@ def _first_lines(path: Path) -> list[str]:
         text = start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(start) < SAMPLE_BYTES or error.start < len(start) - 4:
-            raise InputError(str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)") from None
+            raise InputError(
+                str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)"
+            ) from None
         text = start[: error.start].decode("utf-8-sig")
     lines = text.split("\n")
     if len(start) == SAMPLE_BYTES and len(lines) > 1:
@@ -112,7 +114,9 @@ def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
     if not any(line.strip() for line in lines):
         raise InputError(str(path), "an empty file", "a header line, then rows")
     comments = 0
-    while comments < len(lines) and (lines[comments].startswith(_COMMENT) or (comments and not lines[comments].strip())):
+    while comments < len(lines) and (
+        lines[comments].startswith(_COMMENT) or (comments and not lines[comments].strip())
+    ):
         comments += 1
     rest = lines[comments:]
     if not any(line.strip() for line in rest):
@@ -211,5 +215,8 @@ def _ragged(path: Path, message: str, n_columns: int) -> InputError:
     if row:
         where = f"{path}, line {row[1]}"
         return InputError(where, f"{row[3]} cells", f"{n_columns}, one per column of the header")
-    return InputError(str(path), "".join(c for c in message if c.isprintable())[:200],
-                      "one row per line, as many cells as the header, in UTF-8")
+    return InputError(
+        str(path),
+        "".join(c for c in message if c.isprintable())[:200],
+        "one row per line, as many cells as the header, in UTF-8",
+    )

@@ -80,8 +80,8 @@ def read_table(
         numbers; in a frame the column's own type decides, and text that is all numbers stays text.
     drop : columns to leave out, such as row numbers.
     missing : text that stands for a missing cell.
-    delimiter : of a text file, a blank for runs of blanks; found in its first lines if not given. Lines above the header
-        are left out, with a note; a header may begin with ``#``. Cells such as ``1.234,5`` are numbers where the
+    delimiter : of a text file, a blank for runs of blanks; found in its first lines if not given. Lines above the
+        header are left out, with a note; a header may begin with ``#``. Cells such as ``1.234,5`` are numbers where the
         delimiter is no comma.
     row_numbers : False leaves out columns that number the rows, with a note (see ``row_numbers.find_row_numbers``).
     """

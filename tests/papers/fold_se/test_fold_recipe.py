@@ -113,7 +113,10 @@ def test_several_classes_other_presets_and_new_rows(tmp_path):
         ),
         ({"label": "id", "drop": (), "positive": "1"}, "every class gets rules of its own here"),
         ({"folds": 300}, "folds: found 300"),
-        ({"predict": str(TABLES / "ecoli.csv")}, "predict: found {0}/ecoli.csv without the column 'age'".format(TABLES)),
+        (
+            {"predict": str(TABLES / "ecoli.csv")},
+            f"predict: found {TABLES}/ecoli.csv without the column 'age'",
+        ),
         ({"drop": ("agee",)}, "drop: found column 'agee'"),
     ],
 )
@@ -146,7 +149,7 @@ def written(tmp_path, frame):
 
 
 def test_rules_that_add_nothing_say_so_first(tmp_path):
-    """Twelve classes that no column bears on, and a minority of 1 %: the headline says it, the lead why and what to try."""
+    """Twelve classes that no column bears on, a minority of 1 %: the headline says it, the lead why and what to try."""
     rng = np.random.default_rng(0)
     many = pd.DataFrame({"a": rng.normal(size=600), "b": rng.integers(0, 5, 600), "y": rng.integers(0, 12, 600)})
     many["y"] = "c" + many["y"].astype(str)

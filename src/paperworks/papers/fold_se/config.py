@@ -37,7 +37,10 @@ class Config(TableOptions):
     )
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the rows that is held out")
     folds: int = Field(
-        5, ge=0, le=100, description="folds of cross-validation; 0 for none; the default is fewer where a class is small"
+        5,
+        ge=0,
+        le=100,
+        description="folds of cross-validation; 0 for none; the default is fewer where a class is small",
     )
     jobs: int = Field(1, ge=1, le=256, description="folds that are measured at the same time")
     unmatched: Literal["majority", "none"] = Field(

@@ -78,10 +78,18 @@ class Learner:
         self.selections += 1
         table = self.table
         score, column, operator, code = best_literal(
-            table.codes, table.numeric_counts, table.value_counts, positive.numbers, negative.numbers,
-            positive.weights, negative.weights, np.array(used, dtype=np.int64).reshape(-1, 3), self.complete, self.gini,
+            table.codes,
+            table.numeric_counts,
+            table.value_counts,
+            positive.numbers,
+            negative.numbers,
+            positive.weights,
+            negative.weights,
+            np.array(used, dtype=np.int64).reshape(-1, 3),
+            self.complete,
+            self.gini,
             *self._space,
-        )  # fmt: skip
+        )
         return None if column < 0 else (score, (column, operator, code))
 
     def keep(self, rows: Rows, literal: CodedLiteral, *, true: bool = True) -> Rows:

@@ -47,9 +47,14 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say is in the verdict
         model, found = evaluation.compare(
-            _model(config, table, labels), table.features, labels, train, test,
-            seed=config.seed, categorical=table.categorical,
-        )  # fmt: skip
+            _model(config, table, labels),
+            table.features,
+            labels,
+            train,
+            test,
+            seed=config.seed,
+            categorical=table.categorical,
+        )
     folds = _cross_validate(config, run, table, labels, notes)
 
     run.step("writing the rules and their proofs")
@@ -130,9 +135,15 @@ def _cross_validate(
     notes += [note] if note else []
     done = {int(p.stem.split("-")[1]): json.loads(p.read_text()) for p in sorted(run.state.glob("fold-*.json"))}
     pending = evaluation.cross_validate(
-        lambda: _model(config, table, labels), table.features, labels, splits,
-        seed=config.seed, categorical=table.categorical, jobs=config.jobs, done=done,
-    )  # fmt: skip
+        lambda: _model(config, table, labels),
+        table.features,
+        labels,
+        splits,
+        seed=config.seed,
+        categorical=table.categorical,
+        jobs=config.jobs,
+        done=done,
+    )
     for number, found in run.progress(pending, "cross-validation", total=len(splits) - len(done)):
         write_text(run.state / f"fold-{number}.json", json.dumps(found))
         done[number] = found

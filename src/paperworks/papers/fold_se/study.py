@@ -158,13 +158,27 @@ def _published(run: runs.Run, fast: bool) -> Iterator[Finding]:
             found.append((model.score(table.features.iloc[test], labels[test]), model.n_rules_))
         mean = np.mean(found, axis=0)
         yield Finding(
-            "service-accuracy", f"{name}: mean accuracy over ten splits.", "exact", float(mean[0]), "==", accuracy,
-            baseline=accuracy, baseline_name="the service", tolerance=5e-7,
-        )  # fmt: skip
+            "service-accuracy",
+            f"{name}: mean accuracy over ten splits.",
+            "exact",
+            float(mean[0]),
+            "==",
+            accuracy,
+            baseline=accuracy,
+            baseline_name="the service",
+            tolerance=5e-7,
+        )
         yield Finding(
-            "service-accuracy", f"{name}: mean number of rules over ten splits.", "exact", float(mean[1]), "==", size,
-            baseline=size, baseline_name="the service", tolerance=1e-9,
-        )  # fmt: skip
+            "service-accuracy",
+            f"{name}: mean number of rules over ten splits.",
+            "exact",
+            float(mean[1]),
+            "==",
+            size,
+            baseline=size,
+            baseline_name="the service",
+            tolerance=1e-9,
+        )
 
 
 @runs.study(claims=["semantics"], title="clingo on the exported programs", minutes=0.5)
@@ -214,13 +228,23 @@ def _tail(run: runs.Run, fast: bool) -> Iterator[Finding]:
     yield Finding(
         "tail-invariant",
         "Largest shortfall of a kept rule's newly covered rows below floor(tail * rows), at every depth.",
-        "exact", max(shortfall, 0.0), "==", 0, unit="rows", detail=detail,
-    )  # fmt: skip
+        "exact",
+        max(shortfall, 0.0),
+        "==",
+        0,
+        unit="rows",
+        detail=detail,
+    )
     yield Finding(
         "tail-invariant",
         "Top-level rules beyond the number of positives divided by floor(tail * rows).",
-        "exact", max(too_many, 0), "==", 0, unit="rules", detail=detail,
-    )  # fmt: skip
+        "exact",
+        max(too_many, 0),
+        "==",
+        0,
+        unit="rules",
+        detail=detail,
+    )
     yield Finding(
         "tail-invariant", "Tables on which tail 0 differs from a tail below one row.", "exact", unequal, "==", 0
     )
@@ -262,18 +286,26 @@ def _foldrpp(run: runs.Run, fast: bool) -> Iterator[Finding]:
         yield Finding(
             "foldrpp-equality",
             f"{task.name}: training rows that the preset and PyPI foldrpp classify differently.",
-            "exact", differing, "==", 0, unit="rows",
+            "exact",
+            differing,
+            "==",
+            0,
+            unit="rows",
             detail=f"{len(task.train)} rows, {ours.rules} and {theirs.rules} rules; its order of equally good values "
             + (f"was tried {tried} times more" if tried else "agreed at once"),
-        )  # fmt: skip
+        )
         if task.name in ("adult", "mushroom", "credit_card", "breast-cancer"):
             yield Finding(
                 "faster-than-foldrpp",
                 f"{task.name}: how many times as long PyPI foldrpp takes to fit as our preset.",
-                "empirical", mean_interval([b.seconds / a.seconds for a, b in rounds], unit="rounds"), ">=", 5,
-                baseline=theirs.seconds, baseline_name="seconds of foldrpp",
+                "empirical",
+                mean_interval([b.seconds / a.seconds for a, b in rounds], unit="rounds"),
+                ">=",
+                5,
+                baseline=theirs.seconds,
+                baseline_name="seconds of foldrpp",
                 detail=f"ours {ours.seconds:.3f} s. {note}",
-            )  # fmt: skip
+            )
     for name in (task.name for task in tasks(LARGE, ("breast-cancer",), fast)[0]):
         yield from _smaller(
             "fewer-rules-than-foldrpp", name, ("fold-se", "fold-rpp"), "FOLD-R++", fast, share=0.5, lost=0.01
@@ -292,17 +324,27 @@ def _smaller(
     )
     literals = " and ".join(f"{np.mean([pair[i].literals for pair in pairs]):.1f}" for i in (0, 1))
     yield Finding(
-        claim, f"{name}: rules of {kinds[0].upper()}, exceptions included, over those of {other}.",
-        "empirical", mean_interval(rules[:, 0] / rules[:, 1], unit="random splits"), "<=" if share < 1 else "<", share,
-        baseline=float(rules[:, 1].mean()), baseline_name=f"{other}, rules",
+        claim,
+        f"{name}: rules of {kinds[0].upper()}, exceptions included, over those of {other}.",
+        "empirical",
+        mean_interval(rules[:, 0] / rules[:, 1], unit="random splits"),
+        "<=" if share < 1 else "<",
+        share,
+        baseline=float(rules[:, 1].mean()),
+        baseline_name=f"{other}, rules",
         detail=f"mean rules {rules[:, 0].mean():.1f} and {rules[:, 1].mean():.1f}, literals {literals}",
-    )  # fmt: skip
+    )
     yield Finding(
-        claim, f"{name}: held-out accuracy lost against {other}.",
-        "empirical", mean_interval(accuracy[:, 1] - accuracy[:, 0], unit="random splits"), "<=", lost,
-        baseline=float(accuracy[:, 1].mean()), baseline_name=f"accuracy of {other}",
+        claim,
+        f"{name}: held-out accuracy lost against {other}.",
+        "empirical",
+        mean_interval(accuracy[:, 1] - accuracy[:, 0], unit="random splits"),
+        "<=",
+        lost,
+        baseline=float(accuracy[:, 1].mean()),
+        baseline_name=f"accuracy of {other}",
         detail=f"{kinds[0].upper()} {accuracy[:, 0].mean():.4f}",
-    )  # fmt: skip
+    )
 
 
 @runs.study(claims=["stability"], title="rules from random subsets", minutes=0.5)
@@ -326,10 +368,15 @@ def _stability(run: runs.Run, fast: bool) -> Iterator[Finding]:
         yield Finding(
             "stability",
             f"{task.name}: share of held-out rows on which rules from two random 90% subsets agree, less FOLD-R++'s.",
-            "empirical", mean_interval(agreement["FOLD-SE"] - agreement["FOLD-R++"], unit="pairs of subsets"), ">=", 0,
-            baseline=others, baseline_name="FOLD-R++", detail=f"agreement {agreement['FOLD-SE'].mean():.4f}; "
+            "empirical",
+            mean_interval(agreement["FOLD-SE"] - agreement["FOLD-R++"], unit="pairs of subsets"),
+            ">=",
+            0,
+            baseline=others,
+            baseline_name="FOLD-R++",
+            detail=f"agreement {agreement['FOLD-SE'].mean():.4f}; "
             f"rules {sizes['FOLD-SE']}; FOLD-R++ {sizes['FOLD-R++']}. {note}",
-        )  # fmt: skip
+        )
 
 
 @runs.study(claims=["multiclass"], title="more than two classes", minutes=0.3)
@@ -355,18 +402,27 @@ def _ripper(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "fewer-rules-than-ripper",
             f"{task.name}: rules of FOLD-SE, exceptions included, less those of RIPPER, on random parts of at most "
             f"{RIPPER_ROWS:,} rows.",
-            "empirical", mean_interval(sizes[:, 0] - sizes[:, 1], unit="random parts"), "<", 0,
-            baseline=float(sizes[:, 1].mean()), baseline_name="RIPPER, rules",
+            "empirical",
+            mean_interval(sizes[:, 0] - sizes[:, 1], unit="random parts"),
+            "<",
+            0,
+            baseline=float(sizes[:, 1].mean()),
+            baseline_name="RIPPER, rules",
             detail=f"on the whole table {ours.rules} and {theirs.rules} rules, {ours.literals} and {theirs.literals} "
             f"literals; fit {ours.seconds:.2f} s and {theirs.seconds:.1f} s. {note}",
-        )  # fmt: skip
+        )
         right = [(fit.predictions == task.test_labels).astype(float) for fit in (ours, theirs)]
         yield Finding(
             "fewer-rules-than-ripper",
             f"{task.name}: held-out accuracy less RIPPER's, both trained on the whole table.",
-            "empirical", mean_interval(right[0] - right[1], unit="held-out rows"), ">=", 0,
-            baseline=theirs.accuracy(task), baseline_name="RIPPER", detail=f"FOLD-SE {ours.accuracy(task):.4f}",
-        )  # fmt: skip
+            "empirical",
+            mean_interval(right[0] - right[1], unit="held-out rows"),
+            ">=",
+            0,
+            baseline=theirs.accuracy(task),
+            baseline_name="RIPPER",
+            detail=f"FOLD-SE {ours.accuracy(task):.4f}",
+        )
 
 
 @runs.study(claims=["speed"], title="beside XGBoost and a perceptron", minutes=6)
@@ -380,8 +436,12 @@ def _speed(run: runs.Run, fast: bool) -> Iterator[Finding]:
             yield Finding(
                 "speed",
                 f"{task.name}: how many times as long {peer.name} takes to fit as FOLD-SE.",
-                "empirical", mean_interval([b.seconds / a.seconds for a, b in pairs], unit="rounds"), ">=", 10,
-                baseline=peer.seconds, baseline_name=f"seconds of {peer.name}",
+                "empirical",
+                mean_interval([b.seconds / a.seconds for a, b in pairs], unit="rounds"),
+                ">=",
+                10,
+                baseline=peer.seconds,
+                baseline_name=f"seconds of {peer.name}",
                 detail=f"encoding {peer.encoding_seconds:.2f} s of that; FOLD-SE {ours.seconds:.3f} s; "
                 f"held-out accuracy {peer.accuracy(task):.4f} and {ours.accuracy(task):.4f}. One thread each. {note}",
-            )  # fmt: skip
+            )

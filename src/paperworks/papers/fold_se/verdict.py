@@ -67,7 +67,8 @@ def lead(
         notes += [_what(found, truth, predicted), _why(model, training), f"To try: {_tries(model, config)}."]
     if len(truth) < FEW_ROWS:
         notes.append(
-            f"Only {len(truth)} rows are held out: one row is {1 / len(truth):.0%}. Cross-validation is the better figure."
+            f"Only {len(truth)} rows are held out: one row is {1 / len(truth):.0%}. "
+            "Cross-validation is the better figure."
         )
     return notes
 
@@ -83,7 +84,9 @@ def _what(found: Sequence[Measured], truth: np.ndarray, predicted: np.ndarray) -
             f"They do find rows of rarer classes (mean recall {recall:.2f}; {chance:.2f} for one class always), "
             "at the cost of as many wrong ones."
         )
-    return f"They find no more of the rarer classes than chance does (mean recall {recall:.2f}, {chance:.2f} by chance)."
+    return (
+        f"They find no more of the rarer classes than chance does (mean recall {recall:.2f}, {chance:.2f} by chance)."
+    )
 
 
 def _why(model: FoldSEClassifier, training: np.ndarray) -> str:

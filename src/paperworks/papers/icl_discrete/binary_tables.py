@@ -39,8 +39,8 @@ def read_binary_table(
     """Read a table (CSV, TSV, Parquet, or a frame) and turn its columns into bits.
 
     A column of two values is one bit; other columns of text are one bit per value; other columns of numbers are one
-    bit, above the median or not. A missing cell is a value of its own in text, and an error in numbers. ``read`` reads the
-    table, with options of its own.
+    bit, above the median or not. A missing cell is a value of its own in text, and an error in numbers. ``read`` reads
+    the table, with options of its own.
 
     Raises InputError naming the column, and the row where there is one: no target, a target that has not two values,
     or no column with two values or more.

@@ -20,7 +20,6 @@ from paperworks.extras import require_extra
 from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
 from paperworks.inputs.tables import BUNDLED as TABLES
-from paperworks.inputs.tables import read_table
 from paperworks.papers.kd_data_pruning.config import IMAGES, TEXTS, Config
 from paperworks.papers.kd_data_pruning.scoring import MakeModel
 from paperworks.runs import Run

@@ -17,8 +17,30 @@ SAMPLE_LINES = 4000
 WHOLE_LINE = ""
 """The delimiter of a trace whose lines are the ids."""
 
-IDS = ("id", "obj_id", "objid", "object_id", "objectid", "page_id", "pageid", "key", "page", "obj", "object", "block",
-       "block_id", "lbn", "lba", "item", "item_id", "url", "uri", "address", "addr", "hash")  # fmt: skip
+IDS = (
+    "id",
+    "obj_id",
+    "objid",
+    "object_id",
+    "objectid",
+    "page_id",
+    "pageid",
+    "key",
+    "page",
+    "obj",
+    "object",
+    "block",
+    "block_id",
+    "lbn",
+    "lba",
+    "item",
+    "item_id",
+    "url",
+    "uri",
+    "address",
+    "addr",
+    "hash",
+)
 SIZES = ("size", "obj_size", "object_size", "bytes", "length", "len")
 OPERATIONS = ("op", "operation", "opcode", "type", "command", "request_type", "io_type")
 TIMES = ("time", "timestamp", "ts", "clock", "date", "datetime")

@@ -184,17 +184,21 @@ def _lay_out(builder: CircuitBuilder, root: int) -> Circuit:
         raise _unstructured()
     units = _binary_units(builder, used, nodes, splits)
     plan = partial.make_plan(
-        units, sides, top, builder.n_categories,
+        units,
+        sides,
+        top,
+        builder.n_categories,
         np.array([builder._weights[u] for u in used if builder._kinds[u] == INPUT]),
-    )  # fmt: skip
+    )
     return Circuit(builder.n_variables, builder.n_categories, plan, int(plan.node_edges.sum()))
 
 
 def _unstructured() -> InputError:
     return InputError(
-        "circuit", "products that split their variables in ways that do not fit one tree",
+        "circuit",
+        "products that split their variables in ways that do not fit one tree",
         "a structured-decomposable circuit: one split for each set of variables",
-    )  # fmt: skip
+    )
 
 
 def _reachable(builder: CircuitBuilder, root: int) -> list[int]:

@@ -127,9 +127,18 @@ class PCCodec:
         streams = self._in_blocks(lambda rows: self._encode(rows, per_stream), codes, per_stream)
         lengths = [length for _, lengths in streams for length in lengths]
         header = HEAD.pack(
-            MAGIC, VERSION, MODES.index(self.mode), self.precision, TYPES.index(str(values.dtype)),
-            bytes.fromhex(self.model.sha256), len(codes), self.n_variables, self.n_categories, per_stream, values.ndim,
-        )  # fmt: skip
+            MAGIC,
+            VERSION,
+            MODES.index(self.mode),
+            self.precision,
+            TYPES.index(str(values.dtype)),
+            bytes.fromhex(self.model.sha256),
+            len(codes),
+            self.n_variables,
+            self.n_categories,
+            per_stream,
+            values.ndim,
+        )
         table = b"".join(_varint(length) for length in lengths)
         body = b"".join(
             [
@@ -311,9 +320,19 @@ def _parse(data: bytes) -> tuple[Header, np.ndarray]:
     words = _read_varints(body[at : at + length])
     at += length
     header = Header(
-        MODES[mode], precision, TYPES[kind], model.hex(), rows, variables, categories, per_stream, shape, checksum,
-        attachment, words,
-    )  # fmt: skip
+        MODES[mode],
+        precision,
+        TYPES[kind],
+        model.hex(),
+        rows,
+        variables,
+        categories,
+        per_stream,
+        shape,
+        checksum,
+        attachment,
+        words,
+    )
     payload = np.frombuffer(body[at:], dtype="<u4").astype(np.uint32)
     if len(payload) != sum(words) or len(words) != -(-rows // per_stream):
         raise CorruptFile("streams of other lengths than the header says")

@@ -162,10 +162,22 @@ class Passes:
                 up = self._up(space, parameters, edges, codes[tile], result[tile], 4)
                 columns, rows, offsets, (values, messages, flows, posterior, _) = up
                 passes.downward(
-                    columns, self.background, self.layout, rows, offsets, parameters.inputs, parameters.transitions,
-                    parameters.prior, values, messages, flows, posterior, space.flows.inputs, space.flows.transitions,
+                    columns,
+                    self.background,
+                    self.layout,
+                    rows,
+                    offsets,
+                    parameters.inputs,
+                    parameters.transitions,
+                    parameters.prior,
+                    values,
+                    messages,
+                    flows,
+                    posterior,
+                    space.flows.inputs,
+                    space.flows.transitions,
                     space.flows.prior,
-                )  # fmt: skip
+                )
 
         self._spread(work, len(codes))
         total = self._spaces[0].flows
@@ -177,17 +189,30 @@ class Passes:
         return total, result
 
     def _up(
-        self, space: _Workspace, parameters: Parameters, edges: np.ndarray, codes: np.ndarray, result: np.ndarray,
+        self,
+        space: _Workspace,
+        parameters: Parameters,
+        edges: np.ndarray,
+        codes: np.ndarray,
+        result: np.ndarray,
         n_pools: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:  # fmt: skip
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
         columns = np.ascontiguousarray(codes.T, dtype=np.uint16)
         rows, counts = passes.activity(columns, self.background, self.layout)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         pools = space.ensure(int(offsets[-1]), len(parameters.prior), parameters.inputs.dtype, n_pools)
         passes.upward(
-            columns, self.background, self.layout, rows, offsets, parameters.inputs, edges, pools[0], pools[1],
+            columns,
+            self.background,
+            self.layout,
+            rows,
+            offsets,
+            parameters.inputs,
+            edges,
+            pools[0],
+            pools[1],
             pools[-1],
-        )  # fmt: skip
+        )
         passes.root_log_likelihood(rows, offsets, parameters.prior, pools[0], pools[-1], result)
         return columns, rows, offsets, pools
 
@@ -217,9 +242,16 @@ def epochs_of(schedule: Sequence[Phase]) -> Iterator[tuple[bool, float]]:
 
 
 def run_epoch(
-    machine: Passes, parameters: Parameters, codes: np.ndarray, *, full: bool, inertia: float, batch_size: int,
-    pseudocount: float, rng: np.random.Generator,
-) -> float:  # fmt: skip
+    machine: Passes,
+    parameters: Parameters,
+    codes: np.ndarray,
+    *,
+    full: bool,
+    inertia: float,
+    batch_size: int,
+    pseudocount: float,
+    rng: np.random.Generator,
+) -> float:
     """One epoch in place; returns the mean log-likelihood in nats of the samples as they were met.
 
     Mini-batches are reshuffled, and the last incomplete one is dropped.

@@ -130,9 +130,13 @@ class HCLT(DensityMixin, BaseEstimator):
         self.background_ = _most_frequent(codes, n_categories)
         self._forget()
         self.parameters_ = Parameters.random(
-            len(self._passes.layout.inner), codes.shape[1], n_categories, self.n_latents, self.spread,
+            len(self._passes.layout.inner),
+            codes.shape[1],
+            n_categories,
+            self.n_latents,
+            self.spread,
             np.random.default_rng([self.random_state, 1]),
-        )  # fmt: skip
+        )
         self._climb(codes, held, progress, checkpoint)
         return self
 
@@ -358,10 +362,12 @@ class HCLT(DensityMixin, BaseEstimator):
             ("patience", self.patience, self.patience >= 1, "1 or more"),
             ("schedule", self.schedule, sum(p.epochs for p in self._phases()) >= 1, "at least one epoch"),
             (
-                "schedule", self.schedule, all(0 <= e < 1 for p in self._phases() for e in (p.start, p.end)),
+                "schedule",
+                self.schedule,
+                all(0 <= e < 1 for p in self._phases() for e in (p.start, p.end)),
                 "inertias of at least 0 and less than 1",
             ),
-        ]  # fmt: skip
+        ]
         for name, found, right, expected in checks:
             if not right:
                 raise InputError(name, found, expected)
@@ -370,10 +376,10 @@ class HCLT(DensityMixin, BaseEstimator):
         weights = self.n_features_in_ * (self.n_categories_ * self.n_latents + self.n_latents**2)
         if weights > 500_000_000:
             raise InputError(
-                "X", f"{self.n_features_in_} variables of {self.n_categories_} values ({weights:,} weights)",
-                "fewer variables (patches of images), fewer values (at most "
-                f"{MAX_CATEGORIES}) or fewer latent states",
-            )  # fmt: skip
+                "X",
+                f"{self.n_features_in_} variables of {self.n_categories_} values ({weights:,} weights)",
+                f"fewer variables (patches of images), fewer values (at most {MAX_CATEGORIES}) or fewer latent states",
+            )
 
     def _learn_tree(self, codes: np.ndarray) -> Tree:
         shift = max(0, (self.n_categories_ - 1).bit_length() - self.structure_bits)
@@ -395,9 +401,15 @@ class HCLT(DensityMixin, BaseEstimator):
             if held is not None and stale >= self.patience:
                 break
             mean = em.run_epoch(
-                self._passes, self.parameters_, codes, full=full, inertia=inertia, batch_size=self.batch_size,
-                pseudocount=self.pseudocount, rng=np.random.default_rng([self.random_state, 2, epoch]),
-            )  # fmt: skip
+                self._passes,
+                self.parameters_,
+                codes,
+                full=full,
+                inertia=inertia,
+                batch_size=self.batch_size,
+                pseudocount=self.pseudocount,
+                rng=np.random.default_rng([self.random_state, 2, epoch]),
+            )
             self.history_.append(mean * scale)
             if held is not None:
                 found = float(self._passes.log_likelihood(self.parameters_, held).mean() * scale)
@@ -414,7 +426,7 @@ class HCLT(DensityMixin, BaseEstimator):
                 )
                 self.parameters_.save(
                     checkpoint, parents=self.tree_.parents, history=self.history_, validation=self.validation_, **more
-                )  # fmt: skip
+                )
         if best is not None:
             self.parameters_ = best
         self.n_iter_ = len(self.history_)

@@ -124,9 +124,12 @@ class ArrayLayout(Layout):
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "kind": self.kind, "shape": list(self.shape), "lowest": self.lowest, "categories": self.categories,
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "lowest": self.lowest,
+            "categories": self.categories,
             "patch": self.patch,
-        }  # fmt: skip
+        }
 
 
 @dataclass
@@ -204,9 +207,10 @@ class TableLayout(Layout):
                 values[name] = found
         if not values:
             raise InputError(
-                "input", f"no column with at most {MODELLED_VALUES} different values",
+                "input",
+                f"no column with at most {MODELLED_VALUES} different values",
                 "some columns of categories or small whole numbers; round the others",
-            )  # fmt: skip
+            )
         return cls(list(content.columns), values)
 
     @property

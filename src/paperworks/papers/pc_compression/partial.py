@@ -51,9 +51,12 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    units: Sequence[tuple[int, int, tuple[int, ...], np.ndarray]], sides: Sequence[tuple[int, int]], top: int,
-    n_categories: int, tables: np.ndarray,
-) -> Plan:  # fmt: skip
+    units: Sequence[tuple[int, int, tuple[int, ...], np.ndarray]],
+    sides: Sequence[tuple[int, int]],
+    top: int,
+    n_categories: int,
+    tables: np.ndarray,
+) -> Plan:
     """Lay out units given as (kind, tree node, parts, weights), parts before wholes; the last one is the root."""
     ranks = sorted(range(len(units)), key=lambda u: (units[u][1], u))
     place = np.empty(len(units), dtype=np.int64)
@@ -91,9 +94,22 @@ def make_plan(
     left = np.array([side[0] for side in sides], dtype=np.int64)
     right = np.array([side[1] for side in sides], dtype=np.int64)
     return Plan(
-        starts, kinds, first, second, edge_array, flat, left, right, order, paths, path_starts, outer, cumulative,
-        probabilities, node_edges,
-    )  # fmt: skip
+        starts,
+        kinds,
+        first,
+        second,
+        edge_array,
+        flat,
+        left,
+        right,
+        order,
+        paths,
+        path_starts,
+        outer,
+        cumulative,
+        probabilities,
+        node_edges,
+    )
 
 
 def variable_order(sides: Sequence[tuple[int, int]], top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -164,9 +164,22 @@ def root_log_likelihood(rows, offsets, prior, values, scales, result):  # pragma
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def downward(
-    columns, background, layout, rows, offsets, inputs, transitions, prior, values, messages, flows, posterior,
-    flow_inputs, flow_edges, flow_prior,
-):  # pragma: no cover - compiled  # fmt: skip
+    columns,
+    background,
+    layout,
+    rows,
+    offsets,
+    inputs,
+    transitions,
+    prior,
+    values,
+    messages,
+    flows,
+    posterior,
+    flow_inputs,
+    flow_edges,
+    flow_prior,
+):  # pragma: no cover - compiled
     """Expected counts of all edges of the tile, added to ``flow_*``.
 
     ``transitions`` [J, K, K] (parent's state, own state). ``flows`` and ``posterior`` are pools [rows, K]. Samples of

@@ -48,10 +48,16 @@ def _train(config: Config, run: runs.Run) -> runs.Report:
     fit, held = _validation(train, run.rng("validation"))
     run.step(f"learning from {len(fit)} rows of {codes.shape[1]} values ({layout.categories} different ones)")
     model = HCLT(
-        config.latents, layout.categories, shape=config.shape, pseudocount=config.pseudocount,
-        schedule=schedule(config.epochs), batch_size=config.batch_size or int(np.clip(len(fit) // 12, 1, 512)),
-        patience=config.patience, n_jobs=config.jobs, random_state=config.seed,
-    )  # fmt: skip
+        config.latents,
+        layout.categories,
+        shape=config.shape,
+        pseudocount=config.pseudocount,
+        schedule=schedule(config.epochs),
+        batch_size=config.batch_size or int(np.clip(len(fit) // 12, 1, 512)),
+        patience=config.patience,
+        n_jobs=config.jobs,
+        random_state=config.seed,
+    )
     began = time.perf_counter()
     model.fit(fit, validation=held, progress=run.progress, checkpoint=run.state / "model.npz")
     seconds = time.perf_counter() - began
@@ -178,9 +184,12 @@ def _verified(
     if not inputs.same(content, back):
         raise RuntimeError("the decompressed input differs from the input")
     return {
-        "data": done.data, "rows": done.rows, "code bits": done.code_bits, "compression": middle - start,
+        "data": done.data,
+        "rows": done.rows,
+        "code bits": done.code_bits,
+        "compression": middle - start,
         "decompression": end - middle,
-    }  # fmt: skip
+    }
 
 
 def _others(layout: inputs.Layout, codes: np.ndarray, plain: bytes) -> dict[str, int]:
@@ -219,9 +228,17 @@ def _note(layout: inputs.Layout) -> str:
 
 
 def _report(
-    config: Config, layout: inputs.Layout, model: HCLT, done: dict[str, Any], compared: dict[str, float],
-    held_bits: np.ndarray, test: np.ndarray, name: str, seconds: float, run: runs.Run,
-) -> runs.Report:  # fmt: skip
+    config: Config,
+    layout: inputs.Layout,
+    model: HCLT,
+    done: dict[str, Any],
+    compared: dict[str, float],
+    held_bits: np.ndarray,
+    test: np.ndarray,
+    name: str,
+    seconds: float,
+    run: runs.Run,
+) -> runs.Report:
     values = test.size
     ours = compared["circuit, file"]
     others = {n: b for n, b in compared.items() if "ideal" not in n and n != "circuit, file"}

@@ -79,49 +79,79 @@ def _digit_rates(run: runs.Run, fast: bool) -> Iterator[Finding]:
     yield Finding(
         "latent-trees-beat-plain-trees",
         "sklearn digits: bits per pixel of the hidden tree are fewer than those of the Chow-Liu tree without latents.",
-        "empirical", mean_interval(rate - tree, unit=IMAGES), "<", 0, baseline=float(tree.mean()),
-        baseline_name="Chow-Liu tree", unit="bpd above the baseline",
+        "empirical",
+        mean_interval(rate - tree, unit=IMAGES),
+        "<",
+        0,
+        baseline=float(tree.mean()),
+        baseline_name="Chow-Liu tree",
+        unit="bpd above the baseline",
         detail=f"hidden tree {rate.mean():.3f}, independent pixels {alone.mean():.3f}; {told}",
-    )  # fmt: skip
+    )
     yield Finding(
         "latent-trees-beat-plain-trees",
         "sklearn digits: the Chow-Liu tree without latents is shorter than independent pixels.",
-        "empirical", mean_interval(tree - alone, unit="test images"), "<", 0, baseline=float(alone.mean()),
-        baseline_name="independent", unit="bpd above the baseline",
-    )  # fmt: skip
+        "empirical",
+        mean_interval(tree - alone, unit="test images"),
+        "<",
+        0,
+        baseline=float(alone.mean()),
+        baseline_name="independent",
+        unit="bpd above the baseline",
+    )
     codec = PCCodec(best, rows_per_stream=None)
     bits = read_header(codec.compress(test)).code_bits
     ideal = codec.ideal_bits(test)
     yield Finding(
         "codeword-rate-near-ideal",
         "sklearn digits, one stream: bits of the code beyond the ideal ones.",
-        "exact", bits - ideal, "<=", 0.01 * ideal + 64, baseline=ideal, baseline_name="ideal bits", unit="bits",
-    )  # fmt: skip
+        "exact",
+        bits - ideal,
+        "<=",
+        0.01 * ideal + 64,
+        baseline=ideal,
+        baseline_name="ideal bits",
+        unit="bits",
+    )
     plain = baselines.general_coders(test.tobytes())
     others = (_digits_model(best_size, fast, SEED + seed) for seed in range(1, 2 if fast else 4))
     files = [len(PCCodec(model, rows_per_stream=None).compress(test)) for model in (best, *others)]
     yield Finding(
         "codeword-rate-near-ideal",
         "sklearn digits: the whole compressed test file against bzip2's.",
-        "empirical", mean_interval([size / plain["bzip2 -9"] for size in files], unit="training seeds"), "<", 0.80,
-        baseline=1.0, baseline_name="bzip2",
+        "empirical",
+        mean_interval([size / plain["bzip2 -9"] for size in files], unit="training seeds"),
+        "<",
+        0.80,
+        baseline=1.0,
+        baseline_name="bzip2",
         detail=", ".join(f"{name} {size:,} bytes" for name, size in plain.items()),
-    )  # fmt: skip
+    )
     each = read_header(PCCodec(best, rows_per_stream=1).compress(test)).code_bits
     yield Finding(
         "codeword-rate-near-ideal",
         "sklearn digits, a codeword per image: bits beyond the ideal ones, per image (a flush of the coder is 32).",
-        "exact", (each - ideal) / len(test), "<", 64, baseline=ideal / len(test), baseline_name="ideal bits per image",
+        "exact",
+        (each - ideal) / len(test),
+        "<",
+        64,
+        baseline=ideal / len(test),
+        baseline_name="ideal bits per image",
         unit="bits",
-    )  # fmt: skip
+    )
 
 
 @runs.study(
     claims=[
-        "mnist-rate", "emnist-and-fashion-rates", "codeword-rate-near-ideal", "latent-trees-beat-plain-trees", "speed",
+        "mnist-rate",
+        "emnist-and-fashion-rates",
+        "codeword-rate-near-ideal",
+        "latent-trees-beat-plain-trees",
+        "speed",
     ],
-    title="MNIST and Fashion-MNIST in miniature", minutes=7,
-)  # fmt: skip
+    title="MNIST and Fashion-MNIST in miniature",
+    minutes=7,
+)
 def _image_rates(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for name, claim, paper in (("mnist", "mnist-rate", 1.20), ("fashion-mnist", "emnist-and-fashion-rates", 3.34)):
         run.step(f"{name}: training")
@@ -141,24 +171,42 @@ def _image_rates(run: runs.Run, fast: bool) -> Iterator[Finding]:
             claim,
             f"{what}: ideal bits per pixel of a hidden tree with {max(models)} states, trained for "
             f"{3 if fast else 12} epochs, against the best of PNG, WebP, zstd, xz, brotli, bzip2 at full strength.",
-            "empirical", mean_interval(rate, unit=IMAGES), "<", bpd, baseline=bpd, baseline_name=best, unit="bpd",
+            "empirical",
+            mean_interval(rate, unit=IMAGES),
+            "<",
+            bpd,
+            baseline=bpd,
+            baseline_name=best,
+            unit="bpd",
             detail=f"The paper's {paper} takes its 32 states and the whole set: see the benchmarks. "
             f"Chow-Liu tree {tree.mean():.3f}.",
-        )  # fmt: skip
+        )
         if name != "mnist":
             continue
         yield Finding(
-            "latent-trees-beat-plain-trees", f"{what}: the hidden tree against the Chow-Liu tree without latents.",
-            "empirical", mean_interval(rate - tree, unit=IMAGES), "<", 0, baseline=float(tree.mean()),
-            baseline_name="Chow-Liu tree", unit="bpd above the baseline",
-        )  # fmt: skip
+            "latent-trees-beat-plain-trees",
+            f"{what}: the hidden tree against the Chow-Liu tree without latents.",
+            "empirical",
+            mean_interval(rate - tree, unit=IMAGES),
+            "<",
+            0,
+            baseline=float(tree.mean()),
+            baseline_name="Chow-Liu tree",
+            unit="bpd above the baseline",
+        )
         if len(models) > 1:
             few = _rates(models[min(models)], test)
             yield Finding(
-                "codeword-rate-near-ideal", f"{what}: more latent states give a shorter code ({max(models)} against "
-                f"{min(models)}).", "empirical", mean_interval(rate - few, unit=IMAGES), "<", 0,
-                baseline=float(few.mean()), baseline_name=f"{min(models)} states", unit="bpd above the baseline",
-            )  # fmt: skip
+                "codeword-rate-near-ideal",
+                f"{what}: more latent states give a shorter code ({max(models)} against {min(models)}).",
+                "empirical",
+                mean_interval(rate - few, unit=IMAGES),
+                "<",
+                0,
+                baseline=float(few.mean()),
+                baseline_name=f"{min(models)} states",
+                unit="bpd above the baseline",
+            )
         yield from _coded(model, test, what, float(rate.mean()), whole)
 
 
@@ -176,20 +224,33 @@ def _coded(model: HCLT, test: np.ndarray, what: str, rate: float, whole: bool) -
         assert (back == test).all()
     each = read_header(PCCodec(model, rows_per_stream=1).compress(test)).code_bits / test.size
     yield Finding(
-        "codeword-rate-near-ideal", f"{what}: bits per pixel of codewords of single images beyond the ideal ones.",
-        "empirical", each - rate, "<=", 0.05, baseline=rate, baseline_name="theoretical bpd", unit="bpd",
+        "codeword-rate-near-ideal",
+        f"{what}: bits per pixel of codewords of single images beyond the ideal ones.",
+        "empirical",
+        each - rate,
+        "<=",
+        0.05,
+        baseline=rate,
+        baseline_name="theoretical bpd",
+        unit="bpd",
         deterministic="the code of these images by this model",
         detail=f"one file for all: {len(data) * 8 / test.size:.4f} bpd. The paper: 0.04.",
-    )  # fmt: skip
+    )
     scale = 10000 / len(test)
     for name, paper, idf in (("compress", 9, 288), ("decompress", 44, 592)):
         yield Finding(
-            "speed", f"{what}, {model.n_latents} states: processor seconds of one core to {name} 10,000 images.",
-            "empirical", mean_interval([scale * s for s in seconds[name]], unit="rounds"), "<", paper, baseline=idf,
-            baseline_name="IDF in the paper", unit="s",
+            "speed",
+            f"{what}, {model.n_latents} states: processor seconds of one core to {name} 10,000 images.",
+            "empirical",
+            mean_interval([scale * s for s in seconds[name]], unit="rounds"),
+            "<",
+            paper,
+            baseline=idf,
+            baseline_name="IDF in the paper",
+            unit="s",
             detail=f"measured on {len(test):,} images; the paper's own figure is the bound (16 states)"
             + ("" if whole else "; these images have 64 pixels, so the figure is not comparable"),
-        )  # fmt: skip
+        )
 
 
 @runs.study(claims=["circuits-inside-flows"], title="patches of photographs", minutes=1.2)
@@ -207,22 +268,39 @@ def _photographs(run: runs.Run, fast: bool) -> Iterator[Finding]:
     packed = baselines.general_coders(test.tobytes())["zlib -9"] * 8 / test.size
     single = np.array([len(zlib.compress(row.tobytes(), 9)) for row in test]) * 8 / test.shape[1]
     yield Finding(
-        "circuits-inside-flows", "The same patches against zlib, PNG's coder, a patch at a time.",
-        "empirical", mean_interval(rate - single, unit=PATCHES), "<", 0, baseline=float(single.mean()),
-        baseline_name="zlib -9 per patch", unit="bpd above the baseline",
-    )  # fmt: skip
+        "circuits-inside-flows",
+        "The same patches against zlib, PNG's coder, a patch at a time.",
+        "empirical",
+        mean_interval(rate - single, unit=PATCHES),
+        "<",
+        0,
+        baseline=float(single.mean()),
+        baseline_name="zlib -9 per patch",
+        unit="bpd above the baseline",
+    )
     yield Finding(
         "circuits-inside-flows",
         "8 x 8 patches of two photographs, 256 grey values, held-out patches: against independent pixels.",
-        "empirical", mean_interval(rate - alone, unit=PATCHES), "<", 0, baseline=float(alone.mean()),
-        baseline_name="independent", unit="bpd above the baseline",
+        "empirical",
+        mean_interval(rate - alone, unit=PATCHES),
+        "<",
+        0,
+        baseline=float(alone.mean()),
+        baseline_name="independent",
+        unit="bpd above the baseline",
         detail="A flow is not trained here; this is the circuit alone on natural images.",
-    )  # fmt: skip
+    )
     yield Finding(
-        "circuits-inside-flows", "The same patches against zlib, PNG's coder, over all patches in one.",
-        "empirical", mean_interval(rate, unit=PATCHES), "<", packed, baseline=packed, baseline_name="zlib -9",
+        "circuits-inside-flows",
+        "The same patches against zlib, PNG's coder, over all patches in one.",
+        "empirical",
+        mean_interval(rate, unit=PATCHES),
+        "<",
+        packed,
+        baseline=packed,
+        baseline_name="zlib -9",
         unit="bpd",
-    )  # fmt: skip
+    )
 
 
 @runs.study(claims=["all-prefixes-cheap"], title="cost of all prefixes", minutes=0.5)
@@ -238,20 +316,35 @@ def _prefix_cost(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "all-prefixes-cheap",
         "Balanced trees (paths, stars, random, preferential attachment, binary), D = 64 to 1024, K = 16: edges visited "
         "over edges of the circuit, less 1.5 log2 D, at worst.",
-        "exact", worst, "<=", 0, detail=f"ratios {low:.1f} to {high:.1f}; " + ", ".join(told),
-    )  # fmt: skip
+        "exact",
+        worst,
+        "<=",
+        0,
+        detail=f"ratios {low:.1f} to {high:.1f}; " + ", ".join(told),
+    )
     chain = Tree.from_parents([-1, *range(sizes[-1] - 1)])
     yield Finding(
-        "all-prefixes-cheap", f"A chain of {sizes[-1]} variables rooted at its end: edges visited over edges.",
-        "exact", cost_ratio(chain, 16), "==", 1.0, tolerance=1e-9,
-    )  # fmt: skip
+        "all-prefixes-cheap",
+        f"A chain of {sizes[-1]} variables rooted at its end: edges visited over edges.",
+        "exact",
+        cost_ratio(chain, 16),
+        "==",
+        1.0,
+        tolerance=1e-9,
+    )
     d = sizes[-1]
     path = [(i, i + 1) for i in range(d - 1)]
     bad = cost_ratio(rooted(path, d, "center"), 16)
     yield Finding(
-        "all-prefixes-cheap", f"A chain of {d} variables rooted at its centre, without balancing, costs about D / 8.",
-        "exact", bad, "==", d / 8, tolerance=d / 80, detail="the case that balancing is for",
-    )  # fmt: skip
+        "all-prefixes-cheap",
+        f"A chain of {d} variables rooted at its centre, without balancing, costs about D / 8.",
+        "exact",
+        bad,
+        "==",
+        d / 8,
+        tolerance=d / 80,
+        detail="the case that balancing is for",
+    )
     yield from _wall_time(fast)
 
 
@@ -316,11 +409,17 @@ def _wall_time(fast: bool) -> Iterator[Finding]:
             circuit.score_samples(rows)
         ratios.append((time.process_time() - middle) / (middle - start))
     yield Finding(
-        "all-prefixes-cheap", "sklearn digits, balanced tree: time of 64 full passes over that of all prefixes.",
-        "empirical", mean_interval(ratios, unit="rounds"), ">=", 5, baseline=1.0, baseline_name="partial evaluation",
+        "all-prefixes-cheap",
+        "sklearn digits, balanced tree: time of 64 full passes over that of all prefixes.",
+        "empirical",
+        mean_interval(ratios, unit="rounds"),
+        ">=",
+        5,
+        baseline=1.0,
+        baseline_name="partial evaluation",
         detail="the partial evaluation makes prefix marginals and lows, that is two passes over each path; "
         f"by edges the ratio is {64 * circuit.n_edges / circuit.evaluation_cost():.1f} for one",
-    )  # fmt: skip
+    )
 
 
 @runs.study(claims=["partial-evaluation-is-exact"], title="partial evaluation against sums", minutes=0.2)
@@ -348,13 +447,23 @@ def _exactness(run: runs.Run, fast: bool) -> Iterator[Finding]:
     steps = np.diff(whole, axis=1, prepend=0.0)
     chain = float(np.abs(steps.sum(1) - model.score_samples(rows)).max())
     yield Finding(
-        "partial-evaluation-is-exact", "Random circuits, D = 5, C = 3, K = 2: largest difference of prefix marginals "
-        "and lows from sums over all completions.", "exact", worst, "<=", 1e-12,
-    )  # fmt: skip
+        "partial-evaluation-is-exact",
+        "Random circuits, D = 5, C = 3, K = 2: largest difference of prefix marginals "
+        "and lows from sums over all completions.",
+        "exact",
+        worst,
+        "<=",
+        1e-12,
+    )
     yield Finding(
-        "partial-evaluation-is-exact", "sklearn digits: largest difference in log p between the product of all steps "
-        "and a full pass.", "exact", chain, "<=", 1e-9, unit="nats",
-    )  # fmt: skip
+        "partial-evaluation-is-exact",
+        "sklearn digits: largest difference in log p between the product of all steps and a full pass.",
+        "exact",
+        chain,
+        "<=",
+        1e-9,
+        unit="nats",
+    )
 
 
 @runs.study(claims=["lossless"], title="round trips", minutes=0.2)
@@ -375,9 +484,14 @@ def _lossless(run: runs.Run, fast: bool) -> Iterator[Finding]:
             wrong += int((one.decompress(data) != rows).sum())
             unequal += data != PCCodec(model, mode=mode, rows_per_stream=7, n_jobs=2).compress(rows)  # type: ignore[arg-type]
     yield Finding(
-        "lossless", "Values that differ after compressing and decompressing digits, noise, constant rows and a "
-        "single row, in both modes.", "exact", wrong, "==", 0,
-    )  # fmt: skip
+        "lossless",
+        "Values that differ after compressing and decompressing digits, noise, constant rows and a "
+        "single row, in both modes.",
+        "exact",
+        wrong,
+        "==",
+        0,
+    )
     yield Finding("lossless", "Files that differ between one thread and two.", "exact", unequal, "==", 0)
 
 
@@ -398,10 +512,19 @@ def _em(run: runs.Run, fast: bool) -> Iterator[Finding]:
         off = max(off, float(np.abs(np.array(regions) - len(train)).max()))
         em.maximise(weights, flows, 0.0, 0.0)
     yield Finding(
-        "em-never-decreases", "sklearn digits, no pseudocount: largest drop of the mean log-likelihood between steps.",
-        "exact", drop, "<=", 1e-8, unit="nats",
-    )  # fmt: skip
+        "em-never-decreases",
+        "sklearn digits, no pseudocount: largest drop of the mean log-likelihood between steps.",
+        "exact",
+        drop,
+        "<=",
+        1e-8,
+        unit="nats",
+    )
     yield Finding(
-        "em-never-decreases", "Largest difference between the flows of a region and the number of rows.",
-        "exact", off, "<=", 1e-6,
-    )  # fmt: skip
+        "em-never-decreases",
+        "Largest difference between the flows of a region and the number of rows.",
+        "exact",
+        off,
+        "<=",
+        1e-6,
+    )
