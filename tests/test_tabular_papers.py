@@ -22,7 +22,8 @@ def _config(slug: str) -> type:
 def test_options_of_tables_are_the_same(slug: str, tmp_path) -> None:
     kind = _config(slug)
     path = tmp_path / "t.csv"
-    path.write_text("id;a;b;y\n" + "".join(f"{i};{i % 7},5;{'?' if i == 3 else i % 2};{'uv'[i % 2]}\n" for i in range(40)))
+    rows = [f"{i};{i % 7},5;{'?' if i == 3 else i % 2};{'uv'[i % 2]}\n" for i in range(40)]
+    path.write_text("id;a;b;y\n" + "".join(rows))
     table = "input" if "input" in kind.model_fields else "data"
     values = {table: str(path), "drop": ("b",), "missing": ("?", "-9")}
     by_label, by_target = (build_config(kind, values | {name: "y"}) for name in ("label", "target"))

@@ -17,8 +17,9 @@ FEWEST_ROWS = 20
 def find_row_numbers(features: pd.DataFrame, keep: Sequence[str] = ()) -> list[str]:
     """The columns that number or name the rows.
 
-    Of a table with ``FEWEST_ROWS`` rows or more: columns of text or of whole numbers whose cells all differ; and
-    columns of numbers that never fall (or never rise) from row to row and have more values than half of the rows. ``keep``
+    Of a table with ``FEWEST_ROWS`` rows or more: columns of text or of whole numbers whose cells all differ,
+    and columns of numbers that never fall (or never rise) from row to row and have more values than half of the rows.
+    ``keep``
     names columns that were declared to measure something.
     """
     return [c for c in features.columns if len(features) >= FEWEST_ROWS and c not in keep and _numbers(features[c])]
