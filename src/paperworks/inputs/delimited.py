@@ -179,7 +179,8 @@ def _read(path: Path, head: _Head) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    names, delimiter, source = head.names, head.delimiter, path
+    names, delimiter = head.names, head.delimiter
+    source: Path | bytes = path
     if delimiter == BLANKS:
         opener: Any = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as stream:

@@ -88,7 +88,8 @@ def read_table(
     import pandas as pd
 
     markers = tuple(missing)
-    comma, notes = False, []
+    comma = False
+    notes: list[str] = []
     if isinstance(source, (str, os.PathLike)):
         name = str(source)
         if name in BUNDLED and not Path(name).exists():

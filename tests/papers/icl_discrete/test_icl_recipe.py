@@ -88,7 +88,7 @@ def test_a_table_becomes_contexts(tmp_path):
         "colour = red",
     ]
     assert report.tables[0].rows[7][1].startswith("size > ")
-    assert any("'yes'" in note for note in report.notes)
+    assert any("'yes'" in note for note in report.lead)
     read = read_binary_table(path, "yes")
     assert (read.labels == np.where((read.bits[:, 0] == 1) & (read.bits[:, 1] == -1), 1, -1)).all()
     assert 40 < (read.bits[:, 7] == 1).sum() < 80
@@ -125,7 +125,7 @@ def test_the_bundled_language_model_is_asked(tmp_path, method):
     own = report.metrics["accuracy"]
     assert own == pytest.approx((answers["answer"] == answers["label"]).mean())
     assert report.metrics["tenable"] == pytest.approx(answers["answer"].notna().mean())
-    assert any("context of 256 tokens" in note for note in report.notes)
+    assert any("context of 256 tokens" in note for note in report.lead)
     assert (execution.files / "prompt.txt").read_text().endswith("\nLabel:")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from paperworks import runs
 from paperworks.errors import InputError
@@ -45,7 +46,7 @@ def test_defaults_are_the_bundled_digits(on_digits, tmp_path):
     assert Config().input == "digits"
     report, files = on_digits
     assert report.metrics["bits per value, held out"] < report.metrics["ideal bits per value, held out"] + 0.1
-    names = [row[0] for row in report.tables[0].rows]
+    names = [row[0] for table in report.tables if table.title.startswith("Held-out") for row in table.rows]
     assert {"PNG, one sheet", "WebP, one sheet", "xz -9e", "zstd -22", "independent, ideal"} <= set(names)
     assert len(report.figures) == 4
     (tmp_path / "saved").mkdir()
@@ -94,6 +95,53 @@ def test_a_folder_of_images_of_different_sizes(tmp_path, channels):
         assert np.array_equal(found, image)
     one = there_and_back(tmp_path, folder / "a.png", files / "model") / "a"
     assert (np.array(Image.open(one / "a.png")) == expected["a.png"]).all()
+
+
+def test_images_of_other_kinds_refuse_no_folder(tmp_path):
+    """One image with transparency, a palette or 16 bits is kept as its file; metadata of the others comes back."""
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        info = PngInfo()
+        info.add_text("Title", "of " + name)
+        picture = Image.fromarray(rng.integers(0, 9, (40, 40, 3)).astype(np.uint8))
+        picture.save(folder / name, pnginfo=info, dpi=(300, 300))
+    Image.fromarray(rng.integers(0, 255, (9, 9, 4)).astype(np.uint8), "RGBA").save(folder / "clear.png")
+    Image.fromarray(rng.integers(0, 255, (9, 9)).astype(np.uint8)).convert("P").save(folder / "few.png")
+    Image.fromarray(rng.integers(0, 60000, (9, 9)).astype(np.uint16)).save(folder / "deep.png")
+    report, files = go(tmp_path, input=str(folder))
+    assert any("Kept as their files" in line and "RGBA" in line for line in report.lead)
+    unpacked = there_and_back(tmp_path, folder, files / "model") / "pictures"
+    for name in ("clear.png", "few.png", "deep.png"):
+        assert (unpacked / name).read_bytes() == (folder / name).read_bytes()
+    with Image.open(unpacked / "a.png") as back, Image.open(folder / "a.png") as before:
+        assert np.array_equal(np.array(back), np.array(before))
+        assert back.text == {"Title": "of a.png"}
+        assert back.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_the_headline_says_when_files_grow_and_which_coder_is_better(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):  # drawings, which PNG takes to almost nothing
+        picture = np.full((64, 64), 255, np.uint8)
+        picture[8 * i : 8 * i + 9, 10:50] = 0
+        Image.fromarray(picture).save(folder / f"{i}.png", optimize=True)
+    report, files = go(tmp_path, input=str(folder), patch=4)
+    before = sum(f.stat().st_size for f in folder.iterdir())
+    packed = (files / "pictures.pc").stat().st_size
+    model = sum(f.stat().st_size for f in (files / "model").iterdir())
+    assert report.metrics["original, bytes"] == before
+    assert report.metrics["packed, bytes"] == packed
+    assert report.metrics["model, bytes"] == model
+    assert f"{before:,} bytes became {packed:,} bytes packed" in report.headline
+    sizes = {row[0]: row[1] for row in report.tables[0].rows}
+    better = min((n for n in sizes if n not in ("original", "packed", "model", "packed and model")), key=sizes.get)
+    assert sizes[better] < packed
+    assert f"{better} is better ({sizes[better]:,} bytes" in report.headline
+    if packed >= before:
+        assert "larger than before" in report.headline
 
 
 def test_a_table_with_new_values_and_a_column_of_numbers(tmp_path):
@@ -202,6 +250,7 @@ def test_bad_files_are_named(tmp_path):
         "text.npy": (b"hello", "a .npy file"),
         "what.xyz": (b"", "images"),
         "broken.png": (b"no image", "no image"),
+        "parquet.csv": (b"PAR1" + bytes(40), "a Parquet file"),
         "empty.csv": (b"a,b\n", "without rows"),
     }
     for name, (data, message) in cases.items():

@@ -74,10 +74,12 @@ def test_learning_from_a_users_examples(tmp_path: Path) -> None:
     np.save(tmp_path / "examples.npy", np.hstack([rows, outputs]))
     report, _ = _run(tmp_path / "run", examples=tmp_path / "examples.npy", networks="limit", delta=0.001)
     assert report.metrics["share of held-out examples reproduced"] == 1.0
+    assert "11 of 11 held-out examples are reproduced" in report.headline
     outputs[-1] = [0, 1, 0, 0]  # no permutation gives this to the last row
     np.save(tmp_path / "wrong.npy", np.hstack([rows, outputs]))
     report, _ = _run(tmp_path / "other", examples=tmp_path / "wrong.npy", save=False, networks="limit", delta=0.001)
     assert report.metrics["share of held-out examples reproduced"] == pytest.approx(10 / 11)
+    assert report.headline.startswith("Only 10 of 11 held-out examples are reproduced")
     np.save(tmp_path / "units.npy", np.hstack([np.eye(4, dtype=int), np.eye(4, dtype=int)]))
     report, _ = _run(tmp_path / "units", examples=tmp_path / "units.npy", save=False, networks="limit")
     assert "of 10 distinct rows of 4 bits" in report.headline

@@ -195,14 +195,14 @@ def test_explicit_weights_are_what_tours_are_measured_by(tmp_path):
     tours = next(t for t in report.tables if t.title.startswith("Tours: length"))
     assert tours.rows[0][2] == best
     both, _ = go(tmp_path / "2", problem="all", input=str(tmp_path / "w.tsp"), **QUICK)
-    assert [note.split(":")[0] for note in both.notes[:2]] == ["No hull", "No delaunay"]
+    assert [note.split(":")[0] for note in both.lead[:2]] == ["No hull", "No delaunay"]
 
 
 @pytest.mark.parametrize("points", [np.ones((5, 2)), np.repeat([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]], 3, axis=0)])
 def test_coincident_points_have_a_valid_tour(tmp_path, points):
     np.savetxt(tmp_path / "same.csv", points, delimiter=",")
     report, execution = go(tmp_path, input=str(tmp_path / "same.csv"), **QUICK)
-    assert any(note.startswith("No hull: same.csv") for note in report.notes)
+    assert any(note.startswith("No hull: same.csv") for note in report.lead)
     _, written = read_official(execution.files / "tsp.txt")[0]
     assert sorted(written) == list(range(len(points)))
     distinct = np.unique(points, axis=0)
@@ -223,9 +223,9 @@ def test_permutations_are_decoded_where_all_targets_are_permutations(tmp_path):
     report, execution = go(tmp_path / "1", input=sorting, **options)
     outputs = [json.loads(line)["output"] for line in (execution.files / "sequence.jsonl").read_text().splitlines()]
     assert all(sorted(output) == list(range(len(output))) and output for output in outputs)
-    assert any("permutations" in note for note in report.notes)
+    assert any("permutations" in note for note in report.lead)
     first = file_of("first.jsonl", [[int(e[:, 0].argmin())] for e in elements])
     other, _ = go(tmp_path / "2", input=first, **options)
-    assert not any("permutations" in note for note in other.notes)
+    assert not any("permutations" in note for note in other.lead)
     again, _ = go(tmp_path / "3", input=sorting, model=str(execution.files / "network"), problem="sequence")
     assert "held-out" not in again.headline

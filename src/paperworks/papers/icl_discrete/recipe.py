@@ -122,7 +122,23 @@ def _ask_in_context_model(config: Config, run: runs.Run) -> runs.Report:
         metrics["nearest_neighbour_heads"] = int((scores["nearest neighbour"] >= THRESHOLD).sum())
     if config.checkpoint is None and not config.steps and (config.input or config.task not in _SEEN):
         notes.append("The bundled model has seen conjunctions only: train one on another class with steps.")
-    return runs.Report(headline + ".", metrics, tables, figures, files, notes)
+    labels = {
+        "accuracy": f"accuracy of the {name}, all positions",
+        "accuracy_last_5": f"accuracy of the {name}, last five positions",
+        "nearest_neighbour_last_5": "nearest neighbour, last five positions",
+        "null_accuracy": "always -1, all positions",
+        "accuracy_after_teaching": "accuracy after a teaching sequence",
+        "nearest_neighbour_heads": "attention heads that look at the nearest example",
+    }
+    return runs.Report(
+        headline + ".",
+        metrics,
+        tables,
+        figures,
+        files,
+        labels={metric: words for metric, words in labels.items() if metric in metrics},
+        lead=notes,
+    )
 
 
 _SEEN = ("conjunction", "teach_biconjunction")
@@ -258,7 +274,19 @@ def _ask_language_model(config: Config, run: runs.Run) -> runs.Report:
     )
     metrics = {"accuracy": own, "nearest_neighbour": nearest, "tenable": result.tenable}
     figure = reporting.curve_figure(right, positions)
-    return runs.Report(headline, metrics, tables, [runs.Figure(f"Accuracy per example: {group}", figure)], files, notes)
+    return runs.Report(
+        headline,
+        metrics,
+        tables,
+        [runs.Figure(f"Accuracy per example: {group}", figure)],
+        files,
+        lead=notes,
+        labels={
+            "accuracy": "share of questions answered rightly",
+            "nearest_neighbour": "nearest neighbour on the same prompts",
+            "tenable": "share of answers that are 0 or 1",
+        },
+    )
 
 
 def _points_that_fit(model: LocalModel, words: str, dims: int, notes: list[str]) -> int:

@@ -99,7 +99,29 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         files.append(runs.ReportFile(name, f"the true {kind} bit of every request for k = {k} (uint8)"))
     if config.sets > 1:
         notes.append(f"{config.sets} sets of {k} slots; the optimum is the sum of the sets' optima.")
-    return runs.Report(_headline(trace, k, config, others, sweep), metrics, tables, figures, files, notes, lead)
+    labels, cards = _cards(others)
+    return runs.Report(
+        _headline(trace, k, config, others, sweep), metrics | cards, tables, figures, files, notes, lead, labels
+    )
+
+
+def _cards(others: list) -> tuple[dict[str, str], dict[str, float]]:
+    """The figures to show first, with names for people; the best of each kind of policy among them."""
+    misses = {row[0]: row[1] for row in others}
+    bits = [n for n in misses if n in POLICIES and POLICIES[n](1).prediction in ("discard", "phase")]
+    times = [n for n in misses if n in POLICIES and POLICIES[n](1).prediction == "next_time"]
+    none = [n for n in misses if n in POLICIES and POLICIES[n](1).prediction == "none"]
+    labels = {"opt_misses": "misses of the optimum", "misses_lru": "misses of LRU"}
+    cards: dict[str, float] = {}
+    for name, words, group in (
+        ("best_misses_without_predictions", "misses, best policy without predictions", none),
+        ("best_misses_with_bits", "misses, best policy with true one-bit predictions", bits),
+        ("best_misses_with_times", "misses, best policy with true times", times),
+    ):
+        best = min(group, key=lambda n: misses[n])
+        cards[name] = misses[best]
+        labels[name] = f"{words} ({best})"
+    return labels | {"miss_ratio_opt": "miss ratio of the optimum"}, cards
 
 
 def _doubts(trace: Trace) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import lzma
 from abc import ABC, abstractmethod
@@ -15,15 +16,17 @@ import pandas as pd
 from paperworks import inputs
 from paperworks.errors import InputError
 from paperworks.inputs import images as image_sets
-from paperworks.inputs.images import IMAGE_SUFFIXES, decode_image
+from paperworks.inputs.images import IMAGE_SUFFIXES
+from paperworks.inputs.kinds import require_text
 from paperworks.papers.pc_compression.codes import BUNDLED, MAX_CATEGORIES
+from paperworks.papers.pc_compression.pictures import Picture, read_folder, read_picture, same_pictures, write_pictures
 
 LARGEST_ROW = 3072
 """Values of a row (an image of 32 x 32 in colour); larger images are cut into patches."""
 MODELLED_VALUES = 256
 """A column of a table with more different values than this is kept beside the model's code, under xz."""
 
-Content: TypeAlias = np.ndarray | list[tuple[str, np.ndarray]] | pd.DataFrame
+Content: TypeAlias = np.ndarray | list[Picture] | pd.DataFrame
 
 
 class Layout(ABC):
@@ -142,9 +145,14 @@ class ImagesLayout(Layout):
     categories: int = 256
 
     @classmethod
-    def of(cls, content: list[tuple[str, np.ndarray]], patch: int) -> ImagesLayout:
-        first = max((image for _, image in content), key=lambda image: image.ndim)
-        same = all(image.shape == first.shape for _, image in content)
+    def of(cls, content: list[Picture], patch: int) -> ImagesLayout:
+        pixels = [picture.pixels for picture in content if not picture.kept]
+        if not pixels:
+            modes = ", ".join(dict.fromkeys(picture.about["mode"] for picture in content))
+            found = f"an image of mode {modes}" if len(content) == 1 else f"images of mode {modes}"
+            raise InputError(content[0].name, found, "8-bit grey (L) or RGB, without transparency")
+        first = max(pixels, key=lambda image: image.ndim)
+        same = all(image.shape == first.shape for image in pixels)
         if not patch and (not same or first.size > LARGEST_ROW):
             patch = 8
         return cls((patch, patch, *first.shape[2:]) if patch else first.shape, patch)
@@ -156,30 +164,45 @@ class ImagesLayout(Layout):
     def encode(self, content: Content) -> tuple[np.ndarray, dict[str, Any]]:
         assert isinstance(content, list)
         rows = []
-        grey = [i for i, (_, image) in enumerate(content) if image.ndim < len(self.shape)]
-        for i, (name, image) in enumerate(content):
+        grey = [i for i, picture in enumerate(content) if 1 < picture.pixels.ndim < len(self.shape)]
+        for i, (name, image, _) in enumerate(content):
+            if image.ndim == 1:
+                continue
             if i in grey:
                 image = np.stack([image] * 3, axis=2)
             if image.shape[2:] != self.shape[2:] or (not self.patch and image.shape != self.shape):
                 raise InputError(name, f"an image of shape {image.shape}", f"{self.shape}, as the model has")
             rows.append(cut(image, self.patch) if self.patch else image[None])
+        if not rows:
+            raise InputError("input", "no image that the model codes", "8-bit grey (L) or RGB images among them")
         codes = np.concatenate(rows)
-        sizes = [list(image.shape[:2]) for _, image in content]
         return codes.reshape(len(codes), -1).astype(np.uint16), {
-            "names": [n for n, _ in content],
-            "sizes": sizes,
+            "names": [picture.name for picture in content],
+            "sizes": [list(picture.pixels.shape[:2]) for picture in content],
             "grey": grey,
+            "about": {i: picture.about for i, picture in enumerate(content) if picture.about},
+            "kept": {
+                i: base64.b64encode(picture.pixels.tobytes()).decode()
+                for i, picture in enumerate(content)
+                if picture.kept
+            },
         }
 
     def decode(self, codes: np.ndarray, rest: dict[str, Any]) -> Content:
-        found: list[tuple[str, np.ndarray]] = []
+        found: list[Picture] = []
         at = 0
         pieces = codes.astype(np.uint8).reshape(-1, *self.shape)
-        for name, (height, width) in zip(rest["names"], rest["sizes"], strict=True):
+        kept, abouts = rest.get("kept", {}), rest.get("about", {})
+        for i, (name, size) in enumerate(zip(rest["names"], rest["sizes"], strict=True)):
+            about = abouts.get(str(i), {})
+            if str(i) in kept:
+                found.append(Picture(name, np.frombuffer(base64.b64decode(kept[str(i)]), np.uint8), about))
+                continue
+            height, width = size
             count = -(-height // self.patch) * -(-width // self.patch) if self.patch else 1
             part = pieces[at : at + count]
             image = join(part, (height, width)) if self.patch else part[0]
-            found.append((name, image[..., 0] if len(found) in rest["grey"] else image))
+            found.append(Picture(name, image[..., 0] if i in rest["grey"] else image, about))
             at += count
         return found
 
@@ -291,7 +314,7 @@ def read(name: str) -> tuple[Content, Content | None]:
         return found.train, found.test
     path = Path(name).expanduser()
     if path.is_dir():
-        return _read_images(path), None
+        return read_folder(path), None
     if not path.is_file():
         raise InputError("input", f"{name}, which does not exist", f"a file, a folder, or one of {', '.join(BUNDLED)}")
     suffix = path.suffix.lower()
@@ -301,27 +324,21 @@ def read(name: str) -> tuple[Content, Content | None]:
         except ValueError as error:
             raise InputError("input", f"{path} ({error})", "a .npy file of whole numbers") from None
     if suffix in IMAGE_SUFFIXES:
-        return [_read_image(path, path.name)], None
+        return [read_picture(path, path.name)], None
     if suffix in (".csv", ".tsv", ".txt"):
         return _read_table(path), None
     raise InputError("input", path.name, f".npy, .csv, .tsv, or images ({', '.join(IMAGE_SUFFIXES)})")
 
 
 def write(content: Content, folder: Path, name: str) -> str:
-    """Write content that was decoded, in the format it came in (images as PNG); returns the file's or folder's name."""
+    """Write content that was decoded, in the format it came in (images as PNG, or kept files); returns its name."""
     if isinstance(content, np.ndarray):
         np.save(folder / f"{name}.npy", content)
         return f"{name}.npy"
     if isinstance(content, pd.DataFrame):
         content.to_csv(folder / f"{name}.csv", index=False)
         return f"{name}.csv"
-    from PIL import Image
-
-    target = folder / name
-    for file, image in content:
-        place = target / Path(file).with_suffix(".png")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(place, optimize=True)
+    write_pictures(content, folder / name)
     return name
 
 
@@ -332,7 +349,7 @@ def same(a: Content, b: Content) -> bool:
     if isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame):
         return list(a.columns) == list(b.columns) and bool((a.to_numpy() == b.to_numpy()).all())
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(n == m and np.array_equal(x, y) for (n, x), (m, y) in zip(a, b, strict=True))
+        return same_pictures(a, b)
     return False
 
 
@@ -364,30 +381,10 @@ def join(patches: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return blocks.reshape(rows * side, columns * side, *patches.shape[3:])[: size[0], : size[1]]
 
 
-def _read_images(folder: Path) -> list[tuple[str, np.ndarray]]:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not files:
-        raise InputError("input", f"{folder}, without images", f"files ending in {', '.join(IMAGE_SUFFIXES)}")
-    found = [_read_image(file, file.relative_to(folder).as_posix()) for file in files]
-    names = [Path(name).with_suffix("").as_posix() for name, _ in found]
-    if len(set(names)) < len(names):
-        raise InputError("input", "two images whose names differ in their ending only", "different names")
-    return found
-
-
-def _read_image(path: Path, name: str) -> tuple[str, np.ndarray]:
-    try:
-        stored = decode_image(path)
-    except OSError as error:
-        raise InputError(name, f"a file that is no image ({error})", "an image") from None
-    pixels = stored.pixels
-    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
-        raise InputError(name, f"an image of mode {stored.mode}", "8-bit grey (L) or RGB, without transparency")
-    return name, pixels
-
-
 def _read_table(path: Path) -> pd.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else None
+    with path.open("rb") as stream:
+        require_text(path, stream.read(1 << 16), "a table of text in UTF-8 with one line of names")
     try:
         if separator is None:
             first = path.open(encoding="utf-8").readline()

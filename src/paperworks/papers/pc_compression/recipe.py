@@ -10,7 +10,8 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.papers.pc_compression import baselines, figures, files, inputs
+from paperworks.papers.pc_compression import baselines, figures, files, inputs, pictures
+from paperworks.papers.pc_compression.balance import Balance, balance
 from paperworks.papers.pc_compression.codec import PCCodec, read_header
 from paperworks.papers.pc_compression.codes import BUNDLED
 from paperworks.papers.pc_compression.config import Config
@@ -74,7 +75,10 @@ def _train(config: Config, run: runs.Run) -> runs.Report:
     run.step("comparing with other coders on the held-out rows")
     compared = _compare(layout, model, codec, fit, test, run)
     held_bits = codec.bits(test[:2000])
-    return _report(config, layout, model, done, compared, held_bits, test, name, seconds, run)
+    weights = sum(f.stat().st_size for f in target.iterdir())
+    weighed = balance(config.input, whole, len(done["data"]), weights, layout.raw(whole))
+    lead = pictures.notes(whole) if isinstance(whole, list) else []
+    return _report(config, layout, model, done, compared, held_bits, test, name, seconds, run, weighed, lead)
 
 
 def _compress(config: Config, run: runs.Run) -> runs.Report:
@@ -89,20 +93,25 @@ def _compress(config: Config, run: runs.Run) -> runs.Report:
     done = _verified(content, layout, codec, run.files / name, run)
     codes, _ = layout.encode(content)
     ideal = codec.ideal_bits(codes)
-    plain = layout.raw(content)
     run.step("comparing with other coders")
-    rows: list[list[Any]] = [["circuit, file", len(done["data"]), len(done["data"]) * 8 / codes.size]]
-    rows += [["circuit, ideal", round(ideal / 8), ideal / codes.size]]
-    others = _others(layout, codes, plain)
-    rows += [[n, size, size * 8 / codes.size] for n, size in sorted(others.items(), key=lambda item: item[1])]
-    best = min(others, key=lambda n: others[n])
-    share = len(done["data"]) / others[best]
+    folder = config.model.expanduser()
+    weights = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+    weighed = balance(config.input, content, len(done["data"]), weights, layout.raw(content))
+    sizes = {"circuit, file": len(done["data"]), "circuit, ideal": round(ideal / 8), **weighed.others}
+    rows = [[n, size, size * 8 / codes.size] for n, size in sorted(sizes.items(), key=lambda item: item[1])]
     return runs.Report(
-        f"{len(done['data']):,} bytes, {share:.0%} of {best} ({others[best]:,}); every value came back",
-        {"bytes": len(done["data"]), "bits per value": len(done["data"]) * 8 / codes.size, **_speeds(done, codes)},
-        [runs.Table("Size", ["coder", "bytes", "bits per value"], rows, _note(layout))],
-        [figures.sizes({r[0]: r[1] for r in rows})],
+        f"{weighed.verdict()}. Every value came back.",
+        {
+            "original, bytes": float(weighed.original),
+            "packed, bytes": float(weighed.packed),
+            "model, bytes": float(weighed.model),
+            "bits per value": len(done["data"]) * 8 / codes.size,
+            **_speeds(done, codes),
+        },
+        [_balance_table(weighed), runs.Table("Size", ["coder", "bytes", "bits per value"], rows, _note(layout))],
+        [figures.sizes({str(name): float(size) for name, size in sizes.items()})],
         [runs.ReportFile(name, "the compressed input; read it with --action decompress and the same model")],
+        lead=pictures.notes(content) if isinstance(content, list) else [],
     )
 
 
@@ -238,6 +247,8 @@ def _report(
     name: str,
     seconds: float,
     run: runs.Run,
+    weighed: Balance,
+    lead: list[str],
 ) -> runs.Report:
     values = test.size
     ours = compared["circuit, file"]
@@ -245,21 +256,19 @@ def _report(
     best = min(others, key=lambda n: others[n])
     rate, ideal = ours * 8 / values, compared["circuit, ideal"] * 8 / values
     published = f" ({PUBLISHED[config.input]})" if config.input in PUBLISHED else ""
-    headline = f"{rate:.2f} bits per value on held-out rows, {ours / others[best]:.0%} of {best}{published}"
+    held = f"{rate:.2f} bits per value, {ours / others[best]:.0%} of {best}{published}"
+    headline = f"{weighed.verdict()}. Held-out rows: {held}."
     rows: list[list[Any]] = [
         [n, round(b), b * 8 / values] for n, b in sorted(compared.items(), key=lambda item: item[1])
     ]
-    weights = (run.files / "model" / "model.safetensors").stat().st_size
     total = int(done["rows"]) * model.n_features_in_
     about: list[list[Any]] = [
         ["rows", int(done["rows"])],
         ["values", total],
-        ["compressed, bytes", len(done["data"])],
         ["bits per value", len(done["data"]) * 8 / total],
         ["codewords alone, bits per value", done["code bits"] / total],
         ["compression, seconds", done["compression"]],
         ["decompression, seconds", done["decompression"]],
-        ["model on disk, bytes", weights],
         ["weights of the model", model.parameters_.size],
         ["epochs", model.n_iter_],
         ["training, seconds", seconds],
@@ -284,12 +293,15 @@ def _report(
             "bits per value, held out": rate,
             "ideal bits per value, held out": ideal,
             f"share of {best}": ours / others[best],
-            "compressed, bytes": float(len(done["data"])),
+            "original, bytes": float(weighed.original),
+            "packed, bytes": float(weighed.packed),
+            "model, bytes": float(weighed.model),
             "training, seconds": seconds,
             "compression, seconds": done["compression"],
             "decompression, seconds": done["decompression"],
         },
         [
+            _balance_table(weighed),
             runs.Table("Held-out rows, by coder", ["coder", "bytes", "bits per value"], rows, _note(layout)),
             runs.Table(f"Compressing {part}", ["", "figure"], about),
         ],
@@ -299,4 +311,21 @@ def _report(
             runs.ReportFile(name, f"{part}, compressed"),
         ],
         notes=["Both sides need the model; its size is not in the rates, as it is not in the paper's."],
+        lead=lead,
+        labels={
+            "original, bytes": "before, on disk, bytes",
+            "packed, bytes": "packed, bytes",
+            "model, bytes": "the model beside it, bytes",
+            "bits per value, held out": "bits per value, held-out rows",
+            "training, seconds": "training, seconds",
+        },
+    )
+
+
+def _balance_table(weighed: Balance) -> runs.Table:
+    return runs.Table(
+        "The whole content, in bytes",
+        ["", "bytes", "share of the original"],
+        weighed.rows(),
+        "The original is what the files take on disk (of a bundled set, its values). Other coders get the same.",
     )

@@ -127,7 +127,14 @@ def build_report(config: Config, task: Task, rows: Bits, outcome: Outcome, files
         outputs = round_outputs(outcome.mean, rows, config.threshold)[places_of(task.rows[asked], rows)]
         same = (outputs == task.given[asked]).all(axis=1)
         metrics["share of held-out examples reproduced"] = float(same.mean())
-        notes.append(f"{int(same.sum()):,} of {len(same):,} held-out examples are reproduced.")
+        reproduced = f"{int(same.sum()):,} of {len(same):,} held-out examples"
+        if same.all():
+            headline = f"{headline}; {reproduced} are reproduced"
+        else:
+            headline = (
+                f"Only {reproduced} are reproduced: the file is not that of one permutation, or it has faults. "
+                f"Of the permutation that its unit vectors state: {headline}"
+            )
     agreement = compare_with_theory(
         task.permutation, rows, outcome.mean, outcome.members, variance=outcome.variance, kernel=config.kernel
     )
@@ -136,7 +143,22 @@ def build_report(config: Config, task: Task, rows: Bits, outcome: Outcome, files
         _sizes_table(config, k, profile),
         _moments_table(agreement, config.kernel),
     ]
-    return runs.Report(headline, metrics, tables, _figures(config, task, rows, outcome, agreement), files, notes)
+    labels = {
+        "networks": "networks in the ensemble",
+        "share of distinct rows exact": "share of distinct rows that come out exact",
+        "share exact with one network": "share exact with one network",
+        "bound of the failure probability": "theory: probability of any wrong row, at most",
+        "share of held-out examples reproduced": "share of your held-out examples reproduced",
+    }
+    return runs.Report(
+        headline,
+        metrics,
+        tables,
+        _figures(config, task, rows, outcome, agreement),
+        files,
+        notes,
+        labels={name: words for name, words in labels.items() if name in metrics},
+    )
 
 
 def _methods_table(config: Config, task: Task, rows: Bits, outcome: Outcome) -> runs.Table:

@@ -128,7 +128,23 @@ def build_report(
     for u in uniform:
         for n, found in u.metrics.items():
             metrics |= {f"{u.problem}_{n}_{name}": value for name, value in found.items()}
-    return runs.Report(_headline(solved), metrics, tables, figures, files, notes)
+    return runs.Report(_headline(solved), metrics, tables, figures, files, lead=notes, labels=_labels(metrics))
+
+
+def _labels(metrics: dict[str, float]) -> dict[str, str]:
+    """Names for people of the figures to show first."""
+    names = {
+        "hull_accuracy": "hulls that are exact, share",
+        "hull_area": "area of the hulls covered",
+        "delaunay_accuracy": "triangulations that are exact, share",
+        "delaunay_coverage": "triangles found, share",
+        "tsp_valid": "the network's tours that are valid, share",
+        "tsp_ratio": "the network's tours, times the reference's length",
+        "tsp_best_ratio": "its best tours with draws and 2-opt, times the reference's",
+        "sequence_accuracy": "outputs that are right, share",
+        "sequence_positions": "positions that are right, share",
+    }
+    return {name: words for name, words in names.items() if name in metrics}
 
 
 def _headline(solved: Sequence[Solved]) -> str:
