@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 from typing import Any
 
+from paperworks.compiled_cache import ensure_cache
 from paperworks.running import run
 from paperworks.structure import auto as _auto
 
@@ -18,6 +19,7 @@ __all__ = ["__version__", "run"]
 __version__ = "0.2.0"
 
 _auto.install()
+ensure_cache()
 
 
 def __getattr__(name: str) -> Any:

@@ -92,5 +92,7 @@ def test_lora_errors() -> None:
         add_lora(tiny(), [])
     with pytest.raises(InputError, match=r"^r:"):
         add_lora(tiny(), ["q_proj"], r=0)
+    with pytest.raises(InputError, match=r"lora_rank: found 100000; expected at most \d+"):
+        add_lora(tiny(), ["q_proj"], r=100_000)
     with pytest.raises(InputError, match="dropout"):
         add_lora(tiny(), ["q_proj"], dropout=1.0)

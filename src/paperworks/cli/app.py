@@ -14,6 +14,8 @@ from paperworks import catalog
 from paperworks.cli import data, doctor, feed, mcp, page, show
 from paperworks.errors import InputError
 
+Switch = Annotated[bool, Parameter(negative="")]
+COMPLETION = "--install-completion"
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
 
 
@@ -23,6 +25,7 @@ def build_app(arguments: list[str]) -> App:
         name="paperworks",
         version=paperworks.__version__,
         help_format="plaintext",
+        default_parameter=Parameter(negative_iterable=()),
         help="Machine-learning papers that work, on your own model or data. "
         "Errors are one line, with exit code 2; --debug shows the traceback.",
     )
@@ -47,10 +50,13 @@ def build_app(arguments: list[str]) -> App:
     app.command(feed.feed_app(), name="feed")
     app.command(page.page_app(), name="page")
     app.command(page.digest_app(), name="digest")
+    app.register_install_completion_command(
+        help="Make Tab complete commands and papers in your shell (bash, zsh, fish)."
+    )
     return app
 
 
-def list_papers(*, tag: str | None = None, works: bool = False, json: Json = False) -> None:
+def list_papers(*, tag: str | None = None, works: Switch = False, json: Json = False) -> None:
     """List the papers: what each is for, whether it works here, how many of its claims hold.
 
     Parameters
@@ -67,7 +73,7 @@ def list_papers(*, tag: str | None = None, works: bool = False, json: Json = Fal
         show.print_papers(found)
 
 
-def search(*words: str, limit: int = 10, meaning: bool = False, json: Json = False) -> None:
+def search(*words: str, limit: int = 10, meaning: Switch = False, json: Json = False) -> None:
     """Search the papers by words or, with the extra 'encoder', by words and meaning.
 
     Parameters
@@ -171,7 +177,7 @@ def compare(first: str, second: str, *, json: Json = False) -> None:
         show.print_comparison(comparison)
 
 
-def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json = False) -> None:
+def resume(run: str, *, out: Path | None = None, quiet: Switch = False, json: Json = False) -> None:
     """Go on with a run that was cancelled, failed or killed, from its last checkpoint.
 
     Parameters
@@ -198,7 +204,7 @@ def resume(run: str, *, out: Path | None = None, quiet: bool = False, json: Json
         _publish(store, record, target, json)
 
 
-def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:
+def remove(*runs: str, dry_run: Switch = False, json: Json = False) -> None:
     """Remove runs for good: their reports, files and checkpoints. What '--out' was given stays.
 
     Parameters
@@ -225,10 +231,10 @@ def remove(*runs: str, dry_run: bool = False, json: Json = False) -> None:
 def reproduce(
     *slugs: str,
     study: tuple[str, ...] = (),
-    all: bool = False,
-    fast: bool = False,
+    all: Switch = False,
+    fast: Switch = False,
     out: Path | None = None,
-    quiet: bool = False,
+    quiet: Switch = False,
     json: Json = False,
 ) -> int:
     """Measure the claims of papers again; write the results that the package ships and docs/reproductions.md.
@@ -298,10 +304,10 @@ def _run_app(arguments: list[str]) -> App:
         help="Run a paper's method. 'paperworks run SLUG --help' lists its options.",
         help_format="plaintext",
     )
-    if arguments[:1] != ["run"]:
+    if arguments[:1] not in (["run"], [COMPLETION]):
         return app
     here = [p for p in catalog.papers() if p.has_recipe]
-    named = arguments[1] if len(arguments) > 1 and not arguments[1].startswith("-") else None
+    named = arguments[1] if arguments[0] == "run" and len(arguments) > 1 and not arguments[1].startswith("-") else None
     if named is None:
         for paper in here:
             app.command(App(name=paper.slug, help=paper.purpose))

@@ -55,6 +55,8 @@ def _parameter(name: str, field: Any, synonym: str | None = None) -> inspect.Par
     }
     if synonym:
         options["alias"] = f"--{synonym.replace('_', '-')}"
+    if default is not True:
+        options["negative"] = ""  # --no-learn switches off what is on; nothing else needs it
     kind: Any = bool
     if annotation is not bool:
         kind = str

@@ -32,7 +32,7 @@ def add_lora(
     ----------
     model : a model of transformers; its modules are replaced in place.
     targets : last part of the names of the linear modules to adapt, such as ``["q_proj", "v_proj"]``, or whole names.
-    r : rank, at least 1.
+    r : rank, from 1 to the smaller side of the largest matrix: more adds parameters and no freedom.
     alpha : the adapter's scale times ``r``.
     dropout : share of the adapter's inputs that is dropped in training, in [0, 1).
     rank_stabilized : scale by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
@@ -58,6 +58,13 @@ def add_lora(
     unknown = sorted(set(train_also) - {name for name, _ in model.named_modules()})
     if unknown:
         raise InputError("train_also", ", ".join(unknown), "names of modules of the model")
+    sides = [
+        min(module.weight.shape)
+        for name, module in model.named_modules()
+        if _is_linear(module) and {name, name.rsplit(".", 1)[-1]} & set(targets)
+    ]
+    if r > max(sides):
+        raise InputError("lora_rank", r, f"at most {max(sides)}, the smaller side of the largest matrix to adapt")
     # peft types alpha as an integer, but only ever divides it by r
     config = LoraConfig(
         r=r,

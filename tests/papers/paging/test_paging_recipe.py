@@ -81,6 +81,27 @@ def test_bad_options(options, found):
         build_config(paging.Config, options)
 
 
+def test_sizes_above_the_pages_of_the_trace(tmp_path, trace_file):
+    for options, found in (
+        ({"k": 99_999_999}, "k: found 99999999"),
+        ({"sizes": (5, 10**9)}, "sizes: found 1000000000"),
+    ):
+        with pytest.raises(InputError, match=rf"{found}; expected at most \d+, the pages"):
+            run_recipe(tmp_path, trace=trace_file, **options)
+
+
+def test_first_lines_of_the_report_say_what_was_read(tmp_path):
+    path = tmp_path / "t.tr"
+    path.write_text("0 1 10\n1 2 10\n2 1 10\n3 2 10\n4 1 10\n5 3 10\n")
+    report, _ = run_recipe(tmp_path / "1", trace=path, k=2, sizes=(1, 2), learn=False)
+    assert report.metrics["opt_misses"] == 3
+    assert "column 2 of 3 as page id" in report.lead[0]
+    assert "misses, best policy with true one-bit predictions" in " ".join(report.labels.values())
+    path.write_text("".join(f"{i} {i * 7} 1\n" for i in range(20)))
+    once, _ = run_recipe(tmp_path / "2", trace=path, k=2, sizes=(1, 2), learn=False)
+    assert any("No page is requested twice" in line and "--id-column" in line for line in once.lead)
+
+
 def test_bad_bits(tmp_path, trace_file):
     for text, found in (("0\n1\n", "shape"), ("0\n2\n", "entry 2")):
         (tmp_path / "bits.txt").write_text(text)

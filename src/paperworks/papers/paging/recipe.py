@@ -32,6 +32,9 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     """Replay a cache trace with one-bit predictions and show misses beside the optimum and the proven bounds."""
     run.step("reading the trace")
     trace = _read(config)
+    for option, size in (("k", (config.k or 0) * config.sets), ("sizes", max(config.sizes, default=0))):
+        if size > trace.distinct:
+            raise InputError(option, size, f"at most {trace.distinct:,}, the pages of the trace: more slots stay empty")
     k = config.k or max(1, trace.distinct // 10 // config.sets)
     slots = k * config.sets
     if slots >= trace.distinct:

@@ -98,7 +98,8 @@ def _compress(config: Config, run: runs.Run) -> runs.Report:
     weights = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
     weighed = balance(config.input, content, len(done["data"]), weights, layout.raw(content))
     sizes = {"circuit, file": len(done["data"]), "circuit, ideal": round(ideal / 8), **weighed.others}
-    rows = [[n, size, size * 8 / codes.size] for n, size in sorted(sizes.items(), key=lambda item: item[1])]
+    ranked = sorted(sizes.items(), key=lambda item: item[1])
+    rows: list[list[Any]] = [[n, size, size * 8 / codes.size] for n, size in ranked]
     return runs.Report(
         f"{weighed.verdict()}. Every value came back.",
         {
