@@ -100,7 +100,7 @@ def test_bad_files_are_refused_with_words(paper: catalog.Paper, option: str, tmp
         if column is not None and option in ("data", "input"):
             values[column] = "y"
         try:
-            recipe.run(build_config(recipe.config, values), Reading(tmp_path / "runs" / name))
+            recipe.function(build_config(recipe.config, values), Reading(tmp_path / "runs" / name))
         except InputError as error:
             words = str(error)
             if not words.isprintable() or "Traceback" in words or any(bad in words for bad in UNSAFE):

@@ -23,8 +23,8 @@ class InputError(PaperworksError, ValueError):
 
     def __init__(self, field: str, found: object, expected: str) -> None:
         self.field = field
-        self.found = _plain(str(found))
-        self.expected = _plain(expected)
+        self.found = plain(str(found))
+        self.expected = plain(expected)
         super().__init__(f"{field}: found {self.found}; expected {self.expected}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
@@ -32,12 +32,21 @@ class InputError(PaperworksError, ValueError):
 
 
 _SCALAR = re.compile(r"\bnp\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)")
+_BYTES = re.compile(r"(?:\\x[0-9a-f]{2}){2,}")
+_UNSAFE = re.compile(r"allow_pickle|pickle\.load|weights_only|trust_remote_code|unsafe", re.IGNORECASE)
 
 
-def _plain(text: str) -> str:
-    """Text without the names of numpy's scalars (``np.str_('p')`` is ``'p'``), and without characters of control."""
-    text = _SCALAR.sub(r"\1", text)
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+def plain(text: str) -> str:
+    """Text of another library as a message of ours.
+
+    Without the names of numpy's scalars (``np.str_('p')`` is ``'p'``), characters of control and raw bytes; and without
+    sentences of advice that would switch a protection off ("load it unsafely", "set weights_only to False").
+    """
+    text = _BYTES.sub("(bytes)", _SCALAR.sub(r"\1", text.strip().replace("\n", " ")))
+    if _UNSAFE.search(text):
+        text = " ".join(part for part in re.split(r"(?<=[.;]) +", text) if not _UNSAFE.search(part))
+        text += ")" * (text.count("(") - text.count(")"))
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

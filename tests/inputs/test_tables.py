@@ -244,3 +244,14 @@ def test_row_numbers_are_left_out_on_demand(tmp_path):
     assert list(read_table(frame, "y").features.columns) == list(frame.columns[:-1])
     assert "id" in read_table(frame, "y", row_numbers=False, numeric=["id"]).features
     assert "id" in read_table(frame.iloc[:10], "y", row_numbers=False).features
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "1e400", "1e39"])
+def test_infinities_and_huge_numbers_are_refused_with_their_place(tmp_path, cell):
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,y\n1,u\n{cell},v\n")
+    with pytest.raises(InputError, match=r"line 3, column 'a'.*within 3\.4e38"):
+        read_table(path, "y")
+    with pytest.raises(InputError, match="row 1, column 'a'"):
+        read_table(pd.DataFrame({"a": [1.0, float(cell)], "y": ["u", "v"]}), "y")
+    assert read_table(path, "y", missing=("", cell)).features["a"].isna().sum() == 1

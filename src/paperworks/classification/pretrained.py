@@ -14,7 +14,7 @@ from paperworks.classification.data import Data
 from paperworks.classification.prediction import predict_proba
 from paperworks.errors import InputError
 from paperworks.inputs.images import ImageDataset
-from paperworks.nn.loading import check_model_folder, first_line, load_strict
+from paperworks.nn.loading import check_model_folder, first_line, load_strict, read_transformers_config
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 
@@ -80,17 +80,14 @@ def load_classifier(path: Path | str, *, progress: Progress = no_progress) -> Pr
     ------
     InputError : no such folder, a model that classifies neither images nor texts, missing tensors or files.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoTokenizer
     from transformers import AutoModelForImageClassification as ForImages
     from transformers import AutoModelForSequenceClassification as ForTexts
 
     folder = Path(path).expanduser()
     check_model_folder(folder)
     for _ in progress([None], f"loading {folder.name}", 1):
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError("model", f"{folder} ({first_line(error)})", "a config that transformers knows") from None
+        config = read_transformers_config(folder)
         able = {"image": type(config) in ForImages._model_mapping, "text": type(config) in ForTexts._model_mapping}
         if not any(able.values()):
             raise InputError("model", f"{config.model_type} in {folder}", "a classifier of images or of texts")

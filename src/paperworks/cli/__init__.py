@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from paperworks.errors import PaperworksError
+from paperworks.errors import PaperworksError, plain
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
 
@@ -76,5 +76,5 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"paperworks: {' '.join(message.split())}", file=sys.stderr)
+    print(f"paperworks: {' '.join(plain(message).split())}", file=sys.stderr)
     return code

@@ -136,6 +136,9 @@ def read_table(
         notes.append(f"Decimal commas are read as numbers in {names_of(with_commas)}.")
     if not features:
         raise InputError(name, "no column besides the label and those dropped", "at least one")
+    for column, is_numeric in kinds.items():
+        if is_numeric:
+            _require_finite(features[column], name, from_text)
     left = [] if row_numbers else find_row_numbers(pd.DataFrame(features), [c for c in kinds if c in numeric])
     if left and len(left) < len(features):
         notes.insert(0, row_number_note(left))
@@ -224,6 +227,22 @@ def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool, b
             raise InputError(str(path), first_line(error), "a Parquet file") from None
     text = read_delimited(path, delimiter)
     return text.frame, True, text.delimiter != ",", text.notes
+
+
+def _require_finite(values: pd.Series, name: str, from_text: bool) -> None:
+    """Learners compute in 32 or 64 bits: an infinity, or a number beyond float32, is refused with its place."""
+    import numpy as np
+
+    numbers = values if values.dtype != object else values[[isinstance(v, float) for v in values]]
+    large = np.abs(numbers.to_numpy(dtype=np.float64)) > np.finfo(np.float32).max
+    if large.any():
+        row = int(numbers.index[large.argmax()])
+        where = f"line {row + 2}" if from_text else f"row {row}"
+        raise InputError(
+            f"{name}, {where}, column {values.name!r}",
+            f"{numbers[row]:g}",
+            "a number within 3.4e38; name text for missing values in missing",
+        )
 
 
 def _check_columns(frame: pd.DataFrame, name: str) -> None:

@@ -121,12 +121,36 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
         raise InputError(
             "model", f"{folder / 'config.json'}, which is not JSON ({error})", "a config of transformers"
         ) from error
+    _check_values(config, folder / "config.json")
     if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
         raise InputError("model", f"{folder}, without weights", "model.safetensors, or shards with their index")
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "quantised")
         raise InputError("model", f"{folder}, with {method} weights", "weights in float32, bfloat16 or float16")
     return config
+
+
+def _check_values(config: Any, path: Path) -> None:
+    if not isinstance(config, dict):
+        raise InputError("model", f"{path} with a {type(config).__name__}", "a config: names with values")
+    for name, value in config.items():
+        counts = name.startswith(("num_", "n_", "max_position")) or name.endswith(("_size", "_dim"))
+        if counts and isinstance(value, (int, float)) and value < 0:
+            raise InputError("model", f"{name} = {value} in {path}", "sizes of 0 or more")
+
+
+def read_transformers_config(folder: Path) -> Any:
+    """The configuration of a folder as transformers' class. Raises InputError for one that it does not take."""
+    from transformers import AutoConfig
+
+    path = folder / "config.json"
+    try:
+        _check_values(json.loads(path.read_text(encoding="utf-8")), path)
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a strange configuration makes transformers raise
+        raise InputError("model", f"{path} ({first_line(error)})", "a config that transformers knows") from None
 
 
 def first_line(error: Exception) -> str:

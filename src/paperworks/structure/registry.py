@@ -175,11 +175,12 @@ def check_model(model: nn.Module, family: Family) -> None:
 
 def read_config(folder: Path) -> PreTrainedConfig:
     """The configuration of a checkpoint folder. Raises InputError if there is none."""
-    from transformers import AutoConfig
+    from paperworks.nn.loading import read_transformers_config
 
     if not (folder / "config.json").is_file():
         raise InputError("model", f"{folder}, without config.json", "a Hugging Face checkpoint folder")
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    config: PreTrainedConfig = read_transformers_config(folder)
+    return config
 
 
 def skeleton_of(source: PreTrainedConfig | str | Path) -> PreTrainedModel:
