@@ -55,7 +55,7 @@ def examples_needed(hits: np.ndarray, level: float = LEVEL) -> int | None:
 
 def curve_figure(right: Mapping[str, np.ndarray], positions: Sequence[int] | None = None, title: str = "") -> Figure:
     """Accuracy against the number of examples, with bootstrap bands; bold: the models."""
-    figure = Figure(figsize=(7.2, 4.2))
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     for name, hits in right.items():
         table = curve(hits)
@@ -68,9 +68,8 @@ def curve_figure(right: Mapping[str, np.ndarray], positions: Sequence[int] | Non
     axes.set_ylabel("accuracy")
     axes.set_ylim(0.3, 1.02)
     axes.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
-    axes.legend(fontsize=8, ncols=2, loc="lower right")
     axes.set_title(title, fontsize=10)
-    figure.tight_layout()
+    figure.legend(fontsize=8, ncols=4, loc="outside lower center", frameon=False)  # no line runs below it
     return figure
 
 

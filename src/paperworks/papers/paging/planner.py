@@ -132,7 +132,7 @@ class MissRatioCurves:
         from matplotlib.figure import Figure
 
         names = list(policies or dict.fromkeys(p.policy for p in self.points))
-        figure = Figure(figsize=(8, 5))
+        figure = Figure(figsize=(8, 5.4), layout="constrained")
         axes = figure.subplots()
         for number, name in enumerate(names):
             own = [p for p in self.points if p.policy == name]
@@ -151,7 +151,7 @@ class MissRatioCurves:
         axes.set_ylabel("miss ratio")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, ncols=2)
+        figure.legend(fontsize=8, ncols=5, loc="outside lower center", frameon=False)
         return figure
 
 

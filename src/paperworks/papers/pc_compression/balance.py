@@ -39,13 +39,17 @@ class Balance:
         """One sentence: from how many bytes to how many, whether that is a gain, and which general coder is better."""
         best, least = self.best, self.others[self.best]
         change = "larger than before" if self.packed >= self.original else f"{self.packed / self.original:.0%} of it"
-        sizes = f"{_bytes(self.original)} became {_bytes(self.packed)} packed"
-        text = f"{sizes} ({change}), beside a model of {_bytes(self.model)}"
+        sizes = f"{self._bytes(self.original)} became {self._bytes(self.packed)} packed"
+        text = f"{sizes} ({change}), beside a model of {self._bytes(self.model)}"
         if least <= self.packed:
-            return f"{text}; {best} is better ({_bytes(least)}, no model needed)"
+            return f"{text}; {best} is better ({self._bytes(least)}, no model needed)"
         if least < self.packed + self.model:
-            return f"{text}; {best} takes {_bytes(least)} and no model: the model pays only for more such data"
-        return f"{text}; the best other coder, {best}, takes {_bytes(least)}"
+            return f"{text}; {best} takes {self._bytes(least)} and no model: the model pays only for more such data"
+        return f"{text}; the best other coder, {best}, takes {self._bytes(least)}"
+
+    def _bytes(self, size: int) -> str:
+        """Bytes one by one for small files; else all in readable units."""
+        return f"{size:,} bytes" if self.original < 100_000 else format_bytes(size)
 
     def rows(self) -> list[list[str | int | float | None]]:
         """For a table: what, bytes, share of the original."""
@@ -69,10 +73,6 @@ def balance(source: str, content: Content, packed: int, model: int, raw: bytes) 
     if source in BUNDLED:
         return Balance(len(raw), packed, model, _general(raw) | _arrays(content))
     return Balance(path.stat().st_size, packed, model, _general(raw) | _arrays(content))
-
-
-def _bytes(size: int) -> str:
-    return f"{size:,} bytes" if size < 100_000 else format_bytes(size)
 
 
 def _general(data: bytes) -> dict[str, int]:

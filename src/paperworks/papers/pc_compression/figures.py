@@ -71,7 +71,7 @@ def sizes(by_coder: dict[str, float]) -> runs.Figure:
 
 def learning(history: Sequence[float], validation: Sequence[float], rate: float) -> runs.Figure:
     """Bits per value by epoch."""
-    figure = Figure(figsize=(6, 3))
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(np.arange(1, len(history) + 1), history, label="training rows, as met")
     if validation:
@@ -79,7 +79,7 @@ def learning(history: Sequence[float], validation: Sequence[float], rate: float)
     axes.axhline(rate, color="gray", linestyle=":", label="held-out rows, in the file")
     axes.set_xlabel("epoch")
     axes.set_ylabel("bits per value")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center", frameon=False)
     return runs.Figure(
         "Learning", figure, "Bits per value by epoch; the weights with the best validation rate are kept."
     )

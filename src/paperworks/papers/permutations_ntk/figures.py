@@ -44,7 +44,7 @@ def accuracy_figure(
     marks: Mapping[str, int],
 ) -> Figure:
     """Share of rows that are exact against the number of networks, beside theory; ``marks`` are required sizes."""
-    figure = Figure(figsize=(6.4, 3.8))
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax: Axes = figure.subplots()
     for label, (x, y) in theory.items():
         ax.plot(x, y, linestyle="--", linewidth=1.2, label=label)
@@ -55,15 +55,14 @@ def accuracy_figure(
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("networks in the ensemble")
     ax.set_ylabel("share of rows that are exact")
-    ax.legend(fontsize=7)
+    figure.legend(fontsize=7, ncols=3, loc="outside lower center", frameon=False)
     ax.grid(alpha=0.3)
-    figure.tight_layout()
     return figure
 
 
 def means_figure(moments: Moments, agreement: Sequence[Agreement], members: int) -> Figure:
     """Mean outputs by number of ones: theory with one network's and the ensemble's spread, and this run as dots."""
-    figure = Figure(figsize=(6.4, 3.8))
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax: Axes = figure.subplots()
     n, k = moments.ones, moments.bits
     for color, mean, name, keep in (
@@ -82,14 +81,13 @@ def means_figure(moments: Moments, agreement: Sequence[Agreement], members: int)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xlabel("ones in the input")
     ax.set_ylabel("averaged output")
-    ax.legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(fontsize=7, ncols=3, loc="outside lower center", frameon=False)
     return figure
 
 
 def sizes_figure(bits: int, delta: float, kernel: Kernel) -> Figure:
     """Required networks against the number of bits, for one input and for all inputs, by bound and by exact tails."""
-    figure = Figure(figsize=(6.4, 3.8))
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax: Axes = figure.subplots()
     ks = np.unique(np.geomspace(3, max(64, 2 * bits), 28).astype(int))
     for scope, color in ((2, "C0"), ("all", "C3")):
@@ -103,7 +101,6 @@ def sizes_figure(bits: int, delta: float, kernel: Kernel) -> Figure:
     ax.set_yscale("log")
     ax.set_xlabel("bits k")
     ax.set_ylabel(f"networks for failure below {delta:g}")
-    ax.legend(fontsize=7)
+    figure.legend(fontsize=7, ncols=3, loc="outside lower center", frameon=False)
     ax.grid(alpha=0.3)
-    figure.tight_layout()
     return figure

@@ -37,7 +37,8 @@ def draw_solutions(
         axes.set_title(name, fontsize=10)
         axes.set_aspect("equal")
         axes.tick_params(labelsize=7)
-    grid[0, 0].legend(fontsize=7, loc="best")
+    # Above all drawings: within one of them it would cover points.
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
