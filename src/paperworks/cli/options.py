@@ -28,7 +28,7 @@ def config_command(
 
     Values stay the text that was typed: the Config converts and checks them, so that every error comes from one place.
     """
-    other = {field: name for name, field in kind.synonyms.items()}
+    other = {field: name for name, field in kind.other_names.items()}
     parameters = [_parameter(name, field, other.get(name)) for name, field in kind.model_fields.items()]
 
     def command(**given: Any) -> Any:

@@ -45,7 +45,7 @@ class Config(BaseModel):
         frozen=True, extra="forbid", validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
 
-    synonyms: ClassVar[Mapping[str, str]] = {}
+    other_names: ClassVar[Mapping[str, str]] = {}
     """Further names of options, such as ``{"target": "label"}``; they are flags, too."""
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
@@ -54,11 +54,11 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _own_names(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping) or not any(name in cls.synonyms for name in values):
+        if not isinstance(values, Mapping) or not any(name in cls.other_names for name in values):
             return values
         own: dict[str, Any] = {}
         for name, value in values.items():
-            field = cls.synonyms.get(name, name)
+            field = cls.other_names.get(name, name)
             if field in own:
                 raise InputError(name, repr(value), f"one of {field} and its other name")
             own[field] = value
@@ -78,7 +78,7 @@ def build_config(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
     Raises InputError naming the first bad field, what was found and what would be right.
     """
-    unknown = [name for name in values if name not in kind.model_fields and name not in kind.synonyms]
+    unknown = [name for name in values if name not in kind.model_fields and name not in kind.other_names]
     if unknown:
         raise InputError(
             unknown[0],

@@ -15,7 +15,7 @@ from paperworks.inputs.tables import BUNDLED
 class Config(TableOptions):
     """Options of ``paperworks run fold-se``."""
 
-    synonyms: ClassVar = {"target": "label"}
+    other_names: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(tuple(BUNDLED))] = Field(
         "breast-cancer",

@@ -37,7 +37,7 @@ TaskName = Literal[
 class Config(TableOptions):
     """Options: the functions or the table, and the model that is asked."""
 
-    synonyms: ClassVar = {"label": "target"}
+    other_names: ClassVar = {"label": "target"}
 
     task: TaskName = Field("conjunction", description="class of functions that prompts are drawn from")
     input: Path | None = Field(None, description="a table whose rows are the examples, in place of a task")

@@ -41,7 +41,7 @@ MethodName = Literal[
 class Config(TableOptions):
     """Options of ``paperworks run kd-data-pruning``."""
 
-    synonyms: ClassVar = {"target": "label"}
+    other_names: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "digits",

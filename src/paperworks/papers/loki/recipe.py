@@ -26,7 +26,7 @@ BUNDLED = ("diabetes",)
 class Config(TableOptions):
     """Options of ``paperworks run loki``."""
 
-    synonyms: ClassVar = {"target": "label"}
+    other_names: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "diabetes", description="table to train a classifier on: a .csv, .tsv or .parquet file, or diabetes"
