@@ -92,9 +92,9 @@ def _clusters(config: Config, run: runs.Run, data: Prepared) -> Clusters:
             raise InputError("clusters", number, f"at most {count}, the samples that can be chosen")
     else:
         run.step("trying numbers of clusters")
-        number, tried = choose_n_clusters(
-            data.vectors, default_grid(count), criterion=wanted, progress=run.progress, **options,  # type: ignore[arg-type]
-        )  # fmt: skip
+        grid = default_grid(resolve_budget(budget_of(config), count))
+        criterion: Any = wanted
+        number, tried = choose_n_clusters(data.vectors, grid, criterion=criterion, progress=run.progress, **options)
     run.step(f"{number:,} clusters of {count:,} samples")
     fitted = KMeans(number, progress=run.progress, **options).fit(data.vectors)
     distances = distances_to_own_center(data.vectors, fitted.labels_, fitted.cluster_centers_, config.normalize)

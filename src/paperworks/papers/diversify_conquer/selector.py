@@ -41,7 +41,7 @@ class KMeansSelector(BaseEstimator):
     replace : draw with replacement, as the paper writes for kMQ; ``indices_`` then may repeat.
     quality_temperature : 0 takes the best of each cluster, large values draw at random.
     quality_weights : "softmax" of the quality standardised within the cluster, or "proportional" to it.
-    grid : numbers of clusters to try for "silhouette" and "elbow".
+    grid : numbers of clusters to try for "silhouette" and "elbow"; by default powers of two that suit the budget.
     kmeans : options of ``paperworks.embedding.KMeans``, such as ``{"n_init": 5, "spherical": True}``.
     random_state : seed.
     progress : as ``run.progress``.
@@ -103,7 +103,7 @@ class KMeansSelector(BaseEstimator):
         self.silhouette_: dict[int, float] | None = None
         options: dict[str, Any] = {"random_state": self.random_state, "progress": self.progress, **(self.kmeans or {})}
         if isinstance(self.n_clusters, str):
-            grid = self.grid or default_grid(rows.shape[0])
+            grid = self.grid or default_grid(resolve_budget(self.budget, rows.shape[0]))
             chosen, values = choose_n_clusters(rows, grid, criterion=self.n_clusters, **options)
             self.silhouette_ = values
         else:

@@ -48,12 +48,13 @@ def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, rand
     return float(silhouette_score(read_rows(rows, which, "embeddings").astype(np.float64), chosen))
 
 
-def default_grid(count: int) -> tuple[int, ...]:
-    """Powers of two to try: the paper's 64 to 8192 where there are rows enough, at most one cluster per ten rows."""
-    most = min(MOST_CLUSTERS, count // 10)
-    least = 64 if most >= 256 else 2
-    grid = tuple(2**p for p in range(1, 14) if least <= 2**p <= most)
-    return grid or (min(2, count),)
+def default_grid(budget: int) -> tuple[int, ...]:
+    """Powers of two to try for so many samples: from 64 to 8192 as in the paper, two samples or more of each cluster.
+
+    Small budgets begin at a sixteenth of them: a handful of clusters often has the best silhouette, and says nothing.
+    """
+    least, most = min(64, budget // 16), min(MOST_CLUSTERS, budget // 2)
+    return tuple(2**p for p in range(1, 14) if least <= 2**p <= most) or (2,)
 
 
 def choose_n_clusters(

@@ -24,7 +24,7 @@ from paperworks.papers.diversify_conquer.trainers import LanguageModelTrainer, f
 from paperworks.runs import Finding
 from paperworks.training import TrainSettings
 
-GOOD, JUNK, HELD, BUDGET, CLUSTERS = 1050, 450, 200, 150, 24
+GOOD, JUNK, HELD, BUDGET, CLUSTERS = 700, 300, 150, 100, 16
 SETTINGS = TrainSettings(epochs=3, batch_size=16, learning_rate=3e-4, schedule="linear", device="cpu")
 METHODS = ("random", "kM-Random", "kMQ", "iter-kM, likelihood", "iter-kM, perplexity")
 
@@ -113,7 +113,7 @@ class _Job:
     minutes=8,
 )
 def language_model(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    """1,050 glosses and 450 of shuffled letters, 150 chosen, three epochs; three seeds."""
+    """700 glosses and 300 of shuffled letters, 100 chosen, three epochs; three seeds."""
     sizes = (60, 30, 20, 20, 5) if fast else (GOOD, JUNK, HELD, BUDGET, CLUSTERS)
     seeds = range(2 if fast else 3)
     loss: dict[str, list[float]] = {m: [] for m in ("base", *METHODS)}

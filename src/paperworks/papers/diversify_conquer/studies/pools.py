@@ -85,7 +85,8 @@ def parts_of_speech(path: Any, progress: Any) -> tuple[np.ndarray, np.ndarray]:
     else:
         texts = [str(r.response) for r, _ in records]
         vectors = np.asarray(encode_to_file(load_text_encoder(), texts, path, progress=progress))
-    return vectors / vectors.std(axis=0), labels
+    spread = vectors.std(axis=0)
+    return vectors / np.where(spread > 1e-6, spread, 1.0), labels  # the encoder has constant columns
 
 
 def make_pool(x: np.ndarray, y: np.ndarray, seed: int) -> NoisyPool:
