@@ -39,11 +39,16 @@ def map_figure(points: np.ndarray, chosen: np.ndarray, labels: np.ndarray, names
     axes = figure.subplots()
     axes.scatter(points[~chosen, 0], points[~chosen, 1], s=7, color=REST, linewidths=0, label="not chosen")
     axes.scatter(points[chosen, 0], points[chosen, 1], s=18, color=CHOSEN, linewidths=0, label="chosen")
+    width, height = np.maximum(np.ptp(points, axis=0), 1e-9)
+    placed: list[np.ndarray] = []
     for cluster, name in names.items():
         own = points[labels == cluster]
         if len(own) < 3:
             continue
         middle = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]
+        if any(abs(x - middle[0]) < 0.2 * width and abs(y - middle[1]) < 0.03 * height for x, y in placed):
+            continue  # one name over another cannot be read
+        placed.append(middle)
         axes.annotate(
             name, middle, fontsize=7.5, ha="center", va="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
@@ -61,7 +66,7 @@ def quality_figure(quality: np.ndarray, chosen: np.ndarray, name: str) -> Figure
     figure = Figure(figsize=(7, 3))
     axes = figure.subplots()
     low, high = np.quantile(quality, [0.005, 0.995])
-    bins: Any = np.linspace(low, high, 41) if high > low else 10
+    bins: Any = np.linspace(low, high, 26) if high > low else 10
     axes.hist(np.clip(quality, low, high), bins, density=True, color=REST, label="pool")
     axes.hist(
         np.clip(quality[chosen], low, high), bins, density=True, histtype="step", color=CHOSEN, linewidth=1.6,
@@ -91,6 +96,8 @@ def weights_figure(history: np.ndarray, names: dict[int, str], most: int = 6) ->
     axes.set_xlabel("rounds of feedback")
     axes.set_ylabel("weight / first weight")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.yaxis.set_minor_formatter("{x:.3g}")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
