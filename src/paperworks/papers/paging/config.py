@@ -31,12 +31,12 @@ class Config(runs.Config):
     sample: Literal["database", "words"] = Field("database", description="the bundled trace to use without a file")
     format: Format = Field("auto", description="the file's format; auto goes by its name and first lines")
     id_column: str = Field(
-        "", description="table: name or position (from 0) of the column of page ids; found in the file if not given"
+        "", description="table: name or position (from 0) of the column of page ids; detected if not given"
     )
     op_column: str = Field("", description="table: name or position of the column of operations; deletes are left out")
     size_column: str = Field("", description="table: name or position of the column of object sizes")
     delimiter: str = Field(
-        "", max_length=1, description="table: the delimiter, a blank for runs of blanks; found in the file if not given"
+        "", max_length=1, description="table: the delimiter, a blank for runs of blanks; detected if not given"
     )
     skip: int = Field(0, ge=0, description="requests to leave out at the start of the file")
     limit: int | None = Field(None, ge=1, description="read at most this many requests of the file")

@@ -6,9 +6,9 @@ glosses of WordNet with a pretrained sentence encoder, and the bundled language 
 
 from __future__ import annotations
 
-from paperworks.papers.s3t.studies.combinatorics import _diversity, _kept, _requests
-from paperworks.papers.s3t.studies.digits import _digits, _exact, _total
-from paperworks.papers.s3t.studies.encoders import _encoders
-from paperworks.papers.s3t.studies.texts import _language
+from paperworks.papers.s3t.studies.combinatorics import diversity, kept, requests
+from paperworks.papers.s3t.studies.digits import digits, exact, total
+from paperworks.papers.s3t.studies.encoders import encoders
+from paperworks.papers.s3t.studies.texts import language
 
-__all__ = ["_digits", "_diversity", "_encoders", "_exact", "_kept", "_language", "_requests", "_total"]
+__all__ = ["digits", "diversity", "encoders", "exact", "kept", "language", "requests", "total"]

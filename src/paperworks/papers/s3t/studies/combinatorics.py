@@ -47,7 +47,7 @@ def _errors(values: np.ndarray, expected: float) -> float:
     title="requests before a retraining: lists that are cut, and the closed form",
     minutes=0.2,
 )
-def _requests(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def requests(run: runs.Run, fast: bool) -> Iterator[Finding]:
     streams = 300 if fast else STREAMS
     for m, slices, budget in ((5, 4, 1), (5, 4, 2), (5, 4, 4), (5, 6, 3), (2, 3, 3)):
         values, expected = _lives(m, slices, budget, streams, run.rng("lists")), deletion_rate(m, slices, budget)
@@ -142,7 +142,7 @@ def _requests(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 
 @runs.study(claims=["retained-quality"], title="probability of keeping the quality of k slices", minutes=0.1)
-def _kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
     grid = [
         (k, slices, r, budget)
         for slices in ((3, 4) if fast else (3, 4, 5, 6))
@@ -201,7 +201,7 @@ def _kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 
 @runs.study(claims=["cyclic-diversity", "matching-diversity"], title="how different the orders are", minutes=0.1)
-def _diversity(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def diversity(run: runs.Run, fast: bool) -> Iterator[Finding]:
     yield Finding(
         "cyclic-diversity",
         "L=5, B=5: mean number of places in which two rotations differ.",

@@ -33,7 +33,7 @@ LORA = Lora(8, 16, 0.0)
 Set = tuple[dict[str, torch.Tensor], np.ndarray]
 
 
-def digits(fast: bool = False) -> tuple[Set, Set]:
+def digit_sets(fast: bool = False) -> tuple[Set, Set]:
     """Pixels and labels, to train and to test on."""
     images = read_images("digits")
     pixels, labels = torch.from_numpy(images.array().reshape(len(images), -1)), images.require_labels()
@@ -56,8 +56,8 @@ def _system(folder: Path | None, data: Set, settings: TrainSettings, seed: int, 
     title="digits: after a deletion, and beside a training of its own",
     minutes=1,
 )
-def _exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    (x, y), (test, _) = digits(fast)
+def exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    (x, y), (test, _) = digit_sets(fast)
     settings = replace(SETTINGS, epochs=1) if fast else replace(SETTINGS, epochs=3)
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()
@@ -146,8 +146,8 @@ def _exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
     title="digits: requests arrive; blocks from either end",
     minutes=1,
 )
-def _digits(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    train, (test, truth) = digits(fast)
+def digits(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    train, (test, truth) = digit_sets(fast)
     settings = replace(SETTINGS, epochs=0.5) if fast else SETTINGS
     gains: dict[int, list[float]] = {1: [], 2: [], 3: []}
     base: dict[int, list[float]] = {1: [], 2: [], 3: []}
@@ -199,7 +199,7 @@ def _digits(run: runs.Run, fast: bool) -> Iterator[Finding]:
 @runs.study(
     claims=["total-deletion-time"], title="1,000 requests: trainings from scratch, and what they cost", minutes=0.1
 )
-def _total(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def total(run: runs.Run, fast: bool) -> Iterator[Finding]:
     m, slices, requests, streams = 5, 4, 1000, 20 if fast else 200
     counts: dict[int, np.ndarray] = {}
     for budget in (1, 4):

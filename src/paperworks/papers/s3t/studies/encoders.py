@@ -66,7 +66,7 @@ def glosses(train: int, test: int) -> tuple[tuple[Any, np.ndarray], tuple[Any, n
     title="all-MiniLM-L6-v2 on glosses of WordNet",
     minutes=5,
 )
-def _encoders(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def encoders(run: runs.Run, fast: bool) -> Iterator[Finding]:
     (x, y), (test, truth) = glosses(*((8, 8) if fast else (50, 60)))
     settings = replace(SETTINGS, epochs=0.5) if fast else SETTINGS
     system = S3T(sentence_base(len(FILES)), n_slices=3, peft_config=LORA, settings=settings)

@@ -54,7 +54,7 @@ def _sliced(train: dict[str, Any], test: dict[str, Any], order: BlockOrder, seed
 @runs.study(
     claims=["quality-language-models", "top-down-order"], title="the bundled language model, slice by slice", minutes=2
 )
-def _language(run: runs.Run, fast: bool) -> Iterator[Finding]:
+def language(run: runs.Run, fast: bool) -> Iterator[Finding]:
     train, test = documents(12 if fast else 120)
     untouched = Adapted(folder_base(bundled_model_path(), "language").module, LORA, head=())
     before = token_loss(untouched, test, "cpu")
