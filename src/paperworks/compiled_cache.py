@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 VARIABLE = "NUMBA_CACHE_DIR"
@@ -20,12 +17,17 @@ def ensure_cache() -> None:
     """
     if os.environ.get(VARIABLE) or _writable(Path(__file__).parent) or _writable(_user_cache()):
         return
+    import atexit
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="paperworks-compiled-")
     os.environ[VARIABLE] = folder
     atexit.register(_remove, folder, os.getpid())
 
 
 def _remove(folder: str, owner: int) -> None:
+    import shutil
+
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.papers.pc_compression import partial
+from paperworks.papers.pc_compression import partial, plans
 from paperworks.papers.pc_compression.codes import as_codes
 
 INPUT, PRODUCT, SUM = 0, 1, 2
@@ -102,7 +102,7 @@ class Circuit:
 
     n_variables: int
     n_categories: int
-    plan: partial.Plan
+    plan: plans.Plan
     n_edges: int
 
     @property
@@ -128,7 +128,7 @@ class Circuit:
 
     def evaluation_cost(self) -> int:
         """Edges that the D partial evaluations of one row visit together; compare with ``n_edges``."""
-        return int(partial.path_edges(self.plan).sum())
+        return int(plans.path_edges(self.plan).sum())
 
     @cached_property
     def sha256(self) -> str:
@@ -183,7 +183,7 @@ def _lay_out(builder: CircuitBuilder, root: int) -> Circuit:
     if len(seen) != len(sides):
         raise _unstructured()
     units = _binary_units(builder, used, nodes, splits)
-    plan = partial.make_plan(
+    plan = plans.make_plan(
         units,
         sides,
         top,

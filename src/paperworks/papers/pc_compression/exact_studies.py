@@ -10,7 +10,7 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.metrics import mean_interval
-from paperworks.papers.pc_compression import partial, tree_coder
+from paperworks.papers.pc_compression import plans, tree_coder
 from paperworks.papers.pc_compression.codec import PCCodec
 from paperworks.papers.pc_compression.em import Phase
 from paperworks.papers.pc_compression.hclt import HCLT
@@ -104,7 +104,7 @@ def cost_ratio(tree: Tree, k: int) -> float:
             left = len(sides) - 1
         cost[left] += k * k if v != tree.root else k
         made[v] = left
-    _, paths, _ = partial.variable_order(sides, made[tree.root])
+    _, paths, _ = plans.variable_order(sides, made[tree.root])
     return float(np.array(cost)[paths].sum() / sum(cost))
 
 

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
 from paperworks.papers.pc_compression import em, queries, tree_coder
+from paperworks.papers.pc_compression.checks import check_memory, check_options, most_frequent, smallest
 from paperworks.papers.pc_compression.circuit import Circuit, CircuitBuilder
-from paperworks.papers.pc_compression.codes import MAX_CATEGORIES, as_codes
+from paperworks.papers.pc_compression.codes import as_codes
 from paperworks.papers.pc_compression.em import OFFICIAL, Parameters, Passes, Phase
 from paperworks.papers.pc_compression.structure import Shape, Tree, chow_liu
 from paperworks.runs.files import new_folder
@@ -110,7 +111,7 @@ class HCLT(DensityMixin, BaseEstimator):
         ``checkpoint`` is a file to which the state is written after every epoch, and from which a fit that was cut off
         goes on; it must belong to the same data and options.
         """
-        self._check_options()
+        check_options(self, self._phases())
         codes, n_categories = as_codes(X, self.n_categories)
         rng = np.random.default_rng(self.random_state)
         held: np.ndarray | None = None
@@ -123,11 +124,11 @@ class HCLT(DensityMixin, BaseEstimator):
                 raise InputError("X", f"{len(codes)} rows", "more rows, since some are kept for validation")
             held, codes = codes[np.sort(order[:kept])], codes[np.sort(order[kept:])]
         self.n_features_in_, self.n_categories_ = codes.shape[1], n_categories
-        self._check_memory()
+        check_memory(self)
         self.tree_ = tree if tree is not None else self._learn_tree(codes)
         if len(self.tree_.parents) != codes.shape[1]:
             raise InputError("tree", f"{len(self.tree_.parents)} variables", f"{codes.shape[1]}, as X has")
-        self.background_ = _most_frequent(codes, n_categories)
+        self.background_ = most_frequent(codes, n_categories)
         self._forget()
         self.parameters_ = Parameters.random(
             len(self._passes.layout.inner),
@@ -192,13 +193,13 @@ class HCLT(DensityMixin, BaseEstimator):
             codes = np.full((n, self.n_features_in_), self.n_categories_, dtype=np.uint16)
         else:
             codes = np.broadcast_to(self._codes(np.atleast_2d(given)), (n, self.n_features_in_)).copy()
-        return queries.complete(self._passes.layout, self._exact, codes, rng).astype(_smallest(self.n_categories_))
+        return queries.complete(self._passes.layout, self._exact, codes, rng).astype(smallest(self.n_categories_))
 
     def impute(self, X: Any, random_state: int | np.random.Generator | None = None) -> np.ndarray:
         """``X`` with every missing value drawn from the model given the values that are there."""
         codes = self._codes(X)
         rng = np.random.default_rng(self.random_state if random_state is None else random_state)
-        return queries.complete(self._passes.layout, self._exact, codes, rng).astype(_smallest(self.n_categories_))
+        return queries.complete(self._passes.layout, self._exact, codes, rng).astype(smallest(self.n_categories_))
 
     def flows(self, X: Any) -> Parameters:
         """Expected counts of every weight over ``X``, float64, in the layout of ``parameters_``."""
@@ -350,37 +351,6 @@ class HCLT(DensityMixin, BaseEstimator):
     def _phases(self) -> list[Phase]:
         return [p if isinstance(p, Phase) else Phase(*p) for p in self.schedule]
 
-    def _check_options(self) -> None:
-        checks = [
-            ("n_latents", self.n_latents, self.n_latents >= 1, "1 or more"),
-            ("structure_bits", self.structure_bits, 1 <= self.structure_bits <= 8, "1 to 8"),
-            ("structure_rows", self.structure_rows, self.structure_rows >= 1, "1 or more"),
-            ("pseudocount", self.pseudocount, self.pseudocount >= 0, "0 or more"),
-            ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
-            ("spread", self.spread, self.spread >= 0, "0 or more"),
-            ("validation_fraction", self.validation_fraction, 0 <= self.validation_fraction < 1, "at least 0, below 1"),
-            ("patience", self.patience, self.patience >= 1, "1 or more"),
-            ("schedule", self.schedule, sum(p.epochs for p in self._phases()) >= 1, "at least one epoch"),
-            (
-                "schedule",
-                self.schedule,
-                all(0 <= e < 1 for p in self._phases() for e in (p.start, p.end)),
-                "inertias of at least 0 and less than 1",
-            ),
-        ]
-        for name, found, right, expected in checks:
-            if not right:
-                raise InputError(name, found, expected)
-
-    def _check_memory(self) -> None:
-        weights = self.n_features_in_ * (self.n_categories_ * self.n_latents + self.n_latents**2)
-        if weights > 500_000_000:
-            raise InputError(
-                "X",
-                f"{self.n_features_in_} variables of {self.n_categories_} values ({weights:,} weights)",
-                f"fewer variables (patches of images), fewer values (at most {MAX_CATEGORIES}) or fewer latent states",
-            )
-
     def _learn_tree(self, codes: np.ndarray) -> Tree:
         shift = max(0, (self.n_categories_ - 1).bit_length() - self.structure_bits)
         some = codes[: self.structure_rows]
@@ -419,11 +389,8 @@ class HCLT(DensityMixin, BaseEstimator):
                     stale += 1
                 self.validation_.append(found)
             if checkpoint is not None:
-                more = (
-                    dict(zip(("best_prior", "best_transitions", "best_inputs"), best.arrays(), strict=True))
-                    if best
-                    else {}
-                )
+                names = ("best_prior", "best_transitions", "best_inputs")
+                more = dict(zip(names, best.arrays(), strict=True)) if best else {}
                 self.parameters_.save(
                     checkpoint, parents=self.tree_.parents, history=self.history_, validation=self.validation_, **more
                 )
@@ -442,12 +409,3 @@ class HCLT(DensityMixin, BaseEstimator):
             if "best_prior" in kept:
                 return Parameters(kept["best_prior"], kept["best_transitions"], kept["best_inputs"])
         return None
-
-
-def _most_frequent(codes: np.ndarray, n_categories: int) -> np.ndarray:
-    counts = (np.bincount(column, minlength=n_categories + 1) for column in codes.T)
-    return np.array([count.argmax() for count in counts], dtype=np.uint16)
-
-
-def _smallest(n_categories: int) -> type:
-    return np.uint8 if n_categories <= 256 else np.uint16
