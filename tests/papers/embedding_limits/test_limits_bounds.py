@@ -166,7 +166,7 @@ def test_curve_through_the_papers_points() -> None:
     assert round(curve(512)) == 509_026
     assert curve.dimensions(46) == 12
     assert curve(curve.dimensions(10**6) or 0) >= 10**6
-    line = fit_curve({1: 3.0, 2: 5.0, 3: 7.0}, degree=1)
+    line = fit_curve([(1, 3.0), (2, 5.0), (3, 7.0)], degree=1)
     assert line.coefficients == pytest.approx((1.0, 2.0))
     with pytest.raises(InputError, match="3 or more"):
         fit_curve({1: 2}, degree=2)

@@ -82,7 +82,7 @@ class CapacityReport:
 
 
 def capacity_report(
-    what: Any, *, gamma: float = 0.1, dims: Sequence[int] = (), curve: Curve | None = None
+    what: Any, gamma: float = 0.1, dims: Sequence[int] = (), *, curve: Curve | None = None
 ) -> CapacityReport:
     """Bounds for a relevance matrix, or for all k-subsets of n documents.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -182,16 +182,17 @@ class Curve:
         return high
 
 
-def fit_curve(points: Mapping[int, float], degree: int = 3) -> Curve:
-    """Least-squares polynomial through points (dimensions -> critical n).
+def fit_curve(points: Mapping[int, float] | Iterable[tuple[int, float]], degree: int = 3) -> Curve:
+    """Least-squares polynomial through points (dimensions -> critical n, or pairs of them).
 
     Raises
     ------
     InputError : fewer points than coefficients.
     """
-    if degree < 0 or len(points) < degree + 1:
-        raise InputError("points", f"{len(points)} for degree {degree}", f"{max(degree, 0) + 1} or more")
-    d, n = (np.array(list(side), np.float64) for side in (points.keys(), points.values()))
+    known = dict(points)
+    if degree < 0 or len(known) < degree + 1:
+        raise InputError("points", f"{len(known)} for degree {degree}", f"{max(degree, 0) + 1} or more")
+    d, n = (np.array(list(side), np.float64) for side in (known.keys(), known.values()))
     coefficients = np.polyfit(d, n, degree)
     rest = float(((n - np.polyval(coefficients, d)) ** 2).sum())
     total = float(((n - n.mean()) ** 2).sum())

@@ -114,9 +114,9 @@ def make_limit(
     first_names: Sequence[str],
     last_names: Sequence[str],
     qrels: Any = None,
-    *,
     min_items: int = 45,
     seed: int = 42,
+    *,
     template: str = QUERY,
 ) -> RetrievalData:
     """A data set like LIMIT: queries "Who likes ITEM?", documents "NAME likes a, b, ... and z."
