@@ -71,7 +71,7 @@ class FreeEmbeddings:
         log_every: int = 50,
         seed: int = 42,
         n_init: int = 1,
-        chunk_bytes: int = 4 << 20,
+        chunk_bytes: int = 1 << 20,
         device: str = "cpu",
     ) -> None:
         for name, value in (
@@ -200,7 +200,7 @@ class FreeLoss:
     """
 
     def __init__(
-        self, qrels: Any, d: int, temperature: float, *, chunk_bytes: int = 4 << 20, device: torch.device | str = "cpu"
+        self, qrels: Any, d: int, temperature: float, *, chunk_bytes: int = 1 << 20, device: torch.device | str = "cpu"
     ) -> None:
         matrix = as_qrels(qrels)
         self.m, self.n = matrix.shape
