@@ -62,7 +62,9 @@ def main() -> None:
     environment = {**os.environ, "PAPERWORKS_HOME": str(folder / "home")}
     for kind, block in BLOCKS.findall(PAGE.read_text(encoding="utf-8")):
         for command in block.strip().splitlines() if kind == "console" else [block]:
-            missing = [name for name in re.findall(r"^import (\w+)", command, re.M) if not importlib.util.find_spec(name)]
+            missing = [
+                name for name in re.findall(r"^import (\w+)", command, re.M) if not importlib.util.find_spec(name)
+            ]
             if missing:
                 print(f"left out: {', '.join(missing)} is not installed", flush=True)
                 continue

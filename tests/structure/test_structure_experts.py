@@ -28,6 +28,7 @@ from paperworks.structure import (
     save_model,
     stock_config,
     uniform_export,
+    uniform_within,
     units_of,
 )
 from paperworks.structure.units import records_of
@@ -237,3 +238,20 @@ def test_plain_methods_meet_a_budget_with_experts(kind: str) -> None:
     assert 0.93 * target < sum(p.numel() for p in cut.parameters()) <= target
     assert all(r["experts"] in (0, *range(2, 6)) for r in records_of(cut))
     assert bool(torch.isfinite(outputs(cut, ids)).all())
+
+
+@pytest.mark.parametrize("share", [0.8, 0.55])
+def test_a_uniform_mixture_inside_a_budget(share: float) -> None:
+    model, ids = tiny_experts("qwen3_moe", moe_intermediate_size=24), token_ids(2, 8)
+    target = int(share * count(model).parameters)
+    uniform = uniform_within(model, target)
+    size = sum(p.numel() for p in uniform.parameters())
+    assert size <= target
+    assert type(uniform).__name__ == "Qwen3MoeForCausalLM"
+    assert uniform.config.moe_intermediate_size % 8 == 0
+    assert bool(torch.isfinite(outputs(uniform, ids)).all())
+
+
+def test_a_uniform_mixture_out_of_reach_says_the_least() -> None:
+    with pytest.raises(InputError, match="the narrowest uniform model"):
+        uniform_within(tiny_experts("mixtral"), 100)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from paperworks.nn.mlp import MLP
     from paperworks.nn.modes import evaluation_mode, preserved_modes
     from paperworks.nn.networks import NETWORKS, NetworkName, build_network, load_network
-    from paperworks.nn.padding import check_ids, model_inputs, tokens_first, without_padding
+    from paperworks.nn.padding import check_ids, model_inputs, tokens_first, unpadded, without_padding
     from paperworks.nn.small_cnn import SmallCNN
     from paperworks.nn.tiny_vit import TinyViT
 else:
@@ -36,5 +36,6 @@ __all__ = [
     "resolve_dtype",
     "stored_dtype",
     "tokens_first",
+    "unpadded",
     "without_padding",
 ]

@@ -18,10 +18,18 @@ def model_inputs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tens
     OPT and BLOOM, count the mask themselves). A mask longer than the ids is that of a cache of P tokens in front.
     """
     found: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if attention_mask is not None and takes_positions(model):
+    if attention_mask is not None and not unpadded(attention_mask) and takes_positions(model):
         positions = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         found["position_ids"] = positions[:, -input_ids.shape[1] :]
     return found
+
+
+def unpadded(attention_mask: torch.Tensor) -> bool:
+    """Whether a mask hides nothing, as far as that is known without waiting for a device.
+
+    Positions by row are then left out: a model turns one row of angles for all, and masks need not select rows.
+    """
+    return attention_mask.device.type == "cpu" and bool(attention_mask.all())
 
 
 def check_ids(model: Any, input_ids: torch.Tensor, field: str) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 UNIFORM = "model-uniform"
 """The folder of the export among the files of a run."""
+RANKED = ("ffn", "kv_group", "expert", "expert_channel")
 FAILED = "uniform-refused.json"
 
 
@@ -46,7 +47,7 @@ def export_uniform(
     Parameters
     ----------
     source : the dense checkpoint, or the pruned one where training came between.
-    scores : of the units ``ffn`` and ``kv_group`` of a model in float32, by which they are ranked at the new width.
+    scores : of units of the kinds ``RANKED`` of a model in float32, by which they are ranked at the new width.
     """
     folder, refused = run.files / UNIFORM, run.state / FAILED
     if folder.exists():
@@ -57,7 +58,7 @@ def export_uniform(
     model, tokenizer = load_model(source, "float32", device)
     target = int(json.loads((run.state / TARGET_FILE).read_text(encoding="utf-8")))
     try:
-        units = units_of(model, [kind for kind in ("ffn", "kv_group") if kind in kinds_of(model)])
+        units = units_of(model, [kind for kind in RANKED if kind in kinds_of(model)])
         uniform = uniform_within(model, target, scores(model, units), multiple_of=multiple_of)
     except InputError as error:
         run.log.warning(f"no uniform model was saved: {error}")

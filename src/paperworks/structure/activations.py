@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from paperworks.errors import InputError
-from paperworks.nn import check_ids, evaluation_mode, model_inputs
+from paperworks.nn import check_ids, evaluation_mode, model_inputs, unpadded
 from paperworks.structure.calibration import ChannelMoments
 from paperworks.structure.expert_gates import channels_read, chosen_weights
 from paperworks.structure.layers_pruned import linear_at
@@ -36,7 +36,7 @@ class GateWatch:
 
     def set_mask(self, mask: torch.Tensor | None) -> None:
         """The attention mask [b, T] of the batches that follow (0: padding)."""
-        self._mask = mask
+        self._mask = None if mask is None or unpadded(mask) else mask
 
     def __enter__(self) -> GateWatch:
         for key, unit_set in self._units.items():

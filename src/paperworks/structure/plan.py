@@ -14,6 +14,8 @@ from paperworks.errors import InputError
 from paperworks.structure.layers_pruned import BLOCK_ENDS
 from paperworks.structure.units import GROUPED, LAYER_KINDS, MODEL_KINDS, Key, Units, units_of
 
+TOGETHER = {"q_head": "kv_group", "kv_group": "q_head", "expert_channel": "expert", "expert": "expert_channel"}
+"""Kinds of the same layer whose numbers depend on each other."""
 SHARED = ("qk_pair", "v_channel", "expert_channel")
 """Kinds of which one unit at least stays: channels that all heads, or all experts, of a layer have."""
 Masks = Mapping[Key, torch.Tensor]
@@ -69,7 +71,8 @@ class KeepPlan:
         """The plan that does this and then ``later``, whose numbers are those of the model after this one.
 
         Raises InputError where ``later`` does not fit, or where one removes query heads and the other key-value groups
-        of the same layer (the numbers of query heads then depend on the model: apply the two one after the other).
+        of the same layer, or one experts and the other their channels (the numbers then depend on the model: apply the
+        two one after the other).
         """
         kept, sizes = dict(self.kept), dict(self.sizes)
         layers = self.kept.get((None, "layer"))
@@ -80,7 +83,7 @@ class KeepPlan:
                     raise InputError("plan", f"layer {layer}", f"at most {len(layers) - 1}, after the first plan")
                 first = layers[layer]
             key = (first, kind)
-            other = {"q_head": "kv_group", "kv_group": "q_head"}.get(kind)
+            other = TOGETHER.get(kind)
             if other and (first, other) in kept and len(kept[first, other]) != sizes[first, other]:
                 raise InputError(f"plan[{name_of(key)}]", f"{kind} after {other}", "two plans, one after the other")
             if key not in kept:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
-from paperworks.nn import check_ids
+from paperworks.nn import check_ids, unpadded
 from paperworks.structure.calibration import CHUNK_BYTES
 from paperworks.structure.families import Family
 from paperworks.structure.layers_pruned import linear_at
@@ -216,7 +216,7 @@ class LayerChange:
 
     def set_mask(self, mask: torch.Tensor | None) -> None:
         """The attention mask [b, T] of the batches that follow (0: padding)."""
-        self._mask = mask
+        self._mask = None if mask is None or unpadded(mask) else mask
 
     def __enter__(self) -> LayerChange:
         for number, layer in enumerate(self.layers):

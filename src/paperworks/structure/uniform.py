@@ -13,6 +13,7 @@ from paperworks.structure.layers_pruned import BLOCK_ENDS, has_heads, trained_re
 from paperworks.structure.plan import KeepPlan, name_of
 from paperworks.structure.scores import magnitude_scores
 from paperworks.structure.surgery import prune
+from paperworks.structure.uniform_experts import uniform_experts
 from paperworks.structure.units import Key, family_of, kinds_of, records_of, stream_width, units_of
 
 ROUNDED = ("ffn", "hidden", *BLOCK_ENDS)
@@ -33,12 +34,15 @@ def uniform_within(
     Parameters
     ----------
     model : dense or pruned, without adapters; it is cut in place.
-    scores : of the sets ``ffn`` and ``kv_group``, float64 [n_units]; None: sums of squares of the weights.
+    scores : of the sets ``ffn`` and ``kv_group`` (or of the kinds of ``uniform_experts``), float64 [n_units]; None:
+        sums of squares of the weights.
 
     Raises
     ------
     InputError : a target below the narrowest uniform model (with its size), or what ``uniform_export`` refuses.
     """
+    if family_of(model).experts is not None:
+        return uniform_experts(model, target, scores, multiple_of=multiple_of)
     groups, width = _common(model, target, multiple_of)
     kinds = [kind for kind in ("ffn", "kv_group") if kind in kinds_of(model)]
     units = units_of(model, kinds)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_transformers import outputs, same_weights, tiny, token_ids
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from paperworks.errors import InputError
 from paperworks.papers.adapt_pruner import AdaptPruner
@@ -292,3 +292,19 @@ def test_bad_models_and_calibrations() -> None:
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     with pytest.raises(InputError):
         pruner.fit(model, TOKENS)
+
+
+def test_experts_of_a_mixture_are_pruned_with_the_heads() -> None:
+    fields = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 16, "num_local_experts": 6}
+    fields |= {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MixtralForCausalLM(MixtralConfig(**fields)).eval()
+    pruner = fitted(model, 0.75)
+    with masked(model, pruner.plan_.masks()):
+        wanted = outputs(model, TOKENS)
+    torch.testing.assert_close(outputs(pruner.model_, TOKENS), wanted, rtol=1e-4, atol=1e-5)
+    experts = [record["experts"] for record in pruner.model_.config.layer_widths]
+    assert min(experts) >= 2
+    assert sum(experts) < 18
+    assert pruner.report_.parameters_after <= 0.75 * count(model).parameters
