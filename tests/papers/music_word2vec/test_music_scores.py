@@ -285,6 +285,9 @@ def test_ties_and_percussion_stay_whole(model: MusicWord2Vec, tmp_path: Path) ->
     assert now.duration.tolist() == [1.5] * 24  # half of the notes are tied over a beat or a bar line
     assert now.pitch.tolist() != piece_from_stream(score).pitch.tolist()
     assert piece_from_stream(score).pitch[:3].tolist() == [60, 64, 67]  # the original stays
+    for name in ("a.mid", "a.musicxml"):  # the drums have no bar lines, the melody has
+        write_score(varied.score, tmp_path / name)
+        assert SliceEncoder().encode(read_score(tmp_path / name))[0] == varied.after
 
 
 def test_spelling() -> None:

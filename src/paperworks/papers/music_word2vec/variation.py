@@ -157,7 +157,9 @@ def _name_parts(stream: Stream, name: str) -> None:
         if not part.hasMeasures():
             part.makeMeasures(inPlace=True)  # the writers refuse scores in which only some parts have bar lines
         if not list(part.recurse().getElementsByClass(Instrument)):
-            part.insert(0, Instrument())  # the writer would add one with a random id
+            plain = Instrument()  # the writer would add one with a random id
+            plain.midiProgram = 0  # without a program it would share the channel of percussion
+            part.insert(0, plain)
         for instrument in part.recurse().getElementsByClass(Instrument):
             instrument.partId = f"P{number}"
             instrument.instrumentId = f"I{number}"
