@@ -291,7 +291,7 @@ def test_function_of_texts_and_token_matrices() -> None:
     assert score == pytest.approx(np.array([[(a @ b.T).max(axis=1).sum() for b in d] for a in q]), rel=1e-5)
 
 
-def test_encoder_prompts_and_repeated_texts() -> None:
+def test_encoder_prompts_and_repeated_texts(tmp_path: Path) -> None:
     asked: list[str] = []
 
     class Folder:
@@ -312,6 +312,12 @@ def test_encoder_prompts_and_repeated_texts() -> None:
     asked.clear()
     EmbeddingRetriever(Folder(), query_prompt="find: ", document_prompt="query").embed(data)
     assert asked == ["find: same", "Q: x", "Q: yy"]
+    kept = EmbeddingRetriever(Folder()).embed(data, folder=tmp_path)
+    asked.clear()
+    again = EmbeddingRetriever(Folder()).embed(data, folder=tmp_path)
+    assert asked == []
+    for one, two, three in zip(kept, again, (queries, documents), strict=True):
+        assert one.tolist() == two.tolist() == three.tolist()
     with pytest.raises(InputError, match="query_prompt"):
         EmbeddingRetriever(lambda texts: np.ones((len(texts), 2)), query_prompt="x")
     with pytest.raises(InputError, match="similarity"):
