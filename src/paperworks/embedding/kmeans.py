@@ -101,7 +101,8 @@ class KMeans(ClusterMixin, BaseEstimator):
         mean, variance = self._moments(rows)
         best: tuple[float, np.ndarray, np.ndarray, int] | None = None
         for _ in range(self.n_init):
-            found = self._lloyd(rows, self._start(rows, rng, mean), mean, variance)
+            final = self.n_init > 1 or rows is everything  # else the labels of the sample are not needed
+            found = self._lloyd(rows, self._start(rows, rng, mean), mean, variance, final)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
@@ -191,7 +192,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         return sample[_kmeans_plusplus(sample, self.n_clusters, rng)]
 
     def _lloyd(
-        self, rows: Any, centers: np.ndarray, mean: np.ndarray, variance: float
+        self, rows: Any, centers: np.ndarray, mean: np.ndarray, variance: float, final: bool = True
     ) -> tuple[float, np.ndarray, np.ndarray, int]:
         count = rows.shape[0]
         centers = np.asarray(centers, np.float32).copy()
@@ -209,6 +210,8 @@ class KMeans(ClusterMixin, BaseEstimator):
             centers = new
             if moved <= self.tol * variance:
                 break
+        if not final:
+            return np.nan, centers, labels, passes
         # Labels and inertia are of the centres that are returned.
         self._assign(rows, centers, mean, labels, distances)
         found = len(np.unique(labels))
