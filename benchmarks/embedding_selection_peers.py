@@ -90,7 +90,8 @@ def clustering(folder: Path, count: int, dims: int, clusters: int, passes: int) 
     alone, alone_cpu = time.perf_counter() - started, time.process_time() - used
     print(f"{count:,} rows of {dims}, {clusters:,} clusters, {passes} passes, {faiss.omp_get_max_threads()} threads: "
           f"faiss alone {alone:.1f} s (sum of squared distances {distances.sum(dtype=np.float64):.0f}), "
-          f"ours {kmeans:.1f} s ({fitted.inertia_:.0f}), ratio {kmeans / alone:.2f}, of processor time {kmeans_cpu / alone_cpu:.2f} "
+          f"ours {kmeans:.1f} s ({fitted.inertia_:.0f}), ratio {kmeans / alone:.2f}, "
+          f"of processor time {kmeans_cpu / alone_cpu:.2f} "
           f"({kmeans_cpu:.1f} s and {alone_cpu:.1f} s); "
           f"with distances and a draw of {len(chosen):,} {ours:.1f} s, ratio {ours / alone:.2f}; "
           f"memory above the start {memory:.2f} GiB, mapped pages included")  # fmt: skip
