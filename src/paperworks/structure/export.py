@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from paperworks.errors import InputError
-from paperworks.structure.export_experts import with_even_channels
+from paperworks.structure.export_experts import common_record, width_keys, with_even_channels
 from paperworks.structure.families import Family, stock_classes
 from paperworks.structure.layers_pruned import (
     ALIGNED,
@@ -64,31 +64,6 @@ def _stock(model: Any) -> Any:
     return made if shapes[0] == shapes[1] else f"the parameters of {family.model_class}, without others beside them"
 
 
-def common_record(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The record that all layers have, or None; of a model with experts, ``sparse`` in it is that of those layers."""
-    sparse = [record for record in records if record.get("experts")]
-    dense = [record for record in records if not record.get("experts")]
-    if any(record != group[0] for group in (sparse, dense) for record in group):
-        return None
-    first = (dense or sparse)[0]
-    if not sparse:
-        return first
-    own = ("ffn", "experts", "expert_channels")
-    if {k: v for k, v in first.items() if k not in own} != {k: v for k, v in sparse[0].items() if k not in own}:
-        return None
-    return {**first, "ffn": dense[0]["ffn"] if dense else 0, "sparse": sparse[0]}
-
-
-def _width_keys(family: Family, record: dict[str, Any]) -> dict[str, int]:
-    """The configuration's names for the channels of the feed-forwards, and for the experts."""
-    found = {family.width_key: record["ffn"]} if record["ffn"] else {}
-    experts, sparse = family.experts, record.get("sparse")
-    if experts is not None and sparse:
-        found |= {experts.count_key: sparse["experts"], experts.width_key: sparse["expert_channels"]}
-        found |= {key: sparse["ffn"] for key in experts.shared_keys if key.endswith("intermediate_size")}
-    return found
-
-
 def plain_config(config: Any, family: Family, record: dict[str, Any], width: int) -> Any:
     """The stock configuration with the widths of ``record`` in every layer and a stream of ``width`` dimensions.
 
@@ -102,7 +77,7 @@ def plain_config(config: Any, family: Family, record: dict[str, Any], width: int
         return f"{trained['heads']} heads: {family.config_class} takes their width from their number"
     stock_class, _ = stock_classes(family)
     fields = _plain(config)
-    keys = {"num_attention_heads": record["heads"], **_width_keys(family, record)}
+    keys = {"num_attention_heads": record["heads"], **width_keys(family, record)}
     if "num_key_value_heads" in fields:
         keys["num_key_value_heads"] = record["kv_heads"]
     if heads_changed or width != config.hidden_size:

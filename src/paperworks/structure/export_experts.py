@@ -86,3 +86,28 @@ def _widened(tensor: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     shape = list(tensor.shape)
     shape[axis] = size - shape[axis]
     return torch.cat([tensor.detach(), tensor.new_zeros(shape)], axis)
+
+
+def common_record(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The record that all layers have, or None; of a model with experts, ``sparse`` in it is that of those layers."""
+    sparse = [record for record in records if record.get("experts")]
+    dense = [record for record in records if not record.get("experts")]
+    if any(record != group[0] for group in (sparse, dense) for record in group):
+        return None
+    first = (dense or sparse)[0]
+    if not sparse:
+        return first
+    own = ("ffn", "experts", "expert_channels")
+    if {k: v for k, v in first.items() if k not in own} != {k: v for k, v in sparse[0].items() if k not in own}:
+        return None
+    return {**first, "ffn": dense[0]["ffn"] if dense else 0, "sparse": sparse[0]}
+
+
+def width_keys(family: Family, record: dict[str, Any]) -> dict[str, int]:
+    """The configuration's names for the channels of the feed-forwards, and for the experts."""
+    found = {family.width_key: record["ffn"]} if record["ffn"] else {}
+    experts, sparse = family.experts, record.get("sparse")
+    if experts is not None and sparse:
+        found |= {experts.count_key: sparse["experts"], experts.width_key: sparse["expert_channels"]}
+        found |= {key: sparse["ffn"] for key in experts.shared_keys if key.endswith("intermediate_size")}
+    return found

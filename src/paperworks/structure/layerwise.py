@@ -77,6 +77,9 @@ class LayerwiseRunner:
             raise InputError("activation_budget", activation_budget, "bytes, a whole number of at least 0")
         config = read_config(Path(folder))
         self.family = spec_for(config)
+        if self.family.experts is not None:
+            expected = "a family without experts, or the model in memory: checkpoints hold experts one by one"
+            raise InputError("folder", self.family.model_type, expected)
         self.tokens = TokenBatches(calibration, attention_mask, batch_size)
         self.tokens.check(config, self.family)
         self.weights = FolderWeights(Path(folder))

@@ -15,11 +15,12 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.papers.adapt_pruner.calibration import FreshBatches, Source
-from paperworks.papers.adapt_pruner.pruner import AdaptPruner, Sparsity
+from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.report import PruneReport
 from paperworks.papers.adapt_pruner.settings import check_model, weights_fingerprint
 from paperworks.papers.adapt_pruner.shares import Split, data_shares, dealt
 from paperworks.papers.adapt_pruner.stages import Part, StageFiles, examples_of, part_of
+from paperworks.papers.adapt_pruner.steps import Sparsity
 from paperworks.pruning import lora_targets, most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import count, prune, save_model
