@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from paperworks.papers.s3t.bases import Base, folder_base, image_base, sentence_base, table_base
+    from paperworks.papers.s3t.bases import Base, folder_base, sentence_base, table_base
     from paperworks.papers.s3t.estimator import S3TClassifier
     from paperworks.papers.s3t.layers import Lora
     from paperworks.papers.s3t.manifest import DeletionReceipt, Manifest, UnknownRecordError
@@ -47,7 +47,6 @@ __all__ = [
     "deletion_rate",
     "deletion_rate_std",
     "folder_base",
-    "image_base",
     "mean_pairwise_distance",
     "plan",
     "random_sequences",

@@ -13,13 +13,11 @@ from torch import nn
 
 from paperworks import inputs
 from paperworks.errors import InputError
-from paperworks.nn import build_network, load_network
+from paperworks.nn import load_network
 from paperworks.nn.loading import check_model_folder, first_line
-from paperworks.nn.saving import SavedNetwork
+from paperworks.nn.saving import SavedNetwork, read_network_config
 from paperworks.runs import Progress, no_progress
 
-PATCHES = 8
-"""Most patches along a side of an image, for the small vision transformer."""
 NEW_HEADS = {"classifier", "score", "pre_classifier", "classification_head", "pooler", "head"}
 """Parts of the names of modules that a model which was only pretrained may lack."""
 
@@ -121,21 +119,6 @@ class SentenceClassifier(nn.Module):
         return self.head((hidden * mask).sum(1) / mask.sum(1).clamp(min=1))
 
 
-def image_base(
-    image_size: int, channels: int, outputs: int, *, layers: int = 6, width: int = 64, seed: int = 0
-) -> Base:
-    """A small vision transformer (ViT of transformers) with random weights of the seed."""
-    patch = next(p for p in range(1, image_size + 1) if image_size % p == 0 and image_size // p <= PATCHES)
-    options = {
-        "patch_size": max(patch, 2 if image_size % 2 == 0 else 1),
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-    }
-    module = build_network("vit", image_size=image_size, channels=channels, outputs=outputs, seed=seed, **options)
-    return Base(module, {"kind": "saved"})
-
-
 def table_base(features: int, outputs: int, *, layers: int = 6, width: int = 64, seed: int = 0) -> Base:
     """A perceptron with random weights of the seed."""
     with torch.random.fork_rng(devices=[]):
@@ -189,8 +172,6 @@ def load_base(about: Mapping[str, Any], folder: Path, outputs: int, *, progress:
         kind = about.get("kind")
         if kind == "saved":
             source = folder / "base"
-            from paperworks.nn.saving import read_network_config
-
             if read_network_config(source).get("network") == TableNetwork.__name__:
                 return TableNetwork.from_pretrained(source)
             return load_network(source)

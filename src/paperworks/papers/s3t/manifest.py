@@ -184,9 +184,10 @@ class Manifest(_Model):
 
     def to_json(self, key: bytes | None = None) -> str:
         """The text of ``manifest.json``, with its digest."""
-        content = self.model_dump(mode="json")
-        content["digest"] = seal(content, key)
-        return json.dumps(content, indent=1) + "\n"
+        content = self.model_dump(mode="json", exclude={"records"})  # of many records: json writes tuples by itself
+        fields = {name: canonical(value) for name, value in [*content.items(), ("records", self.records)]}
+        lines = [f" {json.dumps(name)}: {text}" for name, text in fields.items()]
+        return "{\n" + ",\n".join([*lines, f' "digest": "{_seal(fields, key)}"']) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str, where: str, key: bytes | None = None) -> Manifest:
@@ -224,7 +225,12 @@ def membership(keys: Iterable[str]) -> str:
 
 def seal(content: dict[str, Any], key: bytes | None) -> str:
     """Digest of a manifest's content but the time of its making: SHA-256, or HMAC-SHA-256 with a key."""
-    text = canonical({name: value for name, value in content.items() if name != "created_time"}).encode()
+    return _seal({name: canonical(value) for name, value in content.items()}, key)
+
+
+def _seal(fields: dict[str, str], key: bytes | None) -> str:
+    sealed = [f"{json.dumps(name)}:{text}" for name, text in sorted(fields.items()) if name != "created_time"]
+    text = ("{" + ",".join(sealed) + "}").encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.new(key, text, "sha256").hexdigest()
 
 
