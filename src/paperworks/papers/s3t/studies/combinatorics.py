@@ -188,15 +188,17 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
     )
     few = [one for one in grid if one[3] <= one[1]]
     below = [retention_probability(*one, exact=True) - retention_probability(*one) for one in few]
+    k, slices, r, budget = few[int(np.argmin(below))]
     yield Finding(
         "retained-quality",
-        "Rotations, budgets up to L: smallest counted probability less the closed form, which takes "
-        "orders as independent.",
+        "Rotations, budgets up to L: smallest counted probability less the closed form, which takes orders as "
+        "independent.",
         "empirical",
         min(below),
         ">=",
         -1e-12,
-        detail="an approximation of the paper; at L=4, k=2, r=3, B=4 it gives 0.4138 and counting gives 0.4375",
+        detail=f"lowest at L={slices}, k={k}, r={r}, B={budget}: orders that share slices in their first k places die "
+        f"together; the counted one is lower in {sum(v < -1e-12 for v in below)} of {len(few)} settings",
     )
 
 
