@@ -26,12 +26,13 @@ def test_help_has_no_flag_that_does_nothing(capsys: pytest.CaptureFixture[str]) 
         assert "--empty-" not in text, words
         assert "--no-quiet" not in text, words
     assert "--no-browser" in help_of(capsys, "open")
-    for paper in catalog.papers():
-        if paper.has_recipe:
-            text = help_of(capsys, "run", paper.slug)
-            assert "--empty-" not in text, paper.slug
-            for name in ("--no-quiet", "--no-json", "--no-keep-row-numbers"):
-                assert name not in text, paper.slug
+
+
+@pytest.mark.parametrize("slug", [p.slug for p in catalog.papers() if p.has_recipe])
+def test_help_of_a_paper_has_no_flag_that_does_nothing(capsys: pytest.CaptureFixture[str], slug: str) -> None:
+    text = help_of(capsys, "run", slug)
+    for name in ("--empty-", "--no-quiet", "--no-json", "--no-keep-row-numbers"):
+        assert name not in text
 
 
 def test_completion_knows_commands_and_papers() -> None:

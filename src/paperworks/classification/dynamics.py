@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -146,7 +147,7 @@ class TrainingDynamics(TrainingCallback):
                 arrays = {name: archive[name] for name in archive.files}
             found = cls(len(arrays["counts"]))
             found._set(arrays, str(file))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError("file", f"{file} ({error})", "a file that TrainingDynamics.save wrote") from None
         return found
 

@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ def _file(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     try:
         with np.load(path.expanduser(), allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(
             "data", f"{path} ({error})", f"{', '.join(BUNDLED)} or a .npz with images and labels"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def read_labels(path: Path, count: int, label_column: str = "label") -> np.ndarr
     if suffix == ".npy":
         try:
             found = np.load(path, allow_pickle=False).reshape(-1)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError("labels", f"{path} ({error})", "an array of numbers or text [n]") from error
     elif suffix == ".txt":
         found = np.array(path.read_text(encoding="utf-8").splitlines())
@@ -122,7 +123,7 @@ def _npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError("embeddings", f"{path} ({error})", "a .npz of arrays") from error
     tables = [name for name, a in content.items() if a.ndim == 2]
     name = "embeddings" if "embeddings" in content else tables[0] if len(tables) == 1 else None
@@ -140,7 +141,7 @@ def _frame(path: Path, field: str) -> Any:
     try:
         suffix = path.suffix.lower()
         return pd.read_json(path, lines=True) if suffix == ".jsonl" else readers[suffix](path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(field, f"{path}, which cannot be read ({reason})", "a table") from error
 

@@ -97,7 +97,7 @@ def _evaluations(config: Config, run: runs.Run, data: RetrievalData) -> tuple[li
             path = Path(getattr(config, name)).expanduser()
             try:
                 loaded.append(np.load(path, allow_pickle=False))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise InputError(name, f"{path} ({error})", "a .npy file [texts, d]") from None
         systems.append(retrievers.VectorRetriever(loaded[0], loaded[1], config.similarity))
     notes: list[str] = []

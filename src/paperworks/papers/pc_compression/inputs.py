@@ -321,7 +321,7 @@ def read(name: str) -> tuple[Content, Content | None]:
     if suffix == ".npy":
         try:
             return np.load(path, allow_pickle=False), None
-        except ValueError as error:
+        except (ValueError, EOFError, OSError) as error:
             raise InputError("input", f"{path} ({error})", "a .npy file of whole numbers") from None
     if suffix in IMAGE_SUFFIXES:
         return [read_picture(path, path.name)], None
