@@ -57,6 +57,7 @@ def bad_files(folder: Path) -> Iterator[tuple[str, Path]]:
         "empty.jsonl": b"\n\n",
         "empty.npy": b"",
         "empty.npz": b"",
+        "cut.npy": b"PK\x03\x04" + garbage,
         "cut.npz": b"PK\x03\x04" + garbage,
         "header.csv": b"a,b,y\n",
         "ragged.csv": b"a,b,y\n1,2,u\n1,2\n1,2,3,4\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def as_rows(vectors: Any, field: str = "X") -> Any:
         path = Path(vectors).expanduser()
         try:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(field, f"{path}, which cannot be read ({error})", "a .npy file [n, d]") from error
     if not (hasattr(vectors, "shape") and hasattr(vectors, "dtype") and hasattr(vectors, "__getitem__")):
         vectors = np.asarray(vectors)

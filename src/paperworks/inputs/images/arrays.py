@@ -52,7 +52,7 @@ def read_npy(file: Path, layout: Layout | None) -> Found:
     """A ``.npy`` file, mapped: only the rows that are asked for are read."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError("images", f"{file} ({error})", "a .npy file of numbers") from None
     images = as_images(array, layout)
 

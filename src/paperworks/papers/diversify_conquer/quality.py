@@ -7,6 +7,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def file_quality(path: Path, pool: Pool, scan: Scan) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         try:
             values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError("quality", f"{path}, which cannot be read ({error})", "a .npy file") from None
         if values.shape != (count,) or values.dtype.kind not in "fiub":
             raise InputError("quality", f"{path}: {values.dtype} {values.shape}", f"numbers, one per sample ({count},)")

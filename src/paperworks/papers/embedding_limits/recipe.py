@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from paperworks import runs
 from paperworks.papers.embedding_limits.config import Config
@@ -97,7 +98,7 @@ def _evaluations(config: Config, run: runs.Run, data: RetrievalData) -> tuple[li
             path = Path(getattr(config, name)).expanduser()
             try:
                 loaded.append(np.load(path, allow_pickle=False))
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, BadZipFile) as error:
                 raise InputError(name, f"{path} ({error})", "a .npy file [texts, d]") from None
         systems.append(retrievers.VectorRetriever(loaded[0], loaded[1], config.similarity))
     notes: list[str] = []

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -229,7 +230,7 @@ def _from_array(
 def _load_array(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise InputError("space", f"{path}, which is no array of numbers ({error})", "a .npy file") from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -148,7 +149,7 @@ def _guess(path: Path) -> str:
 def _read_npy(path: Path, part: Part) -> Trace:
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
         raise InputError("trace", f"{path} ({error})", "a numpy array of page ids") from None
     return Trace.of(np.asarray(ids)[part.slice] if ids.ndim == 1 else ids, path.name)
 

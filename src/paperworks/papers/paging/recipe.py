@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -176,7 +177,7 @@ def _read_bits(path: Path, length: int) -> np.ndarray:
     if path.suffix == ".npy":
         try:
             return checked_bits(np.load(path, allow_pickle=False), length)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError("bits", f"{path} ({error})", "a numpy array of bits") from None

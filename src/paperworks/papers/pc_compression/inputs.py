@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -321,7 +322,7 @@ def read(name: str) -> tuple[Content, Content | None]:
     if suffix == ".npy":
         try:
             return np.load(path, allow_pickle=False), None
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
             raise InputError("input", f"{path} ({error})", "a .npy file of whole numbers") from None
     if suffix in IMAGE_SUFFIXES:
         return [read_picture(path, path.name)], None

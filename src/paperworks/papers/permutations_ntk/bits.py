@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -232,7 +233,7 @@ def _read_table(path: Path, field: str) -> NDArray:
 
             return pd.read_parquet(path).to_numpy()
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
         raise InputError(field, f"{path}: {error}", f"a table in one of {', '.join(TABLES)}") from None
     return _parse_lines(lines, path, field)
 

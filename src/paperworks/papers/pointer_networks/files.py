@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +160,7 @@ def read_elements(path: str | Path, problem: str = "tsp", columns: Sequence[str]
 def _from_npy(path: Path) -> Elements:
     try:
         array = np.load(existing(path), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise InputError(str(path), f"no array ({str(error).splitlines()[0]})", "what numpy.save writes") from None
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise InputError(str(path), f"{array.dtype} {array.shape}", "real numbers [n, d] or [N, n, d]")
