@@ -93,10 +93,10 @@ class InstructionFile(Sequence[InstructionRecord]):
 
     def raw_tables(self, positions: np.ndarray) -> Iterator[Any]:
         """Rows of a ``.parquet`` file as they are, one pyarrow table for each row group; ``positions`` ascend."""
+        ends = np.searchsorted(positions, self._bounds)
         for group in range(len(self._bounds) - 1):
-            first, end = int(self._bounds[group]), int(self._bounds[group + 1])
-            inside = [int(p) - first for p in positions if first <= p < end]
-            if inside:
+            inside = np.asarray(positions)[ends[group] : ends[group + 1]] - self._bounds[group]
+            if len(inside):
                 yield self._parquet.read_row_group(group).take(inside)
 
     def _line(self, source: Any, number: int) -> InstructionRecord:

@@ -73,13 +73,18 @@ def cluster_table(
     sizes, taken = np.bincount(labels, minlength=k), np.bincount(labels[chosen], minlength=k)
     order = np.lexsort((distances, labels))
     bounds = np.searchsorted(labels[order], np.arange(k + 1))
+    means = np.full(k, np.nan)
+    if quality is not None:
+        known = ~np.isnan(quality)
+        counts = np.bincount(labels[known], minlength=k)
+        sums = np.bincount(labels[known], quality[known], minlength=k)
+        means = np.divide(sums, counts, out=means, where=counts > 0)
     table: list[list[Any]] = []
     for cluster in range(k):
         near = order[bounds[cluster] : bounds[cluster + 1]][:examples]
         typical = " | ".join(short(prompt_text(r)) for r in pool.records.take(rows[near]))
-        own = float("nan") if quality is None or not sizes[cluster] else float(np.mean(quality[labels == cluster]))
         weight = float("nan") if weights is None else float(weights[cluster])
-        table.append([cluster, typical, int(sizes[cluster]), int(taken[cluster]), own, weight])
+        table.append([cluster, typical, int(sizes[cluster]), int(taken[cluster]), float(means[cluster]), weight])
     return table
 
 
