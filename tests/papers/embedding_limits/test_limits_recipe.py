@@ -75,6 +75,14 @@ def test_limit_style_data_from_the_users_items(tmp_path: Path) -> None:
     assert report.metrics["query graph density"] > 0
 
 
+def test_headline_names_the_fewest_dimensions_of_the_most_sets(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("".join(f"q{i},d{j}\n" for i in range(9) for j in (i, (i + 1) % 9)))
+    report, _ = execute(tmp_path, data=str(tmp_path / "q.csv"), dims=(1,), max_iter=100)
+    most = max(row[1] for row in report.tables[0].rows)  # type: ignore[type-var]
+    assert f"fitted in 1 dimension return {most} of 9 result sets" in report.headline
+    assert "dimensions that return all result sets" not in report.metrics
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -181,23 +181,24 @@ def _critical(config: Config, run: runs.Run) -> list[CriticalN]:
 def _headline(config: Config, data: RetrievalData, ceiling: Ceiling, evaluations: list[Evaluation]) -> str:
     import pandas as pd
 
-    m = data.qrels.shape[0]
+    m, name = data.qrels.shape[0], Path(config.data).name
     if ceiling.least is not None:
-        many = f"{ceiling.least} dimension{'s' * (ceiling.least > 1)}"
-        text = f"{Path(config.data).name}: {many} can return all {m:,} result sets"
+        text = f"{name}: {_dimensions(ceiling.least)} can return all {m:,} result sets"
     else:
-        last = ceiling.table.sort_values("sets returned").iloc[-1]
-        text = (
-            f"{Path(config.data).name}: vectors fitted in {int(last['dimensions'])} dimensions return "
-            f"{int(last['sets returned']):,} of {m:,} result sets"
-        )
+        most = ceiling.table.loc[ceiling.table["sets returned"].idxmax()]
+        width = _dimensions(int(most["dimensions"]))
+        text = f"{name}: vectors fitted in {width} return {int(most['sets returned']):,} of {m:,} result sets"
     parts = []
     for one in evaluations:
         first = one.table.iloc[0]
         k = _first_k(one)
-        width = "" if pd.isna(first["dimensions"]) else f" ({int(first['dimensions'])} dimensions)"
+        width = "" if pd.isna(first["dimensions"]) else f" ({_dimensions(int(first['dimensions']))})"
         parts.append(f"{first['system']}{width} {first[f'recall@{k}']:.1f} %")
     return f"{text}. Recall at {_first_k(evaluations[0])}: {', '.join(parts)}" if parts else text
+
+
+def _dimensions(count: int) -> str:
+    return f"{count} dimension{'s' * (count > 1)}"
 
 
 def _first_k(one: Evaluation) -> int:

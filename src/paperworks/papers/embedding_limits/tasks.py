@@ -81,7 +81,7 @@ def python_imports(most: int = 20) -> RetrievalData:
     for i, who in enumerate(asked.values()):
         for name in who:
             matrix[i, column[name]] = True
-    queries = tuple(f"Which modules import {other}?" for other in asked)
+    queries = tuple(f"What imports {other}?" for other in asked)
     return RetrievalData(sparse.csr_array(matrix), tuple(asked), names, queries, tuple(documents.values()))
 
 
