@@ -124,11 +124,15 @@ def _differs_in_double(groups: TracedGroups, plan: KeepPlan, wide: nn.Module) ->
 
 def fits(groups: TracedGroups, plan: KeepPlan) -> bool:
     """Whether the code of the model adapts to the sizes of ``plan``: a trial on the model itself, which is put back."""
+    tried = -1
     for own_sizes in (False, True):
         cutter = _applied(groups, plan, groups.model, own_sizes=own_sizes)
         try:
+            if len(cutter.attributes) == tried:
+                return False
             if not _structure(groups, plan, groups.model):
                 return True
+            tried = len(cutter.attributes)
         finally:
             cutter.undo.back()
     return False
