@@ -142,10 +142,11 @@ class Choice(torch.nn.Module):
         return x
 
 
-def test_control_flow_on_data_says_where_and_what_to_do() -> None:
+def test_control_flow_on_data_says_where_and_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     model = Branch()
     with pytest.raises(InputError) as caught:
         analyze(model, torch.randn(2, 4))
+    assert capfd.readouterr() == ("", "")
     assert caught.value.field == "model.choice"
     assert "if x.sum() > 0:" in caught.value.found
     assert "opaque=['choice']" in caught.value.expected

@@ -86,6 +86,15 @@ def test_bad_targets(residual: TracedGroups, options: dict, field: str) -> None:
     assert caught.value.field == field
 
 
+def test_groups_out_of_the_default_are_named() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.LayerNorm(6), torch.nn.Linear(6, 2))
+    groups = analyze(model, torch.randn(3, 4))
+    with pytest.raises(InputError, match=r"0/hidden \(a norm is taken over the units\)"):
+        ranked_plan(groups, magnitude_scores(model, groups.units), keep=0.5)
+    with pytest.raises(InputError, match="print the analysis"):
+        ranked_plan(analyze(torch.nn.Linear(3, 2), torch.randn(2, 3)), {}, keep=0.5)
+
+
 @pytest.mark.parametrize(
     ("plan", "field"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import linecache
 import logging
 import traceback
@@ -127,17 +129,14 @@ def capture(model: nn.Module, inputs: Inputs, opaque: Sequence[str] = (), *, aga
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the log lines that torch prints for a module that it cannot trace: the error has what matters."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._subclasses", "torch._dynamo", "torch.fx")]
-    loggers += [logging.getLogger(n) for n in ("torch.export._trace", "torch._subclasses.fake_tensor")]
-    levels = [logger.level for logger in loggers]
+    """Without the logs and graphs that torch prints for a module that it cannot trace: the error has what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, again: bool) -> Any:

@@ -73,7 +73,7 @@ def ranked_plan(
         raise InputError("scope", scope, "global, group or isomorphic")
     ready = _checked(groups, scores)
     if not ready:
-        raise InputError("scores", "no groups", "scores of at least one group of the model")
+        raise InputError("scores", "no groups", _scorable(groups))
     pools = _pools(groups, ready, scope, normaliser)
 
     def plan_of(share: float) -> KeepPlan:
@@ -103,6 +103,15 @@ def ranked_plan(
         middle = (low + high) / 2
         low, high = (middle, high) if cost(middle) <= target else (low, middle)
     return plan_of(low)
+
+
+def _scorable(groups: TracedGroups) -> str:
+    if groups.units:
+        return "scores of at least one group of the model"
+    if not len(groups):
+        return "a model with groups: print the analysis for the reasons"
+    listed = "; ".join(f"{group.name} ({group.note})" for group in list(groups.values())[:5])
+    return f"scores of groups that are not in the default, by name: {listed}"
 
 
 def _checked(groups: TracedGroups, scores: Mapping[Key, torch.Tensor]) -> dict[Key, torch.Tensor]:
