@@ -290,6 +290,16 @@ def test_ties_and_percussion_stay_whole(model: MusicWord2Vec, tmp_path: Path) ->
         assert SliceEncoder().encode(read_score(tmp_path / name))[0] == varied.after
 
 
+def test_a_midi_file_is_varied_and_its_drums_stay(model: MusicWord2Vec, tmp_path: Path) -> None:
+    drums = [(0, on(36, 9)), (480, off(36, 9))]
+    path = save(tmp_path, "in.mid", midi(TUNE * 4, drums * 4))
+    varied = substitute(path, model, 20, choice="random", seed=1)
+    write_score(varied.score, tmp_path / "out.mid")
+    assert SliceEncoder().encode(read_score(tmp_path / "out.mid"))[0] == varied.after
+    assert len(read_score(tmp_path / "out.mid")) == 12
+    assert len(read_score(tmp_path / "out.mid", drop_percussion=False)) == 16
+
+
 def test_spelling() -> None:
     assert spelling(0) == ["C", "C#", "D", "E-", "E", "F", "F#", "G", "G#", "A", "B-", "B"]
     assert spelling(-4)[8] == "A-"

@@ -149,7 +149,7 @@ def spelling(fifths: int) -> list[str]:
 
 def _name_parts(stream: Stream, name: str) -> None:
     """Fixed ids in place of random ones, so that the same variation gives the same file; a title."""
-    from music21.instrument import Instrument
+    from music21.instrument import Instrument, UnpitchedPercussion
     from music21.metadata import Metadata
 
     for number, part in enumerate(getattr(stream, "parts", ()), 1):
@@ -157,10 +157,11 @@ def _name_parts(stream: Stream, name: str) -> None:
         if not part.hasMeasures():
             part.makeMeasures(inPlace=True)  # the writers refuse scores in which only some parts have bar lines
         if not list(part.recurse().getElementsByClass(Instrument)):
-            plain = Instrument()  # the writer would add one with a random id
-            plain.midiProgram = 0  # without a program it would share the channel of percussion
-            part.insert(0, plain)
+            pitched = notes_of(part, drop_percussion=True)[0]
+            part.insert(0, Instrument() if pitched else UnpitchedPercussion())  # else one with a random id is written
         for instrument in part.recurse().getElementsByClass(Instrument):
+            if instrument.midiProgram is None and not isinstance(instrument, UnpitchedPercussion):
+                instrument.midiProgram = 0  # without a program it would share a channel with percussion
             instrument.partId = f"P{number}"
             instrument.instrumentId = f"I{number}"
     if stream.metadata is None:
