@@ -196,7 +196,8 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "empirical",
         min(below),
         ">=",
-        -1e-12,
+        0.0,
+        tolerance=1e-12,
         detail=f"lowest at L={slices}, k={k}, r={r}, B={budget}: orders that share slices in their first k places die "
         f"together; the counted one is lower in {sum(v < -1e-12 for v in below)} of {len(few)} settings",
     )
