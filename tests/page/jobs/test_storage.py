@@ -282,3 +282,8 @@ def test_ids_are_never_paths(settings: Settings) -> None:
         with pytest.raises(ValueError, match="not the id"):
             storage_module.work_folder(settings, bad)
     assert uploads_module.is_archive("X.ZIP")
+
+
+@pytest.mark.parametrize("suffix", ["mid", "musicxml", "mxl", "xml", "krn", "abc", "mei"])
+def test_scores_of_music_are_data(suffix: str) -> None:
+    assert safe_name("where", f"piece.{suffix}") == f"piece.{suffix}"

@@ -29,7 +29,7 @@ from paperworks.runs.usage import bytes_below
 
 PLAIN_SUFFIXES = (
     "csv tsv txt json jsonl ndjson parquet npy npz png jpg jpeg gif webp bmp pgm idx ubyte gz xz bz2 zst "
-    "safetensors model tsp md dat data arff toml"
+    "safetensors model tsp md dat data arff toml mid midi musicxml mxl xml krn abc mei"
 )
 CODE_SUFFIXES = "py pyc pkl pickle pt pth bin ckpt joblib so dll exe sh bat h5 keras ipynb js"
 PLAIN = frozenset(PLAIN_SUFFIXES.split())
