@@ -178,3 +178,14 @@ def test_ignored_and_tied_channels() -> None:
     model, inputs = network("mlp")
     assert list(analyze(model, inputs, ignore=["0.*"])) == ["3/ffn"]
     assert list(analyze(model, inputs, ties=[(("3.weight", 0), ("5.weight", 1))])) == ["0/ffn", "3/ffn"]
+
+
+def test_torchs_own_attention_keeps_its_heads_and_its_feed_forward_can_be_cut() -> None:
+    """nn.MultiheadAttention computes its inner width from the embedding's: a head less fails, and is refused."""
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 24, batch_first=True)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 16), layer, torch.nn.Linear(16, 3)).eval()
+    groups = analyze(model, torch.randn(2, 6, 5))
+    assert [group.name for group in groups.values() if group.by_default] == ["1.linear1/ffn"]
+    with pytest.raises(InputError, match="Nothing was changed"):
+        cut(groups, groups.keep({"1.self_attn/head": [0, 1]}))
+    assert cut(groups, groups.keep({"1.linear1/ffn": range(7)}))[1].linear2.in_features == 7
