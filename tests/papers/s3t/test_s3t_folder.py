@@ -89,7 +89,7 @@ def test_a_system_serves_until_every_first_slice_is_hit_then_trains_again(copied
     with pytest.raises(InputError, match="retrain is due"):
         system.predict(data)
     with pytest.raises(InputError, match="records of shard 0"):
-        system.retrain({"pixel_values": data["pixel_values"][:5]}, labels[:5])
+        system.retrain({"pixel_values": data["pixel_values"][:5]}, labels[:5], range(5))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert system.retrain(data, labels) == [0, 1]
@@ -259,6 +259,15 @@ def test_a_base_that_is_another_network_is_refused(copied: Path) -> None:
         S3T.load(copied)
     with pytest.raises(InputError, match=r"folder: found .*manifest.json cannot be read"):
         S3T.load(copied / "nothing")
+
+
+def test_a_system_whose_layers_were_found_by_a_pattern_is_loaded(tmp_path: Path) -> None:
+    data, _ = records()
+    options = {"n_shards": 1, "budget": 1, "pattern": r"layers\.(\d+)\..*(?:fc1|fc2)"}
+    system = fit(make_system(tmp_path / "system", **options))
+    loaded = S3T.load(tmp_path / "system", network())
+    assert loaded.adapted.layers == system.adapted.layers
+    assert np.array_equal(loaded.predict_proba(data), system.predict_proba(data))
 
 
 def test_records_are_spread_evenly_and_owners_stay_together() -> None:

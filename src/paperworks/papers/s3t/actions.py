@@ -197,6 +197,10 @@ def retrain(config: Config, run: runs.Run) -> runs.Report:
     system = S3T.load(config.folder, key=read_key(config), device=config.device, progress=run.progress)
     manifest = system.manifest
     records = read_records(config, run, manifest.extra)
+    rows = manifest.extra.get("rows")
+    if rows is not None and len(records.ids) != rows:
+        expected = f"{rows} rows as at fit: ids are row numbers, deleted records stay in the file; or fit with --id"
+        raise InputError("data", f"{len(records.ids)} rows", expected)
     keep = [row for row, name in enumerate(records.ids) if manifest.key(name) in manifest.records]
     left = len(records.ids) - len(keep)
     from paperworks.classification import take_rows
@@ -208,6 +212,9 @@ def retrain(config: Config, run: runs.Run) -> runs.Report:
             take_rows(records.examples, keep),
             labels,
             [records.ids[r] for r in keep],
+            owners=None if records.owners is None else [records.owners[r] for r in keep],
+            risk=None if records.risk is None else records.risk[keep],
+            same_records=rows is not None,
             checkpoint_dir=run.state / "stages",
             progress=run.progress,
         )

@@ -11,8 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from paperworks import classification
+from paperworks.classification.data import as_labels, read_rows
 from paperworks.errors import InputError
 from paperworks.papers.s3t.bases import Base
+from paperworks.papers.s3t.blocks import BLOCK_ORDERS
 from paperworks.papers.s3t.layers import Adapted, Lora
 from paperworks.papers.s3t.manifest import Manifest
 from paperworks.training import TrainSettings
@@ -31,6 +34,36 @@ def check_ids(names: list[str], count: int) -> None:
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InputError("ids", f"{twice!r} twice", "a different id for every record")
+
+
+def check_options(**given: str) -> None:
+    """Raise InputError for a task, an order of blocks or an aggregation that there is not."""
+    known: dict[str, Sequence[str]] = {
+        "task": ("classification", "language"),
+        "order": BLOCK_ORDERS,
+        "aggregation": ("mean_probs", "mean_logits", "vote"),
+    }
+    for name, value in given.items():
+        if value not in known[name]:
+            raise InputError(name, repr(value), f"one of {', '.join(known[name])}")
+
+
+def as_codes(labels: Any, count: int) -> np.ndarray:
+    """Class codes int64 ``[n]``."""
+    if labels is None:
+        raise InputError("labels", "none", "a class code for every record")
+    return as_labels(labels, count).numpy()
+
+
+def check_classes(module: torch.nn.Module, codes: np.ndarray | None, known: Sequence[str], examples: Any) -> None:
+    """Raise InputError where the network or the names have fewer classes than the labels."""
+    if codes is None:
+        return
+    outputs = classification.predict_logits(module, read_rows(examples, [0]), device="cpu").shape[-1]
+    if codes.max() >= outputs or len(known) > outputs:
+        raise InputError("labels", f"class {int(codes.max())}", f"0 to {outputs - 1}, the outputs of the network")
+    if codes.max() >= len(known):
+        raise InputError("classes", f"{len(known)} names", f"{int(codes.max()) + 1} or more, one for every label")
 
 
 def as_lora(config: Any) -> Lora:

@@ -101,6 +101,15 @@ def choose_sequences(
     raise InputError("selection", repr(selection), "auto, cyclic, matching, conditional, sorted or random")
 
 
+def shard_sequences(
+    n_shards: int, n_slices: int, budget: int, prior: np.ndarray | None, selection: Selection, t: int, seed: int
+) -> dict[int, list[Order]]:
+    """The sequences of all shards, from their rows of the prior ``[m, L]``."""
+    rng = np.random.default_rng(derived_seed(seed, "sequences"))
+    rows = [None] * n_shards if prior is None else list(prior)
+    return {s: choose_sequences(n_slices, budget, row, selection, t, rng) for s, row in enumerate(rows)}
+
+
 def _spread(
     groups: dict[object, list[int]], order: list[object], places: list[tuple[int, int]], count: int
 ) -> np.ndarray:

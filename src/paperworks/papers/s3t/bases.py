@@ -188,7 +188,10 @@ def state_digest(module: nn.Module, without: tuple[str, ...] = ()) -> str:
     for name, value in sorted(module.state_dict().items()):
         if not name.startswith(without):
             found.update(name.encode())
-            found.update(
-                value.detach().cpu().contiguous().view(torch.uint8 if value.ndim else value.dtype).numpy().tobytes()
-            )
+            found.update(tensor_bytes(value))
     return found.hexdigest()
+
+
+def tensor_bytes(value: torch.Tensor) -> bytes:
+    """The bytes of a tensor of any type, on any device."""
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

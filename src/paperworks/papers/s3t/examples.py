@@ -72,6 +72,8 @@ def read_records(config: Config, run: Run, about: Mapping[str, Any] | None = Non
         if name in seen:
             raise InputError("id", f"{name!r} twice", "a different id for every record")
         seen.add(name)
+    if not about and "id" not in found.about and found.ids == [str(i) for i in range(len(found.ids))]:
+        found.about["rows"] = len(found.ids)  # ids are row numbers: a file with fewer rows is about other records
     return found
 
 

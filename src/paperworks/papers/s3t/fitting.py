@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from paperworks import classification
 from paperworks.classification import take_rows
-from paperworks.classification.data import read_rows
-from paperworks.errors import InputError
-from paperworks.papers.s3t.assignment import assign, derived_seed
+from paperworks.papers.s3t.arguments import versions
+from paperworks.papers.s3t.assignment import derived_seed
 from paperworks.papers.s3t.manifest import (
     Manifest,
     Stage,
+    System,
     TrainedSequence,
-    UnknownRecordError,
     membership,
+    record_key,
     sequence_folder,
 )
 from paperworks.papers.s3t.sequences import Order
-from paperworks.papers.s3t.stages import Job, ShardTraining, Snapshot, plain_attention
+from paperworks.papers.s3t.stages import Job, ShardTraining, Snapshot, content_digest, plain_attention
 from paperworks.papers.s3t.store import Folder, stage_digest
+from paperworks.training import TrainSettings
 
 
 def train_shards(
@@ -40,13 +42,15 @@ def train_shards(
 ) -> Manifest:
     """Train the sequences of some shards, write their files, and return the manifest that names them.
 
-    ``orders`` are the sequences by shard; ``manifest.records`` says which of the records is where.
+    ``orders`` are the sequences by shard; ``manifest.records`` says which of the records is where. Raises InputError
+    where a training changes what stages share.
     """
     row_of = {manifest.key(name): row for row, name in enumerate(names)}
     sequences, digests = list(manifest.sequences), list(manifest.slice_digests)
     jobs = [(shard, order) for shard, chosen in orders.items() for order in chosen]
     trained: dict[int, list[TrainedSequence]] = {shard: [] for shard in orders}
     training: ShardTraining | None = None
+    frozen = job.adapted.frozen()
     keys: list[list[str]] = []
     for shard, order in job.progress(jobs, "sequences", len(jobs)):
         if training is None or training.shard != shard:
@@ -61,9 +65,10 @@ def train_shards(
                 shard=shard,
                 generation=manifest.generations[shard],
             )
-            digests[shard] = tuple(_content(examples, codes, [row_of[key] for key in slice_]) for slice_ in keys)
+            digests[shard] = tuple(content_digest(examples, codes, [row_of[key] for key in slice_]) for slice_ in keys)
         scores: list[float | None] = []
         found = training.sequence(order, after=partial(_note_score, scores, job, validation))
+        job.adapted.check_frozen(frozen)
         heads, stages = [], []
         for number, snapshot in enumerate(found, 1):
             adapters, head = _parts(snapshot)
@@ -87,29 +92,39 @@ def train_shards(
     return manifest.model_copy(update={"sequences": tuple(sequences), "slice_digests": tuple(digests)})
 
 
-def without_deleted(manifest: Manifest, names: Sequence[str], shards: Sequence[int]) -> Manifest:
-    """The manifest for shards that are trained again: deleted records are in no slice, the others in new ones.
-
-    Raises InputError where a record that is left is not among ``names``, or one of them was never trained on.
-    """
-    unknown = [name for name in names if manifest.key(name) not in manifest.records]
-    if unknown:
-        raise UnknownRecordError(unknown)
-    given = {manifest.key(name) for name in names}
-    records, generations = dict(manifest.records), list(manifest.generations)
-    for shard in shards:
-        own = [key for key, (s, _) in manifest.records.items() if s == shard]
-        left = [key for key in own if key not in manifest.deleted]
-        missing = sum(key not in given for key in left)
-        if missing:
-            raise InputError("data", f"without {missing} records of shard {shard}", "all that were not deleted")
-        generations[shard] += 1
-        seed = derived_seed(manifest.seed, shard, generations[shard])
-        places = assign(len(left), 1, manifest.system.n_slices, seed=seed)
-        records |= dict.fromkeys(own, (shard, -1))
-        records |= {key: (shard, int(c)) for key, (_, c) in zip(left, places, strict=True)}
-    dead = tuple(() if s in shards else slices for s, slices in enumerate(manifest.dead))
-    return manifest.model_copy(update={"records": records, "generations": tuple(generations), "dead": dead})
+def first_manifest(
+    system: System,
+    places: np.ndarray,
+    names: Sequence[str],
+    *,
+    seed: int,
+    task: Literal["classification", "language"],
+    classes: Sequence[str],
+    base: dict[str, Any],
+    adapter: dict[str, Any],
+    settings: TrainSettings,
+    extra: Mapping[str, Any],
+) -> Manifest:
+    """The manifest of a system that is not yet trained: where every record is."""
+    salt, nothing = f"{derived_seed(seed, 'salt'):016x}", ((),) * system.n_shards
+    return Manifest(
+        created_time=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        seed=seed,
+        salt=salt,
+        task=task,
+        classes=tuple(classes),
+        base=base,
+        adapter=adapter,
+        training=json.loads(json.dumps(settings.what_decides_the_weights())),
+        extra=dict(extra),
+        system=system,
+        records={record_key(salt, n): (int(s), int(c)) for n, (s, c) in zip(names, places, strict=True)},
+        dead=nothing,
+        slice_digests=nothing,
+        sequences=nothing,
+        generations=(0,) * system.n_shards,
+    )
 
 
 def describe_rows(
@@ -151,14 +166,3 @@ def _score(job: Job, validation: tuple[Any, Any] | None) -> float | None:
     with plain_attention():
         predicted = classification.predict(job.adapted.model, validation[0], device=job.settings.device)
     return float((predicted == np.asarray(validation[1])).mean())
-
-
-def _content(examples: Any, codes: np.ndarray | None, rows: list[int]) -> str:
-    """Digest of what the records of a slice say."""
-    found = hashlib.sha256()
-    for name, value in sorted(read_rows(examples, rows).items()):
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(value.numpy()).tobytes())
-    if codes is not None:
-        found.update(codes[rows].tobytes())
-    return found.hexdigest()

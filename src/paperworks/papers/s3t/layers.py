@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.papers.s3t.bases import state_digest, tensor_bytes
 from paperworks.papers.s3t.blocks import PEFT_PREFIX, stored_name
 from paperworks.training import add_lora
 
@@ -120,17 +121,23 @@ class Adapted:
     lora : options of the adapters.
     pattern : see ``find_layers``.
     head : names of the modules that are trained in every stage; None finds the head, () is no head.
+
+    Attributes
+    ----------
+    digest : of the base's weights but those of the head, before any training.
     """
 
     def __init__(
         self, base: nn.Module, lora: Lora, *, pattern: str | None = None, head: Sequence[str] | None = None
     ) -> None:
+        check_plain(base)
         fitted = [n for n, m in base.named_modules() if hasattr(m, "fit_statistics")]
         moving = next((n for n, m in base.named_modules() if isinstance(m, _NORMS) and m.track_running_stats), None)
         if moving is not None:
             raise InputError("base", f"{moving}, whose running statistics all stages share", "a network without them")
         self.layers = find_layers(base, pattern, lora.targets)
         self.head = find_head(base, self.layers) if head is None else list(head)
+        self.lora, self.digest = lora, state_digest(base, tuple(f"{name}." for name in self.head))
         names = [name for layer in self.layers for name in layer]
         self.model: PeftModel = add_lora(
             base,
@@ -144,7 +151,11 @@ class Adapted:
         self.parameters = self._owned()
         starts = tuple(f"{PEFT_PREFIX}{name}." for name in fitted)
         self.statistics = {name for name in self.head_names if name.startswith(starts)}
-        self.tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers as they are now: a move to another device makes new buffers."""
+        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
 
     @property
     def depth(self) -> int:
@@ -157,44 +168,62 @@ class Adapted:
 
     def reset(self, seed: int) -> None:
         """As at the start of every sequence: ``B = 0``, and A and the head drawn from the seed."""
+        tensors = self.tensors
         with torch.no_grad():
-            for layer in range(self.depth):
-                for name in self.names([layer]):
-                    tensor = self.tensors[name]
-                    if ".lora_A." in name:
-                        bound = tensor.shape[1] ** -0.5  # kaiming uniform with a = sqrt(5), as peft draws it
-                        tensor.uniform_(-bound, bound, generator=_generator(seed, name))
-                    else:
-                        tensor.zero_()
+            for name in self.names(range(self.depth)):
+                tensor = tensors[name]
+                if ".lora_A." in name:
+                    bound = tensor.shape[1] ** -0.5  # kaiming uniform with a = sqrt(5), as peft draws it
+                    drawn = torch.empty(tensor.shape)  # on the CPU: the same values for every device
+                    tensor.copy_(drawn.uniform_(-bound, bound, generator=_generator(seed, name)))
+                else:
+                    tensor.zero_()
             for name in self.head_names:
-                self._reset_head(self.tensors[name], name, seed)
+                self._reset_head(tensors, name, seed)
 
     def train_only(self, layers: Iterable[int]) -> list[str]:
         """Let a stage train the adapters of its own layers and the head, nothing else; return their names."""
         wanted = {*self.names(layers), *self.head_names} - self.statistics
-        found = []
+        found, tensors = [], self.tensors
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in wanted)
             if parameter.requires_grad:
                 found.append(name)
-        expected = [name for name in wanted if isinstance(self.tensors[name], nn.Parameter)]
+        expected = [name for name in wanted if isinstance(tensors[name], nn.Parameter)]
         if sorted(found) != sorted(expected):
             raise AssertionError("a stage would train the layers of another one")
         return found
 
     def read(self, layers: Iterable[int] = (), *, head: bool = False) -> dict[str, torch.Tensor]:
         """Copies of the adapters of some layers, and of the head, under the names that peft stores."""
-        names = [*self.names(layers), *(self.head_names if head else [])]
-        return {stored_name(name): self.tensors[name].detach().cpu().clone() for name in names}
+        names, tensors = [*self.names(layers), *(self.head_names if head else [])], self.tensors
+        return {stored_name(name): _stored(tensors[name]) for name in names}
 
     def write(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put stored adapters and heads back."""
         own = {stored_name(name): name for name in [*self.names(range(self.depth)), *self.head_names]}
+        current = self.tensors
         with torch.no_grad():
             for name, value in tensors.items():
-                if name not in own or self.tensors[own[name]].shape != value.shape:
+                if name not in own or current[own[name]].shape != value.shape:
                     raise InputError("adapter", f"{name} of shape {tuple(value.shape)}", "tensors of this network")
-                self.tensors[own[name]].copy_(value)
+                current[own[name]].copy_(value)
+
+    def frozen(self) -> dict[str, str]:
+        """Digests of the parameters and buffers that no stage may change, by name."""
+        own = {*self.names(range(self.depth)), *self.head_names}
+        return {
+            name: hashlib.sha256(tensor_bytes(value)).hexdigest()
+            for name, value in self.tensors.items()
+            if name not in own and ".original_module." not in name
+        }
+
+    def check_frozen(self, before: Mapping[str, str]) -> None:
+        """Raise InputError if a training has changed what all stages share."""
+        moved = next((name for name, digest in self.frozen().items() if before.get(name) != digest), None)
+        if moved is not None:
+            name = moved.removeprefix(PEFT_PREFIX)
+            raise InputError("base", f"{name}, which moves in training: all stages share it", "a network without it")
 
     def fit_statistics(self, examples: Any) -> None:
         """Let input statistics, if there are any, be those of a sequence's first slice."""
@@ -217,13 +246,31 @@ class Adapted:
                 self.head_names.append(name)
         return found
 
-    def _reset_head(self, tensor: torch.Tensor, name: str, seed: int) -> None:
+    def _reset_head(self, tensors: Mapping[str, torch.Tensor], name: str, seed: int) -> None:
+        tensor = tensors[name]
         if name in self.statistics or not tensor.is_floating_point():
             tensor.zero_()
+        elif not isinstance(tensor, nn.Parameter):  # a constant of the head
+            tensor.copy_(tensors[name.replace(".modules_to_save.default.", ".original_module.")])
         elif tensor.ndim >= 2:
-            tensor.normal_(0, 0.02, generator=_generator(seed, name))
+            tensor.copy_(torch.empty(tensor.shape).normal_(0, 0.02, generator=_generator(seed, name)))
         else:
-            tensor.fill_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0)
+            tensor.fill_(1.0 if name.endswith(".weight") else 0.0)  # a weight of one dimension scales: it is of a norm
+
+
+def check_plain(base: nn.Module) -> None:
+    """Raise InputError for a network that has adapters: those of another fit, for it is wrapped in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = next((name for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)), None)
+    if wrapped is not None:
+        raise InputError("base", f"{wrapped}, which has adapters already: fit and load wrap in place", "a fresh copy")
+
+
+def _stored(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the form of files, which know no bfloat16."""
+    found = tensor.detach().cpu()
+    return found.float() if found.dtype == torch.bfloat16 else found.clone()
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -109,6 +109,7 @@ class System(_Model):
     layers: tuple[tuple[str, ...], ...]
     head: tuple[str, ...]
     prior: tuple[tuple[float, ...], ...] | None = None
+    pattern: str | None = None
 
     def stage_modules(self, stage: int) -> list[str]:
         """Names of the modules that stage l (from 1) trains adapters of."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +16,15 @@ import torch
 
 from paperworks import classification
 from paperworks.classification import take_rows
+from paperworks.classification.data import read_rows
 from paperworks.papers.s3t.assignment import derived_seed
+from paperworks.papers.s3t.bases import tensor_bytes
 from paperworks.papers.s3t.blocks import BlockOrder, block_layers
 from paperworks.papers.s3t.layers import Adapted
 from paperworks.papers.s3t.sequences import Order
-from paperworks.papers.s3t.store import read_tensors, write_tensors
+from paperworks.papers.s3t.store import about_tensors, read_tensors, write_tensors
 from paperworks.runs import Progress, no_progress
+from paperworks.runs.files import remove
 from paperworks.training import TrainSettings, next_token_loss, train
 
 Snapshot = dict[str, torch.Tensor]
@@ -93,10 +98,9 @@ class ShardTraining:
     def _stage(self, prefix: Order) -> Snapshot:
         job, stage = self.job, len(prefix)
         layers = block_layers(job.adapted.depth, job.n_slices, job.per_slice, stage, job.order)
-        name = f"{self.shard}-{self.generation}-{'-'.join(map(str, prefix))}"
-        stored = None if job.checkpoint_dir is None else job.checkpoint_dir / f"{name}.safetensors"
-        if stored is not None and stored.exists():
-            found = {key: torch.from_numpy(value) for key, value in read_tensors(stored).items()}
+        kept = None if job.checkpoint_dir is None else self._kept(job.checkpoint_dir, prefix)
+        if kept is not None and kept.file.exists():
+            found = {key: torch.from_numpy(value) for key, value in read_tensors(kept.file).items()}
             job.adapted.write(found)
             return found
         rows = np.flatnonzero(np.isin(self.slices, prefix))  # cumulative: all slices so far
@@ -104,7 +108,6 @@ class ShardTraining:
         if stage == 1:
             job.adapted.fit_statistics(examples)
         job.adapted.train_only(layers)
-        checkpoints = None if job.checkpoint_dir is None else job.checkpoint_dir / name
         settings = replace(job.settings, seed=derived_seed(job.seed, self.shard, self.generation, prefix))
         fit_examples(
             job.adapted.model,
@@ -112,14 +115,57 @@ class ShardTraining:
             None if self.labels is None else self.labels[rows],
             job.task,
             settings,
-            checkpoint_dir=checkpoints,
+            checkpoint_dir=None if kept is None else kept.checkpoints,
             progress=job.progress,
         )
         found = job.adapted.read(layers, head=True)
-        if stored is not None and checkpoints is not None:
-            write_tensors(stored, {key: value.numpy() for key, value in found.items()}, {})
-            shutil.rmtree(checkpoints, ignore_errors=True)  # the optimiser's moments have seen the records too
+        if kept is not None:
+            arrays = {key: value.numpy() for key, value in found.items()}
+            write_tensors(kept.file, arrays, {"identity": kept.identity})
+            shutil.rmtree(kept.checkpoints.parent, ignore_errors=True)  # the optimiser's moments have seen the records
         return found
+
+    def _kept(self, folder: Path, prefix: Order) -> _Kept:
+        """Where a stage is kept. What is there of another training, of a record that is gone perhaps, is removed."""
+        name, identity = f"{self.shard}-{self.generation}-{'-'.join(map(str, prefix))}", self._identity(prefix)
+        found = _Kept(folder / f"{name}.safetensors", folder / name / identity[:16], identity)
+        if found.file.exists() and about_tensors(found.file).get("identity") != identity:
+            remove(found.file)
+        for other in found.checkpoints.parent.iterdir() if found.checkpoints.parent.is_dir() else ():
+            if other != found.checkpoints:
+                remove(other)
+        return found
+
+    def _identity(self, prefix: Order) -> str:
+        """Digest of all that decides a stage's weights: options, seeds, the base, and what the records say."""
+        job, rows = self.job, np.flatnonzero(np.isin(self.slices, prefix))
+        options = [
+            json.loads(json.dumps(job.settings.what_decides_the_weights())),
+            [job.task, job.n_slices, job.per_slice, job.order, job.seed, self.shard, self.generation, list(prefix)],
+            [repr(job.adapted.lora), job.adapted.layers, job.adapted.head, job.adapted.digest],
+            [self.slices[rows].tolist(), content_digest(self.data, self.labels, rows)],
+        ]
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A finished stage, the checkpoints of one that is not, and the digest of what decides it."""
+
+    file: Path
+    checkpoints: Path
+    identity: str
+
+
+def content_digest(examples: Any, labels: np.ndarray | None, rows: Sequence[int] | np.ndarray) -> str:
+    """SHA-256 of what some records say."""
+    found = hashlib.sha256()
+    for name, value in sorted(read_rows(examples, rows).items()):
+        found.update(name.encode())
+        found.update(tensor_bytes(value))
+    if labels is not None:
+        found.update(labels[rows].tobytes())
+    return found.hexdigest()
 
 
 def fit_examples(

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,9 @@ from paperworks.papers.s3t.manifest import (
 from paperworks.runs.files import PARTIAL, remove, replace_file, write_text
 
 Tensors = Mapping[str, np.ndarray]
-LOCK = ".lock"
+LOCK, RETRAIN_LOCK = ".lock", ".retrain.lock"
+RETRAINING = "retraining"
+"""Where shards that are trained again are written, until they take their place."""
 _LOCK_SECONDS = 60
 
 
@@ -73,18 +77,90 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writer at a time."""
+        """One writer at a time. Raises InputError for a folder without a manifest."""
+        if not (self.path / MANIFEST).is_file():
+            self.read()
+        with self._holding(LOCK, _LOCK_SECONDS):
+            yield
+
+    @contextmanager
+    def retraining(self) -> Iterator[Folder]:
+        """A folder to train shards again in. There is one retraining at a time; deletions go on beside it."""
+        aside = self.path / RETRAINING
+        if not (self.path / MANIFEST).is_file():
+            self.read()
+        with self._holding(RETRAIN_LOCK, 0):
+            try:
+                remove(aside)
+                aside.mkdir()
+                yield Folder(aside, self.key)
+            finally:
+                remove(aside)
+
+    def exchange(self, before: Manifest, changed: Manifest, shards: Sequence[int], aside: Folder) -> bool:
+        """Put shards that were trained again in the place of the old ones, in one step.
+
+        False, and nothing is changed, where a record of these shards was deleted since the manifest ``before``.
+        """
+        with self.locked():
+            now = self.read()
+            fresh = now.deleted.keys() - before.deleted.keys()
+            if now.generations != before.generations or any(now.records[key][0] in shards for key in fresh):
+                return False
+            for shard in shards:
+                place = f"shards/{shard}-{changed.generations[shard]}"
+                remove(self.path / place)
+                (self.path / "shards").mkdir(exist_ok=True)
+                os.rename(aside.path / place, self.path / place)
+
+            def merged(old: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:
+                return tuple(new[s] if s in shards else old[s] for s in range(now.system.n_shards))
+
+            manifest = now.model_copy(
+                update={
+                    "records": changed.records,
+                    "system": changed.system,
+                    "dead": merged(now.dead, changed.dead),
+                    "slice_digests": merged(now.slice_digests, changed.slice_digests),
+                    "sequences": merged(now.sequences, changed.sequences),
+                    "generations": changed.generations,
+                }
+            )
+            self.commit(manifest)
+            self.reconcile(manifest)
+        return True
+
+    def stamp(self) -> tuple[int, int, int]:
+        """What changes with every commit: identity, time and size of the manifest's file; zeros where there is none."""
+        try:
+            found = (self.path / MANIFEST).stat()
+        except OSError:
+            return 0, 0, 0
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    @contextmanager
+    def _holding(self, name: str, seconds: float) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.path / LOCK)
+        lock = FileLock(self.path / name)
         try:
-            lock.acquire(timeout=_LOCK_SECONDS)
+            lock.acquire(timeout=seconds)
         except Timeout:
             raise InputError("folder", f"{self.path}, in use by another process", "one writer at a time") from None
         try:
             yield
         finally:
             lock.release()
+
+    def _abandoned(self) -> bool:
+        """Whether a retraining was killed."""
+        if not (self.path / RETRAINING).exists():
+            return False
+        try:
+            with self._holding(RETRAIN_LOCK, 0):
+                return True
+        except InputError:
+            return False
 
     def delete(
         self, records: Sequence[str], *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -98,9 +174,23 @@ class Folder:
         return receipt
 
     def recover(self) -> list[str]:
-        """Finish what a killed process left undone; return the files that were erased or rewritten."""
+        """Finish what a killed process left undone; return the files that were erased or rewritten.
+
+        The folder is locked only where something is left.
+        """
+        if not self.unfinished(self.read()):
+            return []
         with self.locked():
             return self.reconcile(self.read())
+
+    def unfinished(self, manifest: Manifest) -> list[str]:
+        """Files that the manifest does not name, and sequences whose adapter still holds stages that are gone."""
+        return self.stray(manifest) + [
+            sequence_folder(manifest, shard, sequence.order)
+            for shard, sequences in enumerate(manifest.sequences)
+            for sequence in sequences
+            if sequence.depth and not self.is_cut(manifest, shard, sequence)
+        ]
 
     def reconcile(self, manifest: Manifest) -> list[str]:
         """Make the files agree with the manifest: erase what it does not name."""
@@ -126,6 +216,7 @@ class Folder:
                     named[sequence_folder(manifest, shard, sequence.order)] = {ADAPTER, ADAPTER_CONFIG, *stages}
         parents = {folder.rpartition("/")[0] for folder in named}
         found = [entry.name for entry in self.path.iterdir() if entry.name.endswith(PARTIAL)]
+        found += [RETRAINING] if self._abandoned() else []
         shards = self.path / "shards"
         for shard_folder in sorted(shards.iterdir()) if shards.is_dir() else []:
             place = f"shards/{shard_folder.name}"
@@ -152,6 +243,8 @@ class Folder:
             config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError("folder", f"{folder / ADAPTER_CONFIG} ({error})", "a file as fit wrote it") from None
+        if not isinstance(config, dict):
+            raise InputError("folder", f"{folder / ADAPTER_CONFIG}, which is no object", "a file as fit wrote it")
         return adapters <= set(live) and set(config.get("target_modules", ())) <= modules
 
     def write_sequence(

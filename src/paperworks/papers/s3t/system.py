@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from paperworks import classification
-from paperworks.classification.data import as_examples, as_labels, count_rows, read_rows
+from paperworks.classification.data import as_examples, count_rows
 from paperworks.errors import InputError
 from paperworks.papers.s3t.arguments import (
     adapter_config,
+    as_codes,
     as_ids,
     as_lora,
+    check_classes,
     check_ids,
-    shards_of,
+    check_options,
     stored_settings,
-    versions,
 )
-from paperworks.papers.s3t.assignment import Selection, assign, choose_sequences, derived_seed, slice_prior
-from paperworks.papers.s3t.bases import Base, load_base, state_digest
-from paperworks.papers.s3t.blocks import BLOCK_ORDERS, BlockOrder, check_fit
-from paperworks.papers.s3t.fitting import describe_rows, train_shards, without_deleted
-from paperworks.papers.s3t.layers import Adapted, Lora, find_head, find_layers
+from paperworks.papers.s3t.assignment import Selection, assign, shard_sequences, slice_prior
+from paperworks.papers.s3t.bases import Base, load_base
+from paperworks.papers.s3t.blocks import BlockOrder, check_fit
+from paperworks.papers.s3t.fitting import describe_rows, first_manifest, train_shards
+from paperworks.papers.s3t.layers import Adapted, Lora, check_plain, find_head, find_layers
 from paperworks.papers.s3t.manifest import (
     DeletionReceipt,
     Manifest,
     System,
-    record_key,
 )
+from paperworks.papers.s3t.retraining import Given, retrain_shards
 from paperworks.papers.s3t.sequences import check_budget
 from paperworks.papers.s3t.serving import Aggregation, Server
 from paperworks.papers.s3t.stages import Job
@@ -51,6 +49,8 @@ from paperworks.runs.files import new_folder
 from paperworks.training import TrainSettings
 
 DEFAULT_SETTINGS = TrainSettings(epochs=4, batch_size=32, learning_rate=3e-3, weight_decay=0.01, schedule="linear")
+
+_T = TypeVar("_T")
 
 
 class S3T:
@@ -100,12 +100,7 @@ class S3T:
             raise InputError("n_shards", n_shards, "1 or more")
         self.budget = n_slices if budget is None else budget
         check_budget(n_slices, self.budget)
-        if task not in ("classification", "language"):
-            raise InputError("task", repr(task), "'classification' or 'language'")
-        if order not in BLOCK_ORDERS:
-            raise InputError("order", repr(order), f"one of {', '.join(BLOCK_ORDERS)}")
-        if aggregation not in ("mean_probs", "mean_logits", "vote"):
-            raise InputError("aggregation", repr(aggregation), "mean_probs, mean_logits or vote")
+        check_options(task=task, order=order, aggregation=aggregation)
         self._temporary = tempfile.TemporaryDirectory(prefix="s3t-") if folder is None else None
         path = Path(self._temporary.name) / "system" if self._temporary is not None else Path(folder or "").expanduser()
         self.folder = Folder(path, key)
@@ -150,26 +145,18 @@ class S3T:
         examples, codes, names = self._records(data, labels, ids)
         places = assign(len(names), self.n_shards, self.n_slices, owners=owners, risk=risk, seed=self.seed)
         prior = self._prior(places, risk)
+        check_plain(self.base.module)
         original: Any = copy.deepcopy(self.base.module) if self.base.about["kind"] == "saved" else None
-        self.adapted, digest = self._adapt()
-        per_slice = self._per_slice()
         known = list(classes or ([] if codes is None else map(str, range(int(codes.max()) + 1))))
-        self._check_classes(codes, known, examples)
+        check_classes(self.base.module, codes, known, examples)
+        per_slice = self._per_slice()
+        self.adapted = self._adapt()
         self.notes = describe_rows(places, codes, known, self.n_shards, self.n_slices, self.settings.batch_size)
         for note in self.notes:
             warnings.warn(note, stacklevel=2)
-        rng = np.random.default_rng(derived_seed(self.seed, "sequences"))
-        orders = [
-            choose_sequences(
-                self.n_slices,
-                self.budget,
-                None if prior is None else prior[s],
-                self.selection,
-                self.requests_ahead,
-                rng,
-            )
-            for s in range(self.n_shards)
-        ]
+        orders = shard_sequences(
+            self.n_shards, self.n_slices, self.budget, prior, self.selection, self.requests_ahead, self.seed
+        )
         system = System(
             n_shards=self.n_shards,
             n_slices=self.n_slices,
@@ -180,26 +167,19 @@ class S3T:
             layers=tuple(map(tuple, self.adapted.layers)),
             head=tuple(self.adapted.head),
             prior=None if prior is None else tuple(map(tuple, prior.tolist())),
+            pattern=self.pattern,
         )
-        salt = f"{derived_seed(self.seed, 'salt'):016x}"
-        m = self.n_shards
-        manifest = Manifest(
-            created_time=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=versions(),
+        manifest = first_manifest(
+            system,
+            places,
+            names,
             seed=self.seed,
-            salt=salt,
             task=self.task,
-            classes=tuple(known),
-            base={**self.base.about, "digest": digest},
+            classes=known,
+            base={**self.base.about, "digest": self.adapted.digest},
             adapter=adapter_config(self.adapted, self.base),
-            training=json.loads(json.dumps(self.settings.what_decides_the_weights())),
-            extra=dict(extra or {}),
-            system=system,
-            records={record_key(salt, n): (int(s), int(c)) for n, (s, c) in zip(names, places, strict=True)},
-            dead=((),) * m,
-            slice_digests=((),) * m,
-            sequences=((),) * m,
-            generations=(0,) * m,
+            settings=self.settings,
+            extra=extra or {},
         )
         with new_folder(self.folder.path) as aside:
             if original is not None:
@@ -208,14 +188,14 @@ class S3T:
                 Folder(aside, self.folder.key),
                 manifest,
                 self._job(per_slice, checkpoint_dir, progress),
-                dict(enumerate(orders)),
+                orders,
                 examples,
                 codes,
                 names,
                 validation=validation,
             )
             Folder(aside, self.folder.key).commit(manifest)
-        self._serve(manifest)
+        self._serve()
         return self
 
     @classmethod
@@ -256,22 +236,30 @@ class S3T:
             settings=replace(stored_settings(manifest.training), device=device),
             aggregation=system.aggregation,
             order=system.order,
+            pattern=system.pattern,
             head=system.head,
             seed=manifest.seed,
             key=key,
         )
-        self.adapted, digest = self._adapt()
-        if digest != manifest.base["digest"]:
+        self.adapted = self._adapt()
+        if self.adapted.digest != manifest.base["digest"]:
             raise InputError("base", "another network than at fit (its weights differ)", "the network of fit")
-        self._serve(manifest)
+        self._serve()
         return self
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest as it is now."""
-        if not hasattr(self, "_manifest"):
+        """The manifest as it is now, also after another process has changed the folder."""
+        return self.server.manifest
+
+    @property
+    def server(self) -> Server:
+        """What answers: the stages of the folder as it is now."""
+        if not hasattr(self, "_server"):
             raise InputError("S3T", "no fitted system", "fit, or S3T.load(folder)")
-        return self._manifest
+        if self._stamp != self.folder.stamp():
+            self._serve()
+        return self._server
 
     def delete(self, ids: Sequence[Any] | str | int) -> DeletionReceipt:
         """Deactivate and erase all that was trained on some records; nothing is trained.
@@ -283,7 +271,7 @@ class S3T:
         UnknownRecordError : a KeyError and an InputError, with the ids that no record has.
         """
         receipt = self.folder.delete(as_ids(ids))
-        self._serve(self.folder.read())
+        self._serve()
         return receipt
 
     def verify(self, ids: Sequence[Any] | None = None) -> Verification:
@@ -296,7 +284,7 @@ class S3T:
 
     def predict_proba(self, data: Any) -> np.ndarray:
         """Probabilities of the classes by the live shards, float64 ``[n, C]``; shares of votes for "vote"."""
-        return self.server.probabilities(data)
+        return self._answer(lambda server: server.probabilities(data))
 
     def predict(self, data: Any) -> np.ndarray:
         """Class codes int64 ``[n]``. Raises InputError where no shard is live."""
@@ -304,19 +292,19 @@ class S3T:
 
     def token_loss(self, data: Any) -> float:
         """Mean loss per token in nats of the averaged next-token distribution ("language")."""
-        return self.server.token_loss(data)
+        return self._answer(lambda server: server.token_loss(data))
 
     def generate(self, tokens: ArrayLike, max_new_tokens: int = 20) -> list[int]:
         """Greedy continuation of token ids ``[t]`` under the averaged next-token distribution ("language")."""
-        return self.server.generate(tokens, max_new_tokens)
+        return self._answer(lambda server: server.generate(tokens, max_new_tokens))
 
     def stage_logits(self, shard: int, order: Sequence[int], depth: int, data: Any) -> np.ndarray:
         """Logits float32 ``[n, C]`` of the first stages of a sequence that is alive to that depth."""
-        return self.server.logits(shard, order, depth, data)
+        return self._answer(lambda server: server.logits(shard, order, depth, data))
 
     def export(self, shard: int, folder: str | Path) -> Path:
         """Write a shard's served prefix as a plain PEFT adapter, which ``PeftModel.from_pretrained`` reads."""
-        return self.server.export(shard, Path(folder))
+        return self._answer(lambda server: server.export(shard, Path(folder)))
 
     def retrain(
         self,
@@ -325,31 +313,39 @@ class S3T:
         ids: Sequence[Any] | None = None,
         *,
         shards: Literal["dead", "all"] | Sequence[int] = "dead",
+        owners: Sequence[Any] | None = None,
+        risk: ArrayLike | None = None,
+        same_records: bool | None = None,
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
     ) -> list[int]:
         """Train shards again on the records that are left, with new slices; return which.
 
+        The folder can be read and served meanwhile, and records can be deleted from it: if one of these shards loses a
+        record, it is trained once more without it.
+
         Parameters
         ----------
-        data, labels, ids : the records, at least all that are left of these shards. Deleted ones are not read.
+        data, labels, ids : the records, at least all that are left of these shards. Deleted ones are not trained on.
         shards : "dead" ones that serve nothing, "all", or numbers.
+        owners, risk : as for ``fit``; without ``risk`` the new slices of a system with a prior are equally likely.
+        same_records : raise InputError where records of live slices are not those of fit; default without ``ids``,
+            which are row numbers then.
         """
         examples, codes, names = self._records(data, labels, ids)
-        self._check_classes(codes, list(self.manifest.classes), examples)
+        if ids is None and len(names) != len(self.manifest.records):
+            found = f"{len(names)} records without ids"
+            raise InputError("ids", found, f"{len(self.manifest.records)} records as at fit, or the ids")
+        check_classes(self.adapted.model, codes, list(self.manifest.classes), examples)
+        compare = ids is None if same_records is None else same_records
         job = self._job(self.manifest.system.layers_per_slice, checkpoint_dir, progress)
-        with self.folder.locked():
-            manifest = self.folder.read()
-            chosen = shards_of(manifest, shards)
-            if not chosen:
-                return []
-            changed = without_deleted(manifest, names, chosen)
-            orders = {s: [sequence.order for sequence in manifest.sequences[s]] for s in chosen}
-            changed = train_shards(self.folder, changed, job, orders, examples, codes, names)
-            self.folder.commit(changed)
-            self.folder.reconcile(changed)
-        self._serve(changed)
-        return chosen
+        given = Given(examples, codes, names, owners, risk, compare)
+        try:
+            return retrain_shards(
+                self.folder, job, given, shards, selection=self.selection, requests_ahead=self.requests_ahead
+            )
+        finally:  # whether it ended, failed or was stopped: the network holds what was trained last
+            self._serve()
 
     def _records(self, data: Any, labels: Any, ids: Sequence[Any] | None) -> tuple[Any, np.ndarray | None, list[str]]:
         """Examples, class codes and ids."""
@@ -358,38 +354,38 @@ class S3T:
         count = count_rows(examples)
         names = [str(i) for i in (range(count) if ids is None else ids)]
         check_ids(names, count)
-        return examples, self._codes(labels, count), names
+        return examples, None if self.task == "language" else as_codes(labels, count), names
 
-    def _serve(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self.server = Server(self.folder, manifest, self.adapted, self.settings.device)
+    def _serve(self) -> None:
+        self._stamp = self.folder.stamp()  # before the reading: a later change is seen by the next question
+        self._server = Server(self.folder, self.folder.read(), self.adapted, self.settings.device)
+
+    def _answer(self, ask: Callable[[Server], _T]) -> _T:
+        server = self.server
+        try:
+            return ask(server)
+        except InputError:
+            if self._stamp == self.folder.stamp():
+                raise
+        return ask(self.server)  # another process erased files in the meantime
 
     def _job(self, per_slice: int, checkpoint_dir: Path | None, progress: Progress) -> Job:
-        return Job(
-            self.adapted,
-            self.task,
-            self.n_slices,
-            per_slice,
-            self.order,
-            self.settings,
-            self.seed,
-            checkpoint_dir,
-            progress,
-        )
+        stages = (self.n_slices, per_slice, self.order, self.settings, self.seed)
+        return Job(self.adapted, self.task, *stages, checkpoint_dir, progress)
 
-    def _adapt(self) -> tuple[Adapted, str]:
-        """The network with its adapters, and the digest of what it was before."""
+    def _adapt(self) -> Adapted:
+        """The network with its adapters. The head is drawn anew."""
         module = self.base.module
+        check_plain(module)
         if self.head is None:
             head = find_head(module, find_layers(module, self.pattern, self.lora.targets))
             head += [name for name in self.base.head if not any(f"{name}.".startswith(f"{h}.") for h in head)]
         else:
             head = list(self.head)
-        digest = state_digest(module, tuple(f"{name}." for name in head))  # the head is drawn anew
-        return Adapted(module, self.lora, pattern=self.pattern, head=head), digest
+        return Adapted(module, self.lora, pattern=self.pattern, head=head)
 
     def _per_slice(self) -> int:
-        layers = self.adapted.depth
+        layers = len(find_layers(self.base.module, self.pattern, self.lora.targets))
         chosen = layers // self.n_slices if self.layers_per_slice == "auto" else self.layers_per_slice
         check_fit(layers, self.n_slices, chosen)
         return chosen
@@ -398,22 +394,3 @@ class S3T:
         if risk is not None:
             return slice_prior(places, self.n_shards, self.n_slices, risk)
         return None if self.prior is None else system_prior(self.prior, self.n_shards, self.n_slices)
-
-    def _codes(self, labels: Any, count: int) -> np.ndarray | None:
-        if self.task == "language":
-            return None
-        if labels is None:
-            raise InputError("labels", "none", "a class code for every record")
-        return as_labels(labels, count).numpy()
-
-    def _check_classes(self, codes: np.ndarray | None, known: list[str], examples: Any) -> None:
-        if codes is None:
-            return
-        outputs = self.server_outputs(examples)
-        if codes.max() >= outputs or len(known) > outputs:
-            raise InputError("labels", f"class {int(codes.max())}", f"0 to {outputs - 1}, the outputs of the network")
-
-    def server_outputs(self, examples: Any) -> int:
-        """Number of the network's outputs."""
-        batch = read_rows(examples, [0])
-        return classification.predict_logits(self.adapted.model, batch, device="cpu").shape[-1]
