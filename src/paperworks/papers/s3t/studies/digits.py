@@ -84,8 +84,8 @@ def exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
         after = system.stage_logits(0, order, 1, test)
         yield Finding(
             "exact-deletion",
-            "Digits: largest difference of the probabilities served after a deletion from the mean of the snapshots that "
-            "Algorithm 4 leaves, taken before.",
+            "Digits: largest difference of the probabilities served after a deletion from those of the snapshots "
+            "that Algorithm 4 leaves, taken before.",
             "exact",
             float(np.abs(system.predict_proba(test) - snapshot).max()),
             "==",
