@@ -22,6 +22,7 @@ from paperworks.papers.music_word2vec import (
     substitute,
     write_score,
 )
+from paperworks.papers.music_word2vec.midi_files import beat_length
 from paperworks.papers.music_word2vec.reading import piece_from_stream, score_files
 from paperworks.papers.music_word2vec.variation import spelling
 from paperworks.runs import Run, build_config, load_recipe
@@ -181,6 +182,56 @@ def test_kern_abc_and_streams(tmp_path: Path) -> None:
     assert SliceEncoder().transform([stream]) == [words]
     stream.insert(0, music21.harmony.ChordSymbol("Cm"))  # a symbol does not sound
     assert SliceEncoder().transform([piece_from_stream(stream)]) == [words]
+
+
+ADDITIVE = "<beats>{beats}</beats><beat-type>8</beat-type>"
+
+
+@pytest.mark.parametrize("beats", ["3+2", "2+2+3"])
+def test_additive_meters_are_read(beats: str, tmp_path: Path) -> None:
+    notes = "".join(note(step, 1) for step in "CDEFG")
+    written = XML.format(instrument="", attributes="", notes=notes)
+    written = written.replace(ADDITIVE.format(beats=6), ADDITIVE.format(beats=beats))
+    assert beats in written
+    path = save(tmp_path, "a.musicxml", written)
+    piece = read_scores([path]).pieces[0]
+    assert [b.length for b in piece.beats] == [0.5]
+    assert SliceEncoder(beat="signature").transform([piece]) == [[1, 4, 16, 32, 128]]
+
+
+def test_a_score_that_music21_trips_over_does_not_stop_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from paperworks.papers.music_word2vec import reading
+
+    def trip(path: Path, **options: Any) -> Any:
+        if path.name == "b.mid":
+            raise AttributeError("no such element")
+        return read_score(path, **options)
+
+    monkeypatch.setattr(reading, "read_score", trip)
+    files = [save(tmp_path, name, midi(TUNE)) for name in ("a.mid", "b.mid")]
+    scores = read_scores(files)
+    assert [p.name for p in scores.pieces] == ["a.mid"]
+    assert scores.skipped == [("b.mid", "a score that cannot be read (AttributeError: no such element)")]
+
+
+def test_beats_are_the_same_in_midi_and_in_notation() -> None:
+    for denominator in (2, 4, 8, 16, 32):
+        for numerator in range(1, 20):
+            signature = music21.meter.TimeSignature(f"{numerator}/{denominator}")
+            assert beat_length(numerator, denominator) == signature.beatDuration.quarterLength, signature
+
+
+def test_a_damaged_entry_of_the_cache_is_read_again(tmp_path: Path) -> None:
+    path, cache = save(tmp_path, "a.mid", midi(TUNE)), tmp_path / "cache"
+    first = read_scores([path], cache=cache).pieces[0]
+    entry = next(cache.iterdir())
+    whole = entry.read_bytes()
+    middle = whole.index(b"about.npy") + 40
+    for damaged in (b"", whole[:60], b"PK" + whole[2:-30], whole[:middle] + bytes(9) + whole[middle + 9 :]):
+        entry.write_bytes(damaged)
+        assert rows(read_scores([path], cache=cache).pieces[0]) == rows(first)
 
 
 def test_repeats_are_played_on_request(tmp_path: Path) -> None:

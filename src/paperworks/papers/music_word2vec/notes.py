@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
 
+BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What a file that is no .npz archive of ours, or a damaged one, raises while it is read."""
 LONGEST = 200_000.0
 """Quarter lengths that a piece may last: longer ones come from broken time stamps (a day at 140 beats per minute)."""
 

@@ -14,18 +14,19 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.extras import require_extra
 from paperworks.papers.music_word2vec.midi_files import read_midi
-from paperworks.papers.music_word2vec.notes import BeatChange, Piece, piece_from_array
+from paperworks.papers.music_word2vec.notes import BROKEN, BeatChange, Piece, piece_from_array
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import replace_file
 
 if TYPE_CHECKING:
+    from music21.meter import TimeSignature
     from music21.stream import Stream
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 SCORE_SUFFIXES = (".xml", ".musicxml", ".mxl", ".krn", ".abc", ".mei", ".md", ".capx", ".nwc", ".mscz")
 SUFFIXES = MIDI_SUFFIXES + tuple(s for s in SCORE_SUFFIXES if s not in (".md", ".nwc", ".mscz"))
 """What is looked for in a folder."""
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _MANY = 8
 """Files from which on child processes are worth their start."""
 
@@ -161,7 +162,7 @@ def _beats(voice: Stream) -> list[BeatChange]:
     for measure in measures or [voice]:
         for signature in measure.getElementsByClass("TimeSignature"):
             offset = float(measure.offset + signature.offset) if measures else float(signature.offset)
-            length = float(signature.beatDuration.quarterLength)
+            length = _beat_of(signature)
             anchor = offset
             if measures and measure is measures[0] and len(measures) > 1:
                 full = float(measures[1].offset - measures[0].offset)
@@ -170,6 +171,16 @@ def _beats(voice: Stream) -> list[BeatChange]:
             if length > 0:
                 found.append(BeatChange(offset, length, anchor))
     return found
+
+
+def _beat_of(signature: TimeSignature) -> float:
+    """Quarter lengths of a beat; of a meter with beats of several lengths (3+2/8), of the unit that it is written in."""
+    from music21.exceptions21 import Music21Exception
+
+    try:
+        return float(signature.beatDuration.quarterLength)
+    except Music21Exception:
+        return 4.0 / signature.denominator
 
 
 def _fifths(stream: Stream) -> int | None:
@@ -266,6 +277,9 @@ def _parse(path: Path, options: tuple[bool, bool], cache: Path | None) -> Piece 
         result = f"{error.found}"
     except RecursionError:
         result = "a score that is nested too deep"
+    except Exception as error:  # music21 raises whatever an odd score leads to: one file must not stop a folder
+        reason = " ".join(str(error).split())[:120]
+        return f"a score that cannot be read ({type(error).__name__}: {reason})"  # not kept in the cache
     place = _place(path, cache, options)
     if place is not None:
         _store(place, result)
@@ -302,8 +316,8 @@ def _cached(path: Path, cache: Path | None, options: tuple[bool, bool]) -> Piece
             if "error" in about:
                 return str(about["error"])
             onset, duration, pitch, part = (stored[n] for n in ("onset", "duration", "pitch", "part"))
-    except (OSError, ValueError, KeyError):  # a damaged entry is read again
+            beats = tuple(BeatChange(**b) for b in about["beats"])
+            fifths, notes = about["fifths"], tuple(about["notes"])
+    except BROKEN:  # a damaged entry is read again
         return None
-    beats = tuple(BeatChange(**b) for b in about["beats"])
-    fifths, notes = about["fifths"], tuple(about["notes"])
     return Piece(path.name, onset, duration, pitch, part, beats=beats, fifths=fifths, notes=notes)
