@@ -80,6 +80,25 @@ def test_the_official_end_repeats_a_note_in_the_next_slice() -> None:
     assert SliceEncoder(end="official").transform([[(0, 0.5, 60), (0, 2.5, 64)]]) == [[17, 16, 16]]
 
 
+def test_the_official_end_adds_one_slice_and_no_silence() -> None:
+    rows = [(0, 1, 60), (1, 1, 62)]
+    assert SliceEncoder(end="official", trim=False).transform([rows]) == [[1, 5, 4]]
+    assert SliceEncoder(end="official", trim=False).transform([[(1, 1.4996, 60)]]) == [[0, 1, 1]]
+    assert SliceEncoder(end="official", trim=False, beat=0.5).transform([[(0, 1.2, 60)]]) == [[1, 1, 1]]
+    piece = piece_from_array([(0, 3, 60)], beats=(BeatChange(0.0, 1.5, 0.0), BeatChange(30.0, 1.0, 30.0)))
+    assert SliceEncoder(end="official", trim=False, beat="signature").transform([piece]) == [[1, 1, 1]]
+    assert SliceEncoder(trim=False, beat="signature").transform([piece]) == [[1, 1]]
+
+
+@pytest.mark.parametrize("beat", [1.0, 3.0, "signature"])
+def test_a_last_grace_note_on_the_beat_has_a_slice_of_its_own(beat: float) -> None:
+    step = 3.0 if beat == "signature" else float(beat)
+    meter = (BeatChange(0.0, 3.0, 0.0),)
+    piece = piece_from_array([(0, step, 60), (step, 0, 62)], beats=meter)
+    assert SliceEncoder(beat=beat).encode(piece)[0] == [1, 4]
+    assert SliceEncoder(beat=beat).encode(piece_from_array([(0, 0, 60)], beats=meter))[0] == [1]
+
+
 def test_rests_are_words_inside_and_trimmed_outside() -> None:
     encoder = SliceEncoder()
     assert encoder.transform([[(2, 1, 60), (5, 1, 64)]]) == [[1, 0, 0, 16]]

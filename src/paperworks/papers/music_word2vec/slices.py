@@ -89,8 +89,7 @@ class SliceEncoder:
         """The words of one piece and the begin of each slice in quarter lengths."""
         onset, end = piece.onset, piece.onset + piece.duration
         if self.end == "official":
-            onset = onset.round(3)
-            end = (onset + piece.duration.round(3)).round(6)
+            onset, end = _official(piece)
         bounds = self.bounds(piece)
         first, last = _span(bounds, onset, end, inclusive=self.end == "official")
         counts = last - first + 1
@@ -114,21 +113,27 @@ class SliceEncoder:
 
     def bounds(self, piece: Piece) -> np.ndarray:
         """Where slices begin, and one more: quarter lengths ``[n + 1]``, ascending."""
-        end = piece.end + (64.0 if self.end == "official" else 0.0)
+        end, reached = piece.end, float(piece.onset.max())
+        if self.end == "official":
+            end = reached = float(_official(piece)[1].max())
+        # the last slice has what sounds before ``end``, and the moment ``reached`` itself
         if self.beat != "signature":
-            return np.arange(_whole(end / self.beat, piece.name) + 1) * float(self.beat)
+            beat = float(self.beat)
+            least = int(reached / beat + TOLERANCE) + 1
+            return np.arange(max(_whole(end / beat, piece.name), least) + 1) * beat
+        end = max(end, reached + 2 * TOLERANCE)
         changes = piece.beats or ()
         starts = [0.0, *(c.offset for c in changes[1:])]
         found: list[np.ndarray] = []
         for i, start in enumerate(starts):
-            stop = starts[i + 1] if i + 1 < len(starts) else end
+            stop = min(starts[i + 1], end) if i + 1 < len(starts) else end
             length = changes[i].length if changes else 1.0
             anchor = changes[i].anchor if changes else 0.0
             if stop <= start + TOLERANCE:
                 continue
             anchor -= np.ceil((anchor - start) / length - TOLERANCE) * length  # at or before the start
             steps = _whole((stop - anchor) / length, piece.name)
-            grid = anchor + np.arange(steps) * length
+            grid = anchor + np.arange(steps + 1) * length
             found.append(grid[grid < stop - TOLERANCE])
         return np.append(np.concatenate(found), max(end, found[-1][-1] + TOLERANCE))
 
@@ -164,6 +169,12 @@ def _whole(slices: float, name: str) -> int:
     if slices > _MOST_SLICES:
         raise InputError(name, f"{slices:.3g} slices", f"at most {_MOST_SLICES:,} slices")
     return max(int(np.ceil(slices - TOLERANCE)), 1)
+
+
+def _official(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """Onset and end of each note as the released code rounds them."""
+    onset = piece.onset.round(3)
+    return onset, (onset + piece.duration.round(3)).round(6)
 
 
 def _span(bounds: np.ndarray, onset: np.ndarray, end: np.ndarray, *, inclusive: bool) -> tuple[np.ndarray, np.ndarray]:
