@@ -159,6 +159,6 @@ def _signatures(tracks: list[list[Event]], quarters: _Clock) -> tuple[list[BeatC
 
 
 def beat_length(numerator: int, denominator: int) -> float:
-    """Quarter lengths of a beat of the time signature: 1 in 4/4, 2 in 2/2, 1.5 in 6/8 and in 3/8, 3 in 6/4; as music21 counts it."""
+    """Quarter lengths of a beat of a time signature as music21 counts them: 1 in 4/4, 1.5 in 6/8 and 3/8, 3 in 6/4."""
     compound = numerator % 3 == 0 and (numerator > 3 or denominator >= 8)
     return (3 if compound else 1) * 4 / denominator

@@ -174,7 +174,7 @@ def _beats(voice: Stream) -> list[BeatChange]:
 
 
 def _beat_of(signature: TimeSignature) -> float:
-    """Quarter lengths of a beat; of a meter with beats of several lengths (3+2/8), of the unit that it is written in."""
+    """Quarter lengths of a beat; where beats differ in length (3+2/8), of the unit that the meter is written in."""
     from music21.exceptions21 import Music21Exception
 
     try:
