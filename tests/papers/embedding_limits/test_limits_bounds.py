@@ -28,6 +28,7 @@ from paperworks.papers.embedding_limits import (
     subsets_bound,
 )
 from paperworks.papers.embedding_limits import bounds as bounds_module
+from paperworks.papers.embedding_limits.bounds import log_subsets
 from paperworks.papers.embedding_limits.construction import returned_by_construction
 from paperworks.papers.embedding_limits.published import MARGIN_BOUNDS
 
@@ -40,11 +41,34 @@ def test_margin_bound_by_hand() -> None:
     assert margin_bound(46, 2, 0.3) == int(np.ceil(log(comb(46, 2)) / log(1 + 1 / 0.3)))
     assert margin_bound(5, 5) == 1  # all documents: nothing to tell apart
     assert margin_bound(4, 1, 1.0) == 2  # ln 4 / ln 2, exactly
+    with pytest.raises(InputError, match="whole number"):
+        margin_bound(10, 2.5)  # type: ignore[arg-type]
     for gamma in (0.0, -1.0, 1.5):
         with pytest.raises(InputError, match="gamma"):
             margin_bound(10, 2, gamma)
     with pytest.raises(InputError, match="k"):
         margin_bound(3, 4)
+
+
+@pytest.mark.parametrize("n", [10**12, 10**15, 10**16, 10**17, 10**18])
+@pytest.mark.parametrize("k", [1, 2, 10, 199, 201, 2000])
+def test_margin_bound_of_many_documents(n: int, k: int) -> None:
+    exact = log(comb(n, k))
+    assert log_subsets(n, k) == pytest.approx(exact, rel=1e-13)
+    assert log_subsets(n, n - k) == log_subsets(n, k)
+    assert margin_bound(n, k) == int(np.ceil(exact / log(11)))
+
+
+def test_subsets_of_a_large_part_of_the_documents() -> None:
+    for n, k in ((1000, 500), (1000, 300), (403, 201), (20_000, 9_999)):
+        assert log_subsets(n, k) == pytest.approx(log(comb(n, k)), rel=1e-13)
+
+
+def test_most_documents_of_a_margin_are_the_most() -> None:
+    found = capacity_report((50, 2), dims=(30,)).documents
+    assert found is not None
+    assert log(comb(int(found.iloc[0, 1]), 2)) == pytest.approx(30 * log(11), rel=1e-12)
+    assert int(found.iloc[0, 1]) > 10**15
 
 
 def test_forster_on_hadamard_matrices_and_on_limit() -> None:
@@ -59,6 +83,8 @@ def test_forster_without_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> No
     whole = forster_bound_qrels(make_qrels("random", 60, 80, 3))
     monkeypatch.setattr(bounds_module, "DENSE_CELLS", 1)
     assert forster_bound_qrels(make_qrels("random", 60, 80, 3)) == pytest.approx(whole, rel=1e-6)
+    assert forster_bound_qrels([[1, 0, 1]]) == pytest.approx(1)
+    assert forster_bound_qrels([[1], [1]]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +210,8 @@ def test_capacity_says_what_is_proof() -> None:
     assert margin_bound(most, 2) <= 4 < margin_bound(most + 1, 2)
     assert report.documents["curve is"].tolist() == ["within the fit", "extrapolation", "extrapolation"]
     assert capacity_report((10, 8)).enough == 4  # the complement has 2 documents
+    assert capacity_report((4, 2)).enough == capacity_report(all_subsets(4)).enough == 3  # a simplex
+    assert capacity_report((2, 1)).enough == 1
     matrix = capacity_report(make_qrels("random", 200, 90, 3))
     assert 1 <= matrix.least <= matrix.enough <= 6
     assert len(matrix.table()) == len(matrix.statements)

@@ -33,7 +33,7 @@ from paperworks.papers.embedding_limits import (
     with_synonyms,
 )
 from paperworks.papers.embedding_limits.datasets import describe
-from paperworks.papers.embedding_limits.retrievers import NormWarning
+from paperworks.papers.embedding_limits.retrievers import NormWarning, products
 
 ITEMS = [f"item{i:03}" for i in range(80)]
 NAMES = ["ann", "bob", "cy"], ["Day", "Eve", "Fox"]
@@ -319,9 +319,47 @@ def test_encoder_prompts_and_repeated_texts(tmp_path: Path) -> None:
     for one, two, three in zip(kept, again, (queries, documents), strict=True):
         assert one.tolist() == two.tolist() == three.tolist()
     with pytest.raises(InputError, match="query_prompt"):
-        EmbeddingRetriever(lambda texts: np.ones((len(texts), 2)), query_prompt="x")
+        EmbeddingRetriever(lambda texts: np.ones((len(texts), 2)), query_prompt=3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="similarity"):
         EmbeddingRetriever(Folder(), similarity="l2")
+
+
+def test_prompts_of_encoders_in_memory() -> None:
+    asked: list[str] = []
+
+    def lengths(texts: list[str]) -> np.ndarray:
+        asked.extend(texts)
+        return np.array([[len(text), 1.0] for text in texts])
+
+    class Sentences:
+        """As sentence-transformers: ``encode`` takes a prompt, and has a default."""
+
+        def __init__(self) -> None:
+            self.prompts = {"query": "Q: ", "document": ""}
+
+        def encode(self, texts: Any, prompt: str | None = None) -> np.ndarray:
+            return lengths([("default: " if prompt is None else prompt) + text for text in texts])
+
+        def __call__(self, features: Any) -> Any:
+            raise TypeError("not a function of texts")
+
+    data = RetrievalData([[1, 0], [0, 1]], ("q", "r"), ("a", "b"), ("one", "three"), ("x", "yy"))
+    EmbeddingRetriever(lengths, query_prompt="find: ").embed(data)
+    assert asked == ["find: one", "find: three", "x", "yy"]
+    asked.clear()
+    evaluate(EmbeddingRetriever(Sentences(), document_prompt="D: "), data, (1,))
+    assert asked == ["Q: one", "Q: three", "D: x", "D: yy"]
+    asked.clear()
+    found = evaluate(Sentences(), data, (1,))
+    assert asked == ["Q: one", "Q: three", "default: x", "default: yy"]
+    assert found.table["dimensions"].tolist() == [2]
+
+
+def test_similarity_is_cosine_or_dot() -> None:
+    with pytest.raises(InputError, match="similarity"):
+        VectorRetriever(np.eye(2), np.eye(2), "euclidean")
+    with pytest.raises(InputError, match="similarity"):
+        products(np.eye(2), np.eye(2), "Cosine")
 
 
 def test_ids_must_be_unique_and_sizes_agree() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, lgamma, log, log1p
+from math import ceil, comb, log, log1p, pi
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,38 @@ from paperworks.papers.embedding_limits.qrels import as_qrels
 
 DENSE_CELLS = 4_000_000
 """Up to so many cells the spectral norm is computed from the whole matrix."""
+EXACT_SUBSET = 200
+"""Up to so large subsets are counted in whole numbers; the series for larger ones is exact to float64."""
 
 
 def log_subsets(n: int, k: int) -> float:
     """ln C(n, k), for any size."""
+    n, k = _whole("n", n), _whole("k", k)
     if n < 1:
         raise InputError("n", n, "1 or more")
     if not 1 <= k <= n:
         raise InputError("k", k, f"from 1 to {n}, the number of documents")
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) if k < n else 0.0
+    few = min(k, n - k)
+    if few <= EXACT_SUBSET:
+        return log(comb(n, few))
+    # Stirling's series, written so that no two large terms cancel (a difference of log-gammas does for large n)
+    share = few / n
+    main = few * log(n / few) - (n - few) * log1p(-share)
+    return main - 0.5 * log(2 * pi * few * (1 - share)) + _stirling(n) - _stirling(few) - _stirling(n - few)
+
+
+def _whole(name: str, number: Any) -> int:
+    try:
+        if int(number) == number:
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(name, repr(number), "a whole number")
+
+
+def _stirling(n: int) -> float:
+    """ln n! less its main part (n + 1/2) ln n - n + ln(2 pi) / 2, for n of 200 or more."""
+    return 1 / (12 * n) - 1 / (360 * n**3)
 
 
 def margin_bound(n: int, k: int, gamma: float = 0.1) -> int:
@@ -84,6 +107,8 @@ def forster_bound_qrels(qrels: Any) -> float:
     """
     matrix = as_qrels(qrels)
     m, n = matrix.shape
+    if min(m, n) == 1:
+        return 1.0
     if m * n <= DENSE_CELLS:
         return forster_bound(2.0 * matrix.toarray() - 1)
     twice = sparse.csr_array(matrix, dtype=np.float64) * 2.0

@@ -135,6 +135,16 @@ def _of_subsets(n: int, k: int, gamma: float, curve: Curve) -> list[Statement]:
             "The gaps shrink fast as documents are added.",
         ),
     ]
+    if few and n - 1 < two:
+        found.append(
+            Statement(
+                "simplex, no margin",
+                "proof",
+                "at most",
+                n - 1,
+                f"{n} documents at the corners of a simplex never need more than {n - 1} dimensions.",
+            )
+        )
     if k == 2:
         d = curve.dimensions(n)
         inside = d is not None and d <= curve.fitted[1]
@@ -166,9 +176,9 @@ def _documents(k: int, gamma: float, dims: Sequence[int], curve: Curve) -> pd.Da
         inside = curve.fitted[0] <= d <= curve.fitted[1]
         kind = None if k != 2 else "within the fit" if inside else "extrapolation"
         rows.append((d, _most_documents(d, k, gamma), "any number" if d >= 2 * k else None, fitted, kind))
-    return pd.DataFrame(
-        rows, columns=["dimensions", f"at most, margin {gamma:g}", "without margin", "curve", "curve is"]
-    )
+    most = f"at most, margin {gamma:g}"
+    table = pd.DataFrame(rows, columns=["dimensions", most, "without margin", "curve", "curve is"], dtype=object)
+    return table.astype({"dimensions": "Int64", most: "Int64", "curve": "Int64"})
 
 
 def _most_documents(d: int, k: int, gamma: float) -> int | None:

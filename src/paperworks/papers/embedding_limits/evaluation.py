@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paperworks.embedding import Encoder
 from paperworks.errors import InputError
 from paperworks.metrics import hits_at_k
 from paperworks.papers.embedding_limits.datasets import RetrievalData
-from paperworks.papers.embedding_limits.retrievers import Retriever, ScoreQueries, ScoreRetriever, products
+from paperworks.papers.embedding_limits.retrievers import (
+    EmbeddingRetriever,
+    Retriever,
+    ScoreQueries,
+    ScoreRetriever,
+    products,
+)
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -46,7 +53,7 @@ class Evaluation:
 
 
 def evaluate(
-    retriever: Retriever | Callable[[list[str], list[str]], Any] | np.ndarray,
+    retriever: Retriever | Encoder | Callable[[list[str], list[str]], Any] | np.ndarray,
     data: RetrievalData,
     ks: Sequence[int] | None = None,
     truncate_dims: Sequence[int] = (),
@@ -58,7 +65,8 @@ def evaluate(
 
     Parameters
     ----------
-    retriever : see ``retrievers``; also a function from (queries, documents) to scores, or a score matrix.
+    retriever : see ``retrievers``; also an encoder (anything with ``encode``, such as a SentenceTransformer), a
+        function from (queries, documents) to scores, or a score matrix.
     ks : numbers of documents looked at; by default 2, 10 and 100 (20 where there are at most 100 documents). Those
         above the number of documents are left out.
     truncate_dims : embeddings are cut to these first dimensions too, and divided by their norm. Larger ones than the
@@ -79,7 +87,7 @@ def evaluate(
     if not kept:
         raise InputError("ks", list(wanted), f"one of at most {n}, the number of documents")
     if not isinstance(retriever, Retriever):
-        retriever = ScoreRetriever(retriever)
+        retriever = EmbeddingRetriever(retriever) if isinstance(retriever, Encoder) else ScoreRetriever(retriever)
     forms: list[tuple[int | None, str, ScoreQueries]] = []
     if hasattr(retriever, "embed"):
         queries, documents = retriever.embed(data, progress)

@@ -5,7 +5,6 @@ A retriever's ``prepare(data)`` reads the documents once and returns a function 
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from paperworks.embedding import Encoder, encode_to_file, load_text_encoder
 from paperworks.errors import InputError
 from paperworks.papers.embedding_limits.datasets import RetrievalData
+from paperworks.papers.embedding_limits.prompts import with_prompt
 from paperworks.runs import Progress, no_progress
 
 ScoreQueries = Callable[[np.ndarray], np.ndarray]
@@ -58,8 +58,8 @@ class EmbeddingRetriever:
     source : a sentence-transformers or transformers folder, an ``Encoder``, a function from texts to vectors, or None
         for the bundled all-MiniLM-L6-v2 (256 tokens of a text are read).
     similarity : "cosine" or "dot", as the model prescribes. With "dot", vectors are used as the encoder gives them.
-    query_prompt, document_prompt : text before each text, or the name of a prompt of the folder; by default the
-        folder's own prompts for queries and documents.
+    query_prompt, document_prompt : text before each text, or the name of a prompt of the encoder; by default the
+        encoder's own prompts for queries and documents (``prompts``, as folders and SentenceTransformer have them).
     name : in tables; by default the encoder's.
     options : of ``paperworks.embedding.TextEncoder`` (pooling, normalize, max_length, device, ...).
     """
@@ -74,8 +74,7 @@ class EmbeddingRetriever:
         name: str | None = None,
         **options: Any,
     ) -> None:
-        if similarity not in ("cosine", "dot"):
-            raise InputError("similarity", repr(similarity), "cosine or dot")
+        _check_similarity(similarity)
         if source is None:
             source = bundled_folder()
             options = {"max_length": 256, "pooling": "mean", "normalize": True} | options
@@ -83,21 +82,8 @@ class EmbeddingRetriever:
         self.similarity = similarity
         self.encoder: Any = load_text_encoder(source, **options)
         self.name = name or str(getattr(self.encoder, "name", "encoder"))
-        self._query_encoder = self._with_prompt(query_prompt, QUERY_PROMPTS, "query_prompt")
-        self._document_encoder = self._with_prompt(document_prompt, DOCUMENT_PROMPTS, "document_prompt")
-
-    def _with_prompt(self, given: str | None, usual: Sequence[str], option: str) -> Any:
-        known = getattr(self.encoder, "prompts", None)
-        if known is None:
-            if given:
-                raise InputError(option, repr(given), "no prompt for an encoder that is not a folder")
-            return self.encoder
-        wanted = given if given is not None else next((name for name in usual if known.get(name)), None)
-        if wanted is None:
-            return self.encoder
-        other = copy.copy(self.encoder)
-        other.prompt = known.get(wanted, wanted)
-        return other
+        self._query_encoder = with_prompt(self.encoder, query_prompt, QUERY_PROMPTS, "query_prompt")
+        self._document_encoder = with_prompt(self.encoder, document_prompt, DOCUMENT_PROMPTS, "document_prompt")
 
     def embed(
         self, data: RetrievalData, progress: Progress = no_progress, *, folder: Path | None = None
@@ -131,6 +117,7 @@ class VectorRetriever:
     def __init__(
         self, queries: np.ndarray, documents: np.ndarray, similarity: str = "cosine", name: str = "your vectors"
     ) -> None:
+        _check_similarity(similarity)
         self.queries, self.documents = _vectors("queries", queries), _vectors("documents", documents)
         if self.queries.shape[1] != self.documents.shape[1]:
             raise InputError(
@@ -154,12 +141,18 @@ class VectorRetriever:
 
 
 def products(queries: np.ndarray, documents: np.ndarray, similarity: str) -> ScoreQueries:
-    """Scores by cosine or dot product."""
+    """Scores by cosine or dot product. Raises InputError for another similarity."""
+    _check_similarity(similarity)
     if similarity == "cosine":
         queries, documents = unit(queries), unit(documents)
     elif np.abs(np.linalg.norm(documents, axis=1) - 1).max() > UNIT_TOLERANCE:
         warnings.warn("documents have norms other than 1: longer ones are ranked higher", NormWarning, stacklevel=3)
     return lambda rows: queries[rows] @ documents.T
+
+
+def _check_similarity(similarity: str) -> None:
+    if similarity not in ("cosine", "dot"):
+        raise InputError("similarity", repr(similarity), "cosine or dot")
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
