@@ -68,9 +68,13 @@ def test_other_budgets_are_refused(budget) -> None:
 
 def test_bad_allocations_are_named() -> None:
     for sizes, budget, weights, field in (
-        ([1, 2], 4, None, "budget"), ([1, 2], -1, None, "budget"), ([-1, 2], 1, None, "sizes"),
-        ([1, 2], 1, [1], "weights"), ([1, 2], 1, [np.nan, 1], "weights"), ([1, 2], 1, [-1, 1], "weights"),
-    ):  # fmt: skip
+        ([1, 2], 4, None, "budget"),
+        ([1, 2], -1, None, "budget"),
+        ([-1, 2], 1, None, "sizes"),
+        ([1, 2], 1, [1], "weights"),
+        ([1, 2], 1, [np.nan, 1], "weights"),
+        ([1, 2], 1, [-1, 1], "weights"),
+    ):
         with pytest.raises(InputError) as caught:
             allocate_budget(sizes, budget, weights)
         assert caught.value.field == field
@@ -117,10 +121,14 @@ def test_the_cap_keeps_every_cluster_within_reach() -> None:
 
 def test_scores_that_make_no_weights_are_refused() -> None:
     for scores, options, field in (
-        ([-1.0, 2], {}, "scores"), ([0.0, 0], {}, "scores"), ([np.inf, 1], {}, "scores"), ([1.0], {}, "scores"),
-        ([1.0, 2], {"temperature": 0}, "temperature"), ([1.0, 2], {"transform": "max"}, "transform"),
+        ([-1.0, 2], {}, "scores"),
+        ([0.0, 0], {}, "scores"),
+        ([np.inf, 1], {}, "scores"),
+        ([1.0], {}, "scores"),
+        ([1.0, 2], {"temperature": 0}, "temperature"),
+        ([1.0, 2], {"transform": "max"}, "transform"),
         ([1.0, 2], {"max_ratio": 0.5}, "max_ratio"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError) as caught:
             update_weights(np.array([0.5, 0.5]), np.array(scores), **options)
         assert caught.value.field == field

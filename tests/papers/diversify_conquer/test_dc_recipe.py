@@ -104,10 +104,13 @@ def test_rounds_with_the_users_own_programs(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "score.py").write_text(SCORE)
     options = given(
-        tmp_path, rounds=2, scorer="command", transform="relu",
+        tmp_path,
+        rounds=2,
+        scorer="command",
+        transform="relu",
         trainer_command=f"{sys.executable} {tmp_path / 'train.py'} {{train}} {{prompts}} {{responses}}",
         scorer_command=f"{sys.executable} {tmp_path / 'score.py'} {{pairs}} {{scores}}",
-    )  # fmt: skip
+    )
     report, files = execute(tmp_path, **options)
     selected = pd.read_csv(files / "selected.csv")
     assert sorted(selected["round"]) == [1] * 6 + [2] * 6
@@ -121,25 +124,41 @@ def test_rounds_with_the_users_own_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"budget": 47}, "budget"), ({"clusters": "47"}, "clusters"), ({"quality": "grade"}, "quality"),
-        ({"exclude": "ids-unknown.txt"}, "exclude"), ({"exclude": "ids-twice.txt"}, "exclude"),
-        ({"exclude": "nowhere.txt"}, "exclude"), ({"quality": "scores-unknown.csv"}, "quality"),
-        ({"quality": "scores-twice.csv"}, "quality"), ({"quality": "short.npy"}, "quality"),
-        ({"embeddings": "short.npy"}, "embeddings"), ({"embeddings": "few.npy"}, "embeddings"),
-        ({"data": "twice.jsonl"}, "data"), ({"data": "empty.jsonl"}, "data"), ({"data": "broken.jsonl"}, "data"),
-        ({"encoder": "x"}, "embeddings"), ({"rounds": 2, "method": "random"}, "rounds"),
-        ({"quality": "none"}, "quality"), ({"quality": "reward"}, "reward_model"), ({"budget": 1.5}, "budget"),
-        ({"clusters": "0"}, "clusters"), ({"rounds": 2, "scorer": "command"}, "scorer_command"),
+        ({"budget": 47}, "budget"),
+        ({"clusters": "47"}, "clusters"),
+        ({"quality": "grade"}, "quality"),
+        ({"exclude": "ids-unknown.txt"}, "exclude"),
+        ({"exclude": "ids-twice.txt"}, "exclude"),
+        ({"exclude": "nowhere.txt"}, "exclude"),
+        ({"quality": "scores-unknown.csv"}, "quality"),
+        ({"quality": "scores-twice.csv"}, "quality"),
+        ({"quality": "short.npy"}, "quality"),
+        ({"embeddings": "short.npy"}, "embeddings"),
+        ({"embeddings": "few.npy"}, "embeddings"),
+        ({"data": "twice.jsonl"}, "data"),
+        ({"data": "empty.jsonl"}, "data"),
+        ({"data": "broken.jsonl"}, "data"),
+        ({"encoder": "x"}, "embeddings"),
+        ({"rounds": 2, "method": "random"}, "rounds"),
+        ({"quality": "none"}, "quality"),
+        ({"quality": "reward"}, "reward_model"),
+        ({"budget": 1.5}, "budget"),
+        ({"clusters": "0"}, "clusters"),
+        ({"rounds": 2, "scorer": "command"}, "scorer_command"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_named(options: dict, field: str, tmp_path: Path) -> None:
     right = given(tmp_path)
     lines = (tmp_path / "pool.jsonl").read_text().splitlines()
     for name, text in {
-        "ids-unknown.txt": "s1\ns99\n", "ids-twice.txt": "s1\ns1\n", "scores-unknown.csv": "id,score\ns99,1\n",
-        "scores-twice.csv": "id,score\ns1,1\ns1,2\n", "twice.jsonl": "\n".join([*lines, lines[4]]),
-        "empty.jsonl": "", "broken.jsonl": "\n".join([*lines, "{"]),
-    }.items():  # fmt: skip
+        "ids-unknown.txt": "s1\ns99\n",
+        "ids-twice.txt": "s1\ns1\n",
+        "scores-unknown.csv": "id,score\ns99,1\n",
+        "scores-twice.csv": "id,score\ns1,1\ns1,2\n",
+        "twice.jsonl": "\n".join([*lines, lines[4]]),
+        "empty.jsonl": "",
+        "broken.jsonl": "\n".join([*lines, "{"]),
+    }.items():
         (tmp_path / name).write_text(text)
     np.save(tmp_path / "short.npy", np.zeros(5))
     np.save(tmp_path / "few.npy", np.zeros((5, 3)))

@@ -131,13 +131,17 @@ def test_fit_clusters_and_another_budget_needs_no_other_fit() -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"sampling": "best"}, "sampling"), ({"budget": 101}, "budget"), ({"budget": 0}, "budget"),
-        ({"n_clusters": 101}, "n_clusters"), ({"n_clusters": "many"}, "n_clusters"),
+        ({"sampling": "best"}, "sampling"),
+        ({"budget": 101}, "budget"),
+        ({"budget": 0}, "budget"),
+        ({"n_clusters": 101}, "n_clusters"),
+        ({"n_clusters": "many"}, "n_clusters"),
         ({"allocation": "x"}, "allocation"),
-        ({"quality_temperature": -1}, "quality_temperature"), ({"replace": True, "sampling": "closest"}, "replace"),
+        ({"quality_temperature": -1}, "quality_temperature"),
+        ({"replace": True, "sampling": "closest"}, "replace"),
         ({}, "quality"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_named(options: dict, field: str) -> None:
     with pytest.raises(InputError) as caught:
         KMeansSelector(**({"n_clusters": 4} | options)).fit(X, None if field == "quality" else QUALITY)

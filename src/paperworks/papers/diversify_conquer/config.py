@@ -12,9 +12,18 @@ from paperworks.errors import InputError
 DATA = ("definitions",)
 QUALITIES = ("compression", "length", "none", "likelihood", "reward", "deita")
 MethodName = Literal[
-    "kmq", "km-random", "km-closest", "km-median", "random", "k-center", "deita", "qdit", "facility-location",
-    "top-quality", "mid-quality",
-]  # fmt: skip
+    "kmq",
+    "km-random",
+    "km-closest",
+    "km-median",
+    "random",
+    "k-center",
+    "deita",
+    "qdit",
+    "facility-location",
+    "top-quality",
+    "mid-quality",
+]
 
 
 class Config(runs.Config):

@@ -50,9 +50,13 @@ def map_figure(points: np.ndarray, chosen: np.ndarray, labels: np.ndarray, names
             continue  # one name over another cannot be read
         placed.append(middle)
         axes.annotate(
-            name, middle, fontsize=7.5, ha="center", va="center",
+            name,
+            middle,
+            fontsize=7.5,
+            ha="center",
+            va="center",
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
-        )  # fmt: skip
+        )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(loc="lower right", markerscale=1.6, fontsize=8)
@@ -69,9 +73,14 @@ def quality_figure(quality: np.ndarray, chosen: np.ndarray, name: str) -> Figure
     bins: Any = np.linspace(low, high, 26) if high > low else 10
     axes.hist(np.clip(quality, low, high), bins, density=True, color=REST, label="pool")
     axes.hist(
-        np.clip(quality[chosen], low, high), bins, density=True, histtype="step", color=CHOSEN, linewidth=1.6,
+        np.clip(quality[chosen], low, high),
+        bins,
+        density=True,
+        histtype="step",
+        color=CHOSEN,
+        linewidth=1.6,
         label="chosen",
-    )  # fmt: skip
+    )
     axes.set_xlabel(f"quality ({name})")
     axes.set_ylabel("density")
     axes.legend(fontsize=8)

@@ -15,9 +15,18 @@ from paperworks.papers.diversify_conquer.selector import KMeansSelector
 from paperworks.runs import Progress, no_progress
 
 Method = Literal[
-    "kmq", "km-random", "km-closest", "km-median", "random", "k-center", "deita", "qdit", "facility-location",
-    "top-quality", "mid-quality",
-]  # fmt: skip
+    "kmq",
+    "km-random",
+    "km-closest",
+    "km-median",
+    "random",
+    "k-center",
+    "deita",
+    "qdit",
+    "facility-location",
+    "top-quality",
+    "mid-quality",
+]
 METHODS: dict[str, str] = {
     "kmq": "k-means clusters, drawn by quality inside (this paper)",
     "km-random": "k-means clusters, drawn at random inside (this paper)",
@@ -32,8 +41,11 @@ METHODS: dict[str, str] = {
     "mid-quality": "scores nearest to the median (perplexity mid-range where quality is a perplexity)",
 }
 CLUSTERED: dict[str, Sampling] = {
-    "kmq": "quality", "km-random": "random", "km-closest": "closest", "km-median": "median",
-}  # fmt: skip
+    "kmq": "quality",
+    "km-random": "random",
+    "km-closest": "closest",
+    "km-median": "median",
+}
 NEED_QUALITY = ("kmq", "deita", "qdit", "top-quality", "mid-quality")
 QUADRATIC = ("qdit", "facility-location")
 
@@ -127,9 +139,11 @@ def _clustered(
     if selector is None:
         return made.fit(rows, scores, eligible=allowed).indices_
     made.set_params(
-        allocation=selector.allocation, quality_temperature=selector.quality_temperature,
-        quality_weights=selector.quality_weights, kmeans=selector.kmeans,
-    )  # fmt: skip
+        allocation=selector.allocation,
+        quality_temperature=selector.quality_temperature,
+        quality_weights=selector.quality_weights,
+        kmeans=selector.kmeans,
+    )
     return made.use_clusters(rows, selector.labels_, selector.centers_, scores, eligible=allowed).indices_
 
 

@@ -65,9 +65,15 @@ def write_chosen(
 
 
 def cluster_table(
-    pool: Pool, rows: np.ndarray, labels: np.ndarray, distances: np.ndarray, chosen: np.ndarray,
-    quality: np.ndarray | None, weights: np.ndarray | None, examples: int = 3,
-) -> list[list[Any]]:  # fmt: skip
+    pool: Pool,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    distances: np.ndarray,
+    chosen: np.ndarray,
+    quality: np.ndarray | None,
+    weights: np.ndarray | None,
+    examples: int = 3,
+) -> list[list[Any]]:
     """One row per cluster: number, its most typical samples, size, chosen, mean quality, weight over first weight."""
     k = int(labels.max()) + 1
     sizes, taken = np.bincount(labels, minlength=k), np.bincount(labels[chosen], minlength=k)

@@ -124,9 +124,10 @@ class Pool:
     def _refuse_repeat(self, ids: np.ndarray, second: int, repeats: int) -> None:
         first = int(np.flatnonzero(ids == ids[second])[0])
         raise InputError(
-            "data", f"the id {self.ids([second])[0]!r} in rows {first} and {second} ({repeats} rows repeat an id)",
+            "data",
+            f"the id {self.ids([second])[0]!r} in rows {first} and {second} ({repeats} rows repeat an id)",
             "ids that do not repeat; --ids row numbers the rows instead",
-        )  # fmt: skip
+        )
 
     def positions(self, wanted: Sequence[str], scan: Scan, field: str) -> np.ndarray:
         """Rows of ids. Raises InputError, named ``field``, for an id that does not exist or is given twice."""

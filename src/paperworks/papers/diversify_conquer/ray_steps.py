@@ -66,9 +66,13 @@ def encode_on_ray(
     place = _free(folder)
     source = data.from_items([{POSITION: i, TEXT: text} for i, text in enumerate(texts)])
     encoded = source.map_batches(
-        EncodeBatch, fn_constructor_args=(make_encoder,), batch_size=batch_size, concurrency=workers,
-        num_gpus=gpus_per_worker, batch_format="numpy",
-    )  # fmt: skip
+        EncodeBatch,
+        fn_constructor_args=(make_encoder,),
+        batch_size=batch_size,
+        concurrency=workers,
+        num_gpus=gpus_per_worker,
+        batch_format="numpy",
+    )
     encoded.write_parquet(str(place))
     return data.read_parquet(str(place))
 
@@ -77,9 +81,12 @@ def assign_on_ray(vectors: Any, centers: np.ndarray, *, workers: int = 2, batch_
     """The nearest centre of every row of a Ray data set with position and vector: int32 [n], by position."""
     _ray_data()
     found = vectors.map_batches(
-        AssignBatch, fn_constructor_args=(np.asarray(centers, np.float32),), batch_size=batch_size,
-        concurrency=workers, batch_format="numpy",
-    )  # fmt: skip
+        AssignBatch,
+        fn_constructor_args=(np.asarray(centers, np.float32),),
+        batch_size=batch_size,
+        concurrency=workers,
+        batch_format="numpy",
+    )
     return by_position(found.iter_batches(batch_format="numpy"), vectors.count())
 
 

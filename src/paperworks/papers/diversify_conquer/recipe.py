@@ -80,9 +80,11 @@ def _clusters(config: Config, run: runs.Run, data: Prepared) -> Clusters:
             return Clusters(stored["labels"], stored["centers"], stored["distances"], stored["eligible"], tried)
     count = len(data.rows)
     options: dict[str, Any] = {
-        "n_init": config.restarts, "spherical": config.normalize, "max_rows_per_cluster": ROWS_PER_CLUSTER,
+        "n_init": config.restarts,
+        "spherical": config.normalize,
+        "max_rows_per_cluster": ROWS_PER_CLUSTER,
         "random_state": config.seed % 2**32,
-    }  # fmt: skip
+    }
     wanted, tried = config.clusters, dict[int, float]()
     if wanted == "auto":
         wanted = "silhouette" if count <= SILHOUETTE_UP_TO else str(min(MANY_CLUSTERS, count))
@@ -103,18 +105,27 @@ def _clusters(config: Config, run: runs.Run, data: Prepared) -> Clusters:
         run.step("near duplicates")
         eligible = ~near_duplicates(data.vectors, fitted.labels_, config.near_duplicates)
     save_arrays(
-        kept, labels=fitted.labels_, centers=fitted.cluster_centers_, distances=distances, eligible=eligible,
-        tried=np.array(list(tried), np.int64), values=np.array(list(tried.values())),
-    )  # fmt: skip
+        kept,
+        labels=fitted.labels_,
+        centers=fitted.cluster_centers_,
+        distances=distances,
+        eligible=eligible,
+        tried=np.array(list(tried), np.int64),
+        values=np.array(list(tried.values())),
+    )
     return Clusters(fitted.labels_, fitted.cluster_centers_, distances, eligible, tried)
 
 
 def _selector(config: Config, data: Prepared, clusters: Clusters, count: int) -> KMeansSelector:
     selector = KMeansSelector(
-        len(clusters.centers), CLUSTERED.get(config.method, "random"), count, config.allocation,
-        quality_temperature=config.quality_temperature, kmeans={"spherical": config.normalize},
+        len(clusters.centers),
+        CLUSTERED.get(config.method, "random"),
+        count,
+        config.allocation,
+        quality_temperature=config.quality_temperature,
+        kmeans={"spherical": config.normalize},
         random_state=config.seed % 2**32,
-    )  # fmt: skip
+    )
     return selector.use_clusters(
         data.vectors, clusters.labels, clusters.centers, data.quality, eligible=clusters.eligible
     )
@@ -137,10 +148,17 @@ def _choose(config: Config, run: runs.Run, data: Prepared, clusters: Clusters, c
         if many:
             data.notes.append(f"{config.method} sums over {config.represented:,} random samples in place of all.")
         chosen = select(
-            data.vectors, count, config.method, quality=data.quality, eligible=clusters.eligible,
-            threshold=config.deita_threshold, alpha=config.qdit_alpha, represented=config.represented,
-            random_state=config.seed % 2**32, progress=run.progress,
-        )  # fmt: skip
+            data.vectors,
+            count,
+            config.method,
+            quality=data.quality,
+            eligible=clusters.eligible,
+            threshold=config.deita_threshold,
+            alpha=config.qdit_alpha,
+            represented=config.represented,
+            random_state=config.seed % 2**32,
+            progress=run.progress,
+        )
     if len(chosen) < count:
         data.notes.append(
             f"deita took {len(chosen):,} of {count:,}: all others are nearer than {config.deita_threshold:g} "
@@ -159,9 +177,14 @@ def _comparison(config: Config, run: runs.Run, data: Prepared, clusters: Cluster
             continue
         selector = _selector(config, data, clusters, count)
         chosen[name] = select(
-            data.vectors, count, name, quality=data.quality, selector=selector,  # type: ignore[arg-type]
-            eligible=clusters.eligible, random_state=config.seed % 2**32 + 1,
-        )  # fmt: skip
+            data.vectors,
+            count,
+            name,
+            quality=data.quality,
+            selector=selector,  # type: ignore[arg-type]
+            eligible=clusters.eligible,
+            random_state=config.seed % 2**32 + 1,
+        )
     table: list[list[Any]] = []
     for name, rows in run.progress(chosen.items(), "coverage", len(chosen)):
         squared = nearest_distances(data.vectors, rows)

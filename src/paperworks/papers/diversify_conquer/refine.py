@@ -37,9 +37,15 @@ def refine(
         state = IterationState.load(kept)
     else:
         iterative = IterativeSelector(
-            selector, config.rounds, transform=config.transform, temperature=config.feedback_temperature,
-            accumulate=config.accumulate, max_ratio=config.max_ratio, init=config.init, feedback=config.feedback,
-        )  # fmt: skip
+            selector,
+            config.rounds,
+            transform=config.transform,
+            temperature=config.feedback_temperature,
+            accumulate=config.accumulate,
+            max_ratio=config.max_ratio,
+            init=config.init,
+            feedback=config.feedback,
+        )
         state = iterative.start()
     trainer = make_trainer(config, run)
     judge: Any = None
@@ -70,14 +76,22 @@ def make_trainer(config: Config, run: runs.Run) -> Any:
         return CommandTrainer(config.trainer_command, run.state / "trainer")
     rate = config.learning_rate or (3e-4 if config.model is None else 2e-5)
     settings = TrainSettings(
-        epochs=config.epochs, batch_size=config.batch_size, learning_rate=rate, device=config.device,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=rate,
+        device=config.device,
         seed=config.seed % 2**32,
-    )  # fmt: skip
+    )
     return LanguageModelTrainer(
-        config.model, settings, restart=config.restart, max_length=config.max_length,
-        generation=GenerationSettings(max_new_tokens=config.max_new_tokens), checkpoint_dir=run.state / "training",
-        device=config.device, progress=run.progress,
-    )  # fmt: skip
+        config.model,
+        settings,
+        restart=config.restart,
+        max_length=config.max_length,
+        generation=GenerationSettings(max_new_tokens=config.max_new_tokens),
+        checkpoint_dir=run.state / "training",
+        device=config.device,
+        progress=run.progress,
+    )
 
 
 def make_scorer(config: Config, run: runs.Run, model: Any) -> Any:

@@ -156,9 +156,12 @@ class RewardModelScorer:
         with torch.inference_mode():
             for start in range(0, len(texts), self.batch_size):
                 inputs = self.tokenizer(
-                    texts[start : start + self.batch_size], padding=True, truncation=True, max_length=self.max_length,
+                    texts[start : start + self.batch_size],
+                    padding=True,
+                    truncation=True,
+                    max_length=self.max_length,
                     return_tensors="pt",
-                ).to(self.model.device)  # fmt: skip
+                ).to(self.model.device)
                 found[start : start + self.batch_size] = self.model(**inputs).logits[:, 0].float().cpu().numpy()
         return found
 

@@ -45,8 +45,11 @@ class IterationState:
         self.selector = selector
         self.round_sizes = np.asarray(sizes, np.int64)
         self.options: dict[str, Any] = {
-            "transform": transform, "temperature": temperature, "accumulate": accumulate, "max_ratio": max_ratio,
-        }  # fmt: skip
+            "transform": transform,
+            "temperature": temperature,
+            "accumulate": accumulate,
+            "max_ratio": max_ratio,
+        }
         self.probe = probe
         self.weights = np.asarray(weights, np.float64)
         self.weight_history = [self.weights]
@@ -125,15 +128,22 @@ class IterationState:
             arrays |= {f"scored_{i}": rows, f"scores_{i}": found}
         meta = {
             "selector": {n: v for n, v in selector.get_params().items() if n not in ("progress", "kmeans", "grid")},
-            "options": self.options, "probe": self.probe, "rounds": self.round, "scored": len(self.score_history),
+            "options": self.options,
+            "probe": self.probe,
+            "rounds": self.round,
+            "scored": len(self.score_history),
             "missing": self.missing_scores,
-        }  # fmt: skip
+        }
         path = Path(path)
         with replace_file(path) as aside, aside.open("wb") as out:
             np.savez(
-                out, **arrays, round_sizes=self.round_sizes, weight_history=np.array(self.weight_history),
-                to_score=self.to_score, meta=np.array(json.dumps(meta)),
-            )  # fmt: skip
+                out,
+                **arrays,
+                round_sizes=self.round_sizes,
+                weight_history=np.array(self.weight_history),
+                to_score=self.to_score,
+                meta=np.array(json.dumps(meta)),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> IterationState:

@@ -94,9 +94,13 @@ class LanguageModelTrainer:
             raise InputError("data", "no record with an answer", "records with answers")
         checkpoints = self._folder(f"round-{round}")
         train(
-            model, Rows(rows, collate=pad_examples), self._settings(len(rows)), loss=next_token_loss,
-            checkpoint_dir=checkpoints, progress=self.progress,
-        )  # fmt: skip
+            model,
+            Rows(rows, collate=pad_examples),
+            self._settings(len(rows)),
+            loss=next_token_loss,
+            checkpoint_dir=checkpoints,
+            progress=self.progress,
+        )
         self._last = Tuned(model, tokenizer, round)
         if done is not None and checkpoints is not None:
             with new_folder(done) as aside:

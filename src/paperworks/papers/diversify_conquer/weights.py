@@ -95,9 +95,10 @@ def _factors(means: np.ndarray, transform: Transform, temperature: float) -> np.
         raise InputError("transform", repr(transform), "softmax, relu or raw")
     if (means < 0).any() or means.sum() <= 0:
         raise InputError(
-            "scores", f"cluster means from {means.min():.4g} to {means.max():.4g}",
+            "scores",
+            f"cluster means from {means.min():.4g} to {means.max():.4g}",
             "0 or more with a positive sum for transform raw; softmax takes any",
-        )  # fmt: skip
+        )
     return means
 
 

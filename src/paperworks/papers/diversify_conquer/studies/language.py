@@ -75,9 +75,12 @@ class _Job:
 
     def trainer(self) -> LanguageModelTrainer:
         return LanguageModelTrainer(
-            None, replace(SETTINGS, seed=self.seed), generation=GenerationSettings(max_new_tokens=16),
-            progress=self.run.progress, device="cpu",
-        )  # fmt: skip
+            None,
+            replace(SETTINGS, seed=self.seed),
+            generation=GenerationSettings(max_new_tokens=16),
+            progress=self.run.progress,
+            device="cpu",
+        )
 
     def selector(self, sampling: Any) -> KMeansSelector:
         made = KMeansSelector(self.clusters, sampling, self.budget, random_state=self.seed)

@@ -201,9 +201,13 @@ def _sources(found: Table) -> Iterator[Finding]:
     detail = "mean accuracy: " + ", ".join(f"{name} {values.mean():.3f}" for name, values in table.items())
     for better, worse in (("reward", "rating"), ("rating", "perplexity"), ("reward", "perplexity")):
         yield _gain(
-            "feedback-source", table, better, worse, what="Digits, iter-kM by its feedback",
+            "feedback-source",
+            table,
+            better,
+            worse,
+            what="Digits, iter-kM by its feedback",
             detail=detail if better == "reward" else "",
-        )  # fmt: skip
+        )
 
 
 def _others(found: Table) -> Iterator[Finding]:

@@ -101,9 +101,15 @@ def make_pool(x: np.ndarray, y: np.ndarray, seed: int) -> NoisyPool:
     given = y[pool].copy()
     given[corrupted] = rng.choice(np.unique(y), size=int(corrupted.sum()))
     return NoisyPool(
-        x[pool], given, corrupted, fitted.labels_, fitted.cluster_centers_, noisy,
-        LogisticRegression(max_iter=300).fit(x[judge], y[judge]), (x[test], y[test]),
-    )  # fmt: skip
+        x[pool],
+        given,
+        corrupted,
+        fitted.labels_,
+        fitted.cluster_centers_,
+        noisy,
+        LogisticRegression(max_iter=300).fit(x[judge], y[judge]),
+        (x[test], y[test]),
+    )
 
 
 def selector_of(pool: NoisyPool, sampling: Any, quality: np.ndarray | None, seed: int) -> KMeansSelector:
