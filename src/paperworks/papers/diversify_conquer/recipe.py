@@ -16,7 +16,7 @@ from paperworks.errors import InputError
 from paperworks.papers.diversify_conquer.allocation import resolve_budget
 from paperworks.papers.diversify_conquer.config import Config
 from paperworks.papers.diversify_conquer.coverage import near_duplicates, nearest_distances
-from paperworks.papers.diversify_conquer.methods import CLUSTERED, QUADRATIC, select
+from paperworks.papers.diversify_conquer.methods import CLUSTERED, QUADRATIC, Method, select
 from paperworks.papers.diversify_conquer.output import cluster_table, write_chosen, write_clusters, write_subset
 from paperworks.papers.diversify_conquer.prepare import Prepared, budget_of, prepare, save_arrays
 from paperworks.papers.diversify_conquer.reporting import make_report
@@ -170,7 +170,9 @@ def _choose(config: Config, run: runs.Run, data: Prepared, clusters: Clusters, c
 def _comparison(config: Config, run: runs.Run, data: Prepared, clusters: Clusters, choice: Choice) -> list[list[Any]]:
     """Rows of the table: the choice beside random, kM-Random and the best quality, at the same budget."""
     count = len(choice.indices)
-    names = ["random", "km-random", *(["top-quality"] if data.quality is not None else [])]
+    names: list[Method] = ["random", "km-random"]
+    if data.quality is not None:
+        names.append("top-quality")
     chosen = {"this choice": choice.indices}
     for name in names:
         if name == config.method and config.rounds == 1:
@@ -181,17 +183,17 @@ def _comparison(config: Config, run: runs.Run, data: Prepared, clusters: Cluster
             count,
             name,
             quality=data.quality,
-            selector=selector,  # type: ignore[arg-type]
+            selector=selector,
             eligible=clusters.eligible,
             random_state=config.seed % 2**32 + 1,
         )
     table: list[list[Any]] = []
-    for name, rows in run.progress(chosen.items(), "coverage", len(chosen)):
+    for title, rows in run.progress(chosen.items(), "coverage", len(chosen)):
         squared = nearest_distances(data.vectors, rows)
         hit = len(np.unique(clusters.labels[rows]))
         quality = float("nan") if data.quality is None else float(np.nanmean(data.quality[rows]))
         method = config.method + (f", {config.rounds} rounds" if config.rounds > 1 else "")
-        label = f"{method} (chosen)" if name == "this choice" else name
+        label = f"{method} (chosen)" if title == "this choice" else title
         table.append([label, len(rows), float(squared.mean()), float(np.sqrt(squared.max())), hit, quality])
     return table
 

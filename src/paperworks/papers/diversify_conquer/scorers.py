@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import warnings
@@ -17,12 +18,22 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.language.generation import InstructionRecord
+from paperworks.language.generation import InstructionRecord, Prompt
 
 LABELS = 6
 """Deita's scorers rate from 1 to 6."""
 HUMAN = "###Human: {prompt} ###Assistant: {response}"
 """The text that the reward model of the paper's code reads."""
+DEITA_COMPLEXITY = (
+    "You are a helpful assistant. Please identify the complexity score of the following user query. \n"
+    "##Query: {prompt}  \n##Complexity: "
+)
+"""What hkust-nlp/deita-complexity-scorer was trained to continue (its model card), blanks included."""
+DEITA_QUALITY = (
+    "You are a helpful assistant. Please identify the quality score of the Response corresponding to the Question. \n"
+    " #Question#:\n{prompt}\n#Response#:\n{response} \n##Quality: "
+)
+"""What hkust-nlp/deita-quality-scorer was trained to continue (its model card), blanks included."""
 
 
 @runtime_checkable
@@ -61,7 +72,8 @@ class PerplexityScorer:
     Notes
     -----
     An empty answer gets NaN. Prompt and answer are cut from the front of the prompt and the end of the answer to the
-    model's context.
+    model's context. Where the tokenizer has a chat template, the prompt is the user's turn and the answer follows as
+    the assistant's; else they are one text, with a blank between.
     """
 
     def __init__(
@@ -96,10 +108,17 @@ class PerplexityScorer:
         known = [i for i, r in enumerate(responses) if r.strip()]
         pairs = [fit_context(self.model, self.tokenizer, prompts[i], responses[i]) for i in known]
         found = score_responses(
-            self.model, self.tokenizer, [p for p, _ in pairs], [r for _, r in pairs], batch_size=self.batch_size
+            self.model,
+            self.tokenizer,
+            [self._prompt(p) for p, _ in pairs],
+            [r for _, r in pairs],
+            batch_size=self.batch_size,
         )
         values[known] = [-self.sign * one.mean for one in found]
         return values
+
+    def _prompt(self, prompt: str) -> Prompt:
+        return [{"role": "user", "content": prompt}] if has_chat(self.tokenizer) else prompt
 
 
 class RewardModelScorer:
@@ -109,7 +128,7 @@ class RewardModelScorer:
     ----------
     model_dir : a Hugging Face folder with ``AutoModelForSequenceClassification``.
     template : the text it reads, with ``{prompt}`` and ``{response}``; None uses the tokenizer's chat template where it
-        has one, else ``###Human: ... ###Assistant: ...``.
+        has one (which brings its own special tokens), else ``###Human: ... ###Assistant: ...``.
     max_length : tokens; longer texts lose their beginning.
     """
 
@@ -130,8 +149,8 @@ class RewardModelScorer:
 
         folder = Path(model_dir).expanduser()
         check_model_folder(folder)
-        if template is not None and not ("{prompt}" in template and "{response}" in template):
-            raise InputError("template", repr(template), "a text with {prompt} and {response}")
+        if template is not None:
+            check_template("template", template, "prompt", "response")
         self.tokenizer: Any = load_tokenizer(folder)
         self.model: Any = load_strict(AutoModelForSequenceClassification, folder, dtype="auto")
         outputs = int(self.model.config.num_labels)
@@ -153,23 +172,23 @@ class RewardModelScorer:
 
         texts = [self._text(p, r) for p, r in zip(prompts, responses, strict=True)]
         found = np.empty(len(texts))
+        options = {"padding": True, "truncation": True, "max_length": self.max_length, "return_tensors": "pt"}
+        special = not self._chat()  # a chat template writes the special tokens itself
         with torch.inference_mode():
             for start in range(0, len(texts), self.batch_size):
-                inputs = self.tokenizer(
-                    texts[start : start + self.batch_size],
-                    padding=True,
-                    truncation=True,
-                    max_length=self.max_length,
-                    return_tensors="pt",
-                ).to(self.model.device)
-                found[start : start + self.batch_size] = self.model(**inputs).logits[:, 0].float().cpu().numpy()
+                part = slice(start, start + self.batch_size)
+                inputs = self.tokenizer(texts[part], add_special_tokens=special, **options).to(self.model.device)
+                found[part] = self.model(**inputs).logits[:, 0].float().cpu().numpy()
         return found
 
+    def _chat(self) -> bool:
+        return self.template is None and has_chat(self.tokenizer)
+
     def _text(self, prompt: str, response: str) -> str:
-        if self.template is None and getattr(self.tokenizer, "chat_template", None):
+        if self._chat():
             chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
             return str(self.tokenizer.apply_chat_template(chat, tokenize=False))
-        return (self.template or HUMAN).replace("{prompt}", prompt).replace("{response}", response)
+        return filled(self.template or HUMAN, prompt, response)
 
 
 class DeitaScorer:
@@ -181,7 +200,10 @@ class DeitaScorer:
     ----------
     complexity_dir, quality_dir : Hugging Face folders of the two raters.
     label_token_ids : the six tokens of the labels, in order; by default those of "1" to "6".
-    complexity_template, quality_template : what the raters read, with ``{prompt}`` and, for quality, ``{response}``.
+    complexity_template, quality_template : what the raters read, with ``{prompt}`` and, for quality, ``{response}``; by
+        default the texts that the published raters (hkust-nlp/deita-complexity-scorer, deita-quality-scorer) were
+        trained on.
+    batch_size : texts at a time; ratings do not depend on it.
     """
 
     def __init__(
@@ -190,8 +212,8 @@ class DeitaScorer:
         quality_dir: str | Path,
         label_token_ids: Sequence[int] | None = None,
         *,
-        complexity_template: str = "Rate the complexity of the instruction from 1 to 6.\n{prompt}\nComplexity: ",
-        quality_template: str = "Rate the quality of the response from 1 to 6.\n{prompt}\n{response}\nQuality: ",
+        complexity_template: str = DEITA_COMPLEXITY,
+        quality_template: str = DEITA_QUALITY,
         device: str = "auto",
         batch_size: int = 8,
     ) -> None:
@@ -199,6 +221,10 @@ class DeitaScorer:
 
         if label_token_ids is not None and len(set(label_token_ids)) != LABELS:
             raise InputError("label_token_ids", list(label_token_ids), f"{LABELS} different tokens")
+        if batch_size < 1:
+            raise InputError("batch_size", batch_size, "1 or more")
+        check_template("complexity_template", complexity_template, "prompt")
+        check_template("quality_template", quality_template, "prompt", "response")
         self.raters = [load_model(d, None, device) for d in (complexity_dir, quality_dir)]
         self.labels, self.batch_size = label_token_ids, batch_size
         self.templates = (complexity_template, quality_template)
@@ -221,20 +247,51 @@ class DeitaScorer:
 
     def ratings(self, which: int, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """Complexity (0) or quality (1) alone: float64 [n], from 1 to 6."""
-        import torch
+        from paperworks.language.generation.local import context_of
 
         model, tokenizer = self.raters[which]
         ids = self.labels or [
             tokenizer(str(n), add_special_tokens=False)["input_ids"][-1] for n in range(1, LABELS + 1)
         ]
-        found = np.empty(len(prompts))
-        limit = getattr(model.config, "max_position_embeddings", None) or 4096
-        with torch.inference_mode():
-            for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-                text = self.templates[which].replace("{prompt}", prompt).replace("{response}", response)
-                tokens = torch.tensor([tokenizer(text)["input_ids"][-limit:]], device=model.device)
-                found[i] = rating(model(input_ids=tokens).logits[0, -1, list(ids)].double().cpu().numpy())
+        limit = context_of(model) or 4096
+        texts = [filled(self.templates[which], p, r) for p, r in zip(prompts, responses, strict=True)]
+        rows = [tokenizer(text)["input_ids"][-limit:] for text in texts]
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        found = np.empty(len(rows))
+        for start in range(0, len(rows), self.batch_size):
+            part = order[start : start + self.batch_size]
+            found[part] = [rating(logits) for logits in next_logits(model, [rows[i] for i in part], list(ids))]
         return found
+
+
+def next_logits(model: Any, rows: Sequence[list[int]], ids: list[int]) -> np.ndarray:
+    """Logits of the tokens ``ids`` after each row of tokens: float64 [rows, ids]. Rows are padded on the right."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    last = mask.sum(dim=1) - 1
+    return logits[torch.arange(len(rows), device=logits.device), last][:, ids].double().cpu().numpy()
+
+
+def has_chat(tokenizer: Any) -> bool:
+    """Whether a tokenizer has a chat template."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def check_template(field: str, template: str, *names: str) -> None:
+    """Raises InputError for a template that lacks one of the names in braces."""
+    if not all("{" + name + "}" in template for name in names):
+        raise InputError(field, repr(template), "a text with " + " and ".join("{" + name + "}" for name in names))
+
+
+def filled(template: str, prompt: str, response: str) -> str:
+    """A template with ``{prompt}`` and ``{response}`` put in; braces inside those texts stay as they are."""
+    texts = {"prompt": prompt, "response": response}
+    return re.sub(r"\{(prompt|response)\}", lambda found: texts[found[1]], template)
 
 
 def rating(logits: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from paperworks.errors import InputError
 from paperworks.language.generation import GenerationSettings, InstructionRecord, TransformersGenerator
 from paperworks.language.generation.local import context_of, prompt_ids
 from paperworks.papers.diversify_conquer.pool import prompt_text
-from paperworks.papers.diversify_conquer.scorers import run_command
+from paperworks.papers.diversify_conquer.scorers import has_chat, run_command
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainSettings
 
@@ -44,7 +44,7 @@ class LanguageModelTrainer:
     Parameters
     ----------
     model_dir : a Hugging Face folder; None is the bundled language model.
-    settings : of the loop; by default 3 epochs of AdamW in batches of at most 64 examples at rate 2e-5 (3e-4 for the
+    settings : of the loop; by default 3 epochs of AdamW in batches of at most 16 examples at rate 2e-5 (3e-4 for the
         bundled model), linear, with a warm-up of 3 % (the authors' scripts).
     restart : every round starts from the base model (the authors' code); False goes on from the last round's.
     max_length : tokens of prompt and answer; longer prompts lose their beginning, longer answers their end.
@@ -120,7 +120,7 @@ class LanguageModelTrainer:
         limit, settings = context_of(model.model), self.generation
         if limit is not None and settings.max_new_tokens >= limit:
             raise InputError("max_new_tokens", settings.max_new_tokens, f"below {limit}, the model's context")
-        chat = bool(getattr(model.tokenizer, "chat_template", None))
+        chat = has_chat(model.tokenizer)
         prompts: list[Any] = [
             list(r.prompt)
             if chat
@@ -213,7 +213,7 @@ def example(tokenizer: Any, record: InstructionRecord, limit: int) -> dict[str, 
     """Token ids of prompt and answer, and labels that are -100 on the prompt; None without an answer."""
     if not record.response or not record.response.strip():
         return None
-    chat = bool(getattr(tokenizer, "chat_template", None))
+    chat = has_chat(tokenizer)
     before = prompt_ids(tokenizer, list(record.prompt) if chat else prompt_text(record))
     text = record.response if chat else f" {record.response.strip()}"
     answer = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -248,16 +248,20 @@ def cut_prompt(tokenizer: Any, prompt: str, limit: int | None, new_tokens: int) 
 
 
 def fit_context(model: Any, tokenizer: Any, prompt: str, response: str) -> tuple[str, str]:
-    """Prompt and answer as texts that fit the model together; the answer is put after a blank."""
-    limit = context_of(model)
-    answer = response if response[:1].isspace() else f" {response}"
+    """Prompt and answer as texts that fit the model together, with the tokenizer's chat template where it has one.
+
+    Without a template the answer is put after a blank.
+    """
+    limit, chat = context_of(model), has_chat(tokenizer)
+    answer = response if chat or response[:1].isspace() else f" {response}"
     if not prompt.strip():
         prompt = "\n"
-    before = prompt_ids(tokenizer, prompt)
+    whole = prompt_ids(tokenizer, prompt, chat=chat)
     after = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
-    if limit is None or len(before) + len(after) <= limit - 8:
+    if limit is None or len(whole) + len(after) <= limit - 8:
         return prompt, answer
-    room = limit - 8
+    before = list(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if chat else whole
+    room = max(2, limit - 8 - (len(whole) - len(before)))  # beside the tokens of the template
     after = after[: max(room // 2, room - len(before))]
     before = before[-max(1, room - len(after)) :]
     return (
