@@ -204,6 +204,13 @@ def test_bad_relevance(text: str, word: str, tmp_path: Path) -> None:
         read_qrels(tmp_path / "none.csv")
 
 
+def test_template_with_other_braces() -> None:
+    found = small(template="{x} {item}?")
+    assert found.queries is not None
+    assert found.query_items is not None
+    assert found.queries[0] == f"{{x}} {found.query_items[0]}?"
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_gives_relevance_or_an_input_error(text: str) -> None:

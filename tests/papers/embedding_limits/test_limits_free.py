@@ -108,7 +108,8 @@ def test_more_starting_points_are_tried_until_one_succeeds() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"d": 0}, {"lr": 0.0}, {"temperature": -1.0}, {"patience": 0}, {"min_delta": -1.0}]
+    "options",
+    [{"d": 0}, {"lr": 0.0}, {"temperature": -1.0}, {"patience": 0}, {"min_delta": -1.0}, {"d": 2.5}, {"seed": -1}],
 )
 def test_bad_settings(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
@@ -140,6 +141,10 @@ def test_critical_n_is_cached_and_swept(tmp_path: Path) -> None:
     cache.write_text("[1")
     with pytest.raises(InputError, match="cache"):
         critical_n(2, cache=cache)
+    with pytest.raises(InputError, match="cache"):
+        critical_n(2, cache=tmp_path)
+    numbers = critical_n(np.int64(2), start=3, max_iter=np.int64(400), sweep=(1, 2), cache=tmp_path / "new.json")  # type: ignore[arg-type]
+    assert (numbers.n, numbers.tried) == (found.n, found.tried)
     with pytest.raises(InputError, match="subsets"):
         critical_n(8, k=12, start=40)
 

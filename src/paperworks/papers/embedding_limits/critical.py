@@ -141,7 +141,7 @@ class _Cache:
         if self._path is not None and self._path.exists():
             try:
                 self._known = dict(json.loads(self._path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OSError):
                 raise InputError("cache", f"{self._path}, of another form", "a file that critical_n wrote") from None
 
     def get(self, signature: str, compute: Callable[[], float]) -> float:

@@ -170,7 +170,7 @@ def make_limit(
         matrix,
         tuple(f"query_{i}" for i in range(m)),
         tuple(names),
-        tuple(template.format(item=item) for item in query_items),
+        tuple(template.replace("{item}", item) for item in query_items),
         tuple(describe(name, some) for name, some in zip(names, own, strict=True)),
         tuple(tuple(some) for some in own),
         tuple(query_items),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from scipy import sparse
 from paperworks.errors import InputError
 from paperworks.papers.embedding_limits.datasets import RetrievalData
 
-QUERY_NAMES = ("query-id", "query_id", "queryid", "qid", "query", "topic")
+QUERY_NAMES = ("query-id", "query_id", "queryid", "qid", "query", "topic", "user-id", "user_id", "userid", "user")
 DOCUMENT_NAMES = (
     "corpus-id",
     "corpus_id",
@@ -32,6 +35,10 @@ DOCUMENT_NAMES = (
     "did",
     "pid",
     "result",
+    "item-id",
+    "item_id",
+    "itemid",
+    "item",
 )
 SCORE_NAMES = ("score", "relevance", "rel", "label", "grade")
 ID_NAMES = ("_id", "id", "doc-id", "query-id", "docid", "qid")
@@ -63,7 +70,8 @@ def read_qrels(path: str | Path) -> RetrievalData:
     if not pairs:
         raise InputError(str(file), "no pairs", "lines with a query id and a document id")
     documents = tuple(dict.fromkeys(d for _, d, _ in pairs))
-    return _assemble(pairs, tuple(dict.fromkeys(q for q, _, _ in pairs)), documents)
+    found = _assemble(pairs, tuple(dict.fromkeys(q for q, _, _ in pairs)), documents)
+    return replace(found, notes=(*found.notes, *_doubtful_header(file, pairs)))
 
 
 def load_beir(folder: str | Path, split: str | None = None) -> RetrievalData:
@@ -117,7 +125,7 @@ def load_data(path: str | Path) -> RetrievalData:
 def read_words(path: str | Path) -> list[str]:
     """Items or names, one a line; empty lines and lines that start with # do not count."""
     file = _existing(Path(path))
-    with _open(file) as lines:
+    with _readable(file, "text in UTF-8, one item a line"), _open(file) as lines:
         words = [" ".join(line.split()) for line in lines if line.strip() and not line.startswith("#")]
     if not words:
         raise InputError(str(file), "no words", "one item a line")
@@ -164,17 +172,26 @@ def _open(path: Path) -> Any:
     return path.open(encoding="utf-8-sig")
 
 
+@contextmanager
+def _readable(path: Path, expected: str) -> Iterator[None]:
+    """Errors of reading in words: other encodings than UTF-8, cut or damaged gzip files, files that may not be read."""
+    try:
+        yield
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError) as error:
+        raise InputError(str(path), str(error), expected) from None
+
+
 def _kind(path: Path) -> str:
     return path.with_suffix("").suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
 
 
 def _read_pairs(path: Path) -> Iterator[Pair]:
+    if _kind(path) in (".jsonl", ".json", ".parquet"):
+        yield from _pairs_of_records(path, _records(path))
+        return
     try:
-        if _kind(path) in (".jsonl", ".json", ".parquet"):
-            yield from _pairs_of_records(path, _records(path))
-        else:
-            yield from _pairs_of_lines(path)
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile) as error:
+        yield from _pairs_of_lines(path)
+    except csv.Error as error:
         raise InputError(str(path), str(error), "text in UTF-8 with query and document ids") from None
 
 
@@ -186,16 +203,16 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         try:
             for batch in pq.ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(str(path), str(error), "a Parquet file") from None
         return
-    with _open(path) as lines:
+    with _readable(path, "text in UTF-8, one JSON object a line"), _open(path) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise InputError(f"{path}, line {number}", repr(line[:60]), "one JSON object a line") from None
             if not isinstance(record, dict):
                 raise InputError(f"{path}, line {number}", type(record).__name__, "a JSON object")
@@ -216,7 +233,7 @@ def _pairs_of_records(path: Path, records: Iterable[dict[str, Any]]) -> Iterator
 
 
 def _pairs_of_lines(path: Path) -> Iterator[Pair]:
-    with _open(path) as file:
+    with _readable(path, "text in UTF-8 with query and document ids"), _open(path) as file:
         lines = [line.rstrip("\r\n") for line in file]
     lines = [line for line in lines if line.strip()]
     if not lines:
@@ -239,6 +256,23 @@ def _pairs_of_lines(path: Path) -> Iterator[Pair]:
             raise InputError(f"{path}, line {number}", f"{len(row)} columns", f"{width}, as the first line has")
         q, d, s = places
         yield _pair(path, number, row[q], row[d], 1 if s is None else row[s])
+
+
+def _doubtful_header(path: Path, pairs: list[Pair]) -> list[str]:
+    """A note where the first line counts as a pair, and looks like names of columns."""
+    if _kind(path) in (".jsonl", ".json", ".parquet"):
+        return []
+    with _open(path) as file:
+        line = next(line for line in file if line.strip())
+    looks = all(
+        ids[0] in line and not _has_digit(ids[0]) and ids[0] not in ids[1:] and any(_has_digit(one) for one in ids)
+        for ids in ([q for q, _, _ in pairs], [d for _, d, _ in pairs])
+    )
+    return [f"The first line ({line.strip()}) names no known columns: it counts as a pair."] if looks else []
+
+
+def _has_digit(text: str) -> bool:
+    return any(c.isdigit() for c in text)
 
 
 def _places(path: Path, row: list[str]) -> tuple[tuple[int, int, int | None], bool]:

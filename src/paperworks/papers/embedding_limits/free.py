@@ -82,16 +82,18 @@ class FreeEmbeddings:
             ("n_init", n_init),
             ("chunk_bytes", chunk_bytes),
         ):
-            if value < 1:
-                raise InputError(name, value, "1 or more")
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise InputError(name, value, "a whole number, 1 or more")
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InputError("seed", seed, "a whole number, 0 or more")
         for name, number in (("lr", lr), ("temperature", temperature)):
             if not 0 < number < float("inf"):
                 raise InputError(name, number, "a number above 0")
         if not min_delta >= 0:
             raise InputError("min_delta", min_delta, "0 or more")
-        self.d, self.lr, self.temperature = d, lr, temperature
-        self.max_iter, self.patience, self.min_delta, self.log_every = max_iter, patience, min_delta, log_every
-        self.seed, self.n_init, self.chunk_bytes, self.device = seed, n_init, chunk_bytes, device
+        self.d, self.lr, self.temperature, self.min_delta = int(d), float(lr), float(temperature), float(min_delta)
+        self.max_iter, self.patience, self.log_every = int(max_iter), int(patience), int(log_every)
+        self.seed, self.n_init, self.chunk_bytes, self.device = int(seed), int(n_init), int(chunk_bytes), device
 
     def fit(self, qrels: Any, *, progress: Progress = no_progress) -> FreeEmbeddings:
         """Fit to a relevance matrix [queries, documents]; returns self."""

@@ -208,7 +208,8 @@ def _first_k(one: Evaluation) -> int:
 def _meaning(ceiling: Ceiling) -> str:
     return (
         "Fitted vectors show what an index of that dimension can do; that it can do no more is not proved. Encoders "
-        "make vectors from texts, which is harder: what they miss above this ceiling is not due to the dimension."
+        "make vectors from texts, which is harder: what they miss below the ceiling of their own dimension is not due "
+        "to the dimension."
     )
 
 
