@@ -16,6 +16,7 @@ from paperworks.papers.music_word2vec import (
     Substitutes,
     chord_distances,
     chord_word,
+    estimate_key,
     fifths_correlation,
     key_consistency,
     key_matrix,
@@ -185,6 +186,8 @@ def test_training_lowers_the_loss_with_threads_too(words: list[list[int]]) -> No
         ({"vocab_size": 2}, "vocab_size"),
         ({"lr": 1e6}, "lr"),
         ({"window": 1.5}, "window"),
+        ({"random_state": -1}, "random_state"),
+        ({"random_state": np.random.default_rng(0)}, "random_state"),
     ],
 )
 def test_bad_parameters_are_refused(words: list[list[int]], options: dict[str, object], field: str) -> None:
@@ -317,6 +320,10 @@ def test_key_consistency() -> None:
     assert np.isnan(key_consistency([0]))
     with pytest.raises(InputError, match="key"):
         key_consistency([145], "C7")
+    assert key_consistency(["C", "G"]) == 1
+    for of_words in (key_consistency, estimate_key):
+        with pytest.raises(InputError, match="12 bits"):
+            of_words(["0-0-0-0-17-0-0-0-0"])
 
 
 def test_shuffles_keep_what_they_should(words: list[list[int]]) -> None:

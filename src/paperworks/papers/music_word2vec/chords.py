@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec.slices import Word, encode_pitches, pitch_classes
 
@@ -66,35 +68,57 @@ def chord_word(name: str) -> int:
 def as_word(word: Any) -> Word:
     """A word from a code, a chord name, the text of an 88-key word, or a set of pitch classes.
 
-    Raises InputError for a code outside 0..4095, an unknown chord name or pitch classes outside 0..11.
+    Raises InputError for a code outside 0..4095, an unknown chord name, pitch classes outside 0..11, or a text of nine
+    octave codes with one outside 0..4095.
     """
     if isinstance(word, str):
-        return word if word.count("-") == 8 else chord_word(word)
+        return _octaves(word) if word.count("-") == 8 else chord_word(word)
     if isinstance(word, Iterable):
-        members = [int(pc) for pc in word]
-        if any(not 0 <= pc <= 11 for pc in members):
+        members = list(word)
+        if any(_whole(pc, 11) is None for pc in members):
             raise InputError("word", members, "pitch classes 0..11")
         return encode_pitches(members)
-    try:
-        code = int(word)
-    except (TypeError, ValueError):
-        code = -1
-    if not 0 <= code <= 4095 or code != word:
+    code = _whole(word, 4095)
+    if code is None:
         raise InputError("word", repr(word), "a code 0..4095, a set of pitch classes, or a chord name")
     return code
 
 
+def as_code(word: Any) -> int:
+    """A word of 12 bits from what ``as_word`` takes. Raises InputError for words of 88 keys, too."""
+    code = as_word(word)
+    if isinstance(code, str):
+        raise InputError("word", repr(word), "a word of 12 bits, not of 88 keys")
+    return code
+
+
+def _whole(value: Any, most: int) -> int | None:
+    try:
+        code = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return code if 0 <= code <= most and code == value else None
+
+
+def _octaves(text: str) -> str:
+    codes = text.split("-")
+    if not all(code.isdecimal() and int(code) <= 4095 for code in codes):
+        raise InputError("word", repr(text), "nine octave codes 0..4095 with - between them")
+    return "-".join(str(int(code)) for code in codes)
+
+
 def word_name(word: Word) -> str:
     """A chord name where the slice is one, else its notes: ``C``, ``Am``, ``C-D-E``; ``rest`` for silence."""
-    if not isinstance(word, int):
+    if isinstance(word, str):
         return word
-    members = pitch_classes(word)
+    code = as_code(word)
+    members = pitch_classes(code)
     if not members:
         return "rest"
     if len(members) > 1:
         for quality, steps in CHORDS.items():
             for root in members:
-                if encode_pitches(root + s for s in steps) == word:
+                if encode_pitches(root + s for s in steps) == code:
                     return NAMES[root] + quality
     return "-".join(NAMES[pc] for pc in members) if len(members) > 1 else f"{NAMES[members[0]]} alone"
 
@@ -134,13 +158,11 @@ _PROFILES = {
 def estimate_key(words: Iterable[Word]) -> str:
     """The key whose Krumhansl-Kessler profile correlates best with the pitch classes of the slices: ``G``, ``Em``.
 
-    Raises InputError where all slices are silent.
+    Raises InputError where all slices are silent, and for words of 88 keys.
     """
-    import numpy as np
-
     counts = np.zeros(12)
     for word in words:
-        counts[pitch_classes(int(word))] += 1
+        counts[pitch_classes(as_code(word))] += 1
     if not counts.any():
         raise InputError("words", "silence only", "slices with notes")
     if counts.std() == 0:

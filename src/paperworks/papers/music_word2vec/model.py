@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec.chords import as_word, word_name
+from paperworks.papers.music_word2vec.notes import BROKEN
 from paperworks.papers.music_word2vec.skipgram import (
     Loss,
     Parameters,
@@ -25,7 +27,7 @@ from paperworks.papers.music_word2vec.skipgram import (
     train_steps,
 )
 from paperworks.papers.music_word2vec.slices import Word, transpose_words
-from paperworks.papers.music_word2vec.vocabulary import UNKNOWN, Vocabulary
+from paperworks.papers.music_word2vec.vocabulary import UNKNOWN, Vocabulary, as_words
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file, replace_file
 
@@ -50,7 +52,7 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     decay : whether the rate falls linearly to nearly zero, as in word2vec.
     transpose_augment : learn from all 12 transpositions of every sequence (not in the paper; it makes keys alike).
     workers : threads. With more than one they update the same vectors without waiting, and results vary.
-    random_state : seed.
+    random_state : seed; None draws one, and a fit that was stopped then starts anew.
 
     Attributes
     ----------
@@ -58,6 +60,7 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     vectors_ : ``[V, d]`` float32 of length 1, UNK first.
     parameters_ : the raw ``Parameters``.
     loss_curve_ : mean loss per pair of each chunk of steps.
+    seed_ : the seed of the last fit.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         decay: bool = False,
         transpose_augment: bool = False,
         workers: int = 1,
-        random_state: int = 0,
+        random_state: int | None = 0,
     ) -> None:
         self.vector_size = vector_size
         self.window = window
@@ -98,16 +101,18 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        sequences : lists of words from ``SliceEncoder.transform``.
+        sequences : lists of words from ``SliceEncoder.transform``: codes or 88-key texts. Chord names and sets of pitch
+            classes are turned into codes.
         checkpoint : file for the state of training; a fit that was stopped goes on from it.
 
         Raises
         ------
-        InputError : a parameter out of range, fewer than two distinct words, no piece of two slices, or a learning
-            rate with which the loss is no longer finite.
+        InputError : a parameter out of range, what is no word, fewer than two distinct words, no piece of two slices,
+            or a learning rate with which the loss is no longer finite.
         """
         self._check()
-        texts = [list(words) for words in sequences]
+        self.seed_ = _entropy() if self.random_state is None else int(self.random_state)
+        texts = as_words(sequences)
         if self.transpose_augment:
             texts = _transpositions(texts)
         self.vocab_ = Vocabulary.from_sequences(texts, self.vocab_size)
@@ -132,13 +137,16 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise InputError(name, repr(value), f"a whole number of at least {least}")
-        if not (isinstance(self.lr, int | float) and 0 < self.lr < np.inf):
+        if not isinstance(self.lr, Real) or isinstance(self.lr, bool) or not 0 < float(self.lr) < np.inf:
             raise InputError("lr", repr(self.lr), "a number above 0")
         if self.loss not in ("nce", "ns"):
             raise InputError("loss", repr(self.loss), "nce or ns")
+        seed = self.random_state
+        if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
+            raise InputError("random_state", repr(seed), "a whole number of at least 0, or None")
 
     def _rng(self, stream: str, number: int = 0) -> np.random.Generator:
-        return np.random.default_rng([int(self.random_state), len(stream), number])
+        return np.random.default_rng([self.seed_, len(stream), number])
 
     def _chunk(self, text: Text, first: int, last: int) -> float:
         """Train steps first..last; their centres and noise depend on nothing but the seed and their numbers."""
@@ -152,20 +160,20 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         rates = np.full(last - first, float(self.lr))
         if self.decay:
             rates *= 1 - np.arange(first, last) / self.steps * 0.996
-        shift = correction(self.loss, q, self.negatives)
+        shift, window = correction(self.loss, q, self.negatives), int(self.window)
         if self.workers == 1:
-            return train_steps(self.parameters_, text, centres, noise, shift, rates, self.window)
+            return train_steps(self.parameters_, text, centres, noise, shift, rates, window)
         parts = np.array_split(np.arange(len(centres)), self.workers)
         with ThreadPoolExecutor(self.workers) as pool:
             jobs = [
-                pool.submit(train_steps, self.parameters_, text, centres[p], noise[p], shift, rates[p], self.window)
+                pool.submit(train_steps, self.parameters_, text, centres[p], noise[p], shift, rates[p], window)
                 for p in parts
                 if len(p)
             ]
             return float(np.mean([job.result() for job in jobs]))
 
     def _identity(self) -> str:
-        about = {k: str(v) for k, v in self.get_params().items() if k != "workers"}
+        about = {k: str(v) for k, v in self.get_params().items() if k != "workers"} | {"random_state": str(self.seed_)}
         return json.dumps(about, sort_keys=True) + f"{len(self.vocab_)} {int(self.vocab_.counts.sum())}"
 
     def _keep(self, checkpoint: Path | None, done: int) -> None:
@@ -179,12 +187,15 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _restore(self, checkpoint: Path | None) -> int:
         if checkpoint is None or not checkpoint.is_file():
             return 0
-        with np.load(checkpoint, allow_pickle=False) as stored:
-            if str(stored["about"]) != self._identity():
-                return 0
-            self.parameters_ = Parameters(stored["e"], stored["o"], stored["b"])
-            self.loss_curve_ = stored["curve"]
-            return min(int(stored["done"]), self.steps)
+        try:
+            with np.load(checkpoint, allow_pickle=False) as stored:
+                if str(stored["about"]) != self._identity():
+                    return 0
+                e, o, b, curve, done = (stored[name] for name in ("e", "o", "b", "curve", "done"))
+        except BROKEN:  # a damaged one is of no use: training starts anew
+            return 0
+        self.parameters_, self.loss_curve_ = Parameters(e, o, b), curve
+        return min(int(done), int(self.steps))
 
     def _normalise(self) -> None:
         e = self.parameters_.e
@@ -196,7 +207,7 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, sequences: Iterable[Sequence[Word]]) -> list[np.ndarray]:
         """The vectors of every slice, ``[n_i, d]`` float32; words outside the vocabulary have the vector of UNK."""
         check_is_fitted(self, "vectors_")
-        return [self.vectors_[ids] for ids in self.vocab_.encode(sequences)]
+        return [self.vectors_[ids] for ids in self.vocab_.encode(as_words(sequences))]
 
     def index(self, word: Any) -> int | None:
         """The id of a code, pitch-class set or chord name; None outside the vocabulary."""
@@ -256,7 +267,8 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Write the model to a new .npz file. Raises InputError if the name is taken."""
         check_is_fitted(self, "vectors_")
         p = self.parameters_
-        about = np.array(json.dumps({"options": self.get_params(), "words": list(self.vocab_.words)}))
+        options = {k: v.item() if isinstance(v, np.generic) else v for k, v in self.get_params().items()}
+        about = np.array(json.dumps({"options": options, "words": list(self.vocab_.words)}))
         with new_file(Path(path)) as aside, aside.open("wb") as out:
             np.savez_compressed(
                 out, e=p.e, o=p.o, b=p.b, counts=self.vocab_.counts, curve=self.loss_curve_, about=about
@@ -272,9 +284,12 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 model.parameters_ = Parameters(stored["e"], stored["o"], stored["b"])
                 model.vocab_ = Vocabulary(tuple(about["words"]), stored["counts"])
                 model.loss_curve_ = stored["curve"]
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise InputError("path", f"{path} ({error})"[:200], "a file written by MusicWord2Vec.save") from None
-        model._normalise()
+            if len(model.vocab_) != len(model.vocab_.counts) or model.parameters_.e.shape[:1] != (len(model.vocab_),):
+                raise ValueError("arrays of other lengths than its vocabulary")
+            model._normalise()
+        except BROKEN as error:
+            reason = str(error) or type(error).__name__
+            raise InputError("path", f"{path} ({reason})"[:200], "a file written by MusicWord2Vec.save") from None
         return model
 
     def save_word2vec_text(self, path: str | Path) -> None:
@@ -297,6 +312,10 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         keyed = KeyedVectors(self.vectors_.shape[1])
         keyed.add_vectors([str(word) for word in ("UNK", *self.vocab_.words)], self.vectors_)
         return keyed
+
+
+def _entropy() -> int:
+    return int(np.random.default_rng().integers(2**32))
 
 
 def is_silence(word: Word) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -53,7 +54,7 @@ class SliceEncoder:
 
     def __post_init__(self) -> None:
         if self.beat != "signature" and not (
-            isinstance(self.beat, int | float) and 1 / 64 <= self.beat <= 64  # also refuses NaN
+            isinstance(self.beat, Real) and 1 / 64 <= self.beat <= 64  # also refuses NaN
         ):
             raise InputError("beat", repr(self.beat), "quarter lengths from 1/64 to 64, or signature")
         if self.representation not in ("pc", "88"):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.papers.music_word2vec.chords import estimate_key, scale_of
+from paperworks.papers.music_word2vec.chords import as_code, estimate_key, scale_of
 from paperworks.papers.music_word2vec.model import MusicWord2Vec, is_silence
 from paperworks.papers.music_word2vec.slices import Word, pitch_classes
 from paperworks.papers.music_word2vec.vocabulary import UNKNOWN
@@ -93,7 +93,7 @@ class Substitutes:
             "random", any of the m with equal chance (from ``rng``).
         local : "fit" only: how many slices on both sides h is taken over; 0 is the whole piece.
         """
-        codes = [int(w) for w in words]
+        codes = [as_code(w) for w in words]
         known = self.model.ids_
         places = np.array([i for i, w in enumerate(codes) if w in known and not is_silence(w)], np.int64)
         distance = np.full(len(codes), np.nan)
@@ -134,8 +134,9 @@ def key_consistency(words: Sequence[Word], key: str | None = None) -> float:
     """Share of the pitch classes of all slices that belong to the scale of ``key``; NaN for silence.
 
     ``key`` is a name such as ``G`` or ``Em``; None: the key is estimated from the slices.
+    Raises InputError for words of 88 keys.
     """
-    codes = [int(w) for w in words if not is_silence(w)]
+    codes = [code for w in words if (code := as_code(w))]
     if not codes:
         return float("nan")
     scale = scale_of(key or estimate_key(codes))

@@ -20,7 +20,7 @@ from paperworks.papers.music_word2vec.chords import (
 )
 from paperworks.papers.music_word2vec.model import MusicWord2Vec, is_silence
 from paperworks.papers.music_word2vec.slices import Word, transpose_words
-from paperworks.papers.music_word2vec.vocabulary import UNKNOWN
+from paperworks.papers.music_word2vec.vocabulary import UNKNOWN, as_words
 
 
 def triad_vectors(model: MusicWord2Vec, degree: str = "I") -> np.ndarray:
@@ -127,7 +127,8 @@ def key_matrix(
     ------
     InputError : words of 88 keys, or no piece with a slice of the vocabulary in every key.
     """
-    if any(isinstance(word, str) for words in pieces for word in words[:1]):
+    pieces = as_words(pieces)
+    if any(isinstance(word, str) for words in pieces for word in words):
         raise InputError("pieces", "words of 88 keys", "words of 12 bits, which can be transposed")
     found = [m for words in pieces if (m := _keys_of(model, list(words), clusters, seed)) is not None]
     if not found:

@@ -5,14 +5,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.papers.music_word2vec.chords import as_word
 from paperworks.papers.music_word2vec.slices import Word
 
 UNKNOWN = 0
 """The id of words outside the vocabulary (UNK)."""
+
+
+def as_words(sequences: Any) -> list[list[Word]]:
+    """Sequences of codes, chord names, sets of pitch classes or 88-key texts, as lists of words.
+
+    Raises InputError for one list where lists are wanted, and for what is no word (see ``as_word``).
+    """
+    known: dict[Any, Word] = {}
+    return [[_word(word, known) for word in _listed(words)] for words in _listed(sequences)]
+
+
+def _listed(sequence: Any) -> list[Any]:
+    try:
+        if isinstance(sequence, str | set | frozenset):
+            raise TypeError
+        return list(sequence)
+    except TypeError:
+        expected = "lists of words, one list per piece"
+        raise InputError("sequences", f"{sequence!r:.60} in place of a list", expected) from None
+
+
+def _word(word: Any, known: dict[Any, Word]) -> Word:
+    try:
+        if word not in known:
+            known[word] = as_word(word)
+        return known[word]
+    except TypeError:  # a set, which cannot be a key
+        return as_word(word)
 
 
 @dataclass(frozen=True)
