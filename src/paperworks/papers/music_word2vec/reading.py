@@ -33,9 +33,10 @@ _MANY = 8
 
 @dataclass
 class Scores:
-    """What was read from files: the pieces, and each file that could not be read with the reason."""
+    """What was read from files: the pieces with their files, and each file that could not be read with the reason."""
 
     pieces: list[Piece] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -240,6 +241,7 @@ def read_scores(
     for path, found in zip(paths, read, strict=True):
         if isinstance(found, Piece):
             scores.pieces.append(found)
+            scores.files.append(path)
         else:
             scores.skipped.append((path.name, str(found)))
     if not scores.pieces:

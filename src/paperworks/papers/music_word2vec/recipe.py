@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ class Corpus:
     words: list[list[Any]]
     held: list[int]
     files: dict[str, Path]
-    """Name of a piece -> its file, for scores that were read."""
+    """Name of a piece -> its file, for scores that were read; names are paths within the folder."""
     skipped: list[tuple[str, str]]
     notes: list[str]
 
@@ -107,7 +107,11 @@ def _read_files(config: Config, run: runs.Run) -> tuple[list[Piece], list[tuple[
     run.step(f"reading {len(found)} scores")
     scores = read_scores(found, expand_repeats=config.repeats, cache=_cache(run), progress=run.progress)
     root = Path(config.scores)
-    return scores.pieces, scores.skipped, {p.name: p for p in found if p != root} | {p.name: p for p in found}
+    names = {p: p.relative_to(root).as_posix() if p != root else p.name for p in found}  # subfolders may repeat a name
+    pieces = [replace(piece, name=names[file]) for piece, file in zip(scores.pieces, scores.files, strict=True)]
+    unread = [file for file in found if file not in set(scores.files)]
+    skipped = [(names[file], reason) for file, (_, reason) in zip(unread, scores.skipped, strict=True)]
+    return pieces, skipped, {names[file]: file for file in scores.files}
 
 
 def _cache(run: runs.Run) -> Path:

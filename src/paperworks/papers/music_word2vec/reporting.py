@@ -68,7 +68,7 @@ class _Parts:
     ) -> None:
         self.config, self.run, self.corpus, self.model = config, run, corpus, model
         self.notes, self.files = notes, files
-        self.distinct = len({w for words in corpus.words for w in words})
+        self.distinct = len({w for words in corpus.words for w in words if not is_silence(w)})
 
     def corpus_table(self) -> runs.Table:
         """What was read."""
@@ -78,13 +78,13 @@ class _Parts:
             ["scores", len(words)],
             ["of them held out", len(self.corpus.held)],
             ["slices", sum(map(len, words))],
-            ["distinct slices", self.distinct],
+            ["distinct slices, without silence", self.distinct],
             ["words with a vector of their own", len(model.vocab_.words)],
             ["share of slices without one", unknown],
             ["loss per pair, first", float(model.loss_curve_[0])],
             ["loss per pair, last", float(model.loss_curve_[-1])],
         ]
-        note = "The paper's corpus has 4,076 distinct slices of 4,095 possible ones."
+        note = "The paper's corpus has 4,076 distinct slices of 4,095 possible ones without silence."
         return runs.Table("Corpus and training", ["", "value"], rows, note)
 
     # -- harmony ---------------------------------------------------------------------------------------------------
