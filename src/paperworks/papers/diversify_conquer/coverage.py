@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from paperworks.embedding.rows import as_rows, read_at, read_rows, unit_rows
+from paperworks.errors import InputError
 
 SAMPLE = 5000
 """Rows that distances are measured from, where there are more."""
@@ -32,7 +33,10 @@ def nearest_distances(X: Any, chosen: np.ndarray, *, sample: int = SAMPLE, rando
 
 
 def near_duplicates(X: Any, labels: np.ndarray, cosine: float) -> np.ndarray:
-    """Rows whose cosine to an earlier kept row of the same cluster is ``cosine`` or more: bool [n] (as in SemDeDup)."""
+    """Rows whose cosine to an earlier kept row of the same cluster is ``cosine`` or more: bool [n] (as in SemDeDup).
+
+    Raises InputError, with its row, for a vector of zeros.
+    """
     rows = as_rows(X, "embeddings")
     drop = np.zeros(rows.shape[0], bool)
     order = np.argsort(labels, kind="stable")
@@ -42,7 +46,10 @@ def near_duplicates(X: Any, labels: np.ndarray, cosine: float) -> np.ndarray:
         kept = np.empty((0, rows.shape[1]), np.float32)
         for at in range(0, len(members), 1024):
             part = members[at : at + 1024]
-            block = unit_rows(read_rows(rows, part, "embeddings"), 0, "embeddings")
+            block = read_rows(rows, part, "embeddings")
+            if not (pointed := block.any(axis=1)).all():
+                raise InputError("embeddings", f"zeros only in row {part[pointed.argmin()]}", "rows with a direction")
+            block = unit_rows(block, 0, "embeddings")
             close = np.zeros(len(part), bool)
             for first in range(0, len(kept), 4096):
                 close |= (block @ kept[first : first + 4096].T >= cosine).any(axis=1)

@@ -111,8 +111,8 @@ def weights_figure(history: np.ndarray, names: dict[int, str], most: int = 6) ->
     return figure
 
 
-def silhouette_figure(values: dict[int, float]) -> Figure:
-    """The silhouette, or inertia, of each number of clusters tried."""
+def clusters_figure(values: dict[int, float], measure: str) -> Figure:
+    """The ``measure``, silhouette or inertia, of each number of clusters tried."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3))
@@ -122,5 +122,9 @@ def silhouette_figure(values: dict[int, float]) -> Figure:
     axes.set_xticks(list(values), [str(k) for k in values])
     axes.minorticks_off()
     axes.set_xlabel("clusters")
-    axes.set_ylabel("silhouette" if max(values.values()) <= 1 else "inertia")
+    axes.set_ylabel(measure)
+    if measure == "inertia":
+        axes.set_yscale("log")  # as the elbow is found
+        axes.yaxis.set_major_formatter("{x:.3g}")
+        axes.yaxis.set_minor_formatter("{x:.3g}")
     return figure

@@ -10,7 +10,7 @@ from paperworks.embedding import facility_location, k_center_greedy, score_first
 from paperworks.embedding.rows import as_rows
 from paperworks.errors import InputError
 from paperworks.papers.diversify_conquer.allocation import resolve_budget
-from paperworks.papers.diversify_conquer.sampling import Sampling
+from paperworks.papers.diversify_conquer.sampling import Sampling, as_quality, as_seed
 from paperworks.papers.diversify_conquer.selector import KMeansSelector
 from paperworks.runs import Progress, no_progress
 
@@ -61,7 +61,7 @@ def select(
     alpha: float = 0.5,
     represented: int | None = None,
     eligible: Any = None,
-    random_state: int = 0,
+    random_state: int | None = 0,
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Choose rows by any of ``METHODS``.
@@ -70,14 +70,15 @@ def select(
     ----------
     embeddings : numbers [n, d]: an array, a memory map, or the path of a ``.npy`` file.
     budget : a number of rows, or a share.
-    quality : float [n], larger is better; needed by kmq, deita, qdit, top-quality and mid-quality. NaN is the median.
+    quality : float [n], larger is better; needed by kmq, deita, qdit, top-quality and mid-quality. NaN counts as
+        the median: of its cluster for kmq, of all rows for the others.
     selector : a fitted ``KMeansSelector`` whose clusters the methods kmq and km-* use; by default one is fitted.
     threshold : deita: least squared distance of two chosen rows (unit rows: between 0 and 4).
     alpha : qdit: the greedy choice is the largest ``(1 - alpha) * sum_v max(0, max_a cos(v, a)) + alpha * q``. Quality
         is taken as it is given: with n rows the sum grows up to n.
     represented : qdit, facility-location: sum over so many random rows instead of all, for large n.
     eligible : bool [n], rows that may be chosen; by default all.
-    random_state : seed.
+    random_state : seed, 0 or more; None draws anew each time.
 
     Returns
     -------
@@ -92,10 +93,12 @@ def select(
         raise InputError("eligible", f"{allowed.dtype} {allowed.shape}", f"bool [{rows.shape[0]}], one true")
     places = np.flatnonzero(allowed)
     count = resolve_budget(budget, len(places))
-    scores = _quality(quality, rows.shape[0]) if method in NEED_QUALITY else None
+    seed = as_seed(random_state)
+    given = _quality(quality, rows.shape[0]) if method in NEED_QUALITY else None
     if method in CLUSTERED:
-        return _clustered(rows, count, CLUSTERED[method], scores, selector, allowed, random_state, progress)
-    rng = np.random.default_rng(random_state)
+        return _clustered(rows, count, CLUSTERED[method], given, selector, allowed, seed, progress)
+    scores = None if given is None else np.where(np.isnan(given), np.nanmedian(given), given)
+    rng = np.random.default_rng(seed)
     if method == "random":
         return places[np.sort(rng.choice(len(places), count, replace=False))]
     if method in ("top-quality", "mid-quality"):
@@ -106,7 +109,7 @@ def select(
     inside = rows if len(places) == rows.shape[0] else np.asarray(rows[places])
     own = None if scores is None else scores[places]
     if method == "k-center":
-        return places[k_center_greedy(inside, count, random_state=random_state, progress=progress)]
+        return places[k_center_greedy(inside, count, random_state=seed, progress=progress)]
     if method == "deita":
         assert own is not None
         return places[score_first(inside, own, count, min_squared_distance=threshold, progress=progress)]
@@ -119,9 +122,7 @@ def select(
         share = 1.0 if represented is None else min(represented, len(places)) / len(places)
         bonus = alpha / (1 - alpha) * own * share
     return places[
-        facility_location(
-            inside, count, bonus=bonus, represented=represented, random_state=random_state, progress=progress
-        )
+        facility_location(inside, count, bonus=bonus, represented=represented, random_state=seed, progress=progress)
     ]
 
 
@@ -132,12 +133,14 @@ def _clustered(
     scores: np.ndarray | None,
     selector: KMeansSelector | None,
     allowed: np.ndarray,
-    random_state: int,
+    seed: int,
     progress: Progress,
 ) -> np.ndarray:
-    made = KMeansSelector(sampling=sampling, budget=count, random_state=random_state, progress=progress)
+    made = KMeansSelector(sampling=sampling, budget=count, random_state=seed, progress=progress)
     if selector is None:
         return made.fit(rows, scores, eligible=allowed).indices_
+    if not hasattr(selector, "labels_"):
+        raise InputError("selector", "a KMeansSelector that is not fitted", "one after fit, or None")
     made.set_params(
         allocation=selector.allocation,
         quality_temperature=selector.quality_temperature,
@@ -150,7 +153,4 @@ def _clustered(
 def _quality(quality: Any, count: int) -> np.ndarray:
     if quality is None:
         raise InputError("quality", "nothing", "one number per row, for this method")
-    scores = np.array(quality, np.float64)
-    if scores.shape != (count,) or np.isinf(scores).any() or np.isnan(scores).all():
-        raise InputError("quality", f"shape {scores.shape}", f"finite numbers or NaN, shape ({count},)")
-    return np.where(np.isnan(scores), np.nanmedian(scores), scores)
+    return as_quality(quality, count)

@@ -60,6 +60,8 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         data = prepare(config, run)
         clusters = _clusters(config, run, data)
         count = resolve_budget(budget_of(config), int(clusters.eligible.sum()))
+        if len(clusters.centers) == 1 and not config.clusters.isdigit():
+            data.notes.append("The vectors do not fall into 2 clusters or more: 1 cluster is taken.")
         if count < len(clusters.centers):
             data.notes.append(
                 f"The budget, {count:,}, is below the number of clusters, {len(clusters.centers):,}: some give "

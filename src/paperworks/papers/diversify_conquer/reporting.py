@@ -11,10 +11,10 @@ from paperworks import runs
 from paperworks.embedding.rows import read_rows
 from paperworks.papers.diversify_conquer.config import Config
 from paperworks.papers.diversify_conquer.figures import (
+    clusters_figure,
     map_figure,
     project,
     quality_figure,
-    silhouette_figure,
     weights_figure,
 )
 from paperworks.papers.diversify_conquer.methods import METHODS
@@ -25,6 +25,15 @@ from paperworks.papers.diversify_conquer.prepare import Prepared
 if TYPE_CHECKING:
     from paperworks.papers.diversify_conquer.recipe import Choice, Clusters
 
+LABELS = {
+    "chosen": "samples chosen",
+    "clusters": "clusters of the data",
+    "clusters_reached": "clusters with a chosen sample",
+    "mean_squared_distance": "mean squared distance to the nearest chosen sample",
+    "mean_squared_distance_random": "the same, for a random choice of this size",
+    "mean_quality": "mean quality of the chosen samples",
+}
+"""Metrics that the first cards of the report show, in words; distances are in units of the vectors."""
 SHOWN = 20
 """Clusters in the report's table, and at most so many names on the map."""
 
@@ -51,8 +60,10 @@ def make_report(
         f"they come from {chosen[4]:,} of {k:,} clusters (as many random ones: {random[4]:,})"
         + ("." if data.quality is None else f"; mean quality {chosen[5]:.3g} (random: {random[5]:.3g}).")
     )
+    labels = {name: words for name, words in LABELS.items() if name != "mean_quality" or data.quality is not None}
     return runs.Report(
         headline=headline,
+        labels=labels,
         metrics={
             "chosen": count,
             "clusters": k,
@@ -159,9 +170,11 @@ def _figures(config: Config, data: Prepared, clusters: Clusters, choice: Choice)
             )
         )
     if clusters.tried:
-        figures.append(
-            runs.Figure("Number of clusters", silhouette_figure(clusters.tried), "The highest silhouette is taken.")
-        )
+        measure, caption = "silhouette", "The highest silhouette is taken."
+        if config.clusters == "elbow":
+            measure = "inertia"
+            caption = "The elbow is taken: the point farthest below the line between the ends, both axes logarithmic."
+        figures.append(runs.Figure("Number of clusters", clusters_figure(clusters.tried, measure), caption))
     return figures
 
 

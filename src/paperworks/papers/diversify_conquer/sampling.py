@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,19 +13,42 @@ SAMPLINGS = ("quality", "random", "closest", "median", "median-quality")
 QualityWeights = Literal["softmax", "proportional"]
 
 
-def fill_missing(quality: np.ndarray, labels: np.ndarray, n_clusters: int) -> tuple[np.ndarray, int]:
+def as_quality(quality: Any, count: int) -> np.ndarray:
+    """Quality of ``count`` rows as float64 [count], NaN where it is missing.
+
+    Raises InputError for another shape, for what is no number, for infinity, and where every row is NaN.
+    """
+    try:
+        values = np.array(quality, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("quality", f"what is no number ({error})", f"one number per row, shape ({count},)") from None
+    if values.shape != (count,):
+        raise InputError("quality", f"shape {values.shape}", f"one number per row, shape ({count},)")
+    if np.isinf(values).any():
+        raise InputError("quality", f"infinity at position {int(np.isinf(values).argmax())}", "numbers, NaN")
+    if count and np.isnan(values).all():
+        raise InputError("quality", "NaN for every sample", "a number for one sample or more")
+    return values
+
+
+def as_seed(random_state: Any) -> int:
+    """``random_state`` as a seed; a random one for None. Raises InputError for all but None and whole numbers."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**32))
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+        raise InputError("random_state", repr(random_state), "a whole number, 0 or more, or None")
+    return int(random_state)
+
+
+def fill_missing(quality: Any, labels: np.ndarray, n_clusters: int) -> tuple[np.ndarray, int]:
     """Quality with NaN replaced by the cluster's median (of all, where the cluster has none): (float64 [n], how many).
 
     Raises InputError where no sample has a quality, or one is infinite.
     """
-    filled = np.array(quality, np.float64)
-    if np.isinf(filled).any():
-        raise InputError("quality", f"infinity at position {int(np.flatnonzero(np.isinf(filled))[0])}", "numbers, NaN")
+    filled = as_quality(quality, len(labels))
     missing = np.isnan(filled)
     if not missing.any():
         return filled, 0
-    if missing.all():
-        raise InputError("quality", "NaN for every sample", "a number for one sample or more")
     overall = float(np.median(filled[~missing]))
     affected = np.unique(labels[missing])
     order = np.argsort(labels, kind="stable")

@@ -17,6 +17,7 @@ from paperworks.papers.diversify_conquer.sampling import (
     SAMPLINGS,
     QualityWeights,
     Sampling,
+    as_seed,
     draw_by_weight,
     draw_with_replacement,
     fill_missing,
@@ -43,7 +44,7 @@ class KMeansSelector(BaseEstimator):
     quality_weights : "softmax" of the quality standardised within the cluster, or "proportional" to it.
     grid : numbers of clusters to try for "silhouette" and "elbow"; by default powers of two that suit the budget.
     kmeans : options of ``paperworks.embedding.KMeans``, such as ``{"n_init": 5, "spherical": True}``.
-    random_state : seed.
+    random_state : seed, 0 or more; None draws anew each time.
     progress : as ``run.progress``.
 
     Attributes
@@ -69,7 +70,7 @@ class KMeansSelector(BaseEstimator):
         quality_weights: QualityWeights = "softmax",
         grid: tuple[int, ...] | None = None,
         kmeans: dict[str, Any] | None = None,
-        random_state: int = 0,
+        random_state: int | None = 0,
         progress: Progress = no_progress,
     ) -> None:
         self.n_clusters = n_clusters
@@ -128,10 +129,7 @@ class KMeansSelector(BaseEstimator):
         self.cluster_sizes_ = np.bincount(labels[self.eligible_], minlength=len(centers)).astype(np.int64)
         self.quality_, self.n_missing_quality_ = None, 0
         if quality is not None:
-            given = np.asarray(quality, np.float64)
-            if given.shape != (count,):
-                raise InputError("quality", f"shape {given.shape}", f"one number per row, shape ({count},)")
-            self.quality_, self.n_missing_quality_ = fill_missing(given, self.labels_, len(centers))
+            self.quality_, self.n_missing_quality_ = fill_missing(quality, self.labels_, len(centers))
         elif self.sampling in ("quality", "median-quality"):
             raise InputError("quality", "nothing", f"one number per row, for sampling {self.sampling!r}")
         spherical = bool((self.kmeans or {}).get("spherical", False))
@@ -182,6 +180,7 @@ class KMeansSelector(BaseEstimator):
         return rows[taken]
 
     def _check(self) -> None:
+        as_seed(self.random_state)
         if self.sampling not in SAMPLINGS:
             raise InputError("sampling", repr(self.sampling), f"one of {', '.join(SAMPLINGS)}")
         if self.allocation not in ("proportional", "equal"):

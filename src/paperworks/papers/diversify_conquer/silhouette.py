@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from paperworks.embedding import KMeans
 from paperworks.embedding.rows import as_rows, read_rows
 from paperworks.errors import InputError
+from paperworks.papers.diversify_conquer.sampling import as_seed
 from paperworks.runs import Progress, no_progress
 
 SAMPLE = 10_000
@@ -18,7 +20,7 @@ MOST_CLUSTERS = 8192
 """The largest number that is tried by default, as in the paper."""
 
 
-def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, random_state: int = 0) -> float:
+def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, random_state: int | None = 0) -> float:
     """Mean silhouette (Rousseeuw 1987, Euclidean) of a random sample of rows; of all where there are no more.
 
     Parameters
@@ -30,22 +32,30 @@ def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, rand
     ------
     InputError : one cluster only, or as many clusters as rows, in the sample: the silhouette is undefined.
     """
-    from sklearn.metrics import silhouette_score
-
     rows = as_rows(X, "embeddings")
     labels = np.asarray(labels)
     if labels.shape != (rows.shape[0],):
         raise InputError("labels", f"shape {labels.shape}", f"one cluster per row, shape ({rows.shape[0]},)")
     if sample < 2:
         raise InputError("sample", sample, "2 rows or more")
-    which = np.arange(rows.shape[0])
-    if sample < len(which):
-        which = np.sort(np.random.default_rng(random_state).choice(len(which), sample, replace=False))
+    which = _sampled(rows.shape[0], sample, random_state)
     chosen = labels[which]
-    distinct = len(np.unique(chosen))
-    if not 2 <= distinct < len(which):
-        raise InputError("labels", f"{distinct} clusters among {len(which)} rows", f"2 to {len(which) - 1} clusters")
+    if not _defined(chosen):
+        found = f"{len(np.unique(chosen))} clusters among {len(which)} rows"
+        raise InputError("labels", found, f"2 to {len(which) - 1} clusters")
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(read_rows(rows, which, "embeddings").astype(np.float64), chosen))
+
+
+def _sampled(count: int, sample: int, random_state: int | None) -> np.ndarray:
+    if sample >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(random_state).choice(count, sample, replace=False))
+
+
+def _defined(labels: np.ndarray) -> bool:
+    return 2 <= len(np.unique(labels)) < len(labels)
 
 
 def default_grid(budget: int) -> tuple[int, ...]:
@@ -63,7 +73,7 @@ def choose_n_clusters(
     *,
     criterion: Literal["silhouette", "elbow"] = "silhouette",
     sample: int = SAMPLE,
-    random_state: int = 0,
+    random_state: int | None = 0,
     progress: Progress = no_progress,
     **kmeans: Any,
 ) -> tuple[int, dict[int, float]]:
@@ -79,8 +89,10 @@ def choose_n_clusters(
 
     Returns
     -------
-    (number of clusters, {number: silhouette or inertia}).
+    (number of clusters, {number: silhouette or inertia}). Numbers for which all rows fall into one cluster are left
+    out; where none is left, such as for rows that are all alike, the answer is 1 cluster, with a warning.
     """
+    random_state = as_seed(random_state)
     tried = sorted({int(k) for k in grid})
     rows = as_rows(X, "embeddings")
     if criterion not in ("silhouette", "elbow"):
@@ -92,13 +104,18 @@ def choose_n_clusters(
     values: dict[int, float] = {}
     for k in progress(tried, "numbers of clusters", len(tried)):
         fitted = KMeans(k, random_state=random_state, **kmeans).fit(rows)
-        if criterion == "silhouette":
-            values[k] = sampled_silhouette(rows, fitted.labels_, sample=sample, random_state=random_state)
-        else:
-            values[k] = fitted.inertia_
+        labels = fitted.labels_
+        if criterion == "elbow":
+            if len(np.unique(labels)) > 1:
+                values[k] = fitted.inertia_
+        elif _defined(labels[_sampled(len(labels), sample, random_state)]):
+            values[k] = sampled_silhouette(rows, labels, sample=sample, random_state=random_state)
+    if not values:
+        warnings.warn("the rows do not fall into 2 clusters or more: 1 cluster is taken", stacklevel=2)
+        return 1, {}
     if criterion == "silhouette":
-        return max(tried, key=lambda k: values[k]), values
-    return _elbow(tried, np.array([values[k] for k in tried])), values
+        return max(values, key=lambda k: values[k]), values
+    return _elbow(list(values), np.array(list(values.values()))), values
 
 
 def _elbow(tried: list[int], inertia: np.ndarray) -> int:

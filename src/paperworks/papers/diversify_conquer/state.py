@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.diversify_conquer.allocation import allocate_budget
-from paperworks.papers.diversify_conquer.sampling import draw_by_weight, fill_missing
+from paperworks.papers.diversify_conquer.sampling import as_seed, draw_by_weight, fill_missing
 from paperworks.papers.diversify_conquer.selector import KMeansSelector
 from paperworks.papers.diversify_conquer.weights import cluster_scores, update_weights, warn_if_inert
 
@@ -28,6 +30,7 @@ class IterationState:
     to_score : positions that wait for a score; empty before the first batch and after an update.
     score_history : (positions, scores) of each update; a NaN score stays NaN.
     missing_scores : scores that were NaN, over all updates.
+    seed : of the draws; the selector's ``random_state``, or a random number where that is None.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class IterationState:
         probe: int = 0,
     ) -> None:
         self.selector = selector
+        self.seed = as_seed(selector.random_state)
         self.round_sizes = np.asarray(sizes, np.int64)
         self.options: dict[str, Any] = {
             "transform": transform,
@@ -133,6 +137,7 @@ class IterationState:
             "rounds": self.round,
             "scored": len(self.score_history),
             "missing": self.missing_scores,
+            "seed": self.seed,
         }
         path = Path(path)
         with replace_file(path) as aside, aside.open("wb") as out:
@@ -142,7 +147,7 @@ class IterationState:
                 round_sizes=self.round_sizes,
                 weight_history=np.array(self.weight_history),
                 to_score=self.to_score,
-                meta=np.array(json.dumps(meta)),
+                meta=np.array(json.dumps(meta, default=_plain)),
             )
 
     @classmethod
@@ -161,10 +166,11 @@ class IterationState:
             state = cls(selector, held["round_sizes"], history[0], probe=meta["probe"], **meta["options"])
             state.batches = [held[f"batch_{i}"] for i in range(meta["rounds"])]
             state.score_history = [(held[f"scored_{i}"], held[f"scores_{i}"]) for i in range(meta["scored"])]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            state.weight_history, state.weights = history, history[-1]
+            state.to_score, state.missing_scores = held["to_score"], meta["missing"]
+            state.seed = int(meta.get("seed", state.seed))
+        except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise InputError("path", f"{path} ({error})", "a file that IterationState.save wrote") from error
-        state.weight_history, state.weights = history, history[-1]
-        state.to_score, state.missing_scores = held["to_score"], meta["missing"]
         return state
 
     def _free(self) -> np.ndarray:
@@ -184,4 +190,11 @@ class IterationState:
 
     def _rng(self, stream: int) -> np.random.Generator:
         """Of the round and the purpose, so that a loaded state draws what an unbroken one does."""
-        return np.random.default_rng([int(self.selector.random_state), self.round, stream])
+        return np.random.default_rng([self.seed, self.round, stream])
+
+
+def _plain(number: Any) -> Any:
+    """A number of numpy as one of Python, which JSON takes."""
+    if isinstance(number, np.generic):
+        return number.item()
+    raise TypeError(f"{type(number).__name__} in the options of a selection")
