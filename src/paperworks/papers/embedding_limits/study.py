@@ -6,11 +6,12 @@ and sets have 46 to 1000 documents.
 
 from __future__ import annotations
 
-from paperworks.papers.embedding_limits.studies.exact import bounds, construction, curve, density, ranks
+from paperworks.papers.embedding_limits.studies.exact import beir, bounds, construction, curve, density, ranks
 from paperworks.papers.embedding_limits.studies.fits import critical, twelve
-from paperworks.papers.embedding_limits.studies.texts import limit, patterns, synonyms, tuned
+from paperworks.papers.embedding_limits.studies.texts import limit, patterns, synonyms, truncation, tuned
 
 __all__ = [
+    "beir",
     "bounds",
     "construction",
     "critical",
@@ -20,6 +21,7 @@ __all__ = [
     "patterns",
     "ranks",
     "synonyms",
+    "truncation",
     "tuned",
     "twelve",
 ]
