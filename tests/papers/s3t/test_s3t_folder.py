@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import peft
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -286,6 +287,69 @@ def test_records_are_spread_evenly_and_owners_stay_together() -> None:
         assign(5, 2, 3)
     with pytest.raises(InputError, match="owners"):
         assign(60, 2, 3, owners=["one"] * 60)
+    with pytest.raises(InputError, match="owners: found 3 owners; expected 60"):
+        assign(60, 2, 3, owners=["one"] * 3)
+
+
+def test_no_slice_is_empty_where_owners_and_risks_are_given() -> None:
+    owners = ["big"] * 40 + [f"user {i}" for i in range(6)]  # one owner has most records
+    for big in (0.0, 9.0):
+        places = assign(46, 1, 3, owners=owners, risk=[big] * 40 + [1.0] * 6)
+        assert np.bincount(places[:, 1], minlength=3).min() >= 1
+        assert len({tuple(place) for place in places[:40]}) == 1
+    for seed in range(20):  # nor where the large owner comes first
+        places = assign(46, 2, 3, owners=owners, risk=[1.0] * 46, seed=seed)
+        assert len({tuple(place) for place in places.tolist()}) == 6
+
+
+def test_files_that_were_changed_in_kind_are_problems_and_no_crash(copied: Path) -> None:
+    folder = Folder(copied)
+    config = copied / "shards/0-0/0-1-2/adapter_config.json"
+    good = config.read_text()
+    config.write_text(json.dumps(json.loads(good) | {"lora_alpha": 400}))
+    assert any("adapter_config.json is not the one" in p for p in verify_folder(folder).problems)
+    config.write_text("[]")
+    assert any("no object" in p for p in verify_folder(folder).problems)
+    config.write_text(good)
+    assert verify_folder(folder).ok
+    (copied / "manifest.json").write_text("[1]")
+    assert any("no manifest" in p for p in verify_folder(folder).problems)
+    for call in (lambda: Folder(copied / "none").delete(["1"]), lambda: Folder(copied / "none").recover()):
+        with pytest.raises(InputError, match=r"^folder"):
+            call()
+    assert not (copied / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"rank_pattern": {"query": 2}}, "rank_pattern"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"use_dora": True}, "use_dora"),
+        ({"exclude_modules": ["query"]}, "exclude_modules"),
+        ({"bias": "all"}, "bias"),
+    ],
+)
+def test_options_of_adapters_that_are_not_used_are_refused(option: dict, words: str) -> None:
+    with pytest.raises(InputError, match=rf"^peft_config: found {words}"):
+        make_system(peft_config=peft.LoraConfig(r=2, target_modules=["query", "value"], **option))
+    made = make_system(peft_config=peft.LoraConfig(r=2, lora_alpha=3, target_modules=["query"], task_type="SEQ_CLS"))
+    assert (made.lora.r, made.lora.alpha, made.lora.targets) == (2, 3, ("query",))
+    with pytest.raises(InputError, match="IA3Config"):
+        make_system(peft_config=peft.IA3Config())
+
+
+def test_questions_that_cannot_be_answered_are_errors_of_the_input(copied: Path) -> None:
+    data, _ = records()
+    with pytest.raises(InputError, match="no fitted system"):
+        make_system().predict(data)
+    with pytest.raises(InputError, match="no fitted system"):
+        make_system().retrain(data, np.zeros(48, dtype=int), range(48))
+    system = S3T.load(copied, network())
+    with pytest.raises(InputError, match=r"^task"):
+        system.generate([1, 2])
+    with pytest.raises(InputError, match=r"^data: found records that the network does not take"):
+        system.predict({"pixel_values": data["pixel_values"][:, :, :, :4]})
 
 
 def test_risks_are_matched_and_served_longer() -> None:
@@ -307,6 +371,11 @@ def test_risks_are_matched_and_served_longer() -> None:
         ({}, {"ids": ["a"]}, "ids"),
         ({"prior": [0.5, 0.6, 0.1]}, {}, "prior"),
         ({"n_slices": 7}, {}, "n_slices"),
+        ({"n_slices": 3.0}, {}, "n_slices"),
+        ({"budget": 2.0}, {}, "budget"),
+        ({"seed": None}, {}, "seed"),
+        ({}, {"classes": ["one", "two"]}, "classes"),
+        ({}, {"owners": ["one"] * 40}, "owners"),
         ({"budget": 7}, {}, "budget"),
         ({"aggregation": "sum"}, {}, "aggregation"),
         ({"n_shards": 0}, {}, "n_shards"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from paperworks.cli import run_command
 from paperworks.errors import InputError
 from paperworks.nn import build_network
 from paperworks.papers.s3t import Folder, S3TClassifier
+from paperworks.papers.s3t.examples import read_records
 from paperworks.papers.s3t.recipe import Config, run
 from paperworks.runs import build_config
 
@@ -99,6 +101,66 @@ def test_all_deleted_then_retrained(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="was edited"):
         go(tmp_path, action="verify", folder=files / "s3t")
+
+
+def test_risks_of_zero_are_never_due(tmp_path: Path) -> None:
+    frame = patients(60).assign(leaves=lambda f: (f.index % 3 == 0).astype(int))
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    about = {"data": str(tmp_path / "people.csv"), "label": "diagnosis", "id": "patient", "risk": "leaves"}
+    report, files = go(tmp_path, shards=1, sequences=1, **about, **SMALL | {"epochs": 1})
+    assert "never due" in report.headline
+    assert "nan" not in json.dumps(report.to_dict())
+    report, _ = go(tmp_path, action="status", folder=files / "s3t")
+    assert "never due" in report.headline
+
+
+def test_row_numbers_as_ids_need_the_file_of_the_fit(tmp_path: Path) -> None:
+    frame = patients(60).drop(columns="patient")
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    about = {"data": str(tmp_path / "people.csv"), "label": "diagnosis"}
+    _, files = go(tmp_path, shards=1, sequences=1, **about, **SMALL | {"epochs": 1})
+    table = pd.read_csv(files / "records.csv").dropna(subset=["shard"])
+    first = Folder(files / "s3t").read().sequences[0][0].order[0]
+    gone = int(table[table["slice"] == first]["id"].iloc[0])
+    go(tmp_path, action="delete", folder=files / "s3t", ids=[str(gone)])
+    frame.drop(index=gone).to_csv(tmp_path / "people.csv", index=False)
+    with pytest.raises(InputError, match=r"^data: found 59 rows; expected 60 rows"):
+        go(tmp_path, action="retrain", folder=files / "s3t", **about)
+    frame.iloc[::-1].to_csv(tmp_path / "people.csv", index=False)
+    with pytest.raises(InputError, match="other records than at fit"):
+        go(tmp_path, action="retrain", folder=files / "s3t", **about)
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    report, _ = go(tmp_path, action="retrain", folder=files / "s3t", **about)
+    assert report.metrics["shards"] == 1
+
+
+def test_ids_and_owners_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    lines = [f"{i / 7:.3f},{'ab'[i % 2]},00{i},123456789012345{i // 10}.0{i % 10}" for i in range(40)]
+    (tmp_path / "people.csv").write_text("x,kind,number,user\n" + "\n".join(lines) + "\n")
+    config = build_config(
+        Config, {"data": str(tmp_path / "people.csv"), "label": "kind", "id": "number", "owner": "user"}
+    )
+    found = read_records(config, runs.Run(tmp_path / "run", seed=0))
+    assert found.ids == [f"00{i}" for i in range(40)]
+    assert len(set(found.owners)) == 40
+    assert found.about["columns"] == ["x"]
+
+
+def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(paperworks.papers.s3t.__file__).parent / "README.md").read_text()
+    code = readme.split("```python")[1].split("```")[0]
+    code = code.replace("n_shards=5, n_slices=6, ", "n_shards=1, n_slices=2, ").replace("r=16", "r=2")
+    model = build_network("vit", image_size=8, outputs=2, seed=1, num_hidden_layers=2, hidden_size=8)
+    source = "transformers.AutoModelForSequenceClassification.from_pretrained"
+    monkeypatch.setattr(source, lambda *args, **options: model)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    encoded = {"pixel_values": rng.normal(size=(24, 1, 8, 8)).astype(np.float32)}
+    names: dict[str, Any] = {"encoded": encoded, "encoded_new": encoded, "labels": np.arange(24) % 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, names | {"ids": [f"user-{i}" for i in range(24)]})
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
 def test_images_of_a_folder(tmp_path: Path) -> None:
@@ -184,6 +246,10 @@ def test_the_estimator() -> None:
     assert model.predict_proba(x).shape == (160, 2)
     with pytest.raises(InputError, match="one class"):
         S3TClassifier().fit(x, ["a"] * 160)
+    with pytest.raises(InputError, match=r"^y: .*continuous"):
+        S3TClassifier().fit(x, x[:, 0])
+    small = {"n_slices": 2, "layers": 2, "width": 8, "rank": 1, "epochs": 0.2}
+    assert S3TClassifier(random_state=None, **small).fit(x, y).predict(x).shape == (160,)
 
 
 @pytest.mark.parametrize(

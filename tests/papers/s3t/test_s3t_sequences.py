@@ -167,6 +167,11 @@ def test_the_collectors_integral_is_the_alternating_sum(weights: list[float]) ->
     assert collector_mean(p) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_collectors_integral_for_a_coupon_that_hardly_comes() -> None:
+    assert collector_mean([0.5, 1e-18]) == pytest.approx(1e18, rel=1e-9)
+
+
 def test_deletion_rate_under_a_prior() -> None:
     uniform = np.full((3, 4), 1 / 12)
     assert deletion_rate(3, 4, 2, uniform) == pytest.approx(deletion_rate(3, 4, 2))
@@ -237,6 +242,11 @@ def test_a_plan_is_the_best_that_fits() -> None:
         (lambda: cyclic_sequences(3, 7), "budget"),
         (lambda: cyclic_sequences(3, 0), "budget"),
         (lambda: cyclic_sequences(0, 1), "n_slices"),
+        (lambda: cyclic_sequences(3, 2.0), "budget"),
+        (lambda: sequence_score([0, 9], [0.5, 0.5], 3), "order"),
+        (lambda: sequence_score([0, 0], [0.5, 0.5], 3), "order"),
+        (lambda: plan(records=1000, layers=4, budget_gpu_hours=1, epochs=-1), "epochs"),
+        (lambda: plan(records=1000, layers=4, budget_gpu_hours=1, keep=0), "keep"),
         (lambda: bms_sequences([0.5, 0.6]), "prior"),
         (lambda: bms_sequences([1.5, -0.5]), "prior"),
         (lambda: deletion_rate(0, 3, 1), "n_shards"),

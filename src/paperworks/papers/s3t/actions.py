@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def delete(config: Config, run: runs.Run) -> runs.Report:
     )
     notes.append(
         "Erased are the tensors in this folder. Copies elsewhere are yours to erase: the data, backups and snapshots, "
-        "caches, exported adapters, checkpoints of the training."
+        "caches, exported adapters, checkpoints of the training; records.csv of the training has ids and labels."
     )
     return runs.Report(
         headline=f"Deleted {len(receipt.records)} records in {took:.0f} ms without training: "
@@ -103,9 +104,9 @@ def verify(config: Config, run: runs.Run) -> runs.Report:
     notes = []
     if found.erasing:
         notes.append(
-            f"A deletion was stopped after its decision: {len(found.erasing)} files or folders that are no longer "
-            "served "
-            "are still on the disk. Any delete or serve finishes it."
+            f"{len(found.erasing)} files or folders on the disk are not served: a deletion was stopped after its "
+            "decision, a retraining was stopped, or somebody put them there. Any delete or serve erases them: "
+            f"{', '.join(found.erasing[:3])}"
         )
     return runs.Report(
         headline=f"Verified: {found.stages} live stages have the tensors that were trained, on no deleted record; the "
@@ -312,11 +313,10 @@ def _status(manifest: Manifest) -> Status:
 def _outlook(found: Status) -> str:
     if found.retrain_due:
         return "no shard is live: RETRAINING IS DUE"
-    return (
-        f"{len(found.live_shards)} of {len(found.depth)} shards are live, for {found.expected_requests:.1f} further "
-        "requests "
-        "in expectation"
-    )
+    live = f"{len(found.live_shards)} of {len(found.depth)} shards are live"
+    if math.isinf(found.expected_requests):
+        return f"{live}; by the risks a retraining is never due"
+    return f"{live}, for {found.expected_requests:.1f} further requests in expectation"
 
 
 def _status_table(manifest: Manifest, found: Status) -> runs.Table:

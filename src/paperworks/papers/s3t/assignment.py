@@ -50,6 +50,8 @@ def assign(
     """
     if count < n_shards * n_slices:
         raise InputError("records", count, f"at least one for each of {n_shards} x {n_slices} slices")
+    if owners is not None and len(owners) != count:
+        raise InputError("owners", f"{len(owners)} owners", f"{count}, one per record")
     groups: dict[object, list[int]] = {}
     for row in range(count):
         groups.setdefault(row if owners is None else owners[row], []).append(row)
@@ -64,12 +66,14 @@ def assign(
     if weights.shape != (count,) or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
         raise InputError("risk", f"shape {weights.shape}", f"{count} finite numbers of 0 or more, not all 0")
     mean = {key: weights[rows].mean() for key, rows in groups.items()}
-    found = _spread(groups, order, [(s, 0) for s in range(n_shards)], count)
+    found = _spread(groups, order, [(s, 0) for s in range(n_shards)], count, least=n_slices)
     for shard in range(n_shards):
         own = sorted((key for key in order if found[groups[key][0], 0] == shard), key=lambda key: mean[key])
-        total, done = sum(len(groups[key]) for key in own), 0
-        for key in own:
-            found[groups[key], 1] = min(n_slices - 1, done * n_slices // total)
+        total, done, slice_ = sum(len(groups[key]) for key in own), 0, 0
+        for number, key in enumerate(own):  # slices of equal sizes, none of them empty
+            wanted = min(n_slices - 1, done * n_slices // total, slice_ + 1)
+            slice_ = max(slice_, wanted, n_slices - (len(own) - number)) if number else 0
+            found[groups[key], 1] = slice_
             done += len(groups[key])
     return found
 
@@ -111,12 +115,23 @@ def shard_sequences(
 
 
 def _spread(
-    groups: dict[object, list[int]], order: list[object], places: list[tuple[int, int]], count: int
+    groups: dict[object, list[int]],
+    order: list[object],
+    places: list[tuple[int, int]],
+    count: int,
+    *,
+    least: int = 1,
 ) -> np.ndarray:
-    """Every group to the smallest place so far."""
-    sizes = [(0, i) for i in range(len(places))]
+    """Every group to the smallest place so far, once each place has ``least`` groups."""
+    totals = [0] * len(places)
     found = np.empty((count, 2), dtype=np.int64)
-    for key in order:
+    first = least * len(places)
+    for number, key in enumerate(order[:first]):
+        found[groups[key]] = places[number % len(places)]
+        totals[number % len(places)] += len(groups[key])
+    sizes = [(total, i) for i, total in enumerate(totals)]
+    heapq.heapify(sizes)
+    for key in order[first:]:
         size, i = heapq.heappop(sizes)
         found[groups[key]] = places[i]
         heapq.heappush(sizes, (size + len(groups[key]), i))

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from paperworks.errors import InputError
@@ -55,7 +57,7 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
         aggregation: Aggregation = "mean_probs",
         folder: str | Path | None = None,
         device: str = "auto",
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.n_shards, self.n_slices, self.budget = n_shards, n_slices, budget
         self.layers, self.width, self.rank, self.alpha = layers, width, rank, alpha
@@ -72,12 +74,17 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
     ) -> Self:
         """Train on rows ``[n, d]`` with labels ``[n]``; ids default to row numbers. NaN is a missing number."""
         rows, labels = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
+        try:
+            check_classification_targets(labels)
+        except ValueError as error:
+            raise InputError("y", str(error), "classes") from None
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError("y", f"one class ({self.classes_[0]!r})", "at least two classes")
-        base = table_base(
-            rows.shape[1], len(self.classes_), layers=self.layers, width=self.width, seed=self.random_state
-        )
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = int(check_random_state(seed).randint(2**31))
+        base = table_base(rows.shape[1], len(self.classes_), layers=self.layers, width=self.width, seed=int(seed))
         settings = TrainSettings(
             epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, device=self.device
         )
@@ -90,7 +97,7 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
             peft_config=Lora(self.rank, self.alpha, 0.0),
             settings=settings,
             aggregation=self.aggregation,
-            seed=self.random_state,
+            seed=int(seed),
         )
         self.system_.fit(
             {"inputs": rows}, codes, ids, owners=owners, risk=risk, classes=[str(c) for c in self.classes_]

@@ -172,15 +172,19 @@ def _table(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Record
         raise InputError("label", "nothing", f"the name of the label's column: {names}")
     get = {n: (about.get(n) or getattr(config, n)) for n in ("id", "owner", "risk")}
     aside = [name for name in get.values() if name]
+    head = list(read_table(config.data).features.columns) if aside or columns is not None else []
+    as_text = [name for name in {get["id"], get["owner"]} if name in head and name != label]  # "007" is not 7
     if columns is None:
-        table = read_table(config.data, label)
+        table = read_table(config.data, label, categorical=as_text)
     else:
-        head = list(read_table(config.data).features.columns)
         missing = [c for c in columns if c not in head]
         if missing:
             raise InputError("data", f"{config.data}, without column {missing[0]!r}", f"columns {', '.join(columns)}")
         table = read_table(
-            config.data, label if label in head else None, numeric=[c for c in about["numeric"] if c in head]
+            config.data,
+            label if label in head else None,
+            numeric=[c for c in about["numeric"] if c in head],
+            categorical=as_text,
         )
         aside = [name for name in aside if name in head]
     features = table.features

@@ -20,9 +20,13 @@ def requests_figure(s3t: np.ndarray, sisa: np.ndarray, expected: float, expected
 
     figure = Figure(figsize=(7, 3.4))
     axes = figure.subplots()
-    bins = np.linspace(0, max(s3t.max(), sisa.max()) + 1, 40).tolist()
+    last = max((float(values.max()) for values in (s3t, sisa) if np.isfinite(values).all()), default=0.0)
+    bins = np.linspace(0, last + 1, 40).tolist()
     pairs = (("SISA", sisa, expected_sisa, SISA_COLOR), ("S3T", s3t, expected, S3T_COLOR))
     for name, values, mean, color in pairs:
+        if not np.isfinite(mean):
+            axes.plot([], [], color=color, linewidth=2, label=f"{name}: never due, by these risks")
+            continue
         axes.hist(values, bins=bins, color=color, alpha=0.5, label=f"{name}: simulated, mean {values.mean():.1f}")
         axes.axvline(mean, color=color, linewidth=2, label=f"{name}: closed form {mean:.1f}")
     axes.set_xlabel("requests served before a retraining is due")

@@ -33,6 +33,10 @@ ATTENTION = (
     ("Wqkv",),
 )
 """Modules that get an adapter where no others are named: query and value of attention, as the paper has them."""
+_USED = ("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules")
+"""Options of ``peft.LoraConfig`` that are taken over."""
+_OWN = ("base_model_name_or_path", "fan_in_fan_out", "inference_mode", "peft_version", "revision", "task_type")
+"""Options that say nothing about the adapters' values."""
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
@@ -49,13 +53,21 @@ class Lora:
     @classmethod
     def from_peft(cls, config: Any) -> Lora:
         """The options of a ``peft.LoraConfig``. Raises InputError where it would train what stages share."""
-        if getattr(config, "bias", "none") != "none":
+        from peft import LoraConfig
+
+        if not isinstance(config, LoraConfig):
+            raise InputError("peft_config", type(config).__name__, "a peft.LoraConfig or Lora")
+        if config.bias != "none":
             raise InputError("peft_config", f"bias={config.bias!r}", "'none': all stages would train the same biases")
         for name in ("use_dora", "modules_to_save", "layers_to_transform", "trainable_token_indices"):
             if getattr(config, name, None):
                 raise InputError(
                     "peft_config", f"{name}={getattr(config, name)!r}", "none: S3T decides what is trained"
                 )
+        plain = LoraConfig(**{name: getattr(config, name) for name in _USED})
+        for name, value in vars(plain).items():
+            if getattr(config, name) != value and name not in _OWN:
+                raise InputError("peft_config", f"{name}={getattr(config, name)!r}", f"{value!r}: S3T does not use it")
         targets = config.target_modules or ()
         if isinstance(targets, str):
             raise InputError("peft_config", f"target_modules={targets!r}", "a list of names")

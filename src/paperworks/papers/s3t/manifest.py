@@ -196,7 +196,7 @@ class Manifest(_Model):
         try:
             content = json.loads(text)
             given = content.pop("digest")
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(
                 where, f"no manifest ({error or type(error).__name__})", "manifest.json as fit wrote it"
             ) from None

@@ -76,7 +76,13 @@ def plan(
     """
     if budget_gpu_hours is None and storage is None:
         raise InputError("budget_gpu_hours", "nothing, and no storage", "at least one of them")
-    for name, value in (("records", records), ("layers", layers), ("seconds_per_record", seconds_per_record)):
+    for name, value in (
+        ("records", records),
+        ("layers", layers),
+        ("seconds_per_record", seconds_per_record),
+        ("epochs", epochs),
+        ("keep", keep),
+    ):
         if not value > 0:
             raise InputError(name, value, "more than 0")
     for name, limit in (("budget_gpu_hours", budget_gpu_hours), ("storage", storage)):

@@ -183,8 +183,7 @@ def _report(
     first = min(m, streams.shape[1])
     return runs.Report(
         headline=f"{served.estimate:.1%} of {len(truth):,} held-out records right (one fine-tuning on all records "
-        f"{whole.estimate:.1%}). Records can be deleted at once, for {lives['expected']:.1f} requests in expectation "
-        f"before a retraining is due; SISA serves {lives['expected_sisa']:.1f}",
+        f"{whole.estimate:.1%}). {_outlook(lives)}",
         metrics={
             "accuracy": served.estimate,
             "accuracy of one fine-tuning": whole.estimate,
@@ -216,8 +215,7 @@ def _language_report(config: Config, run: runs.Run, records: Records, system: S3
     note = "Held-out texts; shards answer with the mean of their next-token distributions."
     return runs.Report(
         headline=f"Perplexity {math.exp(served):.2f} on held-out texts (one fine-tuning on all records "
-        f"{math.exp(whole):.2f}, base {math.exp(before):.2f}). Records can be deleted at once, for "
-        f"{lives['expected']:.1f} requests in expectation; SISA serves {lives['expected_sisa']:.1f}",
+        f"{math.exp(whole):.2f}, base {math.exp(before):.2f}). {_outlook(lives)}",
         metrics={
             "perplexity": math.exp(served),
             "perplexity of one fine-tuning": math.exp(whole),
@@ -247,9 +245,23 @@ def _lives(config: Config, run: runs.Run, system: S3T, prior: np.ndarray | None)
     options: dict[str, Any] = {"streams": config.streams, "prior": prior}
     every = [[q.order for q in sequences] for sequences in system.manifest.sequences]
     first = [orders[:1] for orders in every]
-    s3t = simulate_deletions(m, slices, budget, sequences=every, rng=run.rng("lives"), **options).requests
-    sisa = simulate_deletions(m, slices, 1, sequences=first, rng=run.rng("lives"), **options).requests
-    return {"expected": expected, "expected_sisa": expected_sisa, "s3t": s3t, "sisa": sisa}
+    found: dict[str, Any] = {"expected": expected, "expected_sisa": expected_sisa}
+    for name, mean, b, orders in (("s3t", expected, budget, every), ("sisa", expected_sisa, 1, first)):
+        if math.isinf(mean):  # a slice that no request is for keeps it alive
+            found[name] = np.full(config.streams, math.inf)
+        else:
+            found[name] = simulate_deletions(m, slices, b, sequences=orders, rng=run.rng("lives"), **options).requests
+    return found
+
+
+def _outlook(lives: dict[str, Any]) -> str:
+    """For how many requests records can be deleted, in words."""
+    own, sisa = lives["expected"], lives["expected_sisa"]
+    served = "any number" if math.isinf(sisa) else f"{sisa:.1f}"
+    if math.isinf(own):
+        return f"Records can be deleted at once; by these risks a retraining is never due. SISA serves {served}"
+    until = f"for {own:.1f} requests in expectation before a retraining is due"
+    return f"Records can be deleted at once, {until}; SISA serves {served}"
 
 
 def _accuracy_table(
@@ -282,19 +294,23 @@ def _accuracy_table(
 def _requests_table(system: S3T, lives: dict[str, Any], prior: np.ndarray | None) -> runs.Table:
     m, slices, budget = system.n_shards, system.n_slices, system.budget
     distance = mean_pairwise_distance([q.order for q in system.manifest.sequences[0]])
+    differ = f" Sequences of a shard differ in {distance:.2f} of {slices} places on average." if budget > 1 else ""
     rows: list[list[Any]] = []
     for name, b, values, expected in (
         ("S3T", budget, lives["s3t"], lives["expected"]),
         ("SISA", 1, lives["sisa"], lives["expected_sisa"]),
     ):
         std = deletion_rate_std(m, slices, b) if prior is None else float("nan")
-        rows.append([name, b, expected, std, float(values.mean()), float(values.std())])
+        if math.isinf(expected):
+            rows.append([name, b, "never due", None, "never due", None])
+        else:
+            rows.append([name, b, expected, std, float(values.mean()), float(values.std())])
     return runs.Table(
         "Requests before a retraining is due",
         ["method", "sequences per shard", "closed form", "std", "simulated", "simulated std"],
         rows,
-        f"Requests {'uniform' if prior is None else 'by risk'}, with replacement, {len(lives['s3t']):,} streams. "
-        f"Sequences of a shard differ in {distance:.2f} of {slices} places on average.",
+        f"Requests {'uniform' if prior is None else 'by risk'}, with replacement, {len(lives['s3t']):,} streams."
+        f"{differ}",
     )
 
 

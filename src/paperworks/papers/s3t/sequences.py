@@ -140,6 +140,8 @@ def sequence_score(order: Sequence[int], prior: ArrayLike, t: int = DEFAULT_REQU
     Eq. 24; ``order`` may be the beginning of a sequence. 0 where float64 has nothing smaller.
     """
     p = check_prior(prior)
+    if len(set(order)) < len(order) or not set(order) <= set(range(len(p))):
+        raise InputError("order", list(order), f"different slices of 0 to {len(p) - 1}")
     rest = _rest(order, p)
     return float(np.sum(np.arange(1, len(rest) + 1) * rest**t))
 
@@ -159,6 +161,9 @@ def mean_pairwise_distance(orders: Sequence[Sequence[int]]) -> float:
 
 def check_budget(n_slices: int, budget: int) -> None:
     """Raise InputError unless ``1 <= B <= L!``."""
+    for name, value in (("n_slices", n_slices), ("budget", budget)):
+        if not isinstance(value, (int, np.integer)):
+            raise InputError(name, repr(value), "a whole number")
     if n_slices < 1:
         raise InputError("n_slices", n_slices, "1 or more")
     most = math.factorial(n_slices)

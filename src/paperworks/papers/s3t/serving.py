@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from paperworks import classification
 from paperworks.classification.data import as_examples, batches
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode, resolve_device
+from paperworks.nn.loading import first_line
 from paperworks.papers.s3t.layers import Adapted
 from paperworks.papers.s3t.manifest import ADAPTER, ADAPTER_CONFIG, Manifest, TrainedSequence, sequence_folder
 from paperworks.papers.s3t.stages import plain_attention, shard_seed
@@ -34,17 +36,19 @@ class Server:
     def logits(self, shard: int, order: Sequence[int], depth: int, data: Any) -> np.ndarray:
         """Logits of the first stages of a sequence."""
         self._load(shard, tuple(order), depth)
-        with plain_attention():
+        with plain_attention(), _readable():
             return classification.predict_logits(self.adapted.model, data, device=self.device)
 
     def probabilities(self, data: Any) -> np.ndarray:
         """Probabilities of the classes by all live shards, float64 ``[n, C]``."""
+        self._require("classification")
         examples = as_examples(data)
         found = [self.logits(shard, q.order, q.depth, examples) for shard, q in self._live()]
         return aggregate(np.stack(found), self.manifest.system.aggregation)
 
     def token_loss(self, data: Any) -> float:
         """Mean loss per token in nats of the averaged distribution."""
+        self._require("language")
         examples = as_examples({"input_ids": data} if not hasattr(data, "keys") else data)
         total, count = 0.0, 0
         for batch in batches(examples, 16, resolve_device(self.device)):
@@ -59,6 +63,7 @@ class Server:
 
     def generate(self, tokens: ArrayLike, max_new_tokens: int) -> list[int]:
         """Greedy continuation."""
+        self._require("language")
         found = [int(token) for token in np.asarray(tokens).ravel()]
         if not found:
             raise InputError("tokens", "none", "at least one token to go on from")
@@ -81,6 +86,10 @@ class Server:
             for name in (ADAPTER, ADAPTER_CONFIG):
                 (aside / name).write_bytes((source / name).read_bytes())
         return folder
+
+    def _require(self, task: str) -> None:
+        if self.manifest.task != task:
+            raise InputError("task", repr(self.manifest.task), f"{task!r}")
 
     def _live(self) -> list[tuple[int, TrainedSequence]]:
         found = [(shard, self.manifest.serving(shard)) for shard in range(self.manifest.system.n_shards)]
@@ -108,7 +117,7 @@ class Server:
         for shard, sequence in live:
             self._load(shard, sequence.order, sequence.depth)
             model.to(next(iter(inputs.values())).device)
-            with plain_attention(), evaluation_mode(model), torch.inference_mode():
+            with plain_attention(), evaluation_mode(model), torch.inference_mode(), _readable():
                 logits = model_logits(model, inputs).float()
                 if self.manifest.system.aggregation != "mean_logits":
                     logits = logits.softmax(-1)
@@ -116,6 +125,18 @@ class Server:
         assert total is not None
         mean = total / len(live)
         return mean.softmax(-1) if self.manifest.system.aggregation == "mean_logits" else mean
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn an error of the network into one about the records."""
+    try:
+        yield
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, (InputError, torch.OutOfMemoryError)):
+            raise
+        found = f"records that the network does not take ({first_line(error)})"
+        raise InputError("data", found, "records with the columns of fit") from error
 
 
 def aggregate(logits: np.ndarray, how: Aggregation) -> np.ndarray:

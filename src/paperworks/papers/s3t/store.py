@@ -278,9 +278,13 @@ class Folder:
         write_tensors(folder / ADAPTER, self.read_sequence(manifest, shard, sequence), {"format": "pt"})
         self._write_config(folder, manifest, sequence)
 
-    def _write_config(self, folder: Path, manifest: Manifest, sequence: TrainedSequence) -> None:
+    def adapter_config(self, manifest: Manifest, sequence: TrainedSequence) -> dict[str, Any]:
+        """The content of a sequence's ``adapter_config.json``."""
         modules = [m for stage in range(1, sequence.depth + 1) for m in manifest.system.stage_modules(stage)]
-        content = {**manifest.adapter, "target_modules": sorted(modules)}
+        return {**manifest.adapter, "target_modules": sorted(modules)}
+
+    def _write_config(self, folder: Path, manifest: Manifest, sequence: TrainedSequence) -> None:
+        content = self.adapter_config(manifest, sequence)
         write_text(folder / ADAPTER_CONFIG, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 

@@ -96,8 +96,9 @@ class S3T:
         seed: int = 0,
         key: bytes | None = None,
     ) -> None:
-        if n_shards < 1:
-            raise InputError("n_shards", n_shards, "1 or more")
+        for name, value, least in (("n_shards", n_shards, 1), ("seed", seed, 0)):
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise InputError(name, repr(value), f"a whole number of {least} or more")
         self.budget = n_slices if budget is None else budget
         check_budget(n_slices, self.budget)
         check_options(task=task, order=order, aggregation=aggregation)
@@ -332,13 +333,14 @@ class S3T:
         same_records : raise InputError where records of live slices are not those of fit; default without ``ids``,
             which are row numbers then.
         """
+        manifest = self.manifest
         examples, codes, names = self._records(data, labels, ids)
-        if ids is None and len(names) != len(self.manifest.records):
+        if ids is None and len(names) != len(manifest.records):
             found = f"{len(names)} records without ids"
-            raise InputError("ids", found, f"{len(self.manifest.records)} records as at fit, or the ids")
-        check_classes(self.adapted.model, codes, list(self.manifest.classes), examples)
+            raise InputError("ids", found, f"{len(manifest.records)} records as at fit, or the ids")
+        check_classes(self.adapted.model, codes, manifest.classes, examples)
         compare = ids is None if same_records is None else same_records
-        job = self._job(self.manifest.system.layers_per_slice, checkpoint_dir, progress)
+        job = self._job(manifest.system.layers_per_slice, checkpoint_dir, progress)
         given = Given(examples, codes, names, owners, risk, compare)
         try:
             return retrain_shards(

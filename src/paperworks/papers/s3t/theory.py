@@ -83,7 +83,7 @@ def collector_mean(probabilities: Sequence[float] | np.ndarray) -> float:
     total = 0.0
     for low, high in itertools.pairwise(edges):
         t = (low + high) / 2 + (high - low) / 2 * nodes
-        alive = -np.expm1(np.log1p(-np.exp(-p[:, None] * t)).sum(0))
+        alive = -np.expm1(np.log(-np.expm1(-p[:, None] * t)).sum(0))
         total += float((high - low) / 2 * (weights * alive).sum())
     return total
 

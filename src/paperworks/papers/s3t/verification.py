@@ -12,6 +12,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.s3t.manifest import (
     ADAPTER,
+    ADAPTER_CONFIG,
     Manifest,
     TrainedSequence,
     UnknownRecordError,
@@ -31,8 +32,9 @@ class Verification:
     Attributes
     ----------
     problems : what is not as fit, delete and retrain left it, in words; empty where all is right.
-    erasing : files of stages that are gone in the manifest and still on the disk: a deletion was stopped after its
-        decision. They are not served, and the next process that opens the folder for writing erases them.
+    erasing : files on the disk that the manifest does not name: a deletion was stopped after its decision, a retraining
+        was stopped, or they were put there. They are not served, and the next process that opens the folder for
+        writing erases them.
     records : state of each id that was asked for: "deleted", no tensor that was trained on it is left in the manifest;
         "served", its slice is in a live stage; "not served", its slice is in none, though it was not deleted itself.
     receipts : the number of the receipt of each deleted id.
@@ -151,6 +153,10 @@ def _stage_problems(folder: Folder, manifest: Manifest, shard: int, sequence: Tr
             problems.append(f"{where}, stage {number}: its tensors are not those that were trained")
     served = {name: value for name, value in stored.items() if ".lora_" not in name}
     same = served.keys() == head.keys() and all(np.array_equal(served[name], head[name]) for name in head)
-    if folder.is_cut(manifest, shard, sequence) and not same:
-        problems.append(f"{where}: its adapter has another head than its last live stage")
+    if folder.is_cut(manifest, shard, sequence):
+        if not same:
+            problems.append(f"{where}: its adapter has another head than its last live stage")
+        config = json.loads((folder.path / where / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        if config != folder.adapter_config(manifest, sequence):
+            problems.append(f"{where}: {ADAPTER_CONFIG} is not the one that was written")
     return problems
