@@ -16,6 +16,7 @@ from paperworks.papers.diversify_conquer import (
     near_duplicates,
     select,
 )
+from paperworks.papers.diversify_conquer.studies import noisy
 
 from .test_dc_recipe import execute, given
 
@@ -119,3 +120,16 @@ def test_near_duplicates_names_the_row_of_zeros() -> None:
     rows[150] = 0
     with pytest.raises(InputError, match="row 150"):
         near_duplicates(rows, np.arange(200) // 100, 0.9)
+
+
+def test_the_study_asks_for_the_papers_lead_not_only_for_a_difference() -> None:
+    names = ("random", "top-quality", "Deita", "QDIT", "k-center", "kM-Closest", "kM-Random", "iter-kM")
+    found = {name: np.full(10, 0.7) for name in names}
+    found |= {f"noise {name}": np.full(10, 0.3) for name in ("pool", "random")}
+    for lead, relative, holds in ((0.08, 1.03, False), (0.12, 1.12, True)):
+        found |= {"kMQ": 0.7 + lead + np.arange(10) / 1e4, "iter-kMQ": 0.7 * relative + np.arange(10) / 1e4}
+        findings = list(noisy._methods(found))
+        kmq = [f for f in findings if f.claim == "clusters-with-quality"]
+        gains = [f for f in findings if f.claim == "relative-gain"]
+        assert [f.holds for f in (kmq[0], *gains)] == [holds] * 3
+        assert all(f.holds for f in kmq[1:])

@@ -21,6 +21,10 @@ from paperworks.runs import Finding
 Table = dict[str, np.ndarray]
 """Figures by name, one for each seed."""
 EARLIER = ("Deita", "QDIT")
+LEAD = 0.1
+"""What kMQ must be above random by, in accuracy: clusters of random labels make random choice bad by construction."""
+GAIN_RANDOM, GAIN_EARLIER = 0.07, 0.038
+"""The relative gains that the paper's abstract gives."""
 SIZES = (10, 30, 100, 300)
 
 
@@ -128,8 +132,9 @@ def _methods(found: Table) -> Iterator[Finding]:
         f"mean accuracy (share of chosen rows with noisy labels; pool {found['noise pool'].mean():.2f}): "
         + _means(found)
     )
-    for i, other in enumerate(("random", "top-quality", "Deita", "QDIT", "k-center", "kM-Closest", "kM-Random")):
-        yield _gain("clusters-with-quality", found, "kMQ", other, detail=detail if i == 0 else "")
+    yield _gain("clusters-with-quality", found, "kMQ", "random", LEAD, detail=detail)
+    for other in ("top-quality", "Deita", "QDIT", "k-center", "kM-Closest", "kM-Random"):
+        yield _gain("clusters-with-quality", found, "kMQ", other)
     for other in ("random", "k-center", "top-quality", "Deita"):
         yield _gain("diversity-alone", found, "kM-Random", other)
     yield _gain("iterative-refinement", found, "iter-kM", "kM-Random")
@@ -141,7 +146,7 @@ def _methods(found: Table) -> Iterator[Finding]:
         "empirical",
         mean_interval(relative),
         ">",
-        0.07,
+        GAIN_RANDOM,
         baseline=float(found["random"].mean()),
         baseline_name="random",
     )
@@ -152,7 +157,7 @@ def _methods(found: Table) -> Iterator[Finding]:
         "empirical",
         mean_interval(found["iter-kMQ"] / earlier - 1),
         ">",
-        0.0,
+        GAIN_EARLIER,
         baseline=float(earlier.mean()),
         baseline_name="better of Deita and QDIT",
     )
