@@ -114,6 +114,7 @@ def weights_figure(history: np.ndarray, names: dict[int, str], most: int = 6) ->
 def clusters_figure(values: dict[int, float], measure: str) -> Figure:
     """The ``measure``, silhouette or inertia, of each number of clusters tried."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(5, 3))
     axes = figure.subplots()
@@ -126,5 +127,5 @@ def clusters_figure(values: dict[int, float], measure: str) -> Figure:
     if measure == "inertia":
         axes.set_yscale("log")  # as the elbow is found
         axes.yaxis.set_major_formatter("{x:.3g}")
-        axes.yaxis.set_minor_formatter("{x:.3g}")
+        axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     return figure

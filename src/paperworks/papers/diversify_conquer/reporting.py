@@ -30,7 +30,7 @@ LABELS = {
     "clusters": "clusters of the data",
     "clusters_reached": "clusters with a chosen sample",
     "mean_squared_distance": "mean squared distance to the nearest chosen sample",
-    "mean_squared_distance_random": "the same, for a random choice of this size",
+    "mean_squared_distance_random": "that distance for a random choice of the same size",
     "mean_quality": "mean quality of the chosen samples",
 }
 """Metrics that the first cards of the report show, in words; distances are in units of the vectors."""
