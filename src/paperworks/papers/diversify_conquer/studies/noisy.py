@@ -41,7 +41,7 @@ SIZES = (10, 30, 100, 300)
         "noise-is-filtered",
     ],
     title="digits and word glosses with noisy clusters: every method, every feedback",
-    minutes=6,
+    minutes=2,
 )
 def noisy_clusters(run: runs.Run, fast: bool) -> Iterator[Finding]:
     """Pools of 1,197 with 9 of 30 clusters of random labels; 150 chosen; logistic regression; 450 test rows."""
