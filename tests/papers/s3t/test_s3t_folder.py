@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from paperworks.papers.s3t import S3T, Folder, UnknownRecordError, verify_folder
 from paperworks.papers.s3t.assignment import assign
 from paperworks.papers.s3t.manifest import canonical, seal
 
-from .conftest import fit, make_system, network, records
+from .conftest import SETTINGS, fit, make_system, network, records
 
 
 def in_slice(folder: Folder, shard: int, slice_: int) -> list[str]:
@@ -254,21 +255,13 @@ def test_tensors_that_were_changed_or_brought_back_are_detected(copied: Path, tr
 def test_a_base_that_is_another_network_is_refused(copied: Path) -> None:
     other = network()
     other.vit.layers[0].mlp.fc1.weight.data += 1
-    with pytest.raises(InputError, match="another network"):
-        S3T.load(copied, other)
+    for _ in range(2):  # it is not wrapped
+        with pytest.raises(InputError, match="another network"):
+            S3T.load(copied, other)
     with pytest.raises(InputError, match=r"base: found nothing"):
         S3T.load(copied)
     with pytest.raises(InputError, match=r"folder: found .*manifest.json cannot be read"):
         S3T.load(copied / "nothing")
-
-
-def test_a_system_whose_layers_were_found_by_a_pattern_is_loaded(tmp_path: Path) -> None:
-    data, _ = records()
-    options = {"n_shards": 1, "budget": 1, "pattern": r"layers\.(\d+)\..*(?:fc1|fc2)"}
-    system = fit(make_system(tmp_path / "system", **options))
-    loaded = S3T.load(tmp_path / "system", network())
-    assert loaded.adapted.layers == system.adapted.layers
-    assert np.array_equal(loaded.predict_proba(data), system.predict_proba(data))
 
 
 def test_records_are_spread_evenly_and_owners_stay_together() -> None:
@@ -354,7 +347,7 @@ def test_questions_that_cannot_be_answered_are_errors_of_the_input(copied: Path)
 
 def test_risks_are_matched_and_served_longer() -> None:
     risk = np.where(np.arange(48) % 3 == 0, 8.0, 1.0)
-    system = fit(make_system(n_shards=1, n_slices=3, budget=2), risk=risk)
+    system = fit(make_system(n_shards=1, n_slices=3, budget=2, settings=replace(SETTINGS, epochs=0.5)), risk=risk)
     prior = np.array(system.manifest.system.prior)
     assert prior.sum() == pytest.approx(1)
     assert {q.order[0] for q in system.manifest.sequences[0]} == {0, 1}  # the slices that are hit least

@@ -232,6 +232,30 @@ def test_a_network_with_adapters_is_refused() -> None:
     S3T(base, n_slices=2, peft_config=Lora(1, 2, 0.0))._adapt()  # what was refused has wrapped nothing
 
 
+class TwoLists(nn.Module):
+    """A network of two numbered lists; the second one is longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.ModuleList([nn.Linear(3, 4), nn.Linear(4, 4)])
+        self.second = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.Sequential(*self.first, nn.Tanh(), *self.second)(inputs))
+
+
+def test_a_system_whose_layers_were_found_by_a_pattern_is_loaded(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"peft_config": Lora(1, 2, 0.0), "settings": FAST, "pattern": r"^first\.(\d+)"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        system = S3T(TwoLists(), tmp_path / "s", n_slices=2, **options).fit(*rows())
+    loaded = S3T.load(tmp_path / "s", TwoLists())
+    assert loaded.adapted.layers == [["first.0"], ["first.1"]]
+    assert np.array_equal(loaded.predict_proba(rows()[0]), system.predict_proba(rows()[0]))
+
+
 def test_a_base_in_bfloat16_and_a_head_with_a_norm() -> None:
     module = table_base(3, 2, layers=2, width=4).module
     module.head = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))

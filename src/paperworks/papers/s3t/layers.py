@@ -133,6 +133,7 @@ class Adapted:
     lora : options of the adapters.
     pattern : see ``find_layers``.
     head : names of the modules that are trained in every stage; None finds the head, () is no head.
+    digest : of the base that is expected; another one is refused before anything is wrapped.
 
     Attributes
     ----------
@@ -140,7 +141,13 @@ class Adapted:
     """
 
     def __init__(
-        self, base: nn.Module, lora: Lora, *, pattern: str | None = None, head: Sequence[str] | None = None
+        self,
+        base: nn.Module,
+        lora: Lora,
+        *,
+        pattern: str | None = None,
+        head: Sequence[str] | None = None,
+        digest: str | None = None,
     ) -> None:
         check_plain(base)
         fitted = [n for n, m in base.named_modules() if hasattr(m, "fit_statistics")]
@@ -150,6 +157,8 @@ class Adapted:
         self.layers = find_layers(base, pattern, lora.targets)
         self.head = find_head(base, self.layers) if head is None else list(head)
         self.lora, self.digest = lora, state_digest(base, tuple(f"{name}." for name in self.head))
+        if digest is not None and digest != self.digest:
+            raise InputError("base", "another network than at fit (its weights differ)", "the network of fit")
         names = [name for layer in self.layers for name in layer]
         self.model: PeftModel = add_lora(
             base,

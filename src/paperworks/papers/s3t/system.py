@@ -242,9 +242,7 @@ class S3T:
             seed=manifest.seed,
             key=key,
         )
-        self.adapted = self._adapt()
-        if self.adapted.digest != manifest.base["digest"]:
-            raise InputError("base", "another network than at fit (its weights differ)", "the network of fit")
+        self.adapted = self._adapt(manifest.base["digest"])
         self._serve()
         return self
 
@@ -375,7 +373,7 @@ class S3T:
         stages = (self.n_slices, per_slice, self.order, self.settings, self.seed)
         return Job(self.adapted, self.task, *stages, checkpoint_dir, progress)
 
-    def _adapt(self) -> Adapted:
+    def _adapt(self, digest: str | None = None) -> Adapted:
         """The network with its adapters. The head is drawn anew."""
         module = self.base.module
         check_plain(module)
@@ -384,7 +382,7 @@ class S3T:
             head += [name for name in self.base.head if not any(f"{name}.".startswith(f"{h}.") for h in head)]
         else:
             head = list(self.head)
-        return Adapted(module, self.lora, pattern=self.pattern, head=head)
+        return Adapted(module, self.lora, pattern=self.pattern, head=head, digest=digest)
 
     def _per_slice(self) -> int:
         layers = len(find_layers(self.base.module, self.pattern, self.lora.targets))
