@@ -67,6 +67,8 @@ def test_numbers_of_numpy_can_be_saved(tmp_path: Path) -> None:
 def test_without_a_seed_a_loaded_state_still_draws_what_an_unbroken_one_does(tmp_path: Path) -> None:
     state = IterativeSelector(fitted(random_state=None), 3).start()
     state.next_batch()
+    with pytest.raises(InputError, match="scores: found what is no number"):
+        state.update(["good"] * 4)
     state.update(np.ones(4))
     state.save(tmp_path / "state.npz")
     again = IterationState.load(tmp_path / "state.npz")

@@ -87,18 +87,7 @@ def _clusters(config: Config, run: runs.Run, data: Prepared) -> Clusters:
         "max_rows_per_cluster": ROWS_PER_CLUSTER,
         "random_state": config.seed % 2**32,
     }
-    wanted, tried = config.clusters, dict[int, float]()
-    if wanted == "auto":
-        wanted = "silhouette" if count <= SILHOUETTE_UP_TO else str(min(MANY_CLUSTERS, count))
-    if wanted.isdigit():
-        number = int(wanted)
-        if number > count:
-            raise InputError("clusters", number, f"at most {count}, the samples that can be chosen")
-    else:
-        run.step("trying numbers of clusters")
-        grid = default_grid(resolve_budget(budget_of(config), count))
-        criterion: Any = wanted
-        number, tried = choose_n_clusters(data.vectors, grid, criterion=criterion, progress=run.progress, **options)
+    number, tried = _number_of_clusters(config, run, data, options)
     run.step(f"{number:,} clusters of {count:,} samples")
     fitted = KMeans(number, progress=run.progress, **options).fit(data.vectors)
     distances = distances_to_own_center(data.vectors, fitted.labels_, fitted.cluster_centers_, config.normalize)
@@ -116,6 +105,23 @@ def _clusters(config: Config, run: runs.Run, data: Prepared) -> Clusters:
         values=np.array(list(tried.values())),
     )
     return Clusters(fitted.labels_, fitted.cluster_centers_, distances, eligible, tried)
+
+
+def _number_of_clusters(
+    config: Config, run: runs.Run, data: Prepared, options: dict[str, Any]
+) -> tuple[int, dict[int, float]]:
+    """The number, and the silhouette or inertia of those that were tried."""
+    count, wanted = len(data.rows), config.clusters
+    if wanted == "auto":
+        wanted = "silhouette" if count <= SILHOUETTE_UP_TO else str(min(MANY_CLUSTERS, count))
+    if not wanted.isdigit():
+        run.step("trying numbers of clusters")
+        grid = default_grid(resolve_budget(budget_of(config), count))
+        criterion: Any = wanted
+        return choose_n_clusters(data.vectors, grid, criterion=criterion, progress=run.progress, **options)
+    if int(wanted) > count:
+        raise InputError("clusters", int(wanted), f"at most {count}, the samples that can be chosen")
+    return int(wanted), {}
 
 
 def _selector(config: Config, data: Prepared, clusters: Clusters, count: int) -> KMeansSelector:

@@ -102,7 +102,10 @@ class IterationState:
         """
         if not len(self.to_score):
             raise InputError("update", "scores before a batch", "next_batch() first")
-        given = np.asarray(scores, np.float64)
+        try:
+            given = np.asarray(scores, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError("scores", f"what is no number ({error})", "finite numbers or NaN") from None
         if given.shape != self.to_score.shape or np.isinf(given).any():
             raise InputError("scores", f"shape {given.shape}", f"{len(self.to_score)} finite numbers or NaN")
         labels, k = self.selector.labels_[self.to_score], len(self.weights)
