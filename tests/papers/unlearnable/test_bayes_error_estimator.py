@@ -83,6 +83,21 @@ def test_a_reference_subset_has_its_own_gradient() -> None:
     )
 
 
+def test_a_reference_subset_keeps_two_rows_of_each_class() -> None:
+    z = np.r_[np.zeros((990, 1)), np.ones((10, 1))] + np.random.default_rng(0).normal(0, 0.01, (1000, 1))
+    y = np.r_[np.zeros(990, int), np.ones(10, int)]
+    found = BayesErrorEstimator(sigma=0.1, normalise="none", reference=10).per_sample(z, y)
+    assert found[990:].max() < 1e-6  # the rare class has neighbours of its own
+    BayesErrorEstimator(reference=999).score(z, y)  # one less than the rows
+
+
+def test_it_is_an_estimator_of_scikit_learn() -> None:
+    from sklearn.base import clone
+
+    made = clone(BayesErrorEstimator(sigma=np.float32(0.5), reference=20))  # type: ignore[arg-type]
+    assert (made.get_params()["reference"], made.sigma) == (20, np.float32(0.5))
+
+
 def test_classes_apart_and_features_that_say_nothing() -> None:
     y = np.array([0] * 5 + [1] * 3 + [2] * 4)
     estimator = BayesErrorEstimator(normalise="none")
@@ -169,6 +184,8 @@ def test_arrays_and_tensors_of_both_precisions() -> None:
         (np.ones((2, 2)), [0, 1], "y"),
         (np.ones((4, 2)), ["a", "a", "b", "b"], "y"),
         (np.full((4, 2), np.nan), [0, 0, 1, 1], "Z"),
+        (np.full((4, 2), 1e200), [0, 0, 1, 1], "Z"),
+        (np.array([["a"], ["b"], ["c"], ["d"]]), [0, 0, 1, 1], "Z"),
         (np.ones((4, 2, 2)), [0, 0, 1, 1], "Z"),
     ],
 )

@@ -93,8 +93,8 @@ def test_features_and_pixel_gradients_are_those_of_autograd() -> None:
     torch.testing.assert_close(pixel_gradient(model, images, weights, 4), leaf.grad)
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("inf", 0.1), ("2", 0.5), ("1", 2.0)])
-def test_the_budget_and_the_range_hold(digits: tuple[np.ndarray, np.ndarray], norm: str, eps: float) -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("inf", 0.1), (2, 0.5), ("1", 2.0)])
+def test_the_budget_and_the_range_hold(digits: tuple[np.ndarray, np.ndarray], norm: str | int, eps: float) -> None:
     X, y = digits
     found = protector(norm=norm, eps=eps).fit(X, y)
     change = (found.protected_.astype(np.float64) - X).reshape(len(X), -1)
@@ -158,8 +158,11 @@ def test_an_interrupted_ascent_goes_on_to_the_same_images(
     resumed = protector(**options).fit(X, y, checkpoint=file)
     np.testing.assert_array_equal(resumed.protected_, whole)
     assert len(resumed.history_) == 3
-    with pytest.raises(InputError, match="of other data or options"):
-        protector(eps=0.2, **options).fit(X, y, checkpoint=file)
+    for other in ({"eps": 0.2}, {"surrogate": default_surrogate(X.shape[1:], 4)}):
+        with pytest.raises(InputError, match="of other data or options"):
+            protector(**other, **options).fit(X, y, checkpoint=file)
+    with pytest.raises(InputError, match="of 3 steps"):
+        protector(steps=2, **options).fit(X, y, checkpoint=file)
 
 
 def test_the_result_is_saved_and_loaded(digits: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
@@ -169,6 +172,10 @@ def test_the_result_is_saved_and_loaded(digits: tuple[np.ndarray, np.ndarray], t
     again = BEOProtector().load(tmp_path / "made")
     np.testing.assert_array_equal(again.protected_, made.protected_)
     assert again.history_ == made.history_
+    again = BEOProtector().load(str(tmp_path / "made"))
+    (tmp_path / "made/perturbation.safetensors").write_bytes(b"no")
+    with pytest.raises(InputError, match="folder"):
+        again.load(tmp_path / "made")
     with pytest.raises(InputError, match="fit first"):
         BEOProtector().save(tmp_path / "other")
     with pytest.raises(InputError, match="folder"):
@@ -190,6 +197,11 @@ def test_the_result_is_saved_and_loaded(digits: tuple[np.ndarray, np.ndarray], t
         (np.zeros((6, 2)), {"steps": 0}, "steps"),
         (np.zeros((6, 2)), {"lr": -1.0}, "lr"),
         (np.zeros((6, 2)), {"feature_range": (1.0, 0.0)}, "feature_range"),
+        (np.zeros((6, 2)), {"feature_range": (1.0,)}, "feature_range"),
+        (np.zeros((6, 2)), {"eps": 8}, "eps"),
+        (np.zeros((6, 2)), {"eps": "a"}, "eps"),
+        (np.zeros((6, 2), dtype=np.uint8), {"eps": 0.003}, "eps"),
+        (np.zeros((6, 2)), {"retrain": False}, "surrogate"),
     ],
 )
 def test_bad_input(X: np.ndarray, options: dict[str, object], field: str) -> None:

@@ -92,6 +92,8 @@ def test_arrays_with_a_split_of_their_own_are_protected_in_training_only(tmp_pat
     [
         ({"eps": 0}, "eps"),
         ({"ratios": (0.0,)}, "ratios"),
+        ({"eps": 8}, "eps"),
+        ({"norm": "2"}, "eps"),
         ({"retrain": False}, "retrain"),
         ({"model": "no-such-folder"}, "model"),
         ({"test_size": 0.001}, "test_size"),

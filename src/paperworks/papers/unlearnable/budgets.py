@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -118,14 +118,25 @@ def structural_similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(value.mean())
 
 
+def checked_norm(norm: Any) -> Norm:
+    """The norm by its name; 1, 2 and infinity as numbers are taken too. Raises InputError for another."""
+    if isinstance(norm, (int, float)) and not isinstance(norm, bool):
+        named = {1.0: "1", 2.0: "2", float("inf"): "inf"}.get(float(norm))
+        norm = named if named is not None else norm
+    if norm not in NORMS:
+        raise InputError("norm", repr(norm), f"one of {', '.join(NORMS)}")
+    return cast(Norm, norm)
+
+
 def checked_eps(eps: Any, norm: Norm, shape: tuple[int, ...]) -> float | np.ndarray:
     """The budget as a number, or as float32 broadcast to ``shape`` (norm "inf" only).
 
     Raises InputError for negative, infinite or NaN budgets, and for one of another shape.
     """
-    if norm not in NORMS:
-        raise InputError("norm", repr(norm), f"one of {', '.join(NORMS)}")
-    values = np.asarray(eps, dtype=np.float64)
+    try:
+        values = np.asarray(eps, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError("eps", repr(eps), "a number, or one for each feature") from None
     if not np.isfinite(values).all() or (values < 0).any() or not (values > 0).any():
         raise InputError("eps", eps, "0 or more for every feature, and more than 0 for some")
     if values.ndim == 0:

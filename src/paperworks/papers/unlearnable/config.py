@@ -27,14 +27,15 @@ class Config(runs.Config):
     eps: float | None = Field(
         None,
         gt=0,
-        le=1,
-        description="largest change of a value, where black is 0 and white 1; default 8/255, and 0.3 for images of "
-        "fewer than 256 pixels",
+        le=1e6,
+        description="largest change of a value, where black is 0 and white 1 (norm inf), or largest norm of the change "
+        "of an image; default 8/255, and 0.3 for images of fewer than 256 pixels",
     )
     norm: Literal["inf", "2", "1"] = Field("inf", description="the change is bounded for each value, or over an image")
     steps: int = Field(40, ge=1, description="steps of ascent")
     lr: float | None = Field(None, gt=0, le=1, description="change of a value in a step; default eps / 15")
     epochs: int = Field(15, ge=1, description="epochs for which each surrogate is trained")
+    training_lr: float = Field(0.1, gt=0, le=10, description="learning rate of SGD with which classifiers are trained")
     fresh_every: int = Field(
         1, ge=1, description="a fresh surrogate every so many steps; 1 is the paper's, more is cheaper"
     )
@@ -64,6 +65,10 @@ class Config(runs.Config):
 
     @model_validator(mode="after")
     def _together(self) -> Config:
+        if self.eps is None and self.norm != "inf":
+            raise InputError("eps", f"none, with norm {self.norm}", "the largest norm of the change of an image")
+        if self.eps is not None and self.eps > 1 and self.norm == "inf":
+            raise InputError("eps", self.eps, "at most 1: black is 0 and white 1 (8 of 255 steps are 0.0314)")
         if not self.retrain and self.model in NETWORKS:
             raise InputError("retrain", "false without a trained model", "the folder of one in model")
         return self

@@ -13,12 +13,14 @@ instead; where that sum is much smaller, it reports a Bayes error of 1.)
 from __future__ import annotations
 
 import math
+import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
@@ -34,7 +36,7 @@ STARVED = 1e-6
 
 
 @dataclass
-class BayesErrorEstimator:
+class BayesErrorEstimator(BaseEstimator):  # type: ignore[misc]
     """Leave-one-out estimate of the Bayes error of labelled embeddings (arXiv 2511.08191 and its released code).
 
     Parameters
@@ -72,7 +74,7 @@ class BayesErrorEstimator:
             raise InputError("kernel", repr(self.kernel), "'rbf', 'logistic' or 'knn'")
         if self.normalise not in ("maxabs", "quantile", "none"):
             raise InputError("normalise", repr(self.normalise), "'maxabs', 'quantile' or 'none'")
-        if self.sigma != "median" and not (isinstance(self.sigma, (int, float)) and 0 < self.sigma < math.inf):
+        if self.sigma != "median" and not (isinstance(self.sigma, numbers.Real) and 0 < self.sigma < math.inf):
             raise InputError("sigma", repr(self.sigma), "a positive number, or 'median'")
         for name in ("chunk", "neighbours"):
             if getattr(self, name) < 1:
@@ -129,13 +131,15 @@ class BayesErrorEstimator:
         return self._starved(z, self._bandwidth(z))
 
     def _inputs(self, Z: Any, y: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        given = Z.detach() if isinstance(Z, torch.Tensor) else torch.as_tensor(np.asarray(Z))
+        given = Z.detach() if isinstance(Z, torch.Tensor) else _tensor(Z)
         z = given.to(resolve_device(self.device), torch.float64 if given.dtype == torch.float64 else torch.float32)
         labels = checked_labels(y, len(z) if z.ndim else 0)
         if z.ndim != 2 or z.shape[1] < 1:
             raise InputError("Z", f"shape {tuple(z.shape)}", "embeddings [N, D]")
         if not bool(torch.isfinite(z).all()):
             raise InputError("Z", "NaN or infinite values", "finite embeddings")
+        if not bool(torch.isfinite(z.square().sum(1)).all()):
+            raise InputError("Z", f"values up to {float(z.abs().max()):.3g}", "values whose squares have a finite sum")
         return z, torch.from_numpy(labels).to(z.device)
 
     def _scale(self, z: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
@@ -166,16 +170,16 @@ class BayesErrorEstimator:
         every = torch.arange(len(labels), device=labels.device)
         if self.reference is None or self.reference >= len(labels):
             return every
-        from sklearn.model_selection import train_test_split
-
         codes = labels.cpu().numpy()
-        least = 2 * (codes.max() + 1)
-        if self.reference < least:
-            raise InputError("reference", self.reference, f"at least {least}, two rows of each class")
-        chosen, _ = train_test_split(
-            np.arange(len(codes)), train_size=self.reference, stratify=codes, random_state=self.random_state
-        )
-        return torch.from_numpy(np.sort(chosen)).to(labels.device)
+        counts = np.bincount(codes)
+        if self.reference < 2 * len(counts):
+            raise InputError("reference", self.reference, f"at least {2 * len(counts)}, two rows of each class")
+        rng = np.random.default_rng(self.random_state)
+        chosen = []
+        for code, count in enumerate(counts):  # the share of the class, and two rows of it at least
+            size = min(count, max(2, round(self.reference * count / len(codes))))
+            chosen.append(rng.choice(np.flatnonzero(codes == code), size, replace=False))
+        return torch.from_numpy(np.sort(np.concatenate(chosen))).to(labels.device)
 
     def _passed(
         self, z: torch.Tensor, labels: torch.Tensor, *, want_gradient: bool
@@ -243,6 +247,13 @@ class BayesErrorEstimator:
             logs[torch.arange(len(part), device=z.device), part] = -math.inf
             starved += int((torch.logsumexp(logs, 1) < math.log(STARVED)).sum())
         return starved / len(rows)
+
+
+def _tensor(Z: Any) -> torch.Tensor:
+    values = np.asarray(Z)
+    if values.dtype.kind not in "fiub":
+        raise InputError("Z", f"values of type {values.dtype}", "numbers [N, D]")
+    return torch.as_tensor(values)
 
 
 def checked_labels(y: Any, count: int) -> np.ndarray:

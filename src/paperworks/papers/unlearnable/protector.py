@@ -24,7 +24,7 @@ import torch
 from paperworks.classification import predict
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
-from paperworks.papers.unlearnable.budgets import Norm, checked_eps, project, quantise
+from paperworks.papers.unlearnable.budgets import Norm, checked_eps, checked_norm, project, quantise
 from paperworks.papers.unlearnable.estimator import BayesErrorEstimator, checked_labels
 from paperworks.papers.unlearnable.surrogates import (
     MakeModel,
@@ -48,7 +48,7 @@ class BEOProtector:
         it is called once, and what it returns is used as it is (a feature extractor that is trained already).
     eps : largest change, in units of the values (float input) or of 1 (uint8 input); for norm "inf" also one per
         feature, 0 for those that must stay as they are (categorical columns).
-    norm : "inf", "2" or "1".
+    norm : "inf", "2" or "1"; numbers are taken too.
     steps : steps of ascent. A value moves by about ``lr`` a step: fewer than ``1.5 eps / lr`` do not use the budget.
     lr : learning rate of AdamW on the values; None is ``eps / 15``. The released code has 1e-3 at eps = 8/255.
     weight_decay : of AdamW on the values. The released code leaves PyTorch's 0.01, which draws every image to black.
@@ -81,7 +81,7 @@ class BEOProtector:
 
     surrogate: MakeModel | None = None
     eps: Any = 8 / 255
-    norm: Norm = "inf"
+    norm: Norm | float = "inf"
     steps: int = 100
     lr: float | None = None
     weight_decay: float = 0.0
@@ -113,21 +113,22 @@ class BEOProtector:
         InputError : values outside the range or not finite, other types, labels that do not fit, an option out of
             bounds, a checkpoint of other data or options.
         """
-        given = np.asarray(X)
+        given = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
         values, labels = self._values(given), checked_labels(y, len(given))
-        eps = checked_eps(self.eps, self.norm, values.shape[1:])
-        lr = self._rate(eps)
+        norm = checked_norm(self.norm)
+        eps = self._budget(given, norm)
+        lr = self._rate(eps, norm)
         device = resolve_device(self.device)
+        make = self._maker(values.shape[1:], int(labels.max()) + 1)
         state = _State.start(values, device, lr, self.weight_decay)
-        identity = self._identity(given, labels, lr)
+        identity = self._identity(given, labels, lr, make)
         if checkpoint is not None and checkpoint.is_file():
-            state.load(checkpoint, identity)
+            state.load(checkpoint, identity, self.steps)
         limits = self._limits(given)
-        make = self.surrogate or default_surrogate(values.shape[1:], int(labels.max()) + 1)
         model = None if self.retrain else make(self.random_state).to(device)
         for step in progress(range(state.step, self.steps), "raising the Bayes error", self.steps - state.step):
             model = self._surrogate(model, make, state, labels, step)
-            self._ascend(model, state, labels, eps, limits)
+            self._ascend(model, state, labels, eps, norm, limits)
             if checkpoint is not None:
                 state.save(checkpoint, identity, model if self.fresh_every > 1 else None)
         self._finish(given, state)
@@ -139,28 +140,30 @@ class BEOProtector:
         """``fit``, and the protected samples: same type and shape as ``X``."""
         return self.fit(X, y, checkpoint=checkpoint, progress=progress).protected_
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write ``perturbation.safetensors`` (protected samples and change) and ``protector.json`` to a new folder."""
         from safetensors.numpy import save_file
 
         self._require_fitted()
-        with new_folder(folder) as aside:
+        with new_folder(Path(folder)) as aside:
             arrays = {"protected": self.protected_, "perturbation": self.perturbation_}
             contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
             save_file(contiguous, aside / "perturbation.safetensors")
             content = {"options": self._options(), "history": self.history_}
             (aside / "protector.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
-    def load(self, folder: Path) -> BEOProtector:
+    def load(self, folder: str | Path) -> BEOProtector:
         """Read the result that ``save`` wrote; the options of this protector stay as they are. Returns self."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        folder = Path(folder)
         try:
             content = json.loads((folder / "protector.json").read_text(encoding="utf-8"))
             arrays = load_file(folder / "perturbation.safetensors")
             self.protected_, self.perturbation_ = arrays["protected"], arrays["perturbation"]
             self.history_ = content["history"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError("folder", f"{folder} ({error})", "a folder that save wrote") from None
         return self
 
@@ -173,15 +176,41 @@ class BEOProtector:
             raise InputError("X", f"values of type {X.dtype}", "float32, float64 or uint8")
         if not np.isfinite(X).all():
             raise InputError("X", "NaN or infinite values", "finite values")
-        low, high = self.feature_range
-        if not low < high:
-            raise InputError("feature_range", self.feature_range, "a least and a greater value")
+        low, high = self._range()
         if X.min() < low or X.max() > high:
             found = f"values from {X.min():g} to {X.max():g}"
             raise InputError("X", found, f"values from {low:g} to {high:g} (feature_range), or uint8")
         return X.astype(np.float32)
 
-    def _rate(self, eps: float | np.ndarray) -> float:
+    def _range(self) -> tuple[float, float]:
+        try:
+            low, high = (float(end) for end in self.feature_range)
+        except (TypeError, ValueError):
+            raise InputError("feature_range", self.feature_range, "a least and a greater value") from None
+        if not low < high:
+            raise InputError("feature_range", self.feature_range, "a least and a greater value")
+        return low, high
+
+    def _budget(self, X: np.ndarray, norm: Norm) -> float | np.ndarray:
+        """The budget, refused where it could change nothing, or everything."""
+        eps = checked_eps(self.eps, norm, X.shape[1:])
+        if norm != "inf":
+            return eps
+        low, high = self._limits(X)
+        largest = float(np.max(eps))
+        if largest > high - low:
+            expected = f"at most {high - low:g}, the whole range of the values (8 of 255 steps are 0.0314)"
+            raise InputError("eps", f"{largest:g}", expected)
+        if X.dtype == np.uint8 and largest * 255 < 1 - 1e-6:
+            raise InputError("eps", f"{largest:g}", "at least 1/255, one step of the depth of the images")
+        return eps
+
+    def _maker(self, shape: tuple[int, ...], classes: int) -> MakeModel:
+        if self.surrogate is None and not self.retrain:
+            raise InputError("surrogate", "none, without retraining", "a function that returns a trained classifier")
+        return self.surrogate or default_surrogate(shape, classes)
+
+    def _rate(self, eps: float | np.ndarray, norm: Norm) -> float:
         for name, least in (("steps", 1), ("fresh_every", 1), ("warm_epochs", 1), ("weight_decay", 0)):
             if getattr(self, name) < least:
                 raise InputError(name, getattr(self, name), f"{least} or more")
@@ -189,7 +218,7 @@ class BEOProtector:
         lr = largest / 15 if self.lr is None else self.lr
         if not (0 < lr < float("inf")):
             raise InputError("lr", lr, "a positive number")
-        if self.norm == "inf" and self.steps * lr < largest:
+        if norm == "inf" and self.steps * lr < largest:
             warnings.warn(
                 f"{self.steps} steps of {lr:g} cannot use the budget of {largest:g}: take at least "
                 f"{int(np.ceil(1.5 * largest / lr - 1e-9))} steps",
@@ -198,7 +227,7 @@ class BEOProtector:
         return lr
 
     def _limits(self, X: np.ndarray) -> tuple[float, float]:
-        return (0.0, 1.0) if X.dtype == np.uint8 else self.feature_range
+        return (0.0, 1.0) if X.dtype == np.uint8 else self._range()
 
     def _surrogate(
         self, last: torch.nn.Module | None, make: MakeModel, state: _State, labels: np.ndarray, step: int
@@ -222,18 +251,20 @@ class BEOProtector:
         state: _State,
         labels: np.ndarray,
         eps: float | np.ndarray,
+        norm: Norm,
         limits: tuple[float, float],
     ) -> None:
         features = embed(model, state.images)
         if not bool(torch.isfinite(features).all()):
-            raise InputError("training", "a surrogate whose features are not finite", "a smaller learning rate")
+            found = f"{self.training.learning_rate:g}, with which the features of a surrogate are no longer finite"
+            raise InputError("training_lr", found, "a smaller learning rate of the surrogates' training")
         value, slope = self.estimator.score_and_gradient(features, labels)
         gradient = pixel_gradient(model, state.images, torch.from_numpy(slope).to(features))
         right = predict(model, {"inputs": state.images.cpu()}, device=self.device) == labels
         state.ascend(gradient)
         with torch.no_grad():
             limit = eps if isinstance(eps, float) else torch.from_numpy(eps).to(state.images)
-            delta = project(state.images - state.original, limit, self.norm)
+            delta = project(state.images - state.original, limit, norm)
             state.images.copy_((state.original + delta).clamp_(*limits))
             change = float((state.images - state.original).abs().max())
         state.history.append({"bayes_error": value, "surrogate_accuracy": float(right.mean()), "linf": change})
@@ -247,7 +278,7 @@ class BEOProtector:
         else:
             change = found - state.original.cpu().numpy()
             self.perturbation_ = change
-            low, high = self.feature_range
+            low, high = self._range()
             self.protected_ = np.clip(X + change.astype(X.dtype), low, high).astype(X.dtype)
         self.history_ = state.history
 
@@ -267,11 +298,14 @@ class BEOProtector:
             "random_state": self.random_state,
         }
 
-    def _identity(self, X: np.ndarray, labels: np.ndarray, lr: float) -> str:
-        """What a checkpoint belongs to: the data and all options but the number of steps."""
+    def _identity(self, X: np.ndarray, labels: np.ndarray, lr: float, make: MakeModel) -> str:
+        """What a checkpoint belongs to: the data, a surrogate's weights, and all options but the number of steps."""
         digest = hashlib.sha256(json.dumps([self._options(), lr, X.shape, str(X.dtype)]).encode())
         digest.update(np.ascontiguousarray(X).tobytes())
         digest.update(labels.tobytes())
+        for name, tensor in make(self.random_state).state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().float().numpy().tobytes())
         return digest.hexdigest()
 
     def _require_fitted(self) -> None:
@@ -313,8 +347,12 @@ class _State:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, content)
 
-    def load(self, path: Path, identity: str) -> None:
+    def load(self, path: Path, identity: str, steps: int) -> None:
         found = read_checkpoint(path)
+        if found.get("identity") == identity and found["step"] > steps:
+            raise InputError(
+                "checkpoint", f"{path}, of {found['step']} steps", f"one of at most {steps}, or a new file"
+            )
         if found.get("identity") != identity:
             raise InputError("checkpoint", f"{path}, of other data or options", "the same, or a new file")
         with torch.no_grad():

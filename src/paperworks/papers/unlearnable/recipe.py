@@ -12,7 +12,7 @@ from paperworks import runs
 from paperworks.inputs.images import write_images
 from paperworks.papers.unlearnable.baselines import error_minimizing_noise, random_noise
 from paperworks.papers.unlearnable.budgets import visibility
-from paperworks.papers.unlearnable.config import Config
+from paperworks.papers.unlearnable.config import NETWORKS, Config
 from paperworks.papers.unlearnable.estimator import BayesErrorEstimator
 from paperworks.papers.unlearnable.evaluation import CLEAN_PART, evaluate_protection
 from paperworks.papers.unlearnable.figures import ascent_figure, examples_figure, mixture_figure
@@ -76,6 +76,10 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     )
 
 
+def _training(config: Config, epochs: int) -> SurrogateTraining:
+    return SurrogateTraining(epochs=epochs, learning_rate=config.training_lr)
+
+
 def _protect(
     config: Config, run: runs.Run, source: Source, make: MakeModel, rows: np.ndarray, eps: float
 ) -> BEOProtector:
@@ -87,7 +91,7 @@ def _protect(
         lr=config.lr,
         retrain=config.retrain,
         fresh_every=config.fresh_every,
-        training=SurrogateTraining(epochs=config.epochs),
+        training=_training(config, config.epochs),
         estimator=BayesErrorEstimator(config.kernel, config.sigma, reference=config.reference, device=config.device),
         device=config.device,
         random_state=config.seed % 2**31,
@@ -114,7 +118,7 @@ def _evaluate(
                 y,
                 make,
                 eps=eps,
-                training=SurrogateTraining(epochs=config.epochs),
+                training=_training(config, config.epochs),
                 device=config.device,
                 random_state=config.seed % 2**31,
                 progress=run.progress,
@@ -129,7 +133,7 @@ def _evaluate(
         (source.batch[source.test], source.labels[source.test]),
         ratios=config.ratios,
         repeats=config.repeats,
-        training=SurrogateTraining(epochs=config.test_epochs),
+        training=_training(config, config.test_epochs),
         estimator=BayesErrorEstimator(config.kernel, config.sigma, reference=config.reference, device=config.device),
         device=config.device,
         random_state=config.seed % 2**31,
@@ -172,6 +176,7 @@ def _report(
     fall = clean.test_accuracy - ours.test_accuracy
     verdict = "" if fall > 0.02 else " The protection does not show on these images at this budget."
     body = [[name, ratio, *map(float, row)] for (name, ratio), row in zip(means.index, means.to_numpy(), strict=True)]
+    begin = "from scratch" if config.model in NETWORKS else f"from the weights in {config.model}"
     lead = [source.notes[0]]
     if (OURS, most) in means.index and (SHORTCUT, most) in means.index:
         short = means.loc[(SHORTCUT, most)]
@@ -205,7 +210,7 @@ def _report(
                     "Bayes error, estimate",
                 ],
                 body,
-                f"Means of {config.repeats} training{'s' * (config.repeats > 1)} each, from scratch, tested on "
+                f"Means of {config.repeats} training{'s' * (config.repeats > 1)} each, {begin}, tested on "
                 f"{count:,} clean images. '{CLEAN_PART}': trained on the images of the mixture that are not changed.",
             ),
             runs.Table(
@@ -247,6 +252,7 @@ def _report(
             "A few protected images in a large collection are not kept from being memorised.",
             "A high estimate in one network's features does not prove a high Bayes error of the images.",
             *notes,
+            *(["Noise of the same size is compared for norm inf only."] if config.norm != "inf" else []),
         ],
         lead=lead,
     )

@@ -204,11 +204,11 @@ def _alone(table: pd.DataFrame) -> Iterator[Finding]:
     short = _pick(table, SHORTCUT, 1.0, "test_accuracy")
     yield Finding(
         "fully-protected-data",
-        "accuracy on clean images falls when all training images are protected",
+        "all training images are protected: accuracy on clean images",
         "empirical",
-        mean_interval(clean - ours),
-        ">",
-        0.05,
+        mean_interval(ours),
+        "<=",
+        0.85,
         baseline=float(clean.mean()),
         baseline_name="trained on clean images",
         detail=f"accuracy {ours.mean():.3f}; error-minimising noise {short.mean():.3f}",
@@ -216,14 +216,21 @@ def _alone(table: pd.DataFrame) -> Iterator[Finding]:
     own, shortcut = (_pick(table, name, 1.0, "training_accuracy") for name in (OURS, SHORTCUT))
     yield Finding(
         "not-a-shortcut",
-        "the network that trains on protected images fits them worse than it fits error-minimising noise",
+        "the accuracy of the network on the protected images that it is trained on",
         "empirical",
-        mean_interval(shortcut - own),
-        ">",
-        0.1,
+        mean_interval(own),
+        "<",
+        0.8,
         baseline=float(shortcut.mean()),
-        baseline_name="training accuracy with error-minimising noise",
-        detail=f"training accuracy {own.mean():.3f}",
+        baseline_name="with error-minimising noise",
+    )
+    yield Finding(
+        "not-a-shortcut",
+        "the accuracy of the network on images with error-minimising noise that it is trained on",
+        "empirical",
+        mean_interval(shortcut),
+        ">",
+        0.99,
     )
     lower = _pick(table, "clean", 0.0, "bayes_error") - _pick(table, SHORTCUT, 1.0, "bayes_error")
     yield Finding(
