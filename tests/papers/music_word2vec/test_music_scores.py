@@ -165,3 +165,18 @@ def test_the_recipe_on_words_of_88_keys(tmp_path: Path) -> None:
     for beat in ("0", "bar", "nan"):
         with pytest.raises(InputError, match="beat"):
             build_config(recipe.config, {"beat": beat})
+
+
+def test_every_bundled_work_has_its_score_in_the_corpus() -> None:
+    from paperworks.papers.music_word2vec.chorales import load_chorales
+    from paperworks.papers.music_word2vec.variation import corpus_file
+
+    for piece in load_chorales()[::7]:
+        file = corpus_file(piece.name)
+        assert file is not None, piece.name
+        assert file.stem == piece.name
+    for name in ("bwv112.5", "bwv277"):  # of these the corpus has two files
+        file = corpus_file(name)
+        assert file is not None
+        assert file.stem == name
+    assert corpus_file("bwv-none") is None

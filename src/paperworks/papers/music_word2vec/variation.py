@@ -45,16 +45,24 @@ def open_score(source: str | Path | Stream) -> tuple[Stream, str]:
     path = Path(source)
     if path.is_file():
         return parse_score(path), path.name
+    file = corpus_file(str(source)) if path.name == str(source) else None
+    if file is None:
+        raise InputError("vary", source, "a score file, or the name of a bundled work such as bwv253")
+    return parse_score(file), str(source)
+
+
+def corpus_file(work: str) -> Path | None:
+    """The file of one of Bach's works in music21's corpus; None where there is none of exactly this name."""
     from music21 import corpus
     from music21.exceptions21 import Music21Exception
 
     try:
-        found = corpus.getWork(f"bach/{source}") if path.name == str(source) else None
+        found = corpus.getWork(f"bach/{work}")
     except Music21Exception:
-        found = None
-    if not isinstance(found, str | Path):
-        raise InputError("vary", source, "a score file, or the name of a bundled work such as bwv253")
-    return parse_score(Path(found)), str(source)
+        return None
+    # Of some works the corpus has several files, such as one with the continuo.
+    files = [Path(file) for file in (found if isinstance(found, list) else [found])]
+    return next((file for file in files if file.stem == work), None)
 
 
 def substitute(
