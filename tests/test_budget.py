@@ -40,7 +40,7 @@ def test_compiles():
 
     started = time.process_time()
     total(3)
-    assert time.process_time() - started > 0.1
+    assert time.process_time() - started > 0.03
 """
 
 
@@ -61,7 +61,7 @@ def test_what_works_too_long_fails_and_what_waits_does_not(suite: pytest.Pyteste
 
 
 def test_what_numba_compiles_does_not_count(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("budget.TEST_SECONDS", 0.1)
+    monkeypatch.setattr("budget.TEST_SECONDS", 0.03)
     pytester.makepyfile(COMPILES)
     result = pytester.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider", "--hold-budget")
     result.assert_outcomes(passed=1)

@@ -108,14 +108,14 @@ def test_a_pruned_unit_still_has_gradients_in_its_adapter() -> None:
 
 
 def test_dropout_is_behind_a() -> None:
-    adapted = attach(tiny("llama"), rank=64, dropout=0.5, svd=False, seed=0).train()
+    adapted = attach(tiny("llama"), rank=32, dropout=0.5, svd=False, seed=0).train()
     a = adapted.get_base_model().model.layers[0].mlp.up_proj.lora_A["default"]
     x = torch.randn(1, 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         out = a(x)
     dropped = out == 0
-    assert 10 < int(dropped.sum()) < 54
+    assert 4 < int(dropped.sum()) < 28
     assert torch.allclose(out[~dropped], (2 * x @ a.weight.T)[~dropped], atol=1e-5)
 
 
