@@ -274,6 +274,12 @@ def test_pages_of_the_grammar_are_read_back(data: st.DataObject) -> None:
     assert skipped == []
 
 
+def test_an_organisation_below_the_widest_line_is_no_part_of_the_abstract() -> None:
+    abstract = "A method that is " + "very " * 20 + "good."
+    (paper,), skipped = parse_page(f"A paper\n{abstract}\nETH Zürich\nJan 27, 2026\n0\n", date(2026, 11, 23))
+    assert (paper.abstract, paper.organisation, skipped) == (abstract, "ETH Zürich", [])
+
+
 def test_a_title_that_begins_as_a_button_does_is_a_title() -> None:
     text = "Search-R1: Training Models to Search\n\n" + "An abstract of a paper about search. " * 9 + "\n\n3 authors"
     (paper,), _ = parse_page(text, TODAY)

@@ -150,25 +150,39 @@ def _items(text: str) -> list[_Item]:
         for block in re.split(r"\n\s*\n", _INVISIBLE.sub("", _LINE_END.sub("\n", text)))
     ]
     width = max((len(line) for lines in blocks for line in lines), default=0)
+    # One wide line alone may be text that was never wrapped: then it only goes on where it has not come to an end.
+    sure = sum(len(line) > ROOM * width for lines in blocks for line in lines) > 1
     items: list[_Item] = []
     for lines in blocks:
-        for line in _unwrapped(lines, width) if width <= WIDEST_WRAPPED else lines:
+        for line in _unwrapped(lines, width, sure) if width <= WIDEST_WRAPPED else lines:
             items += [_classify(part) for part in _parts(line)]
     return _without_submitters([item for item in items if item.kind != "noise"])
 
 
-def _unwrapped(lines: Sequence[str], width: int) -> list[str]:
+def _unwrapped(lines: Sequence[str], width: int, sure: bool) -> list[str]:
     """The lines of a block as they were before it was wrapped: text goes on where the next word had no room."""
     found: list[str] = []
     last = ""
-    for line in lines:
-        texts = all(_classify(one).kind in ("text", "prose") for one in (last, line))
-        if last and texts and len(last) + 1 + len(line.split(" ", 1)[0]) > ROOM * width:
+    for number, line in enumerate(lines, 1):
+        after = lines[number] if number < len(lines) else ""
+        texts = _is_text(last) and _is_text(line)
+        # Text that has come to its end before the block's last words: those are an organisation, not its next line.
+        closing = after == line or not (after and all(map(_is_text, _parts(after))))
+        ended = _ends(last) and (not sure or (closing and not _ends(line)))
+        if last and texts and not ended and len(last) + 1 + len(line.split(" ", 1)[0]) > ROOM * width:
             found[-1] += f" {line}"
         else:
             found.append(line)
         last = line
     return found
+
+
+def _is_text(text: str) -> bool:
+    return _classify(text).kind in ("text", "prose")
+
+
+def _ends(text: str) -> bool:
+    return text.endswith((".", "!", "?", "…", "。"))
 
 
 def _parts(line: str) -> list[str]:
