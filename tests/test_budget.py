@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numba  # noqa: F401 - pytester forgets what it imports first, and numba cannot be imported twice
 import pytest
 
 import budget
