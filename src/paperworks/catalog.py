@@ -275,6 +275,15 @@ def find(slug: str) -> Paper:
     )
 
 
+def find_with_recipe(slug: str) -> Paper:
+    """``find``, for a paper that is to be run. Raises InputError, naming those that can be, if it has no recipe."""
+    paper = find(slug)
+    if not paper.has_recipe:
+        here = ", ".join(p.slug for p in papers() if p.has_recipe)
+        raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {here}")
+    return paper
+
+
 def paper_modules() -> dict[str, str]:
     """Attribute name -> module, for the papers that can be imported (they have an ``__init__.py``)."""
     return {folder.name: module for folder, module in _folders() if (folder / "__init__.py").is_file()}

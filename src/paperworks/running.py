@@ -57,10 +57,7 @@ def run(
     from paperworks.runs import ChildEngine, LocalEngine, Report, Store, build_config, load_recipe
     from paperworks.runs.live import LiveEvents
 
-    paper = catalog.find(slug)
-    if not paper.has_recipe:
-        here = ", ".join(p.slug for p in catalog.papers() if p.has_recipe)
-        raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {here}")
+    paper = catalog.find_with_recipe(slug)
     engines = {"local": LocalEngine, "child": ChildEngine}
     if engine not in engines:
         raise InputError("engine", repr(engine), f"one of {', '.join(engines)}")

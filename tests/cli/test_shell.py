@@ -11,7 +11,8 @@ import pytest
 
 from paperworks import catalog, compiled_cache
 from paperworks.cli import run_command
-from paperworks.cli.app import COMPLETION, build_app
+from paperworks.cli.app import build_app
+from paperworks.cli.options import COMPLETION
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:

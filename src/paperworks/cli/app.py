@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 import paperworks
 from paperworks import catalog
 from paperworks.cli import data, doctor, feed, mcp, page, show
+from paperworks.cli.recipes import comparison_app, execute_run, publish_run, run_app
 from paperworks.errors import InputError
 
 Switch = Annotated[bool, Parameter(negative="")]
-COMPLETION = "--install-completion"
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON instead of a table")]
 
 
@@ -44,8 +43,8 @@ def build_app(arguments: list[str]) -> App:
         ("doctor", doctor.doctor),
     ):
         app.command(function, name=name)
-    app.command(_run_app(arguments), name="run")
-    app.command(_comparison_app(arguments), name="compare-methods")
+    app.command(run_app(arguments), name="run")
+    app.command(comparison_app(arguments), name="compare-methods")
     app.command(data.data_app(), name="data")
     app.command(feed.feed_app(), name="feed")
     app.command(page.page_app(), name="page")
@@ -197,11 +196,11 @@ def resume(run: str, *, out: Path | None = None, quiet: Switch = False, json: Js
     saved = store.about(record.folder).get("out")
     target = out or (Path(saved) if saved else None)
     if record.status != "finished":
-        _execute(store, record.id, LocalEngine(), target, quiet, json)
+        execute_run(store, record.id, LocalEngine(), target, quiet, json)
     elif target is None or (out is None and target.exists() and any(target.iterdir())):
         raise InputError("run", f"{record.id}, which is finished", "an unfinished run, or --out to copy its result to")
     else:  # asked for elsewhere, or the run's process ended before it could publish
-        _publish(store, record, target, json)
+        publish_run(store, record, target, json)
 
 
 def remove(*runs: str, dry_run: Switch = False, json: Json = False) -> None:
@@ -296,112 +295,3 @@ def new(slug: str, *, into: Path | None = None) -> None:
     for path in new_paper(slug, into):
         print(path)
     print("Now write what the files say; CONTRIBUTING.md tells how a paper is judged.")
-
-
-def _run_app(arguments: list[str]) -> App:
-    app = App(
-        name="run",
-        help="Run a paper's method. 'paperworks run SLUG --help' lists its options.",
-        help_format="plaintext",
-    )
-    if arguments[:1] not in (["run"], [COMPLETION]):
-        return app
-    here = [p for p in catalog.papers() if p.has_recipe]
-    named = arguments[1] if arguments[0] == "run" and len(arguments) > 1 and not arguments[1].startswith("-") else None
-    if named is None:
-        for paper in here:
-            app.command(App(name=paper.slug, help=paper.purpose))
-        return app
-    paper = catalog.find(named)
-    if not paper.has_recipe:
-        raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {', '.join(p.slug for p in here)}")
-    arguments[1] = paper.slug
-    app.command(_recipe_command(paper.slug, f"{paper.module}.recipe", paper.extra), name=paper.slug, help=paper.purpose)
-    return app
-
-
-def _comparison_app(arguments: list[str]) -> App:
-    """``compare-methods``; its flags come from its Config, and only when it is named."""
-    words = "Prune a checkpoint by several methods to the same size, and set size, speed and quality side by side."
-    app = App(name="compare-methods", help=words, help_format="plaintext")
-    if arguments[:1] == ["compare-methods"]:
-        app.default(_recipe_command("compare-methods", "paperworks.comparison.recipe", "llm"))
-    return app
-
-
-def _recipe_command(slug: str, module: str, extra: str) -> Any:
-    from paperworks.cli.options import config_command, merge_options, option_names, parse_bytes, parse_seconds
-    from paperworks.extras import require_extra
-    from paperworks.runs.config import build_config
-    from paperworks.runs.recipe import load_recipe
-
-    recipe = load_recipe(slug, module)
-
-    def option(name: str, kind: Any, text: str, default: Any = None, **more: Any) -> inspect.Parameter:
-        return inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default,
-            annotation=Annotated[kind, Parameter(help=text, **more)],
-        )
-
-    flags = [
-        option("out", Path | None, "a new folder for what the run makes; nothing existing is overwritten"),
-        option("config", Path | None, "a .toml or .json file of options; flags override it"),
-        option("engine", Literal["local", "child"], "where it runs: in this process, or in a child process", "local"),
-        option("time_limit", str | None, "end the run after this time (90s, 10m, 2h); uses the child engine"),
-        option("memory_limit", str | None, "end the run above this memory (500MiB, 8GiB); uses the child engine"),
-        option("quiet", bool, "no progress", False, negative=""),
-        option("json", bool, "print the report as JSON", False, negative=""),
-    ]
-
-    def call(given: dict[str, Any]) -> None:
-        with option_names(recipe.config):
-            execute(given)
-
-    def execute(given: dict[str, Any]) -> None:
-        from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
-        from paperworks.runs.store import Store
-
-        require_extra(extra, slug)
-        own = {p.name: given.pop(p.name, p.default) for p in flags}
-        config = build_config(recipe.config, merge_options(recipe.config, own["config"], given))
-        out: Path | None = own["out"]
-        if out is not None:
-            Store.require_writable(out)
-        engine: Engine = LocalEngine()
-        if own["engine"] == "child" or own["time_limit"] or own["memory_limit"]:
-            engine = ChildEngine(
-                parse_seconds(own["time_limit"]) if own["time_limit"] else None,
-                parse_bytes(own["memory_limit"]) if own["memory_limit"] else None,
-            )
-        store = Store()
-        run_id = store.create(slug, recipe.module, config, out)
-        _execute(store, run_id, engine, out, own["quiet"], own["json"])
-
-    return config_command(recipe.config, call, flags)
-
-
-def _execute(store: Any, run_id: str, engine: Any, out: Path | None, quiet: bool, json: bool) -> None:
-    from paperworks.errors import PaperworksError
-    from paperworks.runs.live import LiveEvents
-
-    if out is not None:
-        store.require_writable(out)
-    try:
-        with LiveEvents(quiet) as live:
-            record = engine.execute(store, run_id, live)
-    except PaperworksError as error:
-        if (store.working / run_id).is_dir():
-            error.args = (f"{error} (to go on: paperworks resume {run_id})",)
-        raise
-    _publish(store, record, out, json)
-
-
-def _publish(store: Any, record: Any, out: Path | None, json: bool) -> None:
-    if out is not None:
-        store.publish(record.id, out)
-    if json:
-        print((record.folder / "report.json").read_text(encoding="utf-8"))
-    else:
-        show.print_report(record.folder, out)

@@ -130,6 +130,8 @@ def option_names(kind: type[Config]) -> Iterator[None]:
         raise InputError(f"--{flag}", error.found, error.expected) from None
 
 
+COMPLETION = "--install-completion"
+
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 BYTES = {
     "b": 1,

@@ -201,10 +201,7 @@ def paper_markdown(paper: catalog.Paper) -> str:
 
 
 def _recipe(slug: str) -> Recipe:
-    paper = catalog.find(slug)
-    if not paper.has_recipe:
-        here = ", ".join(p.slug for p in catalog.papers() if p.has_recipe)
-        raise InputError("slug", f"{paper.slug}, which is not here yet", f"one of {here}")
+    paper = catalog.find_with_recipe(slug)
     return load_recipe(paper.slug, f"{paper.module}.recipe")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -10,23 +10,11 @@ from paperworks.embedding import facility_location, k_center_greedy, score_first
 from paperworks.embedding.rows import as_rows
 from paperworks.errors import InputError
 from paperworks.papers.diversify_conquer.allocation import resolve_budget
+from paperworks.papers.diversify_conquer.config import MethodName
 from paperworks.papers.diversify_conquer.sampling import Sampling, as_quality, as_seed
 from paperworks.papers.diversify_conquer.selector import KMeansSelector
 from paperworks.runs import Progress, no_progress
 
-Method = Literal[
-    "kmq",
-    "km-random",
-    "km-closest",
-    "km-median",
-    "random",
-    "k-center",
-    "deita",
-    "qdit",
-    "facility-location",
-    "top-quality",
-    "mid-quality",
-]
 METHODS: dict[str, str] = {
     "kmq": "k-means clusters, drawn by quality inside (this paper)",
     "km-random": "k-means clusters, drawn at random inside (this paper)",
@@ -53,7 +41,7 @@ QUADRATIC = ("qdit", "facility-location")
 def select(
     embeddings: Any,
     budget: int | float,
-    method: Method = "kmq",
+    method: MethodName = "kmq",
     *,
     quality: Any = None,
     selector: KMeansSelector | None = None,

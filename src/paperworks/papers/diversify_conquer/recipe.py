@@ -14,9 +14,9 @@ from paperworks.embedding import KMeans
 from paperworks.embedding.rows import read_at
 from paperworks.errors import InputError
 from paperworks.papers.diversify_conquer.allocation import resolve_budget
-from paperworks.papers.diversify_conquer.config import Config
+from paperworks.papers.diversify_conquer.config import Config, MethodName
 from paperworks.papers.diversify_conquer.coverage import near_duplicates, nearest_distances
-from paperworks.papers.diversify_conquer.methods import CLUSTERED, QUADRATIC, Method, select
+from paperworks.papers.diversify_conquer.methods import CLUSTERED, QUADRATIC, select
 from paperworks.papers.diversify_conquer.output import cluster_table, write_chosen, write_clusters, write_subset
 from paperworks.papers.diversify_conquer.prepare import Prepared, budget_of, prepare, save_arrays
 from paperworks.papers.diversify_conquer.reporting import make_report
@@ -178,7 +178,7 @@ def _choose(config: Config, run: runs.Run, data: Prepared, clusters: Clusters, c
 def _comparison(config: Config, run: runs.Run, data: Prepared, clusters: Clusters, choice: Choice) -> list[list[Any]]:
     """Rows of the table: the choice beside random, kM-Random and the best quality, at the same budget."""
     count = len(choice.indices)
-    names: list[Method] = ["random", "km-random"]
+    names: list[MethodName] = ["random", "km-random"]
     if data.quality is not None:
         names.append("top-quality")
     chosen = {"this choice": choice.indices}
