@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_plans import random_plan
+from tiny_plans import assert_cut_is_masked_and_loads_again, random_plan
 from tiny_transformers import VOCAB, outputs, tiny, token_ids
 
-from paperworks.structure import FAMILIES, KeepPlan, count, kinds_of, masked, prune, save_model, units_of
+from paperworks.structure import FAMILIES, KeepPlan, kinds_of, masked, prune, save_model, units_of
 from paperworks.structure.registry import families_table
 
 TINY: dict[str, Any] = {
@@ -50,18 +50,7 @@ def test_cut_is_masked_and_loads_again(kind: str, tmp_path: Path) -> None:
     model, ids = tiny_model(kind), token_ids(2, 12)
     kinds = [name for name in kinds_of(model) if name in ("ffn", "kv_group")]
     plan = random_plan(model, kinds)
-    whole = outputs(model, ids)
-    with masked(model, plan.masks()):
-        wanted = outputs(model, ids)
-    assert (wanted - whole).abs().max() > 1e-3
-    predicted = count(model, plan)
-    cut = prune(copy.deepcopy(model), plan)
-    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
-    assert count(cut) == predicted
-    assert predicted.parameters == sum(p.numel() for p in cut.parameters()) < count(model).parameters
-    save_model(cut, tmp_path / "cut")
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut").eval()
-    torch.testing.assert_close(outputs(loaded, ids), outputs(cut, ids), rtol=0, atol=0)
+    assert_cut_is_masked_and_loads_again(model, ids, plan, tmp_path / "cut")
 
 
 @pytest.mark.parametrize("kind", NEW)

@@ -1,14 +1,17 @@
-"""Random masks and plans over the units of tiny models."""
+"""Random masks and plans over the units of tiny models, and what every cut by a plan has to hold."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tiny_transformers import outputs
 
-from paperworks.structure import KeepPlan, kinds_of, units_of
+from paperworks.structure import KeepPlan, count, kinds_of, masked, prune, save_model, units_of
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "phi", "gpt2", "opt", "bert")
 MIXED = ("ffn", "kv_group", "qk_pair", "v_channel", "hidden", "layer")
@@ -50,3 +53,20 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 def numel(model: Any) -> int:
     """Parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def assert_cut_is_masked_and_loads_again(model: Any, ids: Any, plan: KeepPlan, folder: Path) -> None:
+    """A cut gives the outputs of the masked model, has the predicted parameters, and loads as it was saved."""
+    whole = outputs(model, ids)
+    with masked(model, plan.masks()):
+        wanted = outputs(model, ids)
+    assert torch.equal(outputs(model, ids), whole)
+    assert (wanted - whole).abs().max() > 1e-3
+    predicted = count(model, plan)
+    cut = prune(copy.deepcopy(model), plan)
+    torch.testing.assert_close(outputs(cut, ids), wanted, rtol=1e-4, atol=1e-5)
+    assert count(cut) == predicted
+    assert predicted.parameters == sum(p.numel() for p in cut.parameters()) < count(model).parameters
+    save_model(cut, folder)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    torch.testing.assert_close(outputs(loaded, ids), outputs(cut, ids), rtol=0, atol=0)
