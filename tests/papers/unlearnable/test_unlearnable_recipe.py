@@ -105,6 +105,13 @@ def test_bad_options(tmp_path: Path, options: dict[str, Any], field: str) -> Non
     assert refused.value.field.strip("-") == field
 
 
+def test_a_test_that_tells_nothing_says_so(tmp_path: Path) -> None:
+    report = run("digits", tmp_path / "out", limit=100, ratios=(1.0,), norm="2", eps=3.0)
+    assert "This tests nothing" in report.headline  # one epoch on 80 digits
+    assert "100 of them" in report.lead[0]
+    assert "clean part alone" not in report.tables[0].note
+
+
 def test_one_class_and_missing_labels_are_refused(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "images", count=4)
     for path in (source / "light").iterdir():

@@ -55,7 +55,7 @@ def read_source(config: Config, run: Run) -> Source:
     if config.limit is not None and config.limit < len(images):
         chosen = np.sort(run.rng("limit").permutation(len(images))[: config.limit])
         images, labels = images.subset(chosen), labels[chosen]
-        notes.append(f"{config.limit:,} images drawn with the seed")
+        notes[0] += f"; {config.limit:,} of them, drawn with the seed, are used"
     codes, labels = np.unique(labels, return_inverse=True)
     names = tuple(images.class_names[code] for code in codes)
     test, own = _test_rows(images, labels, config, names)

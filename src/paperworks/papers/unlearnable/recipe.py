@@ -10,6 +10,7 @@ import pandas as pd
 
 from paperworks import runs
 from paperworks.inputs.images import write_images
+from paperworks.metrics import wilson_interval
 from paperworks.papers.unlearnable.baselines import error_minimizing_noise, random_noise
 from paperworks.papers.unlearnable.budgets import visibility
 from paperworks.papers.unlearnable.config import NETWORKS, Config
@@ -175,6 +176,12 @@ def _report(
     share = "protected" if most == 1 else f"{most:.0%} protected"
     fall = clean.test_accuracy - ours.test_accuracy
     verdict = "" if fall > 0.02 else " The protection does not show on these images at this budget."
+    majority = float(np.bincount(source.labels[source.test]).max() / count)
+    if wilson_interval(round(clean.test_accuracy * count), count).low <= majority:
+        verdict = (
+            " This tests nothing: trained on the clean images it is no better than naming the most frequent class. "
+            "Train longer (--test-epochs), or take more images."
+        )
     body = [[name, ratio, *map(float, row)] for (name, ratio), row in zip(means.index, means.to_numpy(), strict=True)]
     begin = "from scratch" if config.model in NETWORKS else f"from the weights in {config.model}"
     lead = [source.notes[0]]
@@ -211,7 +218,12 @@ def _report(
                 ],
                 body,
                 f"Means of {config.repeats} training{'s' * (config.repeats > 1)} each, {begin}, tested on "
-                f"{count:,} clean images. '{CLEAN_PART}': trained on the images of the mixture that are not changed.",
+                f"{count:,} clean images."
+                + (
+                    f" '{CLEAN_PART}': trained on the images of the mixture that are not changed."
+                    if CLEAN_PART in set(table["method"])
+                    else ""
+                ),
             ),
             runs.Table(
                 "The change",
