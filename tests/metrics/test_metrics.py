@@ -23,10 +23,22 @@ from paperworks.metrics import (
     mean_interval,
     mean_iou,
     precision_at_k,
+    ratio_interval,
     recall_at_k,
     wilson_interval,
     worst_group_accuracy,
 )
+
+
+def test_ratio_interval_is_students_of_logarithms_and_turns_over() -> None:
+    ratios = [2.0, 8.0, 4.0]
+    found = ratio_interval(ratios)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(np.log(ratios)), scale=stats.sem(np.log(ratios)))
+    assert (found.estimate, found.low, found.high) == pytest.approx((4.0, np.exp(low), np.exp(high)))
+    over = ratio_interval([1 / ratio for ratio in ratios])
+    assert (1 / over.estimate, 1 / over.high, 1 / over.low) == pytest.approx((found.estimate, found.low, found.high))
+    with pytest.raises(InputError, match="numbers above 0"):
+        ratio_interval([1.0, 0.0])
 
 
 def test_mean_interval_is_students() -> None:

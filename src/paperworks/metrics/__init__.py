@@ -5,7 +5,7 @@ Every interval is an ``Interval``, which says its level, its method and how many
 
 from paperworks.metrics.auc import DeLongTest, auc_interval, delong_covariance, delong_test
 from paperworks.metrics.groups import GroupAccuracy, group_accuracy, worst_group_accuracy
-from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, wilson_interval
+from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, ratio_interval, wilson_interval
 from paperworks.metrics.probe import LinearProbe, linear_probe
 from paperworks.metrics.ranking import hits_at_k, precision_at_k, recall_at_k
 from paperworks.metrics.segmentation import MeanIoU, mean_iou
@@ -26,6 +26,7 @@ __all__ = [
     "mean_interval",
     "mean_iou",
     "precision_at_k",
+    "ratio_interval",
     "recall_at_k",
     "wilson_interval",
     "worst_group_accuracy",

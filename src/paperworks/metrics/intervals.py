@@ -65,6 +65,28 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, unit: str = "seeds"
     return Interval(mean, mean - half, mean + half, level, "Student t", n, unit)
 
 
+def ratio_interval(ratios: ArrayLike, *, level: float = 0.95, unit: str = "rounds") -> Interval:
+    """The geometric mean of independent positive ratios, with Student's t interval of their logarithms.
+
+    Use it for how many times as long, as large or as fast one thing is as another. Ratios are skewed: the interval of
+    their plain mean can reach below 0, and it changes its meaning when the ratio is turned over; this one does not.
+
+    Parameters
+    ----------
+    ratios : positive numbers ``[n]``, n of at least 2.
+
+    Raises
+    ------
+    InputError : fewer than two ratios, one that is not finite or not above 0, or a level outside (0, 1).
+    """
+    numbers = finite("ratios", ratios)
+    if (numbers <= 0).any():
+        raise InputError("ratios", f"{float(numbers.min()):g}", "numbers above 0")
+    logs = mean_interval(np.log(numbers), level=level, unit=unit)
+    ends = (math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
+    return Interval(*ends, level, "geometric mean, Student t of logarithms", logs.n, unit)
+
+
 def wilson_interval(successes: int, n: int, *, level: float = 0.95, unit: str = "rows") -> Interval:
     """A proportion with Wilson's score interval (Wilson 1927), which stays within [0, 1] and has width at 0 and 1.
 

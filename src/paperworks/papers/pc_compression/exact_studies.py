@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from paperworks import runs
-from paperworks.metrics import mean_interval
+from paperworks.metrics import ratio_interval
 from paperworks.papers.pc_compression import plans, tree_coder
 from paperworks.papers.pc_compression.codec import PCCodec
 from paperworks.papers.pc_compression.em import Phase
@@ -142,7 +142,7 @@ def _wall_time(fast: bool) -> Iterator[Finding]:
         "all-prefixes-cheap",
         "sklearn digits, balanced tree: time of 64 full passes over that of all prefixes.",
         "empirical",
-        mean_interval(ratios, unit="rounds"),
+        ratio_interval(ratios),
         ">=",
         5,
         baseline=1.0,
