@@ -4,6 +4,7 @@ Every interval is an ``Interval``, which says its level, its method and how many
 """
 
 from paperworks.metrics.auc import DeLongTest, auc_interval, delong_covariance, delong_test
+from paperworks.metrics.auc_comparison import AucComparison, compare_auc, roc_auc
 from paperworks.metrics.groups import GroupAccuracy, group_accuracy, worst_group_accuracy
 from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, ratio_interval, wilson_interval
 from paperworks.metrics.probe import LinearProbe, linear_probe
@@ -11,6 +12,7 @@ from paperworks.metrics.ranking import hits_at_k, precision_at_k, recall_at_k
 from paperworks.metrics.segmentation import MeanIoU, mean_iou
 
 __all__ = [
+    "AucComparison",
     "DeLongTest",
     "GroupAccuracy",
     "Interval",
@@ -18,6 +20,7 @@ __all__ = [
     "MeanIoU",
     "auc_interval",
     "bootstrap_interval",
+    "compare_auc",
     "delong_covariance",
     "delong_test",
     "group_accuracy",
@@ -28,6 +31,7 @@ __all__ = [
     "precision_at_k",
     "ratio_interval",
     "recall_at_k",
+    "roc_auc",
     "wilson_interval",
     "worst_group_accuracy",
 ]
