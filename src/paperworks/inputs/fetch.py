@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import json
 import shutil
 import tarfile
@@ -21,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from paperworks.errors import InputError
+from paperworks.extras import require_extra
 from paperworks.inputs import clients
 from paperworks.inputs.corpora import bible_text
 from paperworks.inputs.sources import SOURCES, Source, source
@@ -110,6 +112,10 @@ def _fill(wanted: Source, folder: Path, progress: Progress) -> None:
         clients.debian_index(wanted, folder / wanted.parts[0], progress)
     elif wanted.kind == "openml":
         clients.openml_table(wanted, folder / wanted.parts[0], progress)
+    elif wanted.kind == "generated":
+        require_extra(wanted.extra, wanted.name)
+        module, _, function = wanted.package.partition(":")
+        getattr(importlib.import_module(module), function)(folder, progress)
     else:
         raise InputError(wanted.name, f"{wanted.package} not installed", f"{wanted.package}, which brings it")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from paperworks.errors import InputError, nearest
 
-Kind = Literal["installed", "npm", "pypi", "debian", "debian-index", "openml"]
+Kind = Literal["installed", "npm", "pypi", "debian", "debian-index", "openml", "generated"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,16 @@ class Source:
     description : what it is.
     licence : of the data, not of the package around it.
     size : rows, or bytes, in words.
-    kind : the client that brings it; ``installed`` needs none.
-    package, version : exact name and version for the client. OpenML: name and version of the table.
+    kind : the client that brings it; ``installed`` needs none, ``generated`` is made by a function of this package.
+    package, version : exact name and version for the client. OpenML: name and version of the table. Generated:
+        ``module:function``, called with the folder to fill and the progress, and the version of what it makes.
     parts : the folders or files of the package that make up the set, relative to the package's root.
     archive_sha256 : checksum of the package's archive, where archives are never rebuilt (npm, PyPI).
     content_sha256 : file -> accepted checksums of its content (unpacked, for ``.dz`` and ``bible.data``), where the
         archive differs from release to release (Debian).
     shape : rows and columns (OpenML), or the least number of records (Debian's index).
     module : a module that carries the files once it is installed, so that nothing needs fetching.
+    extra : the extra of this package that a generated set needs.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source:
     content_sha256: dict[str, tuple[str, ...]] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     module: str = ""
+    extra: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -264,6 +267,16 @@ _ALL = [
         "about 10 MB",
         "installed",
         "python",
+    ),
+    Source(
+        "petct-phantom",
+        "Simulated PET/CT scans with lesion masks, as NIfTI, DICOM with RTSTRUCT and DICOM with SEG",
+        "Apache-2.0 (made by this package)",
+        "24 scans of 20 patients, 12 MB",
+        "generated",
+        "paperworks.inputs.scans.phantom_files:write_default_phantom",
+        "1",
+        extra="medical",
     ),
     _openml("adult", "adult", "2", (48_842, 15), "Census income over 50,000 dollars, 2 classes"),
     _openml("mushroom", "mushroom", "1", (8_124, 23), "Edible or poisonous mushrooms, 2 classes"),
