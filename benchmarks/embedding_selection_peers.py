@@ -49,8 +49,10 @@ def facility(rows: int, choose: int) -> None:
     ours = facility_location(x, choose)
     own = time.perf_counter() - started
     same = int((ours == ranking).sum())
-    print(f"facility location, {choose} of {rows:,} rows: apricot {seconds:.2f} s, ours {own:.2f} s, "
-          f"ratio {own / seconds:.2f}, {same} of {choose} choices the same")  # fmt: skip
+    print(
+        f"facility location, {choose} of {rows:,} rows: apricot {seconds:.2f} s, ours {own:.2f} s, "
+        f"ratio {own / seconds:.2f}, {same} of {choose} choices the same"
+    )
 
 
 def rows_file(path: Path, count: int, dims: int) -> np.ndarray:
@@ -74,9 +76,7 @@ def clustering(folder: Path, count: int, dims: int, clusters: int, passes: int) 
     faiss.Kmeans(dims, 2, niter=1).train(np.asarray(rows[:100]))  # threads are started before anything is timed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, used = time.perf_counter(), time.process_time()
-    fitted = KMeans(
-        clusters, init="random", max_iter=passes, tol=0.0, max_rows_per_cluster=ROWS_PER_CLUSTER
-    ).fit(rows)  # fmt: skip
+    fitted = KMeans(clusters, init="random", max_iter=passes, tol=0.0, max_rows_per_cluster=ROWS_PER_CLUSTER).fit(rows)
     kmeans, kmeans_cpu = time.perf_counter() - started, time.process_time() - used
     selector = KMeansSelector(clusters, "quality", 0.05)
     quality = np.random.default_rng(1).standard_normal(count)
@@ -88,19 +88,27 @@ def clustering(folder: Path, count: int, dims: int, clusters: int, passes: int) 
     trainer.train(rows)
     distances, _ = trainer.index.search(rows, 1)
     alone, alone_cpu = time.perf_counter() - started, time.process_time() - used
-    print(f"{count:,} rows of {dims}, {clusters:,} clusters, {passes} passes, {faiss.omp_get_max_threads()} threads: "
-          f"faiss alone {alone:.1f} s (sum of squared distances {distances.sum(dtype=np.float64):.0f}), "
-          f"ours {kmeans:.1f} s ({fitted.inertia_:.0f}), ratio {kmeans / alone:.2f}, "
-          f"of processor time {kmeans_cpu / alone_cpu:.2f} "
-          f"({kmeans_cpu:.1f} s and {alone_cpu:.1f} s); "
-          f"with distances and a draw of {len(chosen):,} {ours:.1f} s, ratio {ours / alone:.2f}; "
-          f"memory above the start {memory:.2f} GiB, mapped pages included")  # fmt: skip
+    print(
+        f"{count:,} rows of {dims}, {clusters:,} clusters, {passes} passes, {faiss.omp_get_max_threads()} threads: "
+        f"faiss alone {alone:.1f} s (sum of squared distances {distances.sum(dtype=np.float64):.0f}), "
+        f"ours {kmeans:.1f} s ({fitted.inertia_:.0f}), ratio {kmeans / alone:.2f}, "
+        f"of processor time {kmeans_cpu / alone_cpu:.2f} "
+        f"({kmeans_cpu:.1f} s and {alone_cpu:.1f} s); "
+        f"with distances and a draw of {len(chosen):,} {ours:.1f} s, ratio {ours / alone:.2f}; "
+        f"memory above the start {memory:.2f} GiB, mapped pages included"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("facility-rows", 2000), ("choose", 100), ("rows", 1_000_000), ("dims", 384),
-                        ("clusters", 1000), ("passes", 10)):  # fmt: skip
+    for name, value in (
+        ("facility-rows", 2000),
+        ("choose", 100),
+        ("rows", 1_000_000),
+        ("dims", 384),
+        ("clusters", 1000),
+        ("passes", 10),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()

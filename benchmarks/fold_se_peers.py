@@ -109,9 +109,16 @@ def measure(names: list[str], seeds: int) -> list[list[str]]:
 def document(rows: list[list[str]], seeds: int, compile_seconds: float, elapsed: float) -> str:
     """The benchmark's page."""
     heads = [
-        "table", "learner", "accuracy", "rules", "literals", "fit seconds", "of that encoding", "times FOLD-SE",
+        "table",
+        "learner",
+        "accuracy",
+        "rules",
+        "literals",
+        "fit seconds",
+        "of that encoding",
+        "times FOLD-SE",
         "paper: accuracy / rules / seconds",
-    ]  # fmt: skip
+    ]
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     packages = ["foldrpp", "wittgenstein", "xgboost", "scikit-learn", "numba", "numpy", "pandas"]

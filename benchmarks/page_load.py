@@ -63,10 +63,15 @@ def fill(home: Path, entries: int) -> None:
                 IncomingPaper(
                     title=f"Paper {n} on a subject of its own",
                     abstract=f"What paper {n} says of subject {n % 97}. " * 15,
-                    arxiv=f"26{n // 10_000 + 10}.{n % 10_000:05d}", authors=(f"Author {n}", "Another"), published=day,
-                    listed=day, tags=(f"tag-{n % 30}",), upvotes=n % 50, source="benchmark",
+                    arxiv=f"26{n // 10_000 + 10}.{n % 10_000:05d}",
+                    authors=(f"Author {n}", "Another"),
+                    published=day,
+                    listed=day,
+                    tags=(f"tag-{n % 30}",),
+                    upvotes=n % 50,
+                    source="benchmark",
                 ),
-            )  # fmt: skip
+            )
 
 
 def fill_packages(home: Path, number: int) -> None:

@@ -41,8 +41,10 @@ def scores_of(way: str, arguments: argparse.Namespace) -> dict[str, torch.Tensor
 
     ids = tokens_of(arguments)
     options: dict[str, Any] = {
-        "batch_size": arguments.batch_size, "activation_budget": arguments.budget, "spill_dir": arguments.folder,
-    }  # fmt: skip
+        "batch_size": arguments.batch_size,
+        "activation_budget": arguments.budget,
+        "spill_dir": arguments.folder,
+    }
     dense = arguments.folder / "dense"
     if way == "forward, streamed":
         found = structure.layerwise_scores(dense, ids, **options)
@@ -130,9 +132,13 @@ def main() -> None:
                     line = f"{way:20} {found['over'] / MIB:>8,.0f} MiB over the start, {found['seconds']:>5.0f} s"
                     if way.endswith("streamed"):
                         parts = layerwise_memory_bytes(
-                            folder / "dense", arguments.length, sequences=arguments.sequences, activation_budget=budget,
-                            batch_size=arguments.batch_size, taylor=way.startswith("Taylor"),
-                        )  # fmt: skip
+                            folder / "dense",
+                            arguments.length,
+                            sequences=arguments.sequences,
+                            activation_budget=budget,
+                            batch_size=arguments.batch_size,
+                            taylor=way.startswith("Taylor"),
+                        )
                         said = ", ".join(f"{name} {value / MIB:,.0f}" for name, value in parts.items())
                         line += f"; budget {budget / MIB:,.0f}; at most {sum(parts.values()) / MIB:,.0f} ({said})"
                     print(line, flush=True)

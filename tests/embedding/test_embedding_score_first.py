@@ -41,9 +41,11 @@ def test_too_few_rows_that_are_far_enough_are_said() -> None:
 
 def test_bad_input_is_named() -> None:
     for options, field in (
-        ({"n_select": 0}, "n_select"), ({"scores": SCORES[:5]}, "scores"),
-        ({"scores": np.full(3000, np.nan)}, "scores"), ({"min_squared_distance": -1}, "min_squared_distance"),
-    ):  # fmt: skip
+        ({"n_select": 0}, "n_select"),
+        ({"scores": SCORES[:5]}, "scores"),
+        ({"scores": np.full(3000, np.nan)}, "scores"),
+        ({"min_squared_distance": -1}, "min_squared_distance"),
+    ):
         with pytest.raises(InputError) as caught:
             score_first(**({"vectors": UNIT, "scores": SCORES, "n_select": 3} | options))
         assert caught.value.field == field
@@ -70,8 +72,33 @@ def test_facility_location_is_apricots() -> None:
     longer than a test may.
     """
     x = load_digits().data[:400]
-    ranking = [148, 269, 112, 185, 221, 162, 65, 331, 380, 62, 346, 149, 384, 228, 396, 173, 2, 288, 360, 157, 40, 210,
-               165, 132, 320]  # fmt: skip
+    ranking = [
+        148,
+        269,
+        112,
+        185,
+        221,
+        162,
+        65,
+        331,
+        380,
+        62,
+        346,
+        149,
+        384,
+        228,
+        396,
+        173,
+        2,
+        288,
+        360,
+        157,
+        40,
+        210,
+        165,
+        132,
+        320,
+    ]
     gains = [316.2764, 9.7887, 6.9819, 6.1936, 5.8847, 3.9153, 3.5418, 3.4209, 3.1368, 2.0385]
     found = facility_location(x, 25)
     np.testing.assert_array_equal(found, ranking)

@@ -85,9 +85,14 @@ def test_members_of_a_group_by_hand() -> None:
     groups = analysed("grouped")
     members = {(s.param, s.axis): s.index.table.shape[1] for s in groups["q/head"].slices}
     assert members == {
-        ("q.weight", 0): 12, ("q.bias", 0): 12, ("k.weight", 0): 6, ("k.bias", 0): 6, ("v.weight", 0): 6,
-        ("v.bias", 0): 6, ("o.weight", 1): 12,
-    }  # fmt: skip
+        ("q.weight", 0): 12,
+        ("q.bias", 0): 12,
+        ("k.weight", 0): 6,
+        ("k.bias", 0): 6,
+        ("v.weight", 0): 6,
+        ("v.bias", 0): 6,
+        ("o.weight", 1): 12,
+    }
     turned = groups["q/head_dim"]
     assert [s.param for s in turned.buffers] == ["frequency"]  # positions turn pairs of channels: they leave together
     assert turned.slices[0].index.table[0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21]

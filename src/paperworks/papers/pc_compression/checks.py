@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,14 @@ def check_memory(model: HCLT) -> None:
             f"{model.n_features_in_} variables of {model.n_categories_} values ({weights:,} weights)",
             f"fewer variables (patches of images), fewer values (at most {MAX_CATEGORIES}) or fewer latent states",
         )
+
+
+def mask_of(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask [D] or [N, D] as bool [N, D]. Raises InputError for another shape."""
+    keep = np.asarray(mask, dtype=bool)
+    if keep.shape not in (shape, shape[1:]):
+        raise InputError("mask", f"shape {keep.shape}", f"{shape[1:]} or {shape}")
+    return np.broadcast_to(keep, shape)
 
 
 def most_frequent(codes: np.ndarray, n_categories: int) -> np.ndarray:

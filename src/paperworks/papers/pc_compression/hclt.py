@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
 from paperworks.papers.pc_compression import em, queries, tree_coder
-from paperworks.papers.pc_compression.checks import check_memory, check_options, most_frequent, smallest
-from paperworks.papers.pc_compression.circuit import Circuit, CircuitBuilder
+from paperworks.papers.pc_compression.checks import check_memory, check_options, mask_of, most_frequent, smallest
+from paperworks.papers.pc_compression.circuit import Circuit
 from paperworks.papers.pc_compression.codes import as_codes
 from paperworks.papers.pc_compression.em import OFFICIAL, Parameters, Passes, Phase
-from paperworks.papers.pc_compression.structure import Shape, Tree, chow_liu
+from paperworks.papers.pc_compression.structure import Shape, Tree, coarse_tree
+from paperworks.papers.pc_compression.unrolled import unrolled
+from paperworks.parameters import check_seed
 from paperworks.runs.files import new_folder
 from paperworks.runs.run import Progress, no_progress
 
@@ -111,6 +113,7 @@ class HCLT(DensityMixin, BaseEstimator):
         ``checkpoint`` is a file to which the state is written after every epoch, and from which a fit that was cut off
         goes on; it must belong to the same data and options.
         """
+        check_seed("random_state", self.random_state)
         check_options(self, self._phases())
         codes, n_categories = as_codes(X, self.n_categories)
         rng = np.random.default_rng(self.random_state)
@@ -125,7 +128,12 @@ class HCLT(DensityMixin, BaseEstimator):
             held, codes = codes[np.sort(order[:kept])], codes[np.sort(order[kept:])]
         self.n_features_in_, self.n_categories_ = codes.shape[1], n_categories
         check_memory(self)
-        self.tree_ = tree if tree is not None else self._learn_tree(codes)
+        options: dict[str, Any] = {
+            "bits": self.structure_bits,
+            "rows": self.structure_rows,
+            "pseudocount": self.pseudocount or 0.1,
+        }
+        self.tree_ = coarse_tree(codes, n_categories, shape=self.shape, **options) if tree is None else tree
         if len(self.tree_.parents) != codes.shape[1]:
             raise InputError("tree", f"{len(self.tree_.parents)} variables", f"{codes.shape[1]}, as X has")
         self.background_ = most_frequent(codes, n_categories)
@@ -211,18 +219,7 @@ class HCLT(DensityMixin, BaseEstimator):
     def circuit(self) -> Circuit:
         """The same distribution as an explicit circuit of sum, product and input units."""
         check_is_fitted(self)
-        walk, layout, k = self.walk, self._passes.layout, self.n_latents
-        builder = CircuitBuilder(self.n_features_in_, self.n_categories_)
-        inputs = [builder.inputs(v, walk.inputs[v].T) for v in range(self.n_features_in_)]
-        above: dict[int, list[int]] = {}
-        parts = tree_coder.parts_of(self.tree_)
-        for j, v in enumerate(layout.inner.tolist()):
-            rows = [inputs[p] if p == v or layout.slot[p] < 0 else above[p] for p in parts[v]]
-            products = [builder.multiply(*(row[i] for row in rows)) if len(rows) > 1 else rows[0][i] for i in range(k)]
-            if v == self.tree_.root:
-                return builder.build(builder.summate(products, walk.prior))
-            above[v] = [builder.summate(products, walk.down[j, i]) for i in range(k)]
-        raise AssertionError("a tree has a root")
+        return unrolled(self.tree_, self._passes.layout, self.walk)
 
     @property
     def walk(self) -> tree_coder.Walk:
@@ -322,10 +319,7 @@ class HCLT(DensityMixin, BaseEstimator):
 
     def _masked(self, X: Any, mask: Any) -> np.ndarray:
         codes = self._codes(X).copy()
-        keep = np.asarray(mask, dtype=bool)
-        if keep.shape not in (codes.shape, codes.shape[1:]):
-            raise InputError("mask", f"shape {keep.shape}", f"{codes.shape[1:]} or {codes.shape}")
-        codes[~np.broadcast_to(keep, codes.shape)] = self.n_categories_
+        codes[~mask_of(mask, codes.shape)] = self.n_categories_
         return codes
 
     def _forget(self) -> None:
@@ -350,13 +344,6 @@ class HCLT(DensityMixin, BaseEstimator):
 
     def _phases(self) -> list[Phase]:
         return [p if isinstance(p, Phase) else Phase(*p) for p in self.schedule]
-
-    def _learn_tree(self, codes: np.ndarray) -> Tree:
-        shift = max(0, (self.n_categories_ - 1).bit_length() - self.structure_bits)
-        some = codes[: self.structure_rows]
-        bins = ((self.n_categories_ - 1) >> shift) + 1
-        coarse = np.where(some == self.n_categories_, bins, some >> shift)
-        return chow_liu(coarse, bins, shape=self.shape, pseudocount=self.pseudocount or 0.1)[0]
 
     def _climb(self, codes: np.ndarray, held: np.ndarray | None, progress: Progress, checkpoint: Path | None) -> None:
         self.history_: list[float] = []

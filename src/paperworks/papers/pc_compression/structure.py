@@ -185,6 +185,17 @@ def chow_liu(
     return rooted(spanning_tree(information), codes.shape[1], shape), information
 
 
+def coarse_tree(
+    codes: np.ndarray, n_categories: int, *, bits: int, rows: int, shape: Shape = "center", pseudocount: float = 0.1
+) -> Tree:
+    """The Chow-Liu tree of the first ``bits`` bits of the first rows; missing values are a category of their own."""
+    shift = max(0, (n_categories - 1).bit_length() - bits)
+    some = codes[:rows]
+    bins = ((n_categories - 1) >> shift) + 1
+    coarse = np.where(some == n_categories, bins, some >> shift)
+    return chow_liu(coarse, bins, shape=shape, pseudocount=pseudocount)[0]
+
+
 def _hang(neighbours: list[list[int]], root: int) -> Tree:
     parents = np.full(len(neighbours), -1, dtype=np.int64)
     stack = [root]
