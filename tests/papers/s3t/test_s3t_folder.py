@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -18,7 +19,9 @@ from safetensors.numpy import load_file, save_file
 from paperworks.errors import InputError
 from paperworks.papers.s3t import S3T, Folder, UnknownRecordError, verify_folder
 from paperworks.papers.s3t.assignment import assign
-from paperworks.papers.s3t.manifest import canonical, seal
+from paperworks.papers.s3t.manifest import seal
+from paperworks.papers.s3t.receipts import JournalHead, canonical
+from paperworks.papers.s3t.records import write_index
 
 from .conftest import SETTINGS, fit, make_system, network, records
 
@@ -63,11 +66,11 @@ def test_repeated_and_unknown_ids(copied: Path) -> None:
     assert again.records == ()
     assert len(again.repeated) == 1
     assert again.cuts == ()
-    before = (copied / "manifest.json").read_bytes()
+    before = [(copied / name).read_bytes() for name in ("manifest.json", "receipts.jsonl")]
     with pytest.raises(KeyError, match="'no-such', '99'") as caught:
         folder.delete([in_slice(folder, 0, 0)[0], "no-such", "99"])
     assert isinstance(caught.value, InputError)
-    assert (copied / "manifest.json").read_bytes() == before
+    assert [(copied / name).read_bytes() for name in ("manifest.json", "receipts.jsonl")] == before
     with pytest.raises(UnknownRecordError):
         verify_folder(folder, ["no-such"])
     with pytest.raises(InputError, match="ids"):
@@ -179,15 +182,15 @@ def reseal(content: dict) -> None:
 def test_a_manifest_that_was_edited_by_hand_is_detected(copied: Path, trained: Path) -> None:
     folder = Folder(copied)
     record = in_slice(folder, 0, 0)[0]
-    key = folder.read().key(record)
+    key, records = folder.read().key(record), dict(folder.read().records.items())
     folder.delete([record])
-    good = (copied / "manifest.json").read_text()
+    good = {path: path.read_bytes() for path in copied.iterdir() if path.is_file()}
 
     def undone(content: dict) -> None:
-        content["deleted"] = {}
+        content["journal"] = JournalHead().model_dump()
 
     def moved(content: dict) -> None:
-        content["records"][key] = [1, 0]
+        content["records"] = write_index(copied, records | {key: (1, 0)}).model_dump()
         reseal(content)
 
     def revived(content: dict) -> None:
@@ -196,11 +199,13 @@ def test_a_manifest_that_was_edited_by_hand_is_detected(copied: Path, trained: P
         reseal(content)
 
     def forgotten(content: dict) -> None:
-        content |= {"deleted": {}, "log": [], "dead": [[], []]}
+        content |= {"journal": JournalHead().model_dump(), "dead": [[], []], "requests": 0}
         reseal(content)
 
     def rewritten(content: dict) -> None:
-        content["log"][0]["time"] = "2020-01-01T00:00:00"
+        text = (copied / "receipts.jsonl").read_bytes().replace(b'"time":"2', b'"time":"1')
+        (copied / "receipts.jsonl").write_bytes(text)
+        content["journal"]["digest"] = hashlib.sha256(text).hexdigest()
         reseal(content)
 
     expected = {
@@ -217,7 +222,8 @@ def test_a_manifest_that_was_edited_by_hand_is_detected(copied: Path, trained: P
             assert found.deletions == 0
         else:
             assert any(words in problem for problem in found.problems), (words, found.problems)
-        (copied / "manifest.json").write_text(good)
+        for path, content in good.items():
+            path.write_bytes(content)
     assert verify_folder(folder).ok
     assert canonical({"b": 1, "a": 2}) == '{"a":2,"b":1}'
 

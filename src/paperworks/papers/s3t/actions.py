@@ -202,7 +202,8 @@ def retrain(config: Config, run: runs.Run) -> runs.Report:
     if rows is not None and len(records.ids) != rows:
         expected = f"{rows} rows as at fit: ids are row numbers, deleted records stay in the file; or fit with --id"
         raise InputError("data", f"{len(records.ids)} rows", expected)
-    keep = [row for row, name in enumerate(records.ids) if manifest.key(name) in manifest.records]
+    known = manifest.records.keys()
+    keep = [row for row, name in enumerate(records.ids) if manifest.key(name) in known]
     left = len(records.ids) - len(keep)
     from paperworks.classification import take_rows
 

@@ -1,8 +1,9 @@
 """The manifest: where every record is, what every served tensor was trained on, and what was deleted.
 
 ``manifest.json`` is the truth about a folder, and is replaced in one step: a deletion is done when the new manifest is
-there. It ends with a digest of itself, an HMAC where a key is given, so that an edit by hand is found; the receipts in
-its log are chained by their digests.
+there. It ends with a digest of itself, an HMAC where a key is given, so that an edit by hand is found. What grows with
+the number of records or of deletions is in files beside it, of which it has the digests: the records (``records.py``)
+and the receipts (``receipts.py``), which are chained by their own. So a deletion writes a few kilobytes.
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, SkipValidation, ValidationError
 
 from paperworks.errors import InputError
 from paperworks.papers.s3t.blocks import PEFT_PREFIX, BlockOrder, block_layers
+from paperworks.papers.s3t.receipts import Cut, DeletionReceipt, Journal, JournalHead, Stored, canonical, sha256
+from paperworks.papers.s3t.records import IndexHead, Place
+from paperworks.parameters import LARGEST_SEED
 
 MANIFEST = "manifest.json"
 _KEY_CHARACTERS = 32
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Stage(_Model):
+class Stage(Stored):
     """One trained stage.
 
     Attributes
@@ -43,7 +43,7 @@ class Stage(_Model):
     validation: float | None = None
 
 
-class TrainedSequence(_Model):
+class TrainedSequence(Stored):
     """One order of a shard's slices, and the stages of it that are alive; ``depth`` is their number."""
 
     order: tuple[int, ...]
@@ -54,50 +54,7 @@ class TrainedSequence(_Model):
         return len(self.stages)
 
 
-class Cut(_Model):
-    """What a deletion did to one sequence: how many stages were alive before and after."""
-
-    shard: int
-    order: tuple[int, ...]
-    before: int
-    after: int
-
-
-class DeletionReceipt(_Model):
-    """What one call of ``delete`` did.
-
-    Attributes
-    ----------
-    number : of the receipt, from 1.
-    time : UTC, ISO 8601.
-    records : keys of the deleted records (hashes of their ids).
-    repeated : keys that were deleted before: nothing was done for them.
-    slices : the slices that were hit, as (shard, slice).
-    cuts : sequences that lost stages.
-    erased : files that were erased or rewritten without the stages that are gone, relative to the folder.
-    status : "live", or "retrain-required" where no shard has a live sequence.
-    previous : digest of the receipt before.
-    digest : of this receipt with ``previous``.
-    """
-
-    number: int
-    time: str
-    records: tuple[str, ...]
-    repeated: tuple[str, ...]
-    slices: tuple[tuple[int, int], ...]
-    cuts: tuple[Cut, ...]
-    erased: tuple[str, ...]
-    status: Literal["live", "retrain-required"]
-    previous: str
-    digest: str = ""
-
-    def sealed(self) -> DeletionReceipt:
-        """With its digest."""
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return self.model_copy(update={"digest": _sha256(canonical(content))})
-
-
-class System(_Model):
+class System(Stored):
     """Shards, slices, sequences and layers, and how the answers of shards are combined."""
 
     n_shards: int
@@ -121,14 +78,14 @@ class System(_Model):
         return [f"{PEFT_PREFIX}{name}.lora_{part}.weight" for name in self.stage_modules(stage) for part in "AB"]
 
 
-class Manifest(_Model):
-    """The content of ``manifest.json``.
+class Manifest(Stored):
+    """The content of ``manifest.json``, with the records and the receipts that it names.
 
     Attributes
     ----------
     records : key of a record -> (shard, slice); it never changes but for shards that are trained again, where deleted
         records are in slice -1: in none.
-    deleted : key of a record -> number of its receipt.
+    journal : the receipts.
     dead : slices of each shard that a deletion has hit.
     slice_digests : digest of the content of every slice's records; None once the slice is dead.
     sequences : of each shard.
@@ -136,10 +93,12 @@ class Manifest(_Model):
     requests : requests served so far.
     """
 
-    format: Literal[1] = 1
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    format: Literal[2] = 2
     created_time: str
     versions: dict[str, str]
-    seed: int
+    seed: int = Field(ge=0, le=LARGEST_SEED)
     salt: str
     task: Literal["classification", "language"]
     classes: tuple[str, ...]
@@ -148,14 +107,23 @@ class Manifest(_Model):
     training: dict[str, Any]
     extra: dict[str, Any] = Field(default_factory=dict)
     system: System
-    records: dict[str, tuple[int, int]]
-    deleted: dict[str, int] = Field(default_factory=dict)
+    records: SkipValidation[Mapping[str, Place]]
     dead: tuple[tuple[int, ...], ...]
     slice_digests: tuple[tuple[str | None, ...], ...]
     sequences: tuple[tuple[TrainedSequence, ...], ...]
     generations: tuple[int, ...]
     requests: int = 0
-    log: tuple[DeletionReceipt, ...] = ()
+    journal: SkipValidation[Journal] = Journal()
+
+    @property
+    def deleted(self) -> dict[str, int]:
+        """Key of each deleted record -> number of its receipt. It reads all receipts."""
+        return self.journal.deleted
+
+    @property
+    def log(self) -> tuple[DeletionReceipt, ...]:
+        """The receipts, in order."""
+        return self.journal.receipts
 
     def key(self, record: str) -> str:
         """The key of a record: a hash of its id."""
@@ -183,16 +151,19 @@ class Manifest(_Model):
         """Keys of the records of a slice, deleted ones included, in order."""
         return sorted(key for key, place in self.records.items() if place == (shard, slice_))
 
-    def to_json(self, key: bytes | None = None) -> str:
-        """The text of ``manifest.json``, with its digest."""
-        content = self.model_dump(mode="json", exclude={"records"})  # of many records: json writes tuples by itself
-        fields = {name: canonical(value) for name, value in [*content.items(), ("records", self.records)]}
-        lines = [f" {json.dumps(name)}: {text}" for name, text in fields.items()]
-        return "{\n" + ",\n".join([*lines, f' "digest": "{_seal(fields, key)}"']) + "\n}\n"
+    def to_json(self, index: IndexHead, key: bytes | None = None) -> str:
+        """The text of ``manifest.json``, with its digest; ``index`` is that of the records."""
+        content = self.model_dump(mode="json", exclude={"records", "journal"})
+        content |= {"records": index.model_dump(), "journal": self.journal.head.model_dump()}
+        lines = [f" {json.dumps(name)}: {canonical(value)}" for name, value in content.items()]
+        return "{\n" + ",\n".join([*lines, f' "digest": "{seal(content, key)}"']) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str, key: bytes | None = None) -> Manifest:
-        """Read and check. Raises InputError where the text is no manifest, or is not as this package wrote it."""
+    def from_json(cls, text: str, where: str, key: bytes | None = None) -> tuple[Manifest, IndexHead, JournalHead]:
+        """Read and check; the records and the receipts are to be read by what it says of them.
+
+        Raises InputError where the text is no manifest, or is not as this package wrote it.
+        """
         try:
             content = json.loads(text)
             given = content.pop("digest")
@@ -207,7 +178,9 @@ class Manifest(_Model):
                 "manifest.json as fit, delete and retrain wrote it",
             )
         try:
-            return cls.model_validate(content)
+            index = IndexHead.model_validate(content.pop("records", None))
+            journal = JournalHead.model_validate(content.pop("journal", None))
+            return cls.model_validate({**content, "records": {}}), index, journal
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
@@ -216,28 +189,18 @@ class Manifest(_Model):
 
 def record_key(salt: str, record: str) -> str:
     """The first 128 bits of the SHA-256 of salt and id."""
-    return _sha256(f"{salt}:{record}")[:_KEY_CHARACTERS]
+    return sha256(f"{salt}:{record}")[:_KEY_CHARACTERS]
 
 
 def membership(keys: Iterable[str]) -> str:
     """A digest of which records a slice has."""
-    return _sha256("\n".join(sorted(keys)))
+    return sha256("\n".join(sorted(keys)))
 
 
 def seal(content: dict[str, Any], key: bytes | None) -> str:
     """Digest of a manifest's content but the time of its making: SHA-256, or HMAC-SHA-256 with a key."""
-    return _seal({name: canonical(value) for name, value in content.items()}, key)
-
-
-def _seal(fields: dict[str, str], key: bytes | None) -> str:
-    sealed = [f"{json.dumps(name)}:{text}" for name, text in sorted(fields.items()) if name != "created_time"]
-    text = ("{" + ",".join(sealed) + "}").encode()
+    text = canonical({name: value for name, value in content.items() if name != "created_time"}).encode()
     return hashlib.sha256(text).hexdigest() if key is None else hmac.new(key, text, "sha256").hexdigest()
-
-
-def canonical(content: Any) -> str:
-    """JSON that is the same for the same content."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple[Manifest, DeletionReceipt]:
@@ -250,10 +213,10 @@ def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple
     unknown = [record for record in dict.fromkeys(records) if manifest.key(record) not in manifest.records]
     if unknown or not keys:
         raise UnknownRecordError(unknown)
-    repeated = [key for key in keys if key in manifest.deleted]
-    fresh = [key for key in keys if key not in manifest.deleted]
+    gone = manifest.journal.deleted_among(keys)
+    repeated = [key for key in keys if key in gone]
+    fresh = [key for key in keys if key not in gone]
     hit = sorted({manifest.records[key] for key in fresh})
-    number = len(manifest.log) + 1
     dead = [set(slices) for slices in manifest.dead]
     for shard, slice_ in hit:
         dead[shard].add(slice_)
@@ -272,7 +235,6 @@ def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple
         sequences.append(tuple(kept))
     changed = manifest.model_copy(
         update={
-            "deleted": manifest.deleted | dict.fromkeys(fresh, number),
             "dead": tuple(tuple(sorted(slices)) for slices in dead),
             "slice_digests": tuple(
                 tuple(None if c in dead[s] else digest for c, digest in enumerate(digests))
@@ -283,7 +245,7 @@ def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple
         }
     )
     receipt = DeletionReceipt(
-        number=number,
+        number=manifest.journal.head.receipts + 1,
         time=time,
         records=tuple(fresh),
         repeated=tuple(repeated),
@@ -291,9 +253,9 @@ def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple
         cuts=tuple(cuts),
         erased=tuple(path for cut in cuts for path in cut_files(manifest, cut)),
         status=changed.status,
-        previous=manifest.log[-1].digest if manifest.log else "",
+        previous=manifest.journal.head.last,
     ).sealed()
-    return changed.model_copy(update={"log": (*manifest.log, receipt)}), receipt
+    return changed.model_copy(update={"journal": manifest.journal.with_receipt(receipt)}), receipt
 
 
 def cut_files(manifest: Manifest, cut: Cut) -> list[str]:
@@ -328,7 +290,3 @@ class UnknownRecordError(InputError, KeyError):
 
     def __reduce__(self) -> Any:
         return type(self), (self.ids,)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

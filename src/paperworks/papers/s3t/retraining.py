@@ -86,11 +86,11 @@ def without_deleted(
     row_of = {manifest.key(name): row for row, name in enumerate(names)}
     weights = None if risk is None else np.asarray(risk, dtype=np.float64)
     n_slices = manifest.system.n_slices
-    records, generations = dict(manifest.records), list(manifest.generations)
+    records, generations, deleted = dict(manifest.records.items()), list(manifest.generations), manifest.deleted
     prior = None if manifest.system.prior is None else list(manifest.system.prior)
     for shard in shards:
-        own = [key for key, (s, _) in manifest.records.items() if s == shard]
-        left = [key for key in own if key not in manifest.deleted]
+        own = [key for key, (s, _) in records.items() if s == shard]
+        left = [key for key in own if key not in deleted]
         missing = sum(key not in row_of for key in left)
         if missing:
             raise InputError("data", f"without {missing} records of shard {shard}", "all that were not deleted")

@@ -3,6 +3,8 @@
 ::
 
     manifest.json
+    records-3f2a....bin                where every record is
+    receipts.jsonl                     the deletions, a line each
     base/                              the frozen network, where it is not a folder of the user's
     shards/0-0/2-0-1/                  shard 0, first training; the sequence 2, 0, 1
         adapter_config.json, adapter_model.safetensors    live layers and their head: PeftModel.from_pretrained reads it
@@ -31,13 +33,14 @@ from paperworks.papers.s3t.manifest import (
     ADAPTER,
     ADAPTER_CONFIG,
     MANIFEST,
-    DeletionReceipt,
     Manifest,
     TrainedSequence,
     sequence_folder,
     stage_file,
     with_deleted,
 )
+from paperworks.papers.s3t.receipts import JOURNAL, DeletionReceipt, Journal, JournalHead, leftover
+from paperworks.papers.s3t.records import PREFIX, IndexHead, RecordIndex, write_index
 from paperworks.runs.files import PARTIAL, remove, replace_file, write_text
 
 Tensors = Mapping[str, np.ndarray]
@@ -60,7 +63,20 @@ class Folder:
         self.path, self.key = Path(path).expanduser(), key
 
     def read(self) -> Manifest:
-        """The manifest. Raises InputError where there is none, or one that was edited."""
+        """The manifest. Raises InputError where there is none, or one that was edited.
+
+        Records are looked up in their file when they are asked for.
+        """
+        manifest, index, head = self._head()
+        try:
+            journal = Journal.read(self.path, head)
+        except InputError:
+            if self._head()[2] == head:
+                raise
+            return self.read()  # another process replaced it in the meantime
+        return manifest.model_copy(update={"records": RecordIndex(self.path, index), "journal": journal})
+
+    def _head(self) -> tuple[Manifest, IndexHead, JournalHead]:
         file = self.path / MANIFEST
         try:
             text = file.read_text(encoding="utf-8")
@@ -72,8 +88,12 @@ class Folder:
         return Manifest.from_json(text, str(file), self.key)
 
     def commit(self, manifest: Manifest) -> None:
-        """Replace the manifest in one step."""
-        write_text(self.path / MANIFEST, manifest.to_json(self.key))
+        """Bring new records and receipts to the disk, then replace the manifest in one step: the decision."""
+        records = manifest.records
+        own = isinstance(records, RecordIndex) and records.path.parent == self.path
+        index = records.head if own and isinstance(records, RecordIndex) else write_index(self.path, records)
+        manifest.journal.append_to(self.path)
+        write_text(self.path / MANIFEST, manifest.to_json(index, self.key))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -104,8 +124,8 @@ class Folder:
         """
         with self.locked():
             now = self.read()
-            fresh = now.deleted.keys() - before.deleted.keys()
-            if now.generations != before.generations or any(now.records[key][0] in shards for key in fresh):
+            since = now.log[before.journal.head.receipts :]
+            if now.generations != before.generations or any(s in shards for r in since for s, _ in r.slices):
                 return False
             for shard in shards:
                 place = f"shards/{shard}-{changed.generations[shard]}"
@@ -127,7 +147,7 @@ class Folder:
                 }
             )
             self.commit(manifest)
-            self.reconcile(manifest)
+            self.reconcile(self.read())
         return True
 
     def stamp(self) -> tuple[int, int, int]:
@@ -196,7 +216,10 @@ class Folder:
         """Make the files agree with the manifest: erase what it does not name."""
         changed = []
         for file in self.stray(manifest):
-            remove(self.path / file)
+            if file == JOURNAL:
+                manifest.journal.append_to(self.path)  # cuts off what does not count
+            else:
+                remove(self.path / file)
             changed.append(file)
         for shard, sequences in enumerate(manifest.sequences):
             for sequence in sequences:
@@ -207,7 +230,10 @@ class Folder:
         return changed
 
     def stray(self, manifest: Manifest) -> list[str]:
-        """Files and folders that the manifest does not name: of stages that are gone, or left by a killed process."""
+        """Files and folders that the manifest does not name: of stages that are gone, or left by a killed process.
+
+        The journal is among them where it holds more than the receipts that the manifest counts.
+        """
         named: dict[str, set[str]] = {}
         for shard, sequences in enumerate(manifest.sequences):
             for sequence in sequences:
@@ -215,8 +241,14 @@ class Folder:
                     stages = {stage_file(stage) for stage in range(1, sequence.depth + 1)}
                     named[sequence_folder(manifest, shard, sequence.order)] = {ADAPTER, ADAPTER_CONFIG, *stages}
         parents = {folder.rpartition("/")[0] for folder in named}
-        found = [entry.name for entry in self.path.iterdir() if entry.name.endswith(PARTIAL)]
+        own = manifest.records.path.name if isinstance(manifest.records, RecordIndex) else ""
+        found = [
+            entry.name
+            for entry in self.path.iterdir()
+            if entry.name.endswith(PARTIAL) or (entry.name.startswith(PREFIX) and own and entry.name != own)
+        ]
         found += [RETRAINING] if self._abandoned() else []
+        found += [JOURNAL] if leftover(self.path, manifest.journal.head) else []
         shards = self.path / "shards"
         for shard_folder in sorted(shards.iterdir()) if shards.is_dir() else []:
             place = f"shards/{shard_folder.name}"

@@ -66,12 +66,16 @@ def verify_folder(folder: Folder, ids: Sequence[str] | None = None) -> Verificat
         manifest = folder.read()
     except InputError as error:
         return Verification((str(error),), (), {}, {}, 0, 0)
+    erasing = folder.stray(manifest)
+    try:
+        manifest = manifest.model_copy(update={"records": dict(manifest.records.items())})
+        problems = [*_log_problems(manifest), *_depth_problems(manifest)]
+    except InputError as error:
+        return Verification((str(error),), (), {}, {}, 0, manifest.journal.head.receipts)
     ids = list(dict.fromkeys(ids or ()))
     unknown = [record for record in ids if manifest.key(record) not in manifest.records]
     if unknown:
         raise UnknownRecordError(unknown)
-    problems = [*_log_problems(manifest), *_depth_problems(manifest)]
-    erasing = [*folder.stray(manifest)]
     stages = 0
     for shard, sequences in enumerate(manifest.sequences):
         for sequence in sequences:
@@ -104,14 +108,13 @@ def verify_folder(folder: Folder, ids: Sequence[str] | None = None) -> Verificat
 
 def _log_problems(manifest: Manifest) -> list[str]:
     problems, previous = [], ""
-    listed: dict[str, int] = {}
     for number, receipt in enumerate(manifest.log, 1):
         if receipt.number != number or receipt.previous != previous or receipt.sealed().digest != receipt.digest:
             problems.append(f"receipt {number} is not the one that was written")
         previous = receipt.digest
-        listed |= dict.fromkeys(receipt.records, number)
-    if listed != manifest.deleted:
-        problems.append("the deleted records are not those of the receipts")
+    head = manifest.journal.head
+    if (len(manifest.log), previous, len(manifest.deleted)) != (head.receipts, head.last, manifest.requests):
+        problems.append("the manifest counts other deletions than the receipts")
     return problems
 
 

@@ -45,7 +45,8 @@ def digit_sets(fast: bool = False) -> tuple[Set, Set]:
     return ({"inputs": pixels[train]}, labels[train]), ({"inputs": pixels[test]}, labels[test])
 
 
-def _system(folder: Path | None, data: Set, settings: TrainSettings, seed: int, **options: Any) -> S3T:
+def digit_system(folder: Path | None, data: Set, settings: TrainSettings, seed: int, **options: Any) -> S3T:
+    """A system that is trained on digits."""
     system = S3T(
         table_base(64, 10, layers=6, seed=seed), folder, peft_config=LORA, settings=settings, seed=seed, **options
     )
@@ -64,7 +65,7 @@ def exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
     settings = replace(SETTINGS, epochs=1) if fast else replace(SETTINGS, epochs=3)
     with tempfile.TemporaryDirectory() as place:
         started = time.perf_counter()
-        system = _system(Path(place) / "one", (x, y), settings, 0, n_shards=2, n_slices=3)
+        system = digit_system(Path(place) / "one", (x, y), settings, 0, n_shards=2, n_slices=3)
         trained_ms = (time.perf_counter() - started) * 1000 / 2
         manifest = system.manifest
         order = manifest.sequences[0][0].order
@@ -73,7 +74,7 @@ def exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
         changed["inputs"][record] = 1 - changed["inputs"][record]
         labels = y.copy()
         labels[record] = (labels[record] + 1) % 10
-        twin = _system(Path(place) / "two", (changed, labels), settings, 0, n_shards=2, n_slices=3)
+        twin = digit_system(Path(place) / "two", (changed, labels), settings, 0, n_shards=2, n_slices=3)
         wanted = [_expected(manifest, shard, {order[1]} if shard == 0 else set()) for shard in range(2)]
         snapshot = aggregate(
             np.stack([system.stage_logits(s, *one, test) for s, one in enumerate(wanted)]), "mean_probs"
@@ -168,7 +169,7 @@ def digits(run: runs.Run, fast: bool) -> Iterator[Finding]:
     base: dict[int, list[float]] = {1: [], 2: [], 3: []}
     down, up, full = [], [], []
     for seed in run.progress(range(2 if fast else 3), "seeds"):
-        system = _system(None, train, settings, seed, n_slices=3)
+        system = digit_system(None, train, settings, seed, n_slices=3)
         logits = stage_logits(system, test)
         orders = [sequence.order for sequence in system.manifest.sequences[0]]
         streams = uniform_requests(1, 3, 200, 6, run.rng(f"requests {seed}"))
@@ -177,7 +178,7 @@ def digits(run: runs.Run, fast: bool) -> Iterator[Finding]:
             found.append(float((kept.accuracy[:, number] - sisa.accuracy[:, number]).mean()))
             base[number].append(float(sisa.accuracy[:, number].mean()))
         down.append(float((logits[0, orders[0], 3].argmax(1) == truth).mean()))
-        other = _system(None, train, settings, seed, n_slices=3, budget=1, order="bottom-up")
+        other = digit_system(None, train, settings, seed, n_slices=3, budget=1, order="bottom-up")
         up.append(float((other.stage_logits(0, orders[0], 3, test).argmax(1) == truth).mean()))
         ordinary = full_fine_tuning(table_base(64, 10, layers=6, seed=seed).module, LORA, *train, settings, seed=seed)
         hits, count = accuracy_of(ordinary, test, truth, "cpu")
