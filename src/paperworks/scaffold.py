@@ -134,7 +134,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     if table.label is None:
         raise InputError("label", "nothing", f"the name of the label's column in {{config.data}}")
     train, test, y_train, y_test = train_test_split(
-        table.features.to_numpy(), table.label.to_numpy(), test_size=0.3, random_state=config.seed
+        table.features.to_numpy(), table.label.to_numpy(), test_size=0.3, random_state=config.seed % 2**32
     )
     run.step("fitting")
     method = Method(config.amount).fit(train, y_train)

@@ -17,6 +17,7 @@ from paperworks.classification.fitting import fit
 from paperworks.classification.prediction import features, predict_proba
 from paperworks.errors import InputError
 from paperworks.nn import MLP
+from paperworks.parameters import check_seed
 from paperworks.training import TrainSettings
 
 MakeModule = Callable[[tuple[int, ...], int], torch.nn.Module]
@@ -82,6 +83,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> TorchClassifier:
         """Train on rows ``[n, ...]`` (numbers) and labels ``[n]`` of any kind."""
+        state = self.random_state
+        if state is not None and not isinstance(state, np.random.RandomState):
+            state = check_seed("random_state", state, "None or a RandomState") % 2**32
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), allow_nd=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -92,7 +96,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         deviation = X.std(0, dtype=np.float64) if self.standardize and X.ndim == 2 else np.ones(())
         # a feature that is constant, up to rounding, stays near 0
         self._scale = np.where(deviation > 1e-12 * (1 + np.abs(self._mean)), deviation, 1.0)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(state).randint(2**31 - 1))
         self.module_ = self._make(seed)
         settings = TrainSettings(
             steps=self.steps,

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from paperworks.embedding.rows import as_rows, chunk_rows, chunks, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 INIT_ROWS_PER_CLUSTER = 30
@@ -92,6 +93,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         ------
         InputError : an option out of bounds, NaN, fewer rows than clusters, or zero rows where ``spherical``.
         """
+        check_seed("random_state", self.random_state)
         rows = as_rows(X)
         self._check(rows.shape)
         rng = np.random.default_rng(self.random_state)

@@ -15,6 +15,7 @@ import numpy as np
 
 from paperworks.embedding.rows import as_rows, chunk_rows, chunks, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 Similarity = Literal["cosine", "dot", "precomputed"]
@@ -49,6 +50,7 @@ def k_center_greedy(
     -------
     int64 [n_select], in the order of choice. Of equally far rows the first is taken; no row is taken twice.
     """
+    check_seed("random_state", random_state)
     rows = as_rows(vectors, "vectors")
     given = _positions(initial, rows.shape[0], "initial")
     _check_size(n_select, rows.shape[0] - len(given))
@@ -167,6 +169,7 @@ def facility_location(
     -------
     int64 [n_select], in the order of choice. Of equal gains the first row is taken.
     """
+    check_seed("random_state", random_state)
     rows = as_rows(vectors, "vectors")
     count = rows.shape[0]
     _check_size(n_select, count)

@@ -44,7 +44,7 @@ class VectorIndex:
             index = faiss.IndexIVFScalarQuantizer(
                 self._coarse, width, cells, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
             )
-            index.cp.seed = seed + 1
+            index.cp.seed = (seed + 1) % 2**31
             index.cp.niter = TRAINING_ROUNDS
             index.cp.max_points_per_centroid = POINTS_PER_CELL
             index.cp.spherical = True

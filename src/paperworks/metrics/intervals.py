@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ def bootstrap_interval(
     InputError : arrays of different lengths, fewer than two clusters, a statistic that is undefined on the data or on
         more than half of the resamples.
     """
+    check_seed("seed", seed)
     columns = [np.asarray(a) for a in arrays]
     if not columns:
         raise InputError("arrays", "none", "at least one array")

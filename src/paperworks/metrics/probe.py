@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
 from paperworks.metrics.intervals import Interval, wilson_interval
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -61,6 +62,7 @@ def linear_probe(
     ------
     InputError : features that are not ``[n, d]`` or not finite, one class only, a class with too few rows.
     """
+    check_seed("seed", seed)
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
     from sklearn.pipeline import make_pipeline
@@ -82,7 +84,7 @@ def linear_probe(
         if folds < 2 or counts.min() < folds:
             found = f"class {classes[counts.argmin()]!r} has {counts.min()} rows for {folds} folds"
             raise InputError("folds", found, "at least 2 folds, and as many rows of every class")
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
         search = GridSearchCV(model, {"logisticregression__C": list(Cs)}, cv=splitter, refit=False).fit(x, y)
         chosen, score = float(search.best_params_["logisticregression__C"]), float(search.best_score_)
     model.set_params(logisticregression__C=chosen).fit(x, y)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from paperworks.errors import InputError, nearest
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +63,7 @@ def build_network(
     >>> build_network("small-cnn", image_size=8, outputs=3)(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 3])
     """
+    check_seed("seed", seed)
     import torch
 
     if name not in NETWORKS:

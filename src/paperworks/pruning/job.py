@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.language import Calibration, load_model, token_windows
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class PruningJob:
     seed: int = 0
     device: str = "auto"
     progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
 
     def load(self) -> tuple[Any, PreTrainedTokenizerBase]:
         """A new copy of the dense model in float32 and evaluation mode, and its tokenizer."""

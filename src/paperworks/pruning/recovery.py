@@ -11,6 +11,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.language import perplexity
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainResult, TrainSettings, add_lora, merge_lora, train
 
@@ -53,6 +54,7 @@ def recover(
     -------
     the merged model (the same object, edited in place) and the course of the training.
     """
+    check_seed("seed", seed)
     if len(windows) < 2:
         raise InputError("calibration", f"{len(windows)} windows", "at least 2, one of them for evaluation")
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(windows)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from paperworks.errors import PaperworksError
+from paperworks.parameters import check_seed
 from paperworks.runs.files import remove
 from paperworks.runs.processes import on_interrupt
 
@@ -74,6 +75,7 @@ class Run:
         listener: Listener | None = None,
         resumed: bool = False,
     ) -> None:
+        check_seed("seed", seed)
         self.folder = folder
         self.files = folder / "files"
         self.state = state if state is not None else folder / "state"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -42,6 +43,7 @@ def add_lora(
     ------
     InputError : no module has one of the names, or a value is out of bounds.
     """
+    check_seed("seed", seed)
     from peft import LoraConfig, get_peft_model
 
     if r < 1:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.training.schedules import SCHEDULES, ScheduleName, learning_rate_factor
 
 
@@ -69,6 +70,7 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         for name in ("batch_size", "accumulation"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         for name in ("eval_every", "patience", "checkpoint_every", "warmup_steps", "schedule_start"):

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.training.losses import Batch
 from paperworks.training.samplers import RowOrder, Sampler, Shuffled
 
@@ -246,6 +247,7 @@ class RandomWindows(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(self, tokens: np.ndarray, length: int, seed: int = 0) -> None:
+        check_seed("seed", seed)
         if length < 2:
             raise InputError("length", length, "at least 2 tokens")
         if len(tokens) < 2 * length:

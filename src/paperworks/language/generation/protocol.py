@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 
 class Message(TypedDict):
@@ -46,6 +47,7 @@ class GenerationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         checks = (
             ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < float("inf"), "0 or a positive number"),

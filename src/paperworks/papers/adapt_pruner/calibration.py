@@ -10,6 +10,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.language import Calibration, token_windows
+from paperworks.parameters import check_seed
 
 Batch = dict[str, torch.Tensor]
 Source = str | Sequence[str] | torch.Tensor | Calibration | Mapping[str, torch.Tensor] | Callable[[int], Any] | Any
@@ -44,6 +45,7 @@ class FreshBatches:
         resample: bool = True,
         tokenizer: Any = None,
     ) -> None:
+        check_seed("seed", seed)
         for name, value, least in (("examples", examples, 1), ("length", length, 2), ("batch_size", batch_size, 1)):
             if value < least:
                 raise InputError(name, value, f"{least} or more")

@@ -30,6 +30,7 @@ from paperworks.papers.adapt_pruner.settings import (
     check_model,
 )
 from paperworks.papers.adapt_pruner.steps import Call, Sparsity
+from paperworks.parameters import check_seed
 from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.structure import KeepPlan, save_model, uniform_export
@@ -94,6 +95,7 @@ class AdaptPruner:
         resample: bool = True,
         seed: int = 42,
     ) -> None:
+        check_seed("seed", seed)
         if mode not in ("width", "layer_wise"):
             raise InputError("mode", repr(mode), "width or layer_wise")
         if drop is not None and mode != "layer_wise":

@@ -21,6 +21,7 @@ from paperworks.papers.atp.losses import TaskLoss, mean_loss
 from paperworks.papers.atp.report import ATPReport
 from paperworks.papers.atp.settings import SPACES, Search, Space, TrainerArgs
 from paperworks.papers.atp.size import KeptSize
+from paperworks.parameters import check_seed
 from paperworks.pruning.sparsity import zero_adapters
 from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
@@ -83,6 +84,7 @@ class ATP:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
+        check_seed("seed", seed)
         if not 0 < target_ratio < 1:
             raise InputError("target_ratio", target_ratio, "a removed share above 0 and below 1")
         if space not in SPACES:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.structure.units import Key
 
 Head = Literal["separate", "mlp", "experts"]
@@ -68,6 +69,7 @@ class DecisionGenerator(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_seed("seed", seed)
         head = head or ("separate" if generation == 1 else "mlp")
         self.smoothing: Smoothing = smoothing or ("none" if generation == 1 else "momentum")
         if generation not in (1, 2):

@@ -145,7 +145,7 @@ class MaskSearch:
             self.was_decided_out[key] |= quiet[key].cpu() == 0
 
     def _seed(self, step: int, use: int) -> int:
-        return (self.seed * 1_000_003 + step) * PER_STEP + use
+        return ((self.seed * 1_000_003 + step) * PER_STEP + use) % 2**63
 
     def _noise(self, step: int, use: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed(step, use))

@@ -18,6 +18,7 @@ from paperworks.papers.compresso.learning import Step
 from paperworks.papers.compresso.prompt import PromptTemplate, with_chat_template
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.papers.compresso.size import HIDDEN, Measure, Size
+from paperworks.parameters import check_seed
 from paperworks.pruning.target import most_parameters
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.usage import UsageMeter
@@ -78,6 +79,7 @@ class Compresso:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
+        check_seed("seed", seed)
         if (target_sparsity is None) == (target is None):
             raise InputError("target", "both or none", "target_sparsity or target")
         if target_sparsity is not None and not 0 < target_sparsity < 1:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 
 class MemoryBank(nn.Module):
@@ -27,6 +28,7 @@ class MemoryBank(nn.Module):
 
     def __init__(self, n: int, dim: int, momentum: float = 0.5, seed: int = 0) -> None:
         super().__init__()
+        check_seed("seed", seed)
         _check_size(n, dim)
         if not 0 <= momentum < 1:
             raise InputError("momentum", momentum, "from 0 to below 1")
@@ -65,6 +67,7 @@ class MomentumQueue(nn.Module):
 
     def __init__(self, size: int, dim: int, seed: int = 0) -> None:
         super().__init__()
+        check_seed("seed", seed)
         _check_size(size, dim)
         start = torch.randn(size, dim, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("vectors", functional.normalize(start, dim=1))

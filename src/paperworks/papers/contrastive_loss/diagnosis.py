@@ -11,6 +11,7 @@ from paperworks.embedding.rows import as_rows, read_at
 from paperworks.errors import InputError
 from paperworks.papers.contrastive_loss.gradients import penalty_distribution, penalty_entropy
 from paperworks.papers.contrastive_loss.metrics import Estimate, tolerance, uniform_law, uniformity
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +80,7 @@ def diagnose(
     seed : of the pairs and anchors drawn where there are many.
     chunk : rows at a time; figures do not depend on it.
     """
+    check_seed("seed", seed)
     rows = as_rows(embeddings, "embeddings")
     n, d = rows.shape
     if n < 10 or d < 2:

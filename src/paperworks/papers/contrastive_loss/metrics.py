@@ -10,6 +10,7 @@ import numpy as np
 
 from paperworks.embedding.rows import as_rows, read_at, read_rows
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 EXACT_UP_TO = 20_000
 """All pairs are counted up to so many rows; above, ``max_pairs`` of them are drawn."""
@@ -56,6 +57,7 @@ def uniformity(
     normalize : divide rows by their norm, instead of refusing norms that are not 1.
     seed : of the pairs drawn.
     """
+    check_seed("seed", seed)
     rows = _rows(x, 2)
     if not (math.isfinite(t) and t > 0):
         raise InputError("t", t, "a finite number above 0")

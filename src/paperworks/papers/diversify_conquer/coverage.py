@@ -9,6 +9,7 @@ import numpy as np
 
 from paperworks.embedding.rows import as_rows, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 SAMPLE = 5000
 """Rows that distances are measured from, where there are more."""
@@ -16,6 +17,7 @@ SAMPLE = 5000
 
 def nearest_distances(X: Any, chosen: np.ndarray, *, sample: int = SAMPLE, random_state: int = 0) -> np.ndarray:
     """Squared Euclidean distance of rows (a random sample of them) to the nearest chosen row: float64 [m]."""
+    check_seed("random_state", random_state)
     rows = as_rows(X, "embeddings")
     which = np.arange(rows.shape[0])
     if sample < len(which):

@@ -73,6 +73,7 @@ def select(
     int64, distinct positions; in the order of choice for greedy methods, ascending otherwise. deita warns and returns
     fewer than the budget where no row is far enough from those taken.
     """
+    seed = as_seed(random_state)
     if method not in METHODS:
         raise InputError("method", repr(method), f"one of {', '.join(METHODS)}")
     rows = as_rows(embeddings, "embeddings")
@@ -81,7 +82,6 @@ def select(
         raise InputError("eligible", f"{allowed.dtype} {allowed.shape}", f"bool [{rows.shape[0]}], one true")
     places = np.flatnonzero(allowed)
     count = resolve_budget(budget, len(places))
-    seed = as_seed(random_state)
     given = _quality(quality, rows.shape[0]) if method in NEED_QUALITY else None
     if method in CLUSTERED:
         return _clustered(rows, count, CLUSTERED[method], given, selector, allowed, seed, progress)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 Sampling = Literal["quality", "random", "closest", "median", "median-quality"]
 SAMPLINGS = ("quality", "random", "closest", "median", "median-quality")
@@ -35,9 +36,7 @@ def as_seed(random_state: Any) -> int:
     """``random_state`` as a seed; a random one for None. Raises InputError for all but None and whole numbers."""
     if random_state is None:
         return int(np.random.default_rng().integers(2**32))
-    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
-        raise InputError("random_state", repr(random_state), "a whole number, 0 or more, or None")
-    return int(random_state)
+    return check_seed("random_state", random_state, "or None")
 
 
 def fill_missing(quality: Any, labels: np.ndarray, n_clusters: int) -> tuple[np.ndarray, int]:

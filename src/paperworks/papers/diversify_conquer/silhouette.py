@@ -32,6 +32,7 @@ def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, rand
     ------
     InputError : one cluster only, or as many clusters as rows, in the sample: the silhouette is undefined.
     """
+    random_state = as_seed(random_state)
     rows = as_rows(X, "embeddings")
     labels = np.asarray(labels)
     if labels.shape != (rows.shape[0],):
@@ -48,7 +49,7 @@ def sampled_silhouette(X: Any, labels: np.ndarray, *, sample: int = SAMPLE, rand
     return float(silhouette_score(read_rows(rows, which, "embeddings").astype(np.float64), chosen))
 
 
-def _sampled(count: int, sample: int, random_state: int | None) -> np.ndarray:
+def _sampled(count: int, sample: int, random_state: int) -> np.ndarray:
     if sample >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(random_state).choice(count, sample, replace=False))

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from paperworks.errors import InputError
 from paperworks.papers.embedding_limits.qrels import as_qrels, make_qrels
+from paperworks.parameters import check_seed
 from paperworks.runs.files import new_folder
 
 QUERY = "Who likes {item}?"
@@ -138,6 +139,7 @@ def make_limit(
     ------
     InputError : too few items or names for what is asked, an item that is empty, or a template without ``{item}``.
     """
+    check_seed("seed", seed)
     matrix = as_qrels(make_qrels() if qrels is None else qrels)
     if "{item}" not in template:
         raise InputError("template", repr(template), "a text with {item} in it")

@@ -17,6 +17,7 @@ from scipy import sparse
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
 from paperworks.papers.embedding_limits.qrels import as_qrels
+from paperworks.parameters import check_seed, check_whole
 from paperworks.runs import Progress, no_progress
 
 BETAS = (0.9, 0.999)
@@ -74,6 +75,7 @@ class FreeEmbeddings:
         chunk_bytes: int = 1 << 20,
         device: str = "cpu",
     ) -> None:
+        check_seed("seed", seed)
         for name, value in (
             ("d", d),
             ("max_iter", max_iter),
@@ -82,10 +84,7 @@ class FreeEmbeddings:
             ("n_init", n_init),
             ("chunk_bytes", chunk_bytes),
         ):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(name, value, "a whole number, 1 or more")
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise InputError("seed", seed, "a whole number, 0 or more")
+            check_whole(name, value, 1)
         for name, number in (("lr", lr), ("temperature", temperature)):
             if not 0 < number < float("inf"):
                 raise InputError(name, number, "a number above 0")

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from paperworks.errors import InputError, nearest
+from paperworks.parameters import check_seed
 
 Pattern = Literal["dense", "random", "cycle", "disjoint"]
 PATTERNS: tuple[Pattern, ...] = ("dense", "random", "cycle", "disjoint")
@@ -90,6 +91,7 @@ def make_qrels(
     ------
     InputError : an unknown pattern, k outside 1..n_docs, or too few documents for the pattern.
     """
+    check_seed("seed", seed)
     for name, value in (("n_docs", n_docs), ("n_queries", n_queries), ("k", k)):
         if value < 1:
             raise InputError(name, value, "1 or more")

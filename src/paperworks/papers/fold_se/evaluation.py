@@ -66,7 +66,9 @@ def holdout(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
         raise InputError("test_size", f"{share} of {len(labels)} rows", "a share that leaves rows to learn from")
     counts = np.unique(labels, return_counts=True)[1]
     enough = counts.min() >= 2 and held >= len(counts) and len(labels) - held >= len(counts)
-    train, test = train_test_split(rows, test_size=share, random_state=seed, stratify=labels if enough else None)
+    train, test = train_test_split(
+        rows, test_size=share, random_state=seed % 2**32, stratify=labels if enough else None
+    )
     note = "" if enough else "The split is not stratified: a class has too few rows."
     return train, test, note
 
@@ -77,7 +79,7 @@ def fold_rows(labels: np.ndarray, folds: int, seed: int) -> tuple[list[tuple[np.
         raise InputError("folds", folds, f"at most the number of rows ({len(labels)})")
     enough = np.unique(labels, return_counts=True)[1].min() >= folds
     kind = StratifiedKFold if enough else KFold
-    splits = list(kind(folds, shuffle=True, random_state=seed).split(labels.reshape(-1, 1), labels))
+    splits = list(kind(folds, shuffle=True, random_state=seed % 2**32).split(labels.reshape(-1, 1), labels))
     return splits, "" if enough else "The folds are not stratified: a class has fewer rows than there are folds."
 
 
@@ -87,7 +89,7 @@ def decision_tree(numeric: Sequence[str], categorical: Sequence[str], leaves: in
         handle_unknown="ignore", max_categories=TREE_CATEGORIES, sparse_output=False, dtype=np.float32
     )
     columns = make_column_transformer((one_hot, list(categorical)), ("passthrough", list(numeric)))
-    return make_pipeline(columns, DecisionTreeClassifier(max_leaf_nodes=max(2, leaves), random_state=seed))
+    return make_pipeline(columns, DecisionTreeClassifier(max_leaf_nodes=max(2, leaves), random_state=seed % 2**32))
 
 
 def for_tree(features: pd.DataFrame, numeric: Sequence[str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from paperworks.errors import InputError
 from paperworks.papers.icl_discrete.bundle import bundled_model_path
 from paperworks.papers.icl_discrete.contexts import Names, check_prompts, to_signs
 from paperworks.papers.icl_discrete.modeling import InContextModel, load_in_context_model
+from paperworks.parameters import check_seed
 
 
 class InContextClassifier(ClassifierMixin, BaseEstimator):
@@ -40,6 +41,7 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> InContextClassifier:
         """Check and keep the context. Raises InputError naming the field and the row."""
+        check_seed("seed", self.seed)
         if self.permutations < 1:
             raise InputError("permutations", self.permutations, "1 or more")
         model = self.model

@@ -10,6 +10,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.icl_discrete.fitting import flip
 from paperworks.papers.icl_discrete.tasks import BooleanTask, MixedTask, Prompts
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,7 @@ def evaluate(
 
     The same seed gives every predictor the same prompts.
     """
+    check_seed("seed", seed)
     prompts = task.sample(n_prompts, n_points, seed)
     return curve(correct(predictor, prompts, noise=noise, seed=seed), prompts.start)
 

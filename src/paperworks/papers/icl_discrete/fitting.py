@@ -13,6 +13,7 @@ from torch.nn import functional
 from paperworks.errors import InputError
 from paperworks.papers.icl_discrete.modeling import InContextModel
 from paperworks.papers.icl_discrete.tasks import BooleanTask, MixedTask
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import Batch, Generated, TrainResult, TrainSettings, train
 
@@ -34,6 +35,7 @@ class TrainOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         for name in ("steps", "batch", "n_points"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "1 or more")

@@ -11,6 +11,7 @@ from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.modeling import InContextModel
 from paperworks.papers.icl_discrete.networks import CausalAttention
+from paperworks.parameters import check_seed
 
 THRESHOLD = 0.5
 """From this score on a head counts as one of the kind."""
@@ -69,6 +70,7 @@ def head_scores(
 
     A head counts as one of the kind from a score of 0.5 on.
     """
+    check_seed("seed", seed)
     rng = np.random.default_rng(seed)
     n_dims, limit = model.config.n_dims, model.config.max_points
     if neighbours < 1:

@@ -29,6 +29,7 @@ from paperworks.papers.icl_discrete.prompts import (
     text_prompt,
 )
 from paperworks.papers.icl_discrete.tasks import BooleanTask, Prompts
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def evaluate_llm(
     model : a ``LocalModel``, an ``Endpoint``, or any ``CallableModel``.
     task : its functions are drawn as the paper does for few bits (see ``small_task``).
     """
+    check_seed("seed", seed)
     if n_prompts < 1:
         raise InputError("n_prompts", n_prompts, "1 or more")
     chosen = small_task(task)

@@ -14,6 +14,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.icl_discrete.tasks import BooleanTask
+from paperworks.parameters import check_seed
 
 FREE_PARITY_BITS = 62
 """Gaussian elimination packs an input into one 64-bit integer."""
@@ -293,6 +294,9 @@ class MultilayerPerceptron:
     positions: tuple[int, ...] | None = None
     name: str = "MLP"
 
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+
     def scores(self, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
         """Logits."""
         import torch
@@ -303,7 +307,7 @@ class MultilayerPerceptron:
         trained = [j for j in range(1, points) if j % self.every == 0] if self.positions is None else self.positions
         for number, j in enumerate(trained):
             upto = points if number + 1 == len(trained) else trained[number + 1]
-            rng = torch.Generator().manual_seed(self.seed * 1_000_003 + j)
+            rng = torch.Generator().manual_seed((self.seed * 1_000_003 + j) % 2**63)
             layers = []
             for a, b in ((n, self.hidden), (self.hidden, self.hidden), (self.hidden, 1)):
                 for shape in ((batch, a, b), (batch, 1, b)):

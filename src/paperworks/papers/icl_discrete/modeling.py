@@ -19,6 +19,7 @@ from paperworks.errors import InputError, nearest
 from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.contexts import Names, check_prompts, check_queries
 from paperworks.papers.icl_discrete.networks import ARCHITECTURES, authors_scale, build
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -196,6 +197,7 @@ def from_language_model(
     path : a Hugging Face folder of a causal language model on this machine; None is the bundled one.
     random_backbone : the control of the paper: the same backbone with Xavier weights in place of the trained ones.
     """
+    check_seed("seed", seed)
     from paperworks.language import load_model
 
     source, _ = load_model(path, dtype="float32", device="cpu")
@@ -223,6 +225,7 @@ def from_language_model(
 
 def new_model(config: InContextConfig, seed: int) -> InContextModel:
     """A model with random weights that depend on the seed only."""
+    check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return InContextModel(config)

@@ -20,6 +20,7 @@ from paperworks.papers.kd_data_pruning.selection import (
     rank,
     with_minimum,
 )
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainSettings
 
@@ -65,6 +66,7 @@ class DataPruner:
         strata: int = 50,
         random_state: int = 0,
     ) -> None:
+        check_seed("random_state", random_state)
         if method not in METHODS:
             raise InputError("method", repr(method), f"one of {', '.join(METHODS)}{nearest(method, METHODS)}")
         kept_count(1, fraction)

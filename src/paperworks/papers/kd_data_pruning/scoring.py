@@ -22,6 +22,7 @@ from paperworks.classification import TrainingDynamics, as_examples
 from paperworks.classification.data import as_labels, count_rows, take_rows
 from paperworks.errors import InputError, nearest
 from paperworks.inputs.transforms import Transform
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainSettings
 
@@ -120,6 +121,7 @@ class ExampleScores:
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
     ) -> None:
+        check_seed("seed", seed)
         self.make_model, self.settings, self.augment = make_model, settings, augment
         self.data = as_examples(data)
         self.labels = as_labels(labels, count_rows(self.data)).numpy()

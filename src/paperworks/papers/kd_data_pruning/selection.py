@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 
 def kept_count(n: int, fraction: float) -> int:
@@ -24,6 +25,7 @@ def rank(
 
     Raises InputError for NaN, and for infinite scores unless ``infinite`` allows them (forgetting).
     """
+    check_seed("seed", seed)
     values = np.asarray(scores, dtype=np.float64)
     if keep not in ("largest", "smallest"):
         raise InputError("keep", repr(keep), "'largest' or 'smallest'")
@@ -97,6 +99,7 @@ def coverage_centric(
 
     Raises InputError where ``beta`` leaves fewer rows than are to be kept.
     """
+    check_seed("seed", seed)
     scores = np.asarray(aum, dtype=np.float64)
     ranking = rank(scores, "smallest", seed=seed)
     count = kept_count(len(scores), fraction)

@@ -92,7 +92,7 @@ def from_table(config: Config, run: runs.Run) -> Task:
     splits = [
         split
         for repeat in range(config.repeats)
-        for split in KFold(config.folds, shuffle=True, random_state=config.seed + repeat).split(features)
+        for split in KFold(config.folds, shuffle=True, random_state=(config.seed + repeat) % 2**32).split(features)
     ]
     for train, test in run.progress(splits, "cross-validation"):
         kept = train[np.isin(truth[train], observed)]

@@ -51,8 +51,8 @@ def _flat(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     if len(rows) < 30:
-        return np.asarray(PCA(2, random_state=seed).fit_transform(rows))
-    chosen = TSNE(2, metric="cosine", perplexity=min(15, len(rows) / 4), init="random", random_state=seed)
+        return np.asarray(PCA(2, random_state=seed % 2**32).fit_transform(rows))
+    chosen = TSNE(2, metric="cosine", perplexity=min(15, len(rows) / 4), init="random", random_state=seed % 2**32)
     return np.asarray(chosen.fit_transform(rows), dtype=np.float64)
 
 

@@ -28,6 +28,7 @@ from paperworks.papers.music_word2vec.skipgram import (
 )
 from paperworks.papers.music_word2vec.slices import Word, transpose_words
 from paperworks.papers.music_word2vec.vocabulary import UNKNOWN, Vocabulary, as_words
+from paperworks.parameters import check_seed, check_whole
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file, replace_file
 
@@ -134,16 +135,13 @@ class MusicWord2Vec(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         whole = {"vector_size": 1, "window": 1, "vocab_size": 3, "negatives": 1, "steps": 0, "workers": 1}
         for name, least in whole.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-                raise InputError(name, repr(value), f"a whole number of at least {least}")
+            check_whole(name, getattr(self, name), least)
         if not isinstance(self.lr, Real) or isinstance(self.lr, bool) or not 0 < float(self.lr) < np.inf:
             raise InputError("lr", repr(self.lr), "a number above 0")
         if self.loss not in ("nce", "ns"):
             raise InputError("loss", repr(self.loss), "nce or ns")
-        seed = self.random_state
-        if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
-            raise InputError("random_state", repr(seed), "a whole number of at least 0, or None")
+        if self.random_state is not None:
+            check_seed("random_state", self.random_state, "or None")
 
     def _rng(self, stream: str, number: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed_, len(stream), number])

@@ -13,6 +13,7 @@ from paperworks.papers.music_word2vec.chords import as_code, estimate_key, scale
 from paperworks.papers.music_word2vec.model import MusicWord2Vec, is_silence
 from paperworks.papers.music_word2vec.slices import Word, pitch_classes
 from paperworks.papers.music_word2vec.vocabulary import UNKNOWN
+from paperworks.parameters import check_seed
 
 Choice: TypeAlias = Literal["fit", "random"]
 
@@ -127,6 +128,7 @@ def substitute_words(
     seed: int = 0,
 ) -> Substitution:
     """Replace every slice of a piece by one of its ``m`` nearest words; see ``Substitutes``."""
+    check_seed("seed", seed)
     return Substitutes(model, m)(words, choice=choice, local=local, rng=np.random.default_rng(seed))
 
 

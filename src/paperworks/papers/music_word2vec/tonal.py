@@ -21,6 +21,7 @@ from paperworks.papers.music_word2vec.chords import (
 from paperworks.papers.music_word2vec.model import MusicWord2Vec, is_silence
 from paperworks.papers.music_word2vec.slices import Word, transpose_words
 from paperworks.papers.music_word2vec.vocabulary import UNKNOWN, as_words
+from paperworks.parameters import check_seed
 
 
 def triad_vectors(model: MusicWord2Vec, degree: str = "I") -> np.ndarray:
@@ -127,6 +128,7 @@ def key_matrix(
     ------
     InputError : words of 88 keys, or no piece with a slice of the vocabulary in every key.
     """
+    check_seed("seed", seed)
     pieces = as_words(pieces)
     if any(isinstance(word, str) for words in pieces for word in words):
         raise InputError("pieces", "words of 88 keys", "words of 12 bits, which can be transposed")

@@ -15,6 +15,7 @@ from paperworks.papers.music_word2vec.model import MusicWord2Vec
 from paperworks.papers.music_word2vec.reading import expand, notes_of, parse_score, piece_from_stream
 from paperworks.papers.music_word2vec.slices import SliceEncoder
 from paperworks.papers.music_word2vec.substitution import Choice, Substitution, moves, substitute_words
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from music21.stream import Stream
@@ -84,6 +85,7 @@ def substitute(
     ------
     InputError : a score that cannot be read, without notes, or of which no slice is in the vocabulary.
     """
+    check_seed("seed", seed)
     stream, name = open_score(score)
     encoder = encoder or SliceEncoder()
     if encoder.representation != "pc":

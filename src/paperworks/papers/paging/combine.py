@@ -53,6 +53,7 @@ class Combined(Policy):
         epsilon: float = 0.5,
         random_state: int | np.random.Generator = 0,
     ) -> None:
+        self.seed = checked_seed(random_state)
         if rule not in _RULES:
             raise InputError("rule", repr(rule), f"one of {', '.join(_RULES)}")
         if len(policies) < 2:
@@ -69,7 +70,6 @@ class Combined(Policy):
         self.policies = [p.clone() for p in policies]
         self.rule, self.gamma, self.epsilon = rule, gamma, epsilon
         self.k = policies[0].k
-        self.seed = checked_seed(random_state)
         self.lazy = True
         self.prediction = kinds.pop() if kinds else "none"
         self.randomised = rule == "randomised" or any(p.randomised for p in policies)

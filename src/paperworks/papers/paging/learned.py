@@ -23,6 +23,7 @@ from paperworks.papers.paging.optimum import belady, phase_labels
 from paperworks.papers.paging.policy import Policy, checked_size
 from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.trace import Trace, as_trace
+from paperworks.parameters import check_seed, check_whole
 from paperworks.runs.files import new_file
 
 Target = Literal["discard", "phase"]
@@ -45,6 +46,7 @@ class BitPredictor(BaseEstimator):
 
     def fit(self, trace: Trace | object, k: int) -> BitPredictor:
         """Learn from the true bits of ``trace`` for a cache of ``k`` pages."""
+        self._check()
         if self.target not in ("discard", "phase"):
             raise InputError("target", repr(self.target), "discard or phase")
         if self.thresholds < 1:
@@ -56,6 +58,9 @@ class BitPredictor(BaseEstimator):
         scores, held_out = self._learn(trace, truth)
         self.threshold_, self.misses_ = self._calibrate(trace, scores, held_out)
         return self
+
+    def _check(self) -> None:
+        """Raise InputError for an option of the subclass that is out of bounds."""
 
     def scores(self, trace: Trace | object) -> np.ndarray:
         """How likely each request's page may be discarded, from the requests before; float64 [T]."""
@@ -169,12 +174,14 @@ class LearnedPredictor(BitPredictor):
         self.sample = sample
         self.random_state = random_state
 
+    def _check(self) -> None:
+        check_seed("random_state", self.random_state)
+        check_whole("sample", self.sample, 10)
+
     def _learn(self, trace: Trace, truth: np.ndarray) -> tuple[np.ndarray, slice]:
         from sklearn.base import clone
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        if self.sample < 10:
-            raise InputError("sample", self.sample, "at least 10 requests")
         end = max(2, 3 * len(trace) // 4)
         self.classes_ = np.unique(truth[:end])
         if len(self.classes_) == 2:
@@ -185,7 +192,11 @@ class LearnedPredictor(BitPredictor):
                 features[np.searchsorted(chosen, own)] = block[own - first]
             if self.estimator is None:
                 self.estimator_ = HistGradientBoostingClassifier(
-                    learning_rate=0.1, max_iter=150, max_leaf_nodes=31, max_depth=6, random_state=self.random_state
+                    learning_rate=0.1,
+                    max_iter=150,
+                    max_leaf_nodes=31,
+                    max_depth=6,
+                    random_state=self.random_state % 2**32,
                 )
             else:
                 self.estimator_ = clone(self.estimator)

@@ -33,6 +33,7 @@ from paperworks.papers.paging.simulation import simulate
 from paperworks.papers.paging.state import compiled
 from paperworks.papers.paging.trace import Trace, as_trace
 from paperworks.papers.paging.trust_and_doubt import TrustAndDoubt
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file
 
@@ -182,6 +183,7 @@ def miss_ratio_curves(
     predictor : what gives the predictions; the truth by default, see ``predictions`` and ``learned`` for others.
     runs : replays of each randomised policy, with seeds ``seed``, ``seed + 1``, ...
     """
+    check_seed("seed", seed)
     trace = as_trace(trace)
     sizes = tuple(
         sorted({checked_size(k, "sizes") for k in (default_sizes(trace.distinct) if sizes is None else sizes)})

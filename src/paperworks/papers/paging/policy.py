@@ -10,6 +10,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.paging.lazy import ONE, Follower, empty_follower, follow_one, grown_follower, replay_lazily
 from paperworks.papers.paging.state import EVICTED, empty_state, grown
+from paperworks.parameters import check_whole
 
 Prediction = Literal["none", "discard", "phase", "next_time"]
 """What comes with a request: nothing, a discard bit, a phase bit, or the predicted number of the page's next request
@@ -47,8 +48,8 @@ class Policy:
     randomised: bool = False
 
     def __init__(self, k: int, *, random_state: int | np.random.Generator = 0, lazy: bool = False) -> None:
-        self.k = checked_size(k)
         self.seed = checked_seed(random_state)
+        self.k = checked_size(k)
         self.lazy = bool(lazy)
         self.reset()
 
@@ -217,17 +218,11 @@ class Policy:
 
 def checked_size(k: int, field: str = "k") -> int:
     """``k`` as an int. Raises InputError unless it is a whole number of at least 1."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= MOST_PAGES:
-        raise InputError(field, repr(k), f"a whole number of slots from 1 to {MOST_PAGES}")
-    return int(k)
+    return check_whole(field, k, 1, MOST_PAGES, "slots")
 
 
 def checked_seed(random_state: int | np.random.Generator) -> int:
     """A seed of 64 bits."""
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**63))
-    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)):
-        raise InputError("random_state", repr(random_state), "a whole number or a numpy.random.Generator")
-    if not 0 <= random_state < 2**64:
-        raise InputError("random_state", random_state, "from 0 to 2**64 - 1")
-    return int(random_state)
+    return check_whole("random_state", random_state, 0, 2**64 - 1, "or a numpy.random.Generator")

@@ -41,6 +41,7 @@ from paperworks.papers.permutations_ntk.networks import (
     draw_members,
 )
 from paperworks.papers.permutations_ntk.theory import GradientDescent, require_whole
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 STACK_FLOATS = 2**19
@@ -215,8 +216,8 @@ class PermutationEnsemble(BaseEstimator):
             raise InputError(
                 "threshold", "'midpoint'", "'zero' or a number: the midpoint is that of the ntk at convergence"
             )
-        for name in ("first_member", "random_state"):
-            require_whole(name, getattr(self, name), 0)
+        require_whole("first_member", self.first_member, 0)
+        check_seed("random_state", self.random_state)
         resolve_device(self.device)
 
     @property

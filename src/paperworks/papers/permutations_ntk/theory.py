@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_whole
 
 Kernel = Literal["ntk", "nngp"]
 """``ntk``: both layers are trained (the neural tangent kernel). ``nngp``: only the last layer is."""
@@ -198,9 +199,7 @@ def require_bits(bits: int) -> int:
 
 def require_whole(field: str, value: object, least: int = 1) -> int:
     """``value`` as an int, or InputError if it is not a whole number of ``least`` or more."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(field, repr(value), f"a whole number of {least} or more")
-    return int(value)
+    return check_whole(field, value, least)
 
 
 def _require_positive(field: str, value: float) -> None:

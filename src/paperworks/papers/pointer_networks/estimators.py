@@ -23,6 +23,7 @@ from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing, Prob
 from paperworks.papers.pointer_networks.scaling import Rescale, scaled
 from paperworks.papers.pointer_networks.seq2seq import Seq2Seq
 from paperworks.papers.pointer_networks.tours import is_tour, tour_length
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 Points = NDArray[np.float64]
@@ -111,6 +112,7 @@ class SetToSequence:
         device: str = "cpu",
         network: PointerNetwork | None = None,
     ) -> None:
+        check_seed("seed", seed)
         if constraint != "default" and constraint not in CONSTRAINTS:
             raise InputError("constraint", repr(constraint), f"default, {', '.join(map(str, CONSTRAINTS))}")
         self.hidden, self.steps, self.batch_size, self.learning_rate = hidden, steps, batch_size, learning_rate

@@ -12,6 +12,7 @@ from paperworks.papers.pointer_networks.hulls import hull_targets
 from paperworks.papers.pointer_networks.instances import PAD, STOP, Instances
 from paperworks.papers.pointer_networks.tours import canonical_tour, held_karp_targets, is_tour
 from paperworks.papers.pointer_networks.triangulations import delaunay_triangles
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 Sizes = int | tuple[int, int] | Sequence[int]
@@ -81,6 +82,8 @@ def uniform_points(
     n: Sizes, size: int, seed: int | np.random.Generator, *, least: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """``size`` sets of uniform points of the unit square, float64 [size, nmax, 2] padded with 0, and their lengths."""
+    if not isinstance(seed, np.random.Generator):
+        check_seed("seed", seed, "or a numpy.random.Generator")
     choices = sizes_of(n)
     if min(choices) < least:
         raise InputError("n", min(choices), f"at least {least} points")

@@ -16,6 +16,7 @@ from paperworks.errors import InputError
 from paperworks.nn import load_network
 from paperworks.nn.loading import check_model_folder, first_line
 from paperworks.nn.saving import SavedNetwork, read_network_config
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 NEW_HEADS = {"classifier", "score", "pre_classifier", "classification_head", "pooler", "head"}
@@ -121,6 +122,7 @@ class SentenceClassifier(nn.Module):
 
 def table_base(features: int, outputs: int, *, layers: int = 6, width: int = 64, seed: int = 0) -> Base:
     """A perceptron with random weights of the seed."""
+    check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = TableNetwork(inputs=features, width=width, layers=layers, outputs=outputs)

@@ -19,6 +19,7 @@ from paperworks.papers.s3t.layers import Lora
 from paperworks.papers.s3t.manifest import DeletionReceipt
 from paperworks.papers.s3t.serving import Aggregation
 from paperworks.papers.s3t.system import S3T
+from paperworks.parameters import check_seed
 from paperworks.training import TrainSettings
 
 
@@ -73,6 +74,8 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
         risk: ArrayLike | None = None,
     ) -> Self:
         """Train on rows ``[n, d]`` with labels ``[n]``; ids default to row numbers. NaN is a missing number."""
+        if self.random_state is not None and not isinstance(self.random_state, np.random.RandomState):
+            check_seed("random_state", self.random_state, "None or a RandomState")
         rows, labels = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan")
         try:
             check_classification_targets(labels)

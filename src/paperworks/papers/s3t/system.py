@@ -44,6 +44,7 @@ from paperworks.papers.s3t.status import Status, status_of
 from paperworks.papers.s3t.store import Folder
 from paperworks.papers.s3t.theory import system_prior
 from paperworks.papers.s3t.verification import Verification, verify_folder
+from paperworks.parameters import check_seed, check_whole
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 from paperworks.training import TrainSettings
@@ -96,9 +97,8 @@ class S3T:
         seed: int = 0,
         key: bytes | None = None,
     ) -> None:
-        for name, value, least in (("n_shards", n_shards, 1), ("seed", seed, 0)):
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise InputError(name, repr(value), f"a whole number of {least} or more")
+        check_seed("seed", seed)
+        check_whole("n_shards", n_shards, 1)
         self.budget = n_slices if budget is None else budget
         check_budget(n_slices, self.budget)
         check_options(task=task, order=order, aggregation=aggregation)

@@ -270,6 +270,7 @@ class SliceGPT:
         self, model: PreTrainedModel | str | Path, calibration: Any, mask: Any, batch_size: int
     ) -> tuple[TokenBatches, StreamCost, Family, torch.dtype]:
         """Check all that can be checked before anything is changed."""
+        self.settings.check()
         if isinstance(model, nn.Module):
             family = spec_for(model)
             check_rotation(family)
@@ -283,7 +284,6 @@ class SliceGPT:
             check_config(config, family)
             reader = CheckpointReader(Path(model), getattr(config, "base_model_prefix", ""))
             own = reader.dtype
-        self.settings.check()
         dtype = self.settings.torch_dtype() or own
         cost = cost_of(model)
         check_rounding(self.settings.round_to, cost.width)

@@ -21,6 +21,7 @@ from paperworks.papers.slicegpt.widths import (
     width_at,
     width_by_variance,
 )
+from paperworks.parameters import check_seed
 from paperworks.structure.cost import StreamCost
 from paperworks.structure.residual_stream import check_ends
 
@@ -73,8 +74,7 @@ class Settings:
             raise InputError(chosen[0], f"{chosen[1]} as well", "one way to choose the widths")
         if not 0 <= self.variance_discarded < 1:
             raise InputError("variance_discarded", self.variance_discarded, "a fraction, at least 0 and below 1")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError("seed", self.seed, "a whole number, 0 or more")
+        check_seed("seed", self.seed)
         if not isinstance(self.activation_budget, (int, float)) or not self.activation_budget >= 0:
             raise InputError("activation_budget", self.activation_budget, "a number of bytes, 0 or more")
         if self.spill_dir is not None and not Path(self.spill_dir).is_dir():

@@ -12,12 +12,14 @@ from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode, resolve_device
 from paperworks.papers.unlearnable.estimator import checked_labels
 from paperworks.papers.unlearnable.surrogates import MakeModel, SurrogateTraining
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import model_logits
 
 
 def random_noise(X: Any, eps: float, random_state: int = 0) -> np.ndarray:
     """Samples in [0, 1] with noise of random sign and size ``eps`` on every value, clipped to [0, 1]; float32."""
+    check_seed("random_state", random_state)
     images = _images(X, eps)
     signs = np.random.default_rng(random_state).choice(np.array([-1.0, 1.0], dtype=np.float32), size=images.shape)
     return np.clip(images + eps * signs, 0, 1)
@@ -54,6 +56,7 @@ def error_minimizing_noise(
     -------
     float32 ``[n, ...]`` in [0, 1].
     """
+    check_seed("random_state", random_state)
     images, labels = _images(X, eps), checked_labels(y, len(X))
     how, place = training or SurrogateTraining(), resolve_device(device)
     model = surrogate(random_state)
@@ -83,6 +86,7 @@ def adversarial_poison(
     """Targeted adversarial examples as training data: each sample is moved to the next class of a clean surrogate
     (Fowl et al. 2021), by signed gradient steps of ``eps / 10``. Arguments and result as in
     ``error_minimizing_noise``."""
+    check_seed("random_state", random_state)
     images, labels = _images(X, eps), checked_labels(y, len(X))
     how, place = training or SurrogateTraining(), resolve_device(device)
     model = how.train(surrogate(random_state), images, labels, random_state, device).to(place)

@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator
 
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
+from paperworks.parameters import check_seed
 
 Kernel = Literal["rbf", "logistic", "knn"]
 Normalise = Literal["maxabs", "quantile", "none"]
@@ -70,6 +71,7 @@ class BayesErrorEstimator(BaseEstimator):  # type: ignore[misc]
     random_state: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("random_state", self.random_state)
         if self.kernel not in ("rbf", "logistic", "knn"):
             raise InputError("kernel", repr(self.kernel), "'rbf', 'logistic' or 'knn'")
         if self.normalise not in ("maxabs", "quantile", "none"):

@@ -14,6 +14,7 @@ from paperworks.classification import predict
 from paperworks.errors import InputError
 from paperworks.papers.unlearnable.estimator import BayesErrorEstimator
 from paperworks.papers.unlearnable.surrogates import MakeModel, SurrogateTraining, embed
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 CLEAN_PART = "clean part alone"
@@ -35,6 +36,7 @@ class MixedDataset(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """
 
     def __init__(self, clean: Any, protected: Any, y: Any, ratio: float, seed: int = 0) -> None:
+        check_seed("seed", seed)
         self._clean, self._protected = np.asarray(clean), np.asarray(protected)
         self.labels = np.asarray(y)
         if self._clean.shape != self._protected.shape or len(self.labels) != len(self._clean):
@@ -79,6 +81,7 @@ def train_on(
     device: str = "auto",
 ) -> Trained:
     """Train a fresh classifier on samples, and measure it. ``test`` is (samples, class codes), clean."""
+    check_seed("seed", seed)
     model = training.train(make(seed), np.ascontiguousarray(X, dtype=np.float32), y, seed, device)
     own = predict(model, {"inputs": torch.as_tensor(X, dtype=torch.float32)}, device=device) == y
     held = predict(model, {"inputs": torch.as_tensor(test[0], dtype=torch.float32)}, device=device) == test[1]
@@ -120,6 +123,7 @@ def evaluate_protection(
     ``bayes_error``. The method "clean" has ratio 0, and "clean part alone" is the training on what a mixture has of
     clean samples (missing at ratio 1, and where a class would have fewer than two).
     """
+    check_seed("random_state", random_state)
     if repeats < 1:
         raise InputError("repeats", repeats, "1 or more")
     how = training or SurrogateTraining()
@@ -151,7 +155,7 @@ def other_learners(random_state: int = 0) -> dict[str, Any]:
     return {
         "support vector machine": SVC(C=10),
         "5 nearest neighbours": KNeighborsClassifier(5),
-        "random forest": RandomForestClassifier(random_state=random_state),
+        "random forest": RandomForestClassifier(random_state=random_state % 2**32),
     }
 
 
@@ -169,6 +173,7 @@ def transfer(
     -------
     A row per learner, a column per set.
     """
+    check_seed("random_state", random_state)
     flat = test[0].reshape(len(test[0]), -1)
     jobs = [(learner, name) for learner in other_learners(random_state) for name in sets]
     found: dict[str, dict[str, float]] = {}

@@ -33,6 +33,7 @@ from paperworks.papers.unlearnable.surrogates import (
     embed,
     pixel_gradient,
 )
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 from paperworks.training.checkpoints import load_training_state, read_checkpoint, training_state, write_checkpoint
@@ -113,6 +114,7 @@ class BEOProtector:
         InputError : values outside the range or not finite, other types, labels that do not fit, an option out of
             bounds, a checkpoint of other data or options.
         """
+        check_seed("random_state", self.random_state)
         given = X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
         values, labels = self._values(given), checked_labels(y, len(given))
         norm = checked_norm(self.norm)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 from paperworks.structure.trace.analysis import TracedGroups
 from paperworks.structure.trace.capture import call
 from paperworks.structure.trace.cutting import cut
@@ -27,6 +28,7 @@ class Verdict:
 
 def verify(groups: TracedGroups, *, seed: int = 0, units: int = 2, tolerance: float = 1e-5) -> list[Verdict]:
     """Cut up to ``units`` random units of each group in a copy of the model, one group at a time."""
+    check_seed("seed", seed)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for group in groups.values():
