@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from paperworks import classification, runs
 from paperworks.metrics import mean_interval
@@ -224,7 +225,7 @@ def _attack(seed: int, fast: bool) -> tuple[float, float, float]:
     pixels, labels = np.concatenate([x["inputs"], others["inputs"]]), np.concatenate([y, truth])
     chosen = rng.permutation(len(labels))[: 2 * ATTACKED]
     codes = np.where(rng.random(2 * ATTACKED) < CHANGED, rng.integers(10, size=2 * ATTACKED), labels[chosen])
-    inputs = classification.data.as_examples({"inputs": pixels[chosen]})["inputs"]
+    inputs = torch.from_numpy(pixels[chosen])
     settings = replace(SETTINGS, epochs=1 if fast else 20)
     train = ({"inputs": inputs[:ATTACKED]}, codes[:ATTACKED])
     system = digit_system(None, train, settings, seed, n_slices=3, budget=1)
