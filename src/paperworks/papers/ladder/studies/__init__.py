@@ -1,0 +1,1 @@
+"""The studies, by what they need: digits on coloured ground, texts, tables."""
