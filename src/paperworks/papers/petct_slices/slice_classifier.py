@@ -15,7 +15,9 @@ import torch
 from paperworks.errors import InputError
 from paperworks.inputs.scans import Case
 from paperworks.nn import evaluation_mode, resolve_device
+from paperworks.papers.petct_slices.evaluation import Evaluation, evaluate
 from paperworks.papers.petct_slices.examples import InputOptions, SliceBatches, inputs_of
+from paperworks.papers.petct_slices.explanation import Method, class_activation_maps
 from paperworks.papers.petct_slices.losses import slice_loss
 from paperworks.papers.petct_slices.network import ARCHITECTURES, SliceNetwork, make_network
 from paperworks.papers.petct_slices.preprocessing import (
@@ -301,6 +303,29 @@ class SliceClassifier:
     def predict(self, data: SliceTable | Case, rows: np.ndarray | None = None) -> np.ndarray:
         """1 where the probability reaches the threshold, int64 ``[n]``."""
         return (self.predict_proba(data, rows) >= self.threshold_).astype(np.int64)
+
+    def explain(
+        self, table: SliceTable, rows: np.ndarray, method: Method = "grad-cam", *, progress: Progress = no_progress
+    ) -> np.ndarray:
+        """Class-activation maps of some slices, float32 ``[n, size, size]``; see ``class_activation_maps``.
+
+        A network that is told the center is asked without it.
+        """
+        network = self._fitted()
+        self._check(table, np.asarray(rows), labels=False)
+        inputs = inputs_of(table, np.asarray(rows), self.options.inputs())
+        return class_activation_maps(network, inputs, method, progress=progress)
+
+    def evaluate(
+        self, table: SliceTable, rows: np.ndarray | None = None, *, n_boot: int = 2000, progress: Progress = no_progress
+    ) -> Evaluation:
+        """All figures of labelled slices, with intervals over patients; see ``evaluation.evaluate``."""
+        chosen = np.arange(len(table)) if rows is None else np.asarray(rows)
+        scores = self.predict_proba(table, chosen, progress=progress)
+        part = table.rows.iloc[chosen]
+        return evaluate(
+            part, scores, threshold=self.threshold_, n_boot=n_boot, seed=self.random_state, progress=progress
+        )
 
     def table_of(self, data: SliceTable | Case) -> SliceTable:
         """A scan as a table of slices of the network's size; a table as it is."""

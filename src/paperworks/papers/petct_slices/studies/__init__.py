@@ -1,0 +1,1 @@
+"""The studies; each file says its setting."""
