@@ -28,7 +28,15 @@ from paperworks.papers.petct_slices.studies.bench import simulated_table
 from paperworks.runs import Finding, Run
 
 PERMUTATIONS = 10_000
-_OBLIQUE = np.array([[1.46, -0.5, 0, -40], [0.34, 1.94, 0, 12.5], [0, 0, 3.3, -7], [0, 0, 0, 1.0]])
+_COSINE, _SINE = float(np.cos(0.25)), float(np.sin(0.25))
+_OBLIQUE = np.array(
+    [
+        [1.5 * _COSINE, -2.0 * _SINE, 0, -40],
+        [1.5 * _SINE, 2.0 * _COSINE, 0, 12.5],
+        [0, 0, 3.3, -7],
+        [0, 0, 0, 1.0],
+    ]
+)
 
 
 @runs.study(claims=["network-size"], title="Parameters of the network", minutes=0.1)
