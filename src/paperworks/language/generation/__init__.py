@@ -4,7 +4,7 @@
     cached = CachedGenerator(generator, "answers.sqlite")        # what was answered is never asked again
     cached.generate(["Once upon a time"], GenerationSettings(max_new_tokens=50, temperature=0.7, n=3))
 
-protocol.py   Generator, GenerationSettings, CallableGenerator, load_generator
+protocol.py   Generator, GenerationSettings, SampleRequest, CallableGenerator, load_generator, generate_samples
 local.py      a causal language model of transformers
 endpoint.py   OpenAI-compatible servers
 cache.py      answers on disk
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         Generator,
         Message,
         Prompt,
+        SampleRequest,
+        generate_samples,
         load_generator,
     )
     from paperworks.language.generation.records import (
@@ -52,7 +54,9 @@ __all__ = [
     "Message",
     "Prompt",
     "ResponseScore",
+    "SampleRequest",
     "TransformersGenerator",
+    "generate_samples",
     "load_generator",
     "read_instructions",
     "score_responses",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paperworks.errors import InputError
 from paperworks.language.generation.protocol import (
     GenerationSettings,
     Generator,
+    Keep,
     Prompt,
     SampleGenerator,
+    SampleRequest,
     gather,
+    generate_one,
     requests_of,
 )
 from paperworks.runs import Progress, no_progress
@@ -88,6 +91,39 @@ class CachedGenerator:
                 self._ask_each(prompts, settings, missing, keys, answers)
         return gather({i: answers.get(i, answers.get(first[key], "")) for i, key in enumerate(keys)}, prompts, settings)
 
+    def samples(self, requests: Sequence[SampleRequest], keep: Keep | None = None) -> Iterator[tuple[int, str]]:
+        """(position of a request, its answer): first those in the file, then the generator's as they come."""
+        keys = [self._key(r.settings.key(r.prompt, r.number)) for r in requests]
+        places: dict[bytes, list[int]] = {}
+        for i, key in enumerate(keys):
+            places.setdefault(key, []).append(i)
+        missing = []
+        for key, same in places.items():
+            known = self._read(key)
+            if known is None:
+                missing.append(same[0])
+            else:
+                yield from _kept(same, known, keep)
+        if not missing:
+            return
+        wanted = [requests[i] for i in missing]
+
+        def write(position: int, text: str) -> None:
+            self._write(keys[missing[position]], text)
+
+        if isinstance(self.generator, SampleGenerator):
+            found = self.generator.samples(wanted, write)
+        else:
+            found = self._one_by_one(wanted, write)
+        for position, text in self.progress(found, "answers", len(wanted)):
+            yield from _kept(places[keys[missing[position]]], text, keep)
+
+    def _one_by_one(self, wanted: Sequence[SampleRequest], write: Keep) -> Iterator[tuple[int, str]]:
+        for position, request in enumerate(wanted):
+            text = generate_one(self.generator, request)
+            write(position, text)
+            yield position, text
+
     def _ask_each(
         self,
         prompts: Sequence[Prompt],
@@ -115,3 +151,11 @@ class CachedGenerator:
         with self._lock:
             self.asked += 1
             self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, text))
+
+
+def _kept(places: Sequence[int], text: str, keep: Keep | None) -> Iterator[tuple[int, str]]:
+    """One answer for all requests that have it."""
+    for place in places:
+        if keep is not None:
+            keep(place, text)
+        yield place, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -123,6 +123,25 @@ def gather(answers: Mapping[int, str], prompts: Sequence[Prompt], settings: Gene
     each = 1 if settings.greedy else settings.n
     found = [[answers[i * each + k] for k in range(each)] for i in range(len(prompts))]
     return [texts * settings.n for texts in found] if settings.greedy else found
+
+
+def generate_samples(generator: Generator, requests: Sequence[SampleRequest]) -> list[str]:
+    """One answer for each request, in their order.
+
+    A generator that gives single answers (``SampleGenerator``) gets all requests together. Any other is asked for one
+    answer at a time, with the seed of that answer.
+    """
+    requests = [replace(r, prompt=check_prompt(r.prompt, i)) for i, r in enumerate(requests)]
+    if isinstance(generator, SampleGenerator):
+        answers = dict(generator.samples(requests))
+        return [answers[i] for i in range(len(requests))]
+    return [generate_one(generator, request) for request in requests]
+
+
+def generate_one(generator: Generator, request: SampleRequest) -> str:
+    """The answer to one request from a generator that knows no requests."""
+    seed = request.settings.sample_seed(request.prompt, request.number)
+    return generator.generate([request.prompt], replace(request.settings, n=1, seed=seed))[0][0]
 
 
 def check_prompt(prompt: Any, number: int) -> Prompt:
