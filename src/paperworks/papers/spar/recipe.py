@@ -1,0 +1,24 @@
+"""Self-play on the user's prompts and model: verified preference pairs, a tuned model, and what it obeys."""
+
+from __future__ import annotations
+
+from paperworks import runs
+from paperworks.papers.spar.config import Config
+
+__all__ = ["Config", "run"]
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Play the rounds, tune after each, score on test prompts, and compare search at inference."""
+    from paperworks.papers.spar.inputs import read_inputs
+    from paperworks.papers.spar.models import Models, judge_name, template_text
+    from paperworks.papers.spar.play import Game
+    from paperworks.papers.spar.reporting import report
+
+    run.step("reading prompts")
+    template = template_text(config)
+    inputs = read_inputs(config, run, template)
+    judge = judge_name(config, [*inputs.train, *inputs.test])
+    game = Game(config, run, inputs, Models(config, run, template), judge)
+    game.play()
+    return report(config, run, game)

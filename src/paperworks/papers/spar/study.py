@@ -1,0 +1,14 @@
+"""The paper's claims, measured again. Each file of ``studies`` says its setting.
+
+Models of 8B parameters, IFEval, FollowBench and LLMBar are out of reach here. In their place: tasks with closed values,
+a model of letters, and the bundled language model on glosses of WordNet.
+"""
+
+from __future__ import annotations
+
+from paperworks.papers.spar.studies.bits import efficiency
+from paperworks.papers.spar.studies.definitions import definitions
+from paperworks.papers.spar.studies.exact import loss, sizes
+from paperworks.papers.spar.studies.interference import interference, rounds
+
+__all__ = ["definitions", "efficiency", "interference", "loss", "rounds", "sizes"]
