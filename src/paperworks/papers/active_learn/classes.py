@@ -1,0 +1,173 @@
+"""Classes of instances by difficulty: Theta_r = {theta : C(theta) <= r}, nested in r."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from paperworks.errors import InputError
+from paperworks.papers.active_learn.designs import Design, complexity_design
+from paperworks.papers.active_learn.problem import ActiveProblem
+
+MOST_ROUNDS = 200
+"""Rounds of drawing from a box before a class counts as empty."""
+
+
+@dataclass(frozen=True)
+class DifficultyClass:
+    """Instances that a policy is held to together.
+
+    Attributes
+    ----------
+    name : for people.
+    radius : r; None for a class that was listed.
+    members : all instances ``[n]`` of a finite class; None for a class of a box.
+    """
+
+    name: str
+    radius: float | None
+    members: torch.Tensor | None
+
+    def draw(self, problem: ActiveProblem, n: int, generator: torch.Generator) -> torch.Tensor:
+        """n random instances; of a finite class at most its members, each once."""
+        if self.members is None:
+            assert self.radius is not None
+            return sample_class(problem, self.radius, n, generator)
+        return self.members[torch.randperm(len(self.members), generator=generator)[:n]]
+
+
+def complexities(problem: ActiveProblem, instances: torch.Tensor) -> np.ndarray:
+    """C of each instance ``[n]``."""
+    return np.array([design.value for design in designs(problem, instances)])
+
+
+def designs(problem: ActiveProblem, instances: torch.Tensor) -> list[Design]:
+    """The optimal design of each instance."""
+    if problem.finite:
+        return [complexity_design(problem, int(i)) for i in instances]
+    return [complexity_design(problem, row) for row in instances.double().numpy()]
+
+
+def make_classes(
+    problem: ActiveProblem,
+    radii: Sequence[float] | None = None,
+    members: Sequence[ArrayLike] | None = None,
+    count: int = 5,
+    seed: int = 0,
+) -> list[DifficultyClass]:
+    """The classes of a game, from easy to hard.
+
+    Parameters
+    ----------
+    radii : r_1 < ... < r_m; by default ``default_radii(problem, count)``.
+    members : listed classes in place of radii: arrays of instances (finite sets only).
+
+    Raises
+    ------
+    InputError : radii that do not increase, a class without an instance.
+    """
+    if members is not None:
+        if radii is not None:
+            raise InputError("radii", "radii beside listed classes", "one of the two")
+        if not problem.finite or not len(members):
+            raise InputError("classes", "listed classes of a box, or none", "lists of instances of a finite set")
+        return [DifficultyClass(f"class {k + 1}", None, problem.instances(m)) for k, m in enumerate(members)]
+    chosen = default_radii(problem, count, seed) if radii is None else [float(r) for r in radii]
+    if not chosen or any(b <= a for a, b in pairwise(chosen)) or chosen[0] <= 0:
+        raise InputError("radii", str(chosen), "numbers above 0 that increase")
+    if not problem.finite:
+        found = [DifficultyClass(f"C <= {r:.3g}", r, None) for r in chosen]
+        for one in found[:1]:
+            one.draw(problem, 1, torch.Generator().manual_seed(seed))
+        return found
+    values = complexities(problem, problem.instances())
+    classes = []
+    for r in chosen:
+        inside = torch.from_numpy(np.flatnonzero(values <= r * (1 + 1e-9)))
+        if len(inside) == 0:
+            raise InputError("radii", f"{r:g}, a class without an instance", f"radii from {values.min():.4g} on")
+        classes.append(DifficultyClass(f"C <= {r:.3g}", r, inside))
+    return classes
+
+
+def default_radii(problem: ActiveProblem, count: int = 5, seed: int = 0) -> list[float]:
+    """At most ``count`` radii, between quantiles of C: the hardest class has all members of a finite set.
+
+    Of a box they are those of uniform draws, from the 10th to the 90th percentile.
+    """
+    if count < 1:
+        raise InputError("n_classes", count, "at least 1")
+    if problem.finite:
+        values = complexities(problem, problem.instances())
+        values = np.sort(values[np.isfinite(values)])
+        if len(values) == 0:
+            raise InputError("theta_set", "a set in which C is infinite for all", "instances with one best output")
+        cut = np.linspace(1 / count, 1, count)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        values = complexities(problem, uniform_in_box(problem, 200, generator))
+        values = values[np.isfinite(values)]
+        cut = np.linspace(0.1, 0.9, count) if count > 1 else np.array([0.5])
+    radii = np.quantile(values, cut, method="inverted_cdf")
+    return [float(r) for r in np.unique(np.round(radii, 9))]
+
+
+def uniform_in_box(problem: ActiveProblem, n: int, generator: torch.Generator) -> torch.Tensor:
+    """n uniform draws from the box ``[n, d]``."""
+    box = problem.box
+    return box.low + (box.high - box.low) * torch.rand(n, problem.queries.shape[1], generator=generator)
+
+
+def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch.Generator) -> torch.Tensor:
+    """n random instances with C(theta) <= radius.
+
+    Of a box: a uniform draw whose distance from the box's middle is scaled so that C is the radius, for half of the
+    draws, or less. C(middle + c (theta - middle)) is C(theta) / c^2 where the middle is 0 or all outputs have the same
+    sum; elsewhere the scale is found by bisection. Of a finite set: members drawn with replacement.
+
+    Raises InputError where no instance is found.
+    """
+    if not radius > 0:
+        raise InputError("r", radius, "a number above 0")
+    if problem.finite:
+        values = complexities(problem, problem.instances())
+        inside = torch.from_numpy(np.flatnonzero(values <= radius * (1 + 1e-9)))
+        if len(inside) == 0:
+            raise InputError("r", radius, f"at least {values.min():.4g}, the complexity of the easiest instance")
+        return inside[torch.randint(len(inside), (n,), generator=generator)]
+    found: list[torch.Tensor] = []
+    for _ in range(MOST_ROUNDS):
+        for theta in uniform_in_box(problem, max(n, 8), generator):
+            share = float(torch.rand((), generator=generator))
+            target = radius if share < 0.5 else radius * (share - 0.5) * 2
+            scaled = scale_to(problem, theta, max(target, 1e-12))
+            if scaled is None and target < radius:  # no room in the box for one that easy
+                scaled = scale_to(problem, theta, radius)
+            if scaled is not None:
+                found.append(scaled)
+            if len(found) == n:
+                return torch.stack(found)
+    if not found:
+        raise InputError("r", radius, "a radius that some theta of the box has: all that were drawn are harder")
+    repeated = torch.randint(len(found), (n,), generator=generator)
+    return torch.stack(found)[repeated]
+
+
+def scale_to(problem: ActiveProblem, theta: torch.Tensor, radius: float) -> torch.Tensor | None:
+    """Theta moved away from, or towards, the box's middle so that C is at most ``radius`` and near it; None if not."""
+    box = problem.box
+    offset = theta - box.middle
+    value = complexity_design(problem, theta.double().numpy()).value
+    if not np.isfinite(value) or float(offset.abs().max()) == 0:
+        return None
+    factor = float(np.sqrt(value / radius)) * (1 + 1e-6)
+    moved = box.middle + factor * offset
+    if float(moved.min()) < box.low - 1e-6 or float(moved.max()) > box.high + 1e-6:
+        return None
+    moved = moved.clamp(box.low, box.high)
+    return moved if complexity_design(problem, moved.double().numpy()).value <= radius * (1 + 1e-4) else None
