@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
-from paperworks.papers.active_learn.designs import Design, complexity_design
+from paperworks.papers.active_learn.designs import Design, arms_values, complexity_design
 from paperworks.papers.active_learn.problem import ActiveProblem
 
 MOST_ROUNDS = 200
@@ -43,6 +43,8 @@ class DifficultyClass:
 
 def complexities(problem: ActiveProblem, instances: torch.Tensor) -> np.ndarray:
     """C of each instance ``[n]``."""
+    if problem.symmetric and not problem.finite and problem.link is None:
+        return problem.scale * arms_values(instances.detach().double().numpy())
     return np.array([design.value for design in designs(problem, instances)])
 
 
@@ -128,7 +130,7 @@ def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch
 
     Of a box: a uniform draw whose distance from the box's middle is scaled so that C is the radius, for half of the
     draws, or less. C(middle + c (theta - middle)) is C(theta) / c^2 where the middle is 0 or all outputs have the same
-    sum; elsewhere the scale is found by bisection. Of a finite set: members drawn with replacement.
+    sum; draws for which it is not are left out. Of a finite set: members drawn with replacement.
 
     Raises InputError where no instance is found.
     """
@@ -140,34 +142,51 @@ def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch
         if len(inside) == 0:
             raise InputError("r", radius, f"at least {values.min():.4g}, the complexity of the easiest instance")
         return inside[torch.randint(len(inside), (n,), generator=generator)]
-    found: list[torch.Tensor] = []
+    found = torch.zeros(0, problem.queries.shape[1])
     for _ in range(MOST_ROUNDS):
-        for theta in uniform_in_box(problem, max(n, 8), generator):
-            share = float(torch.rand((), generator=generator))
-            target = radius if share < 0.5 else radius * (share - 0.5) * 2
-            scaled = scale_to(problem, theta, max(target, 1e-12))
-            if scaled is None and target < radius:  # no room in the box for one that easy
-                scaled = scale_to(problem, theta, radius)
-            if scaled is not None:
-                found.append(scaled)
-            if len(found) == n:
-                return torch.stack(found)
-    if not found:
+        rows = uniform_in_box(problem, max(n, 8), generator)
+        share = torch.rand(len(rows), generator=generator)
+        targets = radius * torch.where(share < 0.5, 1.0, ((share - 0.5) * 2).clamp(min=1e-9))
+        values = complexities(problem, rows)
+        scaled, fits = scale_rows(problem, rows, values, targets.double().numpy())
+        # no room in the box for one that easy: on the class's edge
+        edge, there = scale_rows(problem, rows, values, np.full(len(rows), radius))
+        rows = torch.where(torch.from_numpy(fits)[:, None], scaled, edge)
+        found = torch.cat([found, rows[torch.from_numpy(fits | there)]])
+        if len(found) >= n:
+            return found[:n]
+    if len(found) == 0:
         raise InputError("r", radius, "a radius that some theta of the box has: all that were drawn are harder")
-    repeated = torch.randint(len(found), (n,), generator=generator)
-    return torch.stack(found)[repeated]
+    return found[torch.randint(len(found), (n,), generator=generator)]
+
+
+def scale_rows(
+    problem: ActiveProblem, rows: torch.Tensor, values: np.ndarray, targets: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Rows of theta moved away from, or towards, the box's middle so that C becomes its target.
+
+    Parameters
+    ----------
+    rows : ``[n, d]``. values : their C. targets : ``[n]``.
+
+    Returns
+    -------
+    The moved rows, and which of them are in the box with C at most the target ``[n]``.
+    """
+    box = problem.box
+    usable = np.isfinite(values)
+    factor = np.sqrt(np.where(usable, values, 1.0) / targets) * (1 + 1e-6)
+    moved = box.middle + torch.from_numpy(factor).float()[:, None] * (rows - box.middle)
+    inside = ((moved >= box.low - 1e-6) & (moved <= box.high + 1e-6)).all(1).numpy() & usable
+    moved = moved.clamp(box.low, box.high)
+    good = np.flatnonzero(inside)
+    if len(good):
+        inside[good] = complexities(problem, moved[torch.from_numpy(good)]) <= targets[good] * (1 + 1e-4)
+    return moved, inside
 
 
 def scale_to(problem: ActiveProblem, theta: torch.Tensor, radius: float) -> torch.Tensor | None:
-    """Theta moved away from, or towards, the box's middle so that C is at most ``radius`` and near it; None if not."""
-    box = problem.box
-    offset = theta - box.middle
-    value = complexity_design(problem, theta.double().numpy()).value
-    if not np.isfinite(value) or float(offset.abs().max()) == 0:
-        return None
-    factor = float(np.sqrt(value / radius)) * (1 + 1e-6)
-    moved = box.middle + factor * offset
-    if float(moved.min()) < box.low - 1e-6 or float(moved.max()) > box.high + 1e-6:
-        return None
-    moved = moved.clamp(box.low, box.high)
-    return moved if complexity_design(problem, moved.double().numpy()).value <= radius * (1 + 1e-4) else None
+    """``scale_rows`` for one theta; None where it does not fit."""
+    rows = theta.detach()[None]
+    moved, fits = scale_rows(problem, rows, complexities(problem, rows), np.array([radius]))
+    return moved[0] if fits[0] else None

@@ -158,23 +158,42 @@ def arms_design(gaps: np.ndarray, best: int) -> tuple[float, np.ndarray, np.ndar
 
     At the optimum all ratios are equal to c, and lambda_best^2 is the sum of the other lambda_i^2. With u = c
     lambda_best, lambda_i / lambda_best = 1 / (u gap_i^2 - 1), whose squares sum to 1: one root in u.
+
+    Returns
+    -------
+    The value, the design ``[K]``, the multipliers of the other arms, and their ratios ``[K - 1]``.
     """
     squares = gaps**2
-    low, high = 1 / squares.min(), (1 + np.sqrt(len(gaps))) / squares.min()
-    for _ in range(200):
-        u = (low + high) / 2
-        if u in (low, high):
-            break
-        if ((1 / (u * squares - 1)) ** 2).sum() > 1:
-            low = u
-        else:
-            high = u
-    shares = 1 / (high * squares - 1)
+    u = _arms_root(squares[None])[0]
+    shares = 1 / (u * squares - 1)
     first = 1 / (1 + shares.sum())
     others = shares * first
     multipliers = squares * others**2
-    value = high / first
+    value = float(u / first)
     return value, np.insert(others, best, first), multipliers / multipliers.sum(), np.full(len(gaps), value)
+
+
+def arms_values(thetas: np.ndarray) -> np.ndarray:
+    """C of many arms' means ``[n, K]`` with unit variance; infinite for ties."""
+    ordered = np.sort(thetas, axis=1)
+    gaps = ordered[:, -1:] - ordered[:, :-1]
+    tied = gaps[:, -1] <= TIE * np.maximum(np.abs(thetas).max(1), 1e-300)
+    squares = np.where(tied[:, None], 1.0, gaps**2)
+    u = _arms_root(squares)
+    values = u * (1 + (1 / (u[:, None] * squares - 1)).sum(1))
+    return np.where(tied, np.inf, values)
+
+
+def _arms_root(squares: np.ndarray) -> np.ndarray:
+    """The u of each row of squared gaps ``[n, K - 1]``, by bisection."""
+    least = squares.min(1)
+    low, high = 1 / least, (1 + np.sqrt(squares.shape[1])) / least
+    for _ in range(60):
+        u = (low + high) / 2
+        with np.errstate(divide="ignore"):
+            over = ((1 / (u[:, None] * squares - 1)) ** 2).sum(1) > 1
+        low, high = np.where(over, u, low), np.where(over, high, u)
+    return high
 
 
 def barrier_design(

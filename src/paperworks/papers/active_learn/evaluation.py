@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
 from paperworks.metrics import Interval
-from paperworks.papers.active_learn.classes import DifficultyClass, make_classes, scale_to
+from paperworks.papers.active_learn.classes import DifficultyClass, complexities, make_classes, scale_rows
 from paperworks.papers.active_learn.observations import Binary
 from paperworks.papers.active_learn.policies import History, Policy, RandomisedPolicy, simulate
 from paperworks.papers.active_learn.problem import ActiveProblem
@@ -168,20 +168,15 @@ def _climb(
         best = candidates[np.argsort(-risks, kind="stable")[: 4 * restarts].copy()]
         steps = torch.randn(len(best) * 4, best.shape[1], generator=generator) * width * 0.15 / 2**turn
         moved = (best.repeat_interleave(4, 0) + steps).clamp(problem.box.low, problem.box.high)
-        inside = [m for row in moved if (m := _within(problem, row, radius)) is not None]
-        if not inside:
+        values = complexities(problem, moved)
+        scaled, fits = scale_rows(problem, moved, values, np.full(len(moved), radius))
+        within = values <= radius
+        new = torch.where(torch.from_numpy(within)[:, None], moved, scaled)[torch.from_numpy(within | fits)]
+        if len(new) == 0:
             continue
-        new = torch.stack(inside)
         found = evaluate(policy, new, rollouts, seed + 1 + turn).per_theta
         candidates, risks = torch.cat([candidates, new]), np.concatenate([risks, found])
     return candidates, risks
-
-
-def _within(problem: ActiveProblem, theta: torch.Tensor, radius: float) -> torch.Tensor | None:
-    from paperworks.papers.active_learn.designs import complexity_design
-
-    value = complexity_design(problem, theta.double().numpy()).value
-    return theta if value <= radius else scale_to(problem, theta, radius)
 
 
 @torch.no_grad()
