@@ -1,0 +1,33 @@
+"""Options of a second, for the tests that walk the catalogue."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+
+def options(folder: Path) -> list[dict[str, Any]]:
+    """A lecture of sixteen seconds; and two small encoders on twelve pictures."""
+    spec = importlib.util.spec_from_file_location("quilt_small", Path(__file__).with_name("small.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    small = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(small)
+    (folder / "videos").mkdir()
+    small.write_talk(folder / "videos")
+    (folder / "pictures").mkdir()
+    captions = small.write_captions(folder / "pictures")
+    text = small.write_text_encoder(folder / "text")
+    return [
+        {"videos": str(folder / "videos"), "vocabulary": str(small.write_terms(folder)), "min_duration": 5},
+        {
+            "action": "train",
+            "pairs": str(captions),
+            "text_encoder": str(text),
+            "epochs": 1,
+            "batch_size": 4,
+            "dimensions": 8,
+            "recall_at": (1,),
+        },
+    ]
