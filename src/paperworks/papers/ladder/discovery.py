@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.ladder.aligner import LinearAligner
 from paperworks.papers.ladder.backends.offline import OfflineContrastBackend
-from paperworks.papers.ladder.checks import class_codes, matrix, predicted_codes
+from paperworks.papers.ladder.checks import class_codes, digest, matrix, predicted_codes
 from paperworks.papers.ladder.corpus import check_sentences
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
 from paperworks.papers.ladder.slices import ErrorSlice, accuracy, holm, two_proportion_p
@@ -380,11 +379,6 @@ def retrieve(delta: np.ndarray, vectors: np.ndarray, sentences: Sequence[str], k
     """The ``k`` sentences with the largest inner product with ``delta`` ``[q]``; ties in the order of the text."""
     by_text = np.argsort(np.array(list(sentences)))
     return [sentences[i] for i in _ranked(np.asarray(vectors) @ np.asarray(delta), by_text)[:k]]
-
-
-def digest(features: np.ndarray) -> str:
-    """A digest of the content of features ``[n, p]``, by which validation rows are known again."""
-    return hashlib.sha256(repr(features.shape).encode() + np.ascontiguousarray(features).tobytes()).hexdigest()
 
 
 def _ranked(scores: np.ndarray, by_text: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ def report(
     """All of the report."""
     tested = _test_table(config, task, discovery, rectifier) if "test" in task.features else {}
     drawn = [_slices_figure(task, discovery)] if discovery.slices_ else []
-    tables = [_slice_table(discovery), _sentence_table(discovery)]
+    tables = [_slice_table(discovery), _example_table(task, discovery), _sentence_table(discovery)]
     if tested:
         tables.insert(1, _rectified_table(tested))
         named = _named_groups(config, task)
@@ -43,11 +43,11 @@ def report(
             k: v
             for k, v in {
                 "confirmed": "slices confirmed",
-                "largest gap": "largest accuracy gap with/without an attribute",
-                "worst group before": "accuracy of the worst group before",
-                "worst group after": "accuracy of the worst group after",
-                "accuracy before": "test accuracy before",
-                "accuracy after": "test accuracy after",
+                "largest gap": "accuracy with minus without an attribute, largest (of 1)",
+                "worst group before": "accuracy of the worst group before (of 1)",
+                "worst group after": "accuracy of the worst group after (of 1)",
+                "accuracy before": "test accuracy before (of 1)",
+                "accuracy after": "test accuracy after (of 1)",
             }.items()
             if k in _metrics(discovery, tested)
         },
@@ -158,6 +158,18 @@ def _rectified_table(tested: dict[str, dict[str, Any]]) -> runs.Table:
         "The control retrains the last layer on a random subset of the same size: what it gains needs no slices. "
         "One predictor without access to labels predicts all rows.",
     )
+
+
+def _example_table(task: Task, discovery: SliceDiscovery) -> runs.Table:
+    """Texts of confirmed slices; nothing for images, which are in the figure."""
+    rows: list[list[Any]] = []
+    if task.items is not None and len(task.items) and isinstance(task.items[0], str):
+        places = {name: i for i, name in enumerate(task.ids)}
+        for position in discovery.confirmed_[: figures.MOST_BARS]:
+            found = discovery.slices_[position]
+            texts = [(name, task.items[places[name]]) for name in found.examples[:3]]
+            rows += [[found.class_name, found.name, name, " ".join(text.split())[:160]] for name, text in texts]
+    return runs.Table("Examples without the attribute", ["class", "attribute missing", "id", "text"], rows)
 
 
 def _slices_figure(task: Task, discovery: SliceDiscovery) -> runs.Figure:
