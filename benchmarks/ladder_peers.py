@@ -185,8 +185,8 @@ def main() -> None:
         "",
         "## Rectification",
         "",
-        "Digits on coloured ground that tells the class in 95 % of the training, 90 % of the validation and half of the "
-        f"test images; {seeds} seeds. Seconds include the search for slices, and training where a network is trained.",
+        "Digits on coloured ground that tells the class in 95 % of the training, 90 % of the validation and half of "
+        f"the test images; {seeds} seeds. Seconds include the search for slices and the training of networks.",
         "",
         "| method | worst-group accuracy (95 %) | accuracy | seconds |",
         "| --- | --- | --- | --- |",

@@ -217,6 +217,16 @@ def test_servers_share_the_work_and_samples_have_seeds(servers: list[str]) -> No
             generator.generate([[{"role": "user", "content": "Hi"}]], GenerationSettings())
 
 
+def test_further_fields_of_a_request_are_sent_and_are_part_of_what_decides_the_answers(servers: list[str]) -> None:
+    fields = {"response_format": {"type": "json_object"}}
+    with EndpointGenerator(servers[0], "m", fields=fields) as generator:
+        generator.generate(["abc"], GenerationSettings())
+        assert _Server.log[-1]["response_format"] == {"type": "json_object"}
+        assert _Server.log[-1]["temperature"] == 0
+        with EndpointGenerator(servers[0], "m") as other:
+            assert generator.identity != other.identity
+
+
 def test_failures_are_tried_again_and_the_key_stays_hidden(servers: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     waits: list[float] = []

@@ -129,6 +129,8 @@ def test_a_server_is_asked_at_temperature_0_and_its_key_shows_nowhere(
 
     def handle(request: httpx.Request) -> httpx.Response:
         sent.append(request)
+        if "response_format" in json.loads(request.content) and len(sent) == 1:
+            return httpx.Response(400, text="response_format is not known here")
         return httpx.Response(200, json={"choices": [{"message": {"content": ANSWER}}]})
 
     client: Any = backend.generator._client  # type: ignore[attr-defined]
@@ -137,10 +139,12 @@ def test_a_server_is_asked_at_temperature_0_and_its_key_shows_nowhere(
     )
     cached = CachedBackend(backend, tmp_path / "c.json")
     assert [h.name for h in cached.propose("sea", SENTENCES[:3], SENTENCES, 8)] == ["water", "deep sea"]
-    body = json.loads(sent[0].content)
+    assert json.loads(sent[0].content)["response_format"] == {"type": "json_object"}
+    body = json.loads(sent[1].content)
+    assert "response_format" not in body
     assert body["temperature"] == 0
     assert body["model"] == "m"
-    assert sent[0].headers["authorization"] == "Bearer secret-key"
+    assert sent[1].headers["authorization"] == "Bearer secret-key"
     assert "secret-key" not in (tmp_path / "c.json").read_text() + cached.identity
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_image_classifier_with_clip(tmp_path: Path, clip: Path, photos: Path, vit: Path) -> None:
-    captions = [f"a {c} bird on {g} {x}" for c in ("red", "blue", "a") for g in ("grass", "water") for x in WORDS[10:14]]
+    words = itertools.product(("red", "blue", "a"), ("grass", "water"), WORDS[10:14])
+    captions = [f"a {colour} bird on {ground} {last}" for colour, ground, last in words]
     pd.DataFrame({"caption": captions}).to_csv(tmp_path / "captions.csv", index=False)
     options = {"model": str(vit), "data": str(photos), "vlm": str(clip), "sentences": str(tmp_path / "captions.csv")}
     config = build_config(Config, {**options, "device": "cpu", "margin": 0.0, "faithful": True})

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ class EndpointGenerator:
     attempts : of one request, before it is given up with an InputError.
     timeout : seconds without a byte until an attempt counts as failed.
     key_variable : environment variable with the key; none is sent where it is not set. The key is in no message.
+    fields : further fields of each request's body, such as ``{"response_format": {"type": "json_object"}}``.
     sleep : waits so many seconds.
     """
 
@@ -55,6 +56,7 @@ class EndpointGenerator:
         attempts: int = 5,
         timeout: float = 60.0,
         key_variable: str = "OPENAI_API_KEY",
+        fields: Mapping[str, Any] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.urls = [urls.rstrip("/")] if isinstance(urls, str) else [u.rstrip("/") for u in urls]
@@ -75,6 +77,7 @@ class EndpointGenerator:
         except ImportError:
             raise InputError("endpoint", "no httpx in this Python", "pip install httpx") from None
         self.model, self.api, self.parallel, self.attempts = model, api, parallel, attempts
+        self.fields = dict(fields or {})
         self._sleep = sleep
         self._key = os.environ.get(key_variable, "")
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -84,8 +87,9 @@ class EndpointGenerator:
 
     @property
     def identity(self) -> str:
-        """What decides the answers: the servers, the model's name and the API."""
-        return f"{','.join(sorted(self.urls))}|{self.model}|{self.api}"
+        """What decides the answers: the servers, the model's name, the API and further fields."""
+        further = f"|{json.dumps(self.fields, sort_keys=True)}" if self.fields else ""
+        return f"{','.join(sorted(self.urls))}|{self.model}|{self.api}{further}"
 
     def close(self) -> None:
         """Close the connections."""
@@ -128,7 +132,7 @@ class EndpointGenerator:
             "model": self.model,
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
-        }
+        } | self.fields
         if not settings.greedy:
             body |= {"seed": settings.sample_seed(request.prompt, request.number), "top_p": settings.top_p}
         if settings.stop:

@@ -279,7 +279,7 @@ class SliceDiscovery:
         check = getattr(backend, "check_classes", None)
         if check is not None:
             check(self.class_names_)
-        by_text = np.argsort(np.array(corpus))  # ties of the ranking are in the order of the text
+        by_text = _text_order(corpus)
         self.top_sentences_: dict[int, list[str]] = {}
         self.delta_: dict[int, np.ndarray] = {}
         self.stability_: dict[int, float] = {}
@@ -377,8 +377,12 @@ class SliceDiscovery:
 
 def retrieve(delta: np.ndarray, vectors: np.ndarray, sentences: Sequence[str], k: int) -> list[str]:
     """The ``k`` sentences with the largest inner product with ``delta`` ``[q]``; ties in the order of the text."""
-    by_text = np.argsort(np.array(list(sentences)))
-    return [sentences[i] for i in _ranked(np.asarray(vectors) @ np.asarray(delta), by_text)[:k]]
+    return [sentences[i] for i in _ranked(np.asarray(vectors) @ np.asarray(delta), _text_order(sentences))[:k]]
+
+
+def _text_order(sentences: Sequence[str]) -> np.ndarray:
+    """Positions in the order of the text: that of equal scores, so that the corpus's own order decides nothing."""
+    return np.array(sorted(range(len(sentences)), key=sentences.__getitem__))
 
 
 def _ranked(scores: np.ndarray, by_text: np.ndarray) -> np.ndarray:

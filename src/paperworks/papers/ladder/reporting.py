@@ -238,6 +238,7 @@ def _metrics(discovery: SliceDiscovery, tested: dict[str, dict[str, Any]]) -> di
     if gaps:
         found["largest gap"] = max(gaps)
     found["aligner R2"] = discovery.aligner_.r2_
+    found["aligner mean squared error"] = discovery.aligner_.mse_
     for name, key in ((BEFORE, "before"), (OURS, "after"), (CONTROL, "random control"), (ORACLE, "DFR")):
         if name in tested:
             found[f"accuracy {key}"] = tested[name]["accuracy"].estimate

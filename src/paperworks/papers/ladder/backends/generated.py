@@ -18,6 +18,7 @@ from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
 ATTEMPTS = 3
 MAX_NEW_TOKENS = 2048
 N_TESTS = 5
+JSON_MODE = {"response_format": {"type": "json_object"}}
 _FENCE = re.compile(r"```(?:\w+)?\s*\n(.*?)```", re.DOTALL)
 
 
@@ -142,7 +143,7 @@ class GeneratedBackend:
             again = f"{prompt}\n\nThe last answer could not be read ({said}). Answer with the JSON object alone."
             request: Prompt = prompt if attempt == 0 else again
             try:
-                answer = self.generator.generate([request], settings)[0][0]
+                answer = self._answer(request, settings)
             except InputError as error:
                 if error.field.startswith("prompts"):  # longer than the model's context: asking again does not help
                     said = f"{error.found}"
@@ -160,6 +161,9 @@ class GeneratedBackend:
             stacklevel=2,
         )
         return self.fallback.propose(class_name, sentences, corpus, n)
+
+    def _answer(self, request: Prompt, settings: GenerationSettings) -> str:
+        return self.generator.generate([request], settings)[0][0]
 
 
 class TransformersBackend(GeneratedBackend):
@@ -192,6 +196,8 @@ class TransformersBackend(GeneratedBackend):
 class OpenAICompatibleBackend(GeneratedBackend):
     """A chat model behind an OpenAI-compatible server: OpenAI, vLLM, llama.cpp, Ollama.
 
+    It is asked for JSON (``response_format``); a server that refuses this field is asked without it from then on.
+
     Parameters
     ----------
     base_url : such as ``http://localhost:8000/v1``.
@@ -214,5 +220,21 @@ class OpenAICompatibleBackend(GeneratedBackend):
     ) -> None:
         from paperworks.language.generation import EndpointGenerator
 
-        generator = EndpointGenerator(base_url, model, key_variable=api_key_env, **options)
+        generator = EndpointGenerator(base_url, model, key_variable=api_key_env, fields=JSON_MODE, **options)
         super().__init__(generator, task=task, max_new_tokens=max_new_tokens, fallback=fallback)
+        self._endpoint = generator
+        self._identity = super().identity
+
+    @property
+    def identity(self) -> str:
+        """What decides the hypotheses; the same whether or not the server knows JSON mode."""
+        return self._identity
+
+    def _answer(self, request: Prompt, settings: GenerationSettings) -> str:
+        try:
+            return super()._answer(request, settings)
+        except InputError as error:
+            if not self._endpoint.fields or not re.search(r"status (400|404|415|422)", error.found):
+                raise
+            self._endpoint.fields = {}
+            return super()._answer(request, settings)
