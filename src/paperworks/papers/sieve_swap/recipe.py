@@ -1,0 +1,28 @@
+"""The user's transcripts, procedures and videos: sieved and swapped, aligned, trained on, predicted, evaluated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from paperworks import runs
+from paperworks.papers.sieve_swap.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Config", "run"]
+
+
+def run(config: Config, run: runs.Run) -> runs.Report:
+    """Turn narrated videos into timed written steps, or train and use the model that predicts them."""
+    from paperworks.papers.sieve_swap import learning, reporting
+
+    actions: dict[str, Callable[[Config, runs.Run], runs.Report]] = {
+        "sieve": reporting.sieve,
+        "align": reporting.align_all,
+        "evaluate": reporting.evaluate_files,
+        "features": learning.features,
+        "train": learning.train,
+        "predict": learning.predict,
+    }
+    return actions[config.action](config, run)

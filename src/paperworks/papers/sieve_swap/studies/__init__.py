@@ -1,0 +1,1 @@
+"""The studies of Sieve and Swap, by what they measure."""
