@@ -58,10 +58,15 @@ def word_tokenizer(texts: Iterable[str], most: int = 8000, least: int = 1) -> An
 
 def load_tokenizer(folder: str | Path) -> Any:
     """A tokenizer of a Hugging Face folder. Raises InputError if it cannot be read, or has no token for padding."""
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        if (Path(folder) / "tokenizer.json").is_file():  # without the models that the other way imports
+            tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        else:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
         raise InputError("tokenizer", f"{folder} ({error})", "a folder with a tokenizer of transformers") from error
     if tokenizer.pad_token_id is None:

@@ -15,14 +15,15 @@ __all__ = ["Config", "run"]
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Turn narrated videos into timed written steps, or train and use the model that predicts them."""
-    from paperworks.papers.sieve_swap import learning, reporting
+    action: Callable[[Config, runs.Run], runs.Report]
+    if config.action in ("features", "train", "predict"):
+        from paperworks.papers.sieve_swap import learning
 
-    actions: dict[str, Callable[[Config, runs.Run], runs.Report]] = {
-        "sieve": reporting.sieve,
-        "align": reporting.align_all,
-        "evaluate": reporting.evaluate_files,
-        "features": learning.features,
-        "train": learning.train,
-        "predict": learning.predict,
-    }
-    return actions[config.action](config, run)
+        learned = {"features": learning.features, "train": learning.train, "predict": learning.predict}
+        action = learned[config.action]
+    else:
+        from paperworks.papers.sieve_swap import reporting
+
+        told = {"sieve": reporting.sieve, "align": reporting.align_all, "evaluate": reporting.evaluate_files}
+        action = told[config.action]
+    return action(config, run)

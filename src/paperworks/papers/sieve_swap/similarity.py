@@ -237,9 +237,12 @@ def make_index(
     encoder : "auto" (MiniLM, or ``svd`` with a warning), "minilm", "tfidf", "bm25", "svd", a folder of
         sentence-transformers or transformers, a function from texts to vectors, or an object with ``encode``.
     """
+    warning = ""
+    if isinstance(encoder, str) and encoder in LEXICAL:
+        kind: Any = encoder
+        return LexicalIndex(kind, steps, background, seed), warning
     from paperworks.embedding import load_text_encoder, sentence_encoder
 
-    warning = ""
     if encoder in (None, "auto"):
         found = sentence_encoder()
         if found is None:
@@ -250,7 +253,6 @@ def make_index(
         encoder = found or "svd"
     elif encoder == "minilm":
         encoder = sentence_encoder(required=True)
-    if isinstance(encoder, str) and encoder in LEXICAL:
-        kind: Any = encoder
-        return LexicalIndex(kind, steps, background, seed), warning
+    if encoder == "svd":
+        return LexicalIndex("svd", steps, background, seed), warning
     return DenseIndex(load_text_encoder(encoder), steps, cache=cache, progress=progress), warning

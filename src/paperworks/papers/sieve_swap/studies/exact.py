@@ -154,7 +154,7 @@ def attention_differences(heads: int, length: int, generator: torch.Generator) -
     places = ((torch.arange(length, dtype=torch.float64) + 0.5) / length).expand(2, 3, heads, 1, length)
     reference = torch.full((2, 3, 1, 1), 0.5, dtype=torch.float64)
     found = module(query, reference, memory, [length], places=places)
-    full = float((found - _full_attention(module, query, memory)).abs().max())
+    full = float((found - _full_attention(module, query, memory)).detach().abs().max())
     plain = DeformableAttention(dim, heads, 1, length, key_aware=False).double()
     with torch.no_grad():
         module.key.weight.zero_()  # every key is the bias
@@ -163,7 +163,7 @@ def attention_differences(heads: int, length: int, generator: torch.Generator) -
     inside = places * (1 - 1 / length) + 0.5 / length  # outside, a key is 0 and not the bias
     one = module(query, reference, memory, [length], places=inside)
     two = plain(query, reference, memory, [length], places=inside)
-    return full, float((one - two).abs().max())
+    return full, float((one - two).detach().abs().max())
 
 
 def _full_attention(module: DeformableAttention, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
