@@ -1,4 +1,4 @@
-"""Processor time of tests: measured for each, summed for each paper, and held to a budget where that is asked for.
+"""Processor time of tests: measured for each, summed for each paper, and held to a budget.
 
 Processor seconds of the test's process and of the children that it waited for are counted, not wall-clock seconds: they
 hardly depend on what else the machine does. A test's figure is its call alone; a paper's (a folder of tests/papers)
@@ -6,7 +6,8 @@ includes the setup of what its tests share. Work that needs more than the budget
 Left out is what is done once in a worker or on a machine, for the first test that needs it: imports, what numba
 compiles (it is kept in ``__pycache__``), and the start of the server that forks processes (tests/forked.py).
 
-``pytest --hold-budget`` fails where a budget is exceeded; without it the slowest tests are only shown.
+Every run of pytest fails where a budget is exceeded three times over: no load of the machine does that. With
+``--hold-budget`` it fails where a budget is exceeded at all, which is for a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import forked
 
 TEST_SECONDS = 3.0
 PAPER_SECONDS = 20.0
+MARGIN = 3.0
+"""A busy machine takes up to twice the processor time for the same work: caches and cores are shared."""
 SHOWN = 15
 PROPERTY = "processor seconds"
 
@@ -36,7 +39,9 @@ EXCEPTION = "over_budget"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--hold-budget", action="store_true", help="fail where tests need more processor time than allowed"
+        "--hold-budget",
+        action="store_true",
+        help="fail where tests need more processor time than allowed, not only where they need three times as much",
     )
 
 
@@ -49,6 +54,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 _counted: pytest.StashKey[float] = pytest.StashKey()
 """Processor seconds up to the phase that runs."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a paper in one worker (``--dist loadgroup``): what they share is compiled and trained once."""
+    for item in items:
+        paper = paper_of(item)
+        if paper and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(paper))
+
+
+def paper_of(item: pytest.Item) -> str:
+    """The folder of the paper that a test is of: its own, or that of its parameter ``paper``; else nothing."""
+    parts = item.path.parts
+    if "papers" in parts[:-2]:
+        return parts[parts.index("papers") + 1]
+    callspec = getattr(item, "callspec", None)
+    folder = getattr(callspec.params.get("paper") if callspec else None, "folder", None)
+    return folder.name if isinstance(folder, Path) else ""
 
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)
@@ -148,24 +172,25 @@ class Budget:
         if "papers" in parts[:-2]:
             self.papers[parts[parts.index("papers") + 1]] += float(seconds)
 
-    def exceeded(self) -> list[str]:
-        """What is over its budget, a line each."""
+    def exceeded(self, config: pytest.Config) -> list[str]:
+        """What is over its budget, a line each; without ``--hold-budget`` what is three times over it."""
+        margin = 1.0 if config.getoption("--hold-budget") else MARGIN
         tests = [
-            f"{test}: {seconds:.1f} s, more than {TEST_SECONDS:g} s"
+            f"{test}: {seconds:.1f} s, more than {margin * TEST_SECONDS:g} s"
             for test, seconds in self.tests.items()
-            if seconds > TEST_SECONDS and test not in self.exceptions
+            if seconds > margin * TEST_SECONDS and test not in self.exceptions
         ]
         papers = [
-            f"{paper}: {seconds:.1f} s in all, more than {PAPER_SECONDS:g} s"
+            f"{paper}: {seconds:.1f} s in all, more than {margin * PAPER_SECONDS:g} s"
             for paper, seconds in self.papers.items()
-            if seconds > PAPER_SECONDS
+            if seconds > margin * PAPER_SECONDS
         ]
         return papers + tests
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         yield
-        if session.config.getoption("--hold-budget") and self.exceeded() and session.exitstatus == pytest.ExitCode.OK:
+        if self.exceeded(session.config) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -175,7 +200,7 @@ class Budget:
             terminalreporter.section(f"processor time: {sum(self.tests.values()):.0f} s of tests; the slowest")
             for test, seconds in slow:
                 terminalreporter.line(f"{seconds:6.1f} s  {test}")
-        if config.getoption("--hold-budget") and self.exceeded():
+        if self.exceeded(config):
             terminalreporter.section("over the budget of processor time (tests/budget.py)", red=True)
-            for line in self.exceeded():
+            for line in self.exceeded(config):
                 terminalreporter.line(line)
