@@ -70,6 +70,17 @@ def test_a_series_is_ordered_by_position_and_keeps_its_place(tmp_path: Path) -> 
         ({"SeriesTime": "120000"}, FACTOR),
         ({"SeriesTime": "000500", "AcquisitionTime": "000500", "RadiopharmaceuticalStartTime": "230500"}, FACTOR),
         ({"SeriesTime": "10:00:00"}, FACTOR),
+        # dates were taken out of the headers
+        ({"SeriesDate": "", "StudyDate": "", "AcquisitionDate": ""}, FACTOR),
+        (
+            {
+                "SeriesDate": "",
+                "StudyDate": "",
+                "AcquisitionDate": "",
+                "RadiopharmaceuticalStartDateTime": "20240505090000",
+            },
+            FACTOR,
+        ),
         ({"RadiopharmaceuticalStartDateTime": "20000101090000.000000"}, FACTOR),
         ({"RadiopharmaceuticalStartDateTime": "19991231210000"}, WEIGHT * 1000 / (DOSE * 2 ** (-46800 / HALF_LIFE))),
         ({"Units": "GML"}, 1.0),
@@ -179,6 +190,18 @@ def test_a_dynamic_series_is_named_so(tmp_path: Path) -> None:
         again.save_as(tmp_path / f"later-{file.name}")
     with pytest.raises(InputError, match="a dynamic series: 2 images at every position"):
         read_series(tmp_path, "CT")
+
+
+def test_localisers_and_screenshots_are_no_slices(tmp_path: Path) -> None:
+    ct_series(tmp_path / "a")
+    for number, values in enumerate(({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"Modality": "CT"})):
+        other = pydicom.dcmread(tmp_path / "a/IM0001.dcm")
+        other.SeriesInstanceUID = f"1.2.{number + 1}"
+        if "ImageType" not in values:
+            other.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+        setter(**values)(0, other)
+        other.save_as(tmp_path / f"a/other{number}.dcm")
+    assert len(read_series(tmp_path, "CT").slices) == 5
 
 
 def test_slices_without_slope_and_cut_pixels(tmp_path: Path) -> None:

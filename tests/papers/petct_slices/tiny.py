@@ -17,6 +17,7 @@ def options(folder: Path) -> list[dict[str, Any]]:
             "network": "small",
             "epochs": 1,
             "n_boot": 20,
+            "test_size": 0.4,
             "batch_size": 32,
         }
     ]

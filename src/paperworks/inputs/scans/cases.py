@@ -62,6 +62,11 @@ class Case:
         return self.pet.geometry
 
     @property
+    def affine(self) -> np.ndarray:
+        """From voxel indices to millimetres (RAS), float64 ``[4, 4]``."""
+        return self.geometry.affine
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxels along the axes, mm."""
         return self.geometry.spacing

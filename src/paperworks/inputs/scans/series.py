@@ -18,6 +18,7 @@ from paperworks.errors import InputError
 from paperworks.inputs.scans.geometry import Geometry, Volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _SAME_MM = 0.01
 """Slices closer than this are at one place."""
 _UNEVEN = 0.02
@@ -141,7 +142,9 @@ def numbers(header: Any, name: str, count: int, field: str = "") -> np.ndarray:
 
 
 def _chosen(series: dict[str, list[Any]], modality: str, field: str) -> list[Any]:
-    fitting = [headers for headers in series.values() if modality in ("", str(headers[0].get("Modality", "")))]
+    wanted = [headers for headers in series.values() if modality in ("", str(headers[0].get("Modality", "")))]
+    # screenshots, projections and localisers are no slices of the scan
+    fitting = [kept for headers in wanted if (kept := [h for h in headers if _is_slice(h)])]
     kinds = Counter(str(headers[0].get("Modality", "?")) for headers in series.values())
     there = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
     if not fitting:
@@ -151,6 +154,11 @@ def _chosen(series: dict[str, list[Any]], modality: str, field: str) -> list[Any
         found = f"{len(fitting)} {modality} series, of {sizes} images"
         raise InputError(field, found, "one series: give the folder of the one that is meant")
     return fitting[0]
+
+
+def _is_slice(header: Any) -> bool:
+    kind = {str(value).upper() for value in header.get("ImageType") or ()}
+    return not str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE) and not kind & {"LOCALIZER", "MIP"}
 
 
 def _check_alike(headers: list[Any], field: str) -> None:

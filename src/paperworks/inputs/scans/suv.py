@@ -21,6 +21,8 @@ from paperworks.inputs.scans.series import DicomSeries, numbers, read_series, re
 
 F18_HALF_LIFE = 6586.2
 """Seconds (109.77 min)."""
+_NO_DATE, _NO_YEAR = "19000101", 1900
+"""The day of headers whose dates were taken out; then times of day alone count."""
 LONGEST_WITHOUT_DATE = 6 * 3600.0
 """A delay across midnight is believed up to here, seconds."""
 _HALF_LIVES = {"F18": 6586.2, "GA68": 4062.6, "C11": 1221.8, "N13": 597.9, "ZR89": 282240.0, "CU64": 45720.0}
@@ -205,16 +207,16 @@ def _delay(series: DicomSeries, item: Any, half_life: float) -> tuple[float, lis
     reference, notes = _reference_time(series)
     zone = str(series.slices[0].get("TimezoneOffsetFromUTC", "") or "")
     stamp = item.get("RadiopharmaceuticalStartDateTime")
-    if stamp:
-        name, injected = (
-            "RadiopharmaceuticalStartDateTime",
-            _moment(str(stamp), "RadiopharmaceuticalStartDateTime", zone),
-        )
+    clock = "" if reference.year > _NO_YEAR or not stamp else str(stamp).strip()[8:]
+    if stamp and not clock:
+        name = "RadiopharmaceuticalStartDateTime"
+        injected = _moment(str(stamp), name, zone)
         delay = (reference - injected).total_seconds()
         limit, dated = 10 * half_life, True
     else:
         name = "RadiopharmaceuticalStartTime"
-        injected = _moment(f"{reference:%Y%m%d}{_time_text(require(item, name))}", name, "")
+        time = clock or require(item, name)
+        injected = _moment(f"{reference:%Y%m%d}{_time_text(time)}", name, "")
         delay = (reference - injected).total_seconds()
         limit, dated = LONGEST_WITHOUT_DATE, False
         if delay < 0:
@@ -240,14 +242,14 @@ def _reference_time(series: DicomSeries) -> tuple[datetime, list[str]]:
     frames = []
     for one in series.slices:
         time = one.get("AcquisitionTime")
-        date = one.get("AcquisitionDate") or one.get("SeriesDate") or one.get("StudyDate")
-        if time and date:
+        if time:
+            date = one.get("AcquisitionDate") or one.get("SeriesDate") or one.get("StudyDate") or _NO_DATE
             frames.append(_moment(f"{date}{_time_text(time)}", "AcquisitionTime", ""))
-    date, time = first.get("SeriesDate") or first.get("StudyDate"), first.get("SeriesTime")
-    whole = [_moment(f"{date}{_time_text(time)}", "SeriesTime", "")] if date and time else []
+    time = first.get("SeriesTime")
+    date = first.get("SeriesDate") or first.get("StudyDate") or first.get("AcquisitionDate") or _NO_DATE
+    whole = [_moment(f"{date}{_time_text(time)}", "SeriesTime", "")] if time else []
     if not frames and not whole:
         require(first, "SeriesTime")
-        require(first, "SeriesDate")
     notes = []
     if frames and whole and whole[0] > min(frames):
         late = (whole[0] - min(frames)).total_seconds()

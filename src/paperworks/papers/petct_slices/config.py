@@ -98,8 +98,8 @@ class Config(runs.Config):
     phantom_cases: int = Field(24, ge=6, le=1000, description="scans that are simulated, with cases phantom")
     onnx: bool = Field(False, description="write the network as ONNX, too")
     keep_ids: bool = Field(False, description="write the ids of patients and scans as they are, in place of pseudonyms")
-    salt: Annotated[str, runs.CommandLineOnly()] = Field(
-        "", description="secret text that goes into the pseudonyms, so that nobody can try out ids"
+    key_file: Annotated[str | None, runs.File()] = Field(
+        None, description="file with a secret that goes into the pseudonyms, so that nobody can try out ids"
     )
 
     @model_validator(mode="after")

@@ -110,7 +110,8 @@ def _headline(tested: Tested) -> str:
     found = tested.evaluation
     area, interval = found.metrics["AUROC"], found.intervals.get("AUROC")
     ends = "" if interval is None else f" (95 % interval over patients {interval.low:.3f} to {interval.high:.3f})"
-    whose = "patients that it never saw" if tested.leak is None else "patients that it trained on"
+    many = "patient" if found.patients == 1 else "patients"
+    whose = f"{many} that it never saw" if tested.leak is None else f"{many} that it trained on"
     if math.isnan(area):
         return f"The {found.slices:,} test slices are of one class: nothing can be said of how they were told apart."
     return (
@@ -163,7 +164,7 @@ def _notes(config: Config, tested: Tested) -> list[str]:
     notes = [
         "Intervals draw whole patients again: slices of one patient are not independent.",
         "AUPRC depends on the share of positive slices: compare it only where that share is the same.",
-        "Ids are pseudonyms (a keyed hash); --salt makes them unguessable, --keep-ids writes them as they are."
+        "Ids are pseudonyms (a keyed hash); --key-file makes them unguessable, --keep-ids writes them as they are."
         if not config.keep_ids
         else "Ids are written as they were given (keep_ids).",
     ]

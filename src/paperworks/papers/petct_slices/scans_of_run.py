@@ -38,8 +38,10 @@ def read_table(config: Config, run: runs.Run, *, size: int, require_masks: bool,
 
 
 def _sources(config: Config, run: runs.Run) -> list[Any]:
+    key = _key(config)
+
     def short(kind: str, identifier: str) -> str:
-        return identifier if config.keep_ids else pseudonym(identifier, config.salt, kind)
+        return identifier if config.keep_ids else pseudonym(identifier, key, kind)
 
     if config.pet is not None:
         row = {"pet": config.pet, "patient_id": "scan", "case_id": "scan"}
@@ -53,6 +55,19 @@ def _sources(config: Config, run: runs.Run) -> list[Any]:
     source = inputs.path(config.cases) if config.cases == "petct-phantom" else Path(config.cases)
     rows = read_cases(source)
     return [row | {"patient_id": short("p", row["patient_id"]), "case_id": short("s", row["case_id"])} for row in rows]
+
+
+def _key(config: Config) -> str:
+    if config.key_file is None:
+        return ""
+    try:
+        secret = Path(config.key_file).expanduser().read_bytes()
+    except OSError as error:
+        found = f"{config.key_file} ({error.strerror})"
+        raise InputError("key_file", found, "a file with a secret text") from None
+    if not secret.strip():
+        raise InputError("key_file", "an empty file", "a file with a secret text")
+    return secret.hex()
 
 
 def write_slices(path: Path, rows: pd.DataFrame, probabilities: np.ndarray, threshold: float) -> None:

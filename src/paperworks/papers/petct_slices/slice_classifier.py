@@ -182,6 +182,7 @@ class SliceClassifier:
             raise InputError(
                 "regime", f"caw with {len(self.centers_)} center", "training slices of at least two centers"
             )
+        self._warn_of_window()
         network = make_network(
             options.inputs().channels,
             architecture=options.network,
@@ -198,6 +199,18 @@ class SliceClassifier:
         scores = self.predict_proba(table, validation)
         self.threshold_ = choose_threshold(table.labels[validation], scores, options.threshold)
         return self
+
+    def _warn_of_window(self) -> None:
+        wide = self.options.pet_scale == "window" and self.options.pet_window[1] - self.options.pet_window[0] > 20
+        if self.backbone_path is None and wide and "pet" in self.options.inputs().channels:
+            low, high = self.options.pet_window
+            share = (3 - low) / (high - low)
+            warnings.warn(
+                f"SUV {low:g} to {high:g} make a lesion of SUV 3 {share:.2f} of 1: with random weights use a narrower "
+                "window, such as 0 to 15.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _train(
         self,

@@ -156,7 +156,7 @@ def _tested(
                 seed=config.seed % SEEDS,
             )
         except InputError as error:
-            notes.append(f"The network was not compared with the baselines: {error.found}.")
+            notes.append(f"The network was not tested against the baselines: {error.field}, {error.found}.")
     lroc, share = _localised(config, run, table, classifier, test, probabilities)
     picks = montage_rows(probabilities, labels)
     maps = classifier.explain(table, test[[row for _, row in picks]], config.cam)
