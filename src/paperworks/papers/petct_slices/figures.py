@@ -134,13 +134,18 @@ def sensitivity_figure(per_case: pd.DataFrame, strata: pd.DataFrame) -> Figure:
     left.set_xlabel(f"{len(values)} scans")
     left.set_ylabel("sensitivity of a scan's positive slices")
     left.set_ylim(-0.03, 1.03)
-    names = [f"{row['slices of']}\n({row['positive']})" for row in strata.to_dict("records")]
+    names = [f"{_short(row['slices of'])}\n({row['positive']})" for row in strata.to_dict("records")]
     colours = dict(zip(dict.fromkeys(strata["by"]), (RED, BLUE, GREEN), strict=False))
     heights = strata["sensitivity"].fillna(0).to_numpy()
     right.bar(range(len(names)), heights, color=[colours[by] for by in strata["by"]])
     right.set_xticks(range(len(names)), names, fontsize=7.5)
     right.set_ylim(0, 1.03)
     for by in colours:
-        right.bar([0], [0], color=colours[by], label=by)
+        right.bar([0], [0], color=colours[by], label=f"{by}, mm²" if by.endswith("area") else by)
     right.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
+
+
+def _short(name: str) -> str:
+    """The name of a stratum for an axis."""
+    return name.removesuffix(" mm²").replace("up to", "≤").replace("above", ">").replace("to ", "≤ ")

@@ -97,6 +97,8 @@ def ranges_table(ranges: list[ZRange], most: int = 20) -> runs.Table:
     """The surest runs of marked slices."""
     shown = sorted(ranges, key=lambda r: -r.highest)[:most]
     note = "Heights of the outer faces, in the coordinates of the scan (towards the head)."
+    if not ranges:
+        note = "No slice reached the threshold."
     if len(ranges) > most:
         note += f" The {most} surest of {len(ranges)}; all are in ranges.csv."
     return runs.Table(
