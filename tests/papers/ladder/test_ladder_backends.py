@@ -176,12 +176,16 @@ def test_the_users_own_hypotheses(tmp_path: Path) -> None:
             StaticBackend.from_json(tmp_path / "bad.json")
 
 
-def test_without_captions_correct_samples_are_described() -> None:
+def test_without_captions_correct_samples_are_described(tmp_path: Path) -> None:
     one = world()
     ground = one.ground["val"]
-    backend = CaptionFreeBackend(
-        lambda items: [f"a bird on {('grass', 'water')[ground[i]]} in light {i % 20}." for i in items], per_class=60
-    )
+    seen: list[int] = []
+
+    def describe(items: Any) -> list[str]:
+        seen.extend(items)
+        return [f"a bird on {('grass', 'water')[ground[i]]} in light {i % 20}." for i in items]
+
+    backend = CaptionFreeBackend(describe, per_class=60, cache=tmp_path / "d.json")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = SliceDiscovery(top_k=15, text_encoder=encode, backend=backend).fit(
@@ -197,6 +201,10 @@ def test_without_captions_correct_samples_are_described() -> None:
     assert backend.descriptions_
     assert all(right[i] for i in backend.descriptions_)
     assert any("water" in s.name for s in found.slices_ if s.class_name == "sea")
+    again = CaptionFreeBackend(describe, per_class=60, cache=tmp_path / "d.json")
+    again.corpus(list(range(240)), one.y["val"], one.predicted)
+    assert again.descriptions_ == backend.descriptions_
+    assert len(seen) == len(set(seen)) == len(backend.descriptions_)  # from the file, the second time
     with pytest.raises(InputError, match="items: found none"):
         SliceDiscovery(text_encoder=encode, backend=backend).fit(
             one.features["train"], one.vlr["train"], one.features["val"], one.y["val"], one.predicted

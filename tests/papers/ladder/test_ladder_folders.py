@@ -15,7 +15,7 @@ from PIL import Image
 from paperworks.classification import load_classifier
 from paperworks.errors import InputError
 from paperworks.inputs.images import read_images
-from paperworks.papers.ladder import RectifiedHead, harvest_features, load_two_tower
+from paperworks.papers.ladder import ImageDescriber, RectifiedHead, harvest_features, load_two_tower
 from paperworks.papers.ladder.config import Config
 from paperworks.papers.ladder.modules import with_head
 from paperworks.papers.ladder.recipe import run
@@ -179,3 +179,31 @@ def test_a_text_classifier_with_its_own_sentences(tmp_path: Path) -> None:
     assert report.tables[-1].title.startswith("Sentences nearest")
     with pytest.raises(InputError, match=r"layer: found 'clasifier'.*did you mean 'classifier'"):
         run(build_config(Config, {**options, "layer": "clasifier"}), Run(tmp_path / "b"))
+
+
+def test_images_are_described_by_a_model_from_a_folder(tmp_path: Path) -> None:
+    import transformers as hf
+
+    torch.manual_seed(0)
+    tokenizer(tmp_path / "words")
+    words = hf.BertTokenizer.from_pretrained(tmp_path / "words")
+    vision = SMALL | {"image_size": 16, "patch_size": 8}
+    text = SMALL | {
+        "vocab_size": len(WORDS),
+        "max_position_embeddings": 32,
+        "encoder_hidden_size": 8,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+    }
+    model = hf.BlipForConditionalGeneration(hf.BlipConfig(text_config=text, vision_config=vision, projection_dim=8))
+    model.save_pretrained(tmp_path / "blip")
+    processor = hf.BlipImageProcessor(size={"height": 16, "width": 16})
+    hf.BlipProcessor(processor, words).save_pretrained(tmp_path / "blip")
+    describe = ImageDescriber(tmp_path / "blip", max_new_tokens=6, device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    found = describe(list(pixels))
+    assert len(found) == 2
+    assert all(isinstance(text, str) and text for text in found)
+    with pytest.raises(InputError, match="without config"):
+        ImageDescriber(tmp_path / "words")

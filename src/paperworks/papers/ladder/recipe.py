@@ -58,7 +58,10 @@ def _backend(config: Config, run: runs.Run) -> Backend:
         from paperworks.papers.ladder.backends.described import CaptionFreeBackend, ImageDescriber
 
         return CaptionFreeBackend(
-            ImageDescriber(config.describer or "", device=config.device), random_state=config.seed % 2**31
+            ImageDescriber(config.describer or "", device=config.device),
+            random_state=config.seed % 2**31,
+            cache=run.state / "descriptions.json",
+            progress=run.progress,
         )
     return OfflineContrastBackend()
 

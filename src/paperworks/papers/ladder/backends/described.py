@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from paperworks.errors import InputError
 from paperworks.papers.ladder.backends.offline import OfflineContrastBackend
 from paperworks.papers.ladder.corpus import split_captions
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
+from paperworks.runs import Progress, no_progress
+from paperworks.runs.files import write_text
 
 Describe = Callable[[Sequence[Any]], Sequence[str]]
+BATCH = 8
+"""Samples between two writes of the cache."""
 INSTRUCTION = "Describe the picture: the objects, the background, colours and textures. Write short sentences."
 
 
@@ -26,6 +31,8 @@ class CaptionFreeBackend:
     inner : what makes hypotheses of the sentences; ``OfflineContrastBackend()`` by default.
     per_class : samples of each class that are described at most.
     random_state : seed of their choice.
+    cache : JSON file of the descriptions by row: what was described is not described again, even after a kill.
+    progress : called over the batches of samples, as ``run.progress``.
 
     Attributes
     ----------
@@ -33,7 +40,14 @@ class CaptionFreeBackend:
     """
 
     def __init__(
-        self, describe: Describe, inner: Backend | None = None, *, per_class: int = 100, random_state: int = 0
+        self,
+        describe: Describe,
+        inner: Backend | None = None,
+        *,
+        per_class: int = 100,
+        random_state: int = 0,
+        cache: str | Path | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         if not callable(describe):
             raise InputError("describe", type(describe).__name__, "a function from samples to texts")
@@ -41,6 +55,7 @@ class CaptionFreeBackend:
             raise InputError("per_class", per_class, "1 or more")
         self.describe, self.per_class, self.random_state = describe, per_class, random_state
         self.inner: Backend = inner or OfflineContrastBackend()
+        self.cache, self.progress = None if cache is None else Path(cache), progress
         self.descriptions_: dict[int, str] = {}
 
     @property
@@ -66,11 +81,27 @@ class CaptionFreeBackend:
             rows += sorted(draw.permutation(right)[: self.per_class].tolist())
         if not rows:
             raise InputError("pred_val", "no correctly classified sample", "some, for their descriptions")
-        texts = list(self.describe([items[i] for i in rows]))
-        if len(texts) != len(rows) or not all(isinstance(t, str) for t in texts):
-            raise InputError("describe", f"{len(texts)} descriptions of {len(rows)} samples", "one text for each")
-        self.descriptions_ = dict(zip(rows, texts, strict=True))
-        return split_captions(texts)
+        known = self._read()
+        missing = [row for row in rows if row not in known]
+        for start in self.progress(range(0, len(missing), BATCH), "describing samples"):
+            some = missing[start : start + BATCH]
+            texts = list(self.describe([items[i] for i in some]))
+            if len(texts) != len(some) or not all(isinstance(t, str) for t in texts):
+                raise InputError("describe", f"{len(texts)} descriptions of {len(some)} samples", "one text for each")
+            known |= dict(zip(some, texts, strict=True))
+            if self.cache is not None:
+                write_text(self.cache, json.dumps(known, ensure_ascii=False))
+        self.descriptions_ = {row: known[row] for row in rows}
+        return split_captions(self.descriptions_.values())
+
+    def _read(self) -> dict[int, str]:
+        if self.cache is None or not self.cache.is_file():
+            return {}
+        try:
+            found = json.loads(self.cache.read_text(encoding="utf-8"))
+            return {int(row): str(text) for row, text in found.items()}
+        except (OSError, ValueError, AttributeError):
+            raise InputError("cache", f"{self.cache}, which cannot be read", "descriptions that this wrote") from None
 
     def propose(self, class_name: str, sentences: Sequence[str], corpus: Sequence[str], n: int) -> list[Hypothesis]:
         """Those of the inner backend."""
