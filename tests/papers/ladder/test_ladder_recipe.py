@@ -68,8 +68,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"features": "a", "metadata": "b", "sentences": "c"}, "metadata: found an option beside features"),
     ({"data": "photos"}, "data: found photos"),
     ({"model": "folder"}, "data: found digits; expected the data that the model"),
-    ({"sentences": "a.txt"}, "sentences: found 'a.txt'; expected another input"),
-    ({"metadata": "m.csv", "plant": "x"}, "plant: found 'x'; expected another input"),
+    ({"sentences": "a.txt"}, "sentences: found 'a.txt'; expected features, model: it does nothing with digits"),
+    ({"metadata": "m.csv", "plant": "x"}, "plant: found 'x'; expected spam-assassin"),
+    ({"metadata": "m.csv", "top_k": 3}, "top_k: found 3; expected digits"),
+    ({"data": "spam-assassin", "steps": 7}, "steps: found 7; expected digits"),
+    ({"lr": 0.1}, "lr: found 0.1; expected --optimizer sgd"),
+    ({"metadata": "m.csv", "prediction": "p", "hide": ("x",)}, "hide: found x; expected no --prediction"),
 ]
 
 

@@ -11,6 +11,34 @@ from paperworks import runs
 from paperworks.errors import InputError
 
 BUNDLED = ("digits", "spam-assassin")
+NOT_METADATA = ("digits", "spam-assassin", "features", "model")
+HOMES: dict[str, tuple[str, ...]] = {
+    "data": ("digits", "spam-assassin", "model"),
+    "layer": ("model",),
+    "text": ("model",),
+    "label": ("model", "metadata"),
+    **dict.fromkeys(("sentences", "caption", "style", "vlm"), ("features", "model")),
+    **dict.fromkeys(("predictions", "prediction", "hide", "conjunctions", "min_support"), ("metadata",)),
+    **dict.fromkeys(("plant", "limit"), ("spam-assassin",)),
+    **dict.fromkeys(("correlation", "steps"), ("digits",)),
+}
+"""Option -> the inputs with which it does something; those that are not named go with all."""
+AUDIT_ONLY = (
+    "encoder",
+    "backend",
+    "aligner",
+    "top_k",
+    "percentile",
+    "percentile_scope",
+    "balance",
+    "n",
+    "optimizer",
+    "epochs",
+    "lr",
+    "combine",
+    "faithful",
+)
+"""Options of slices and heads, which metadata mode does not have."""
 
 
 class Config(runs.Config):
@@ -97,7 +125,7 @@ class Config(runs.Config):
     )
     optimizer: Literal["lbfgs", "sgd", "adamw"] = Field("lbfgs", description="how heads are trained")
     epochs: int | None = Field(None, ge=0, description="epochs of a head; default 9 (lbfgs: to the optimum)")
-    lr: float = Field(1e-3, gt=0, le=10, description="learning rate of sgd and adamw")
+    lr: float | None = Field(None, gt=0, le=10, description="learning rate of sgd and adamw; default 0.001")
     combine: Literal["select", "mean"] = Field("select", description="how heads are combined")
     faithful: bool = Field(False, description="heads for every hypothesis, chosen by raw similarity, as released")
     correlation: float = Field(0.95, ge=0.5, le=1, description="digits: how often the ground tells the class")
@@ -116,27 +144,28 @@ class Config(runs.Config):
                 raise InputError(name, repr(value), f"--backend {backend} beside it")
         if self.backend == "endpoint" and self.endpoint_model is None:
             raise InputError("endpoint_model", "nothing", "the model's name at the server")
+        if self.backend != "endpoint" and self.endpoint_model is not None:
+            raise InputError("endpoint_model", repr(self.endpoint_model), "--backend endpoint beside it")
         given = [name for name in ("features", "metadata", "model") if getattr(self, name) is not None]
         if len(given) > 1:
             raise InputError(given[1], "an option beside " + given[0], "one of features, metadata, model")
         if self.features is not None and self.sentences is None:
             raise InputError("sentences", "nothing", "a file with sentences about the validation data, for --features")
-        if given in ([], ["features"]) or given == ["metadata"]:
-            self._only_with(given[0] if given else "data")
         if self.model is not None and self.data in BUNDLED and not Path(self.data).exists():
             raise InputError("data", self.data, "the data that the model of --model classifies")
         if self.model is None and not given and self.data not in BUNDLED:
             raise InputError("data", self.data, f"one of {', '.join(BUNDLED)}; your own data with --model")
+        source = given[0] if given else self.data
+        self._refuse_idle_options(source)
+        if self.lr is not None and self.optimizer == "lbfgs":
+            raise InputError("lr", self.lr, "--optimizer sgd or adamw: lbfgs has no learning rate")
+        if self.hide and self.prediction is not None:
+            raise InputError("hide", ", ".join(self.hide), "no --prediction: no model is trained beside it")
         return self
 
-    def _only_with(self, source: str) -> None:
-        """Refuse options that would do nothing."""
-        homes = {
-            "features": ("sentences", "caption", "vlm"),
-            "metadata": ("label", "prediction", "predictions", "hide", "conjunctions"),
-            "data": ("plant",),
-        }
-        every = {name for names in homes.values() for name in names} | {"layer", "text", "vlm", "sentences", "caption"}
-        for name in sorted(every - set(homes[source])):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise InputError(name, repr(getattr(self, name)), f"another input: it does nothing with --{source}")
+    def _refuse_idle_options(self, source: str) -> None:
+        """Raise InputError for an option that would do nothing with this input."""
+        for name, field in type(self).model_fields.items():
+            homes = HOMES.get(name, NOT_METADATA if name in AUDIT_ONLY else ())
+            if homes and source not in homes and getattr(self, name) != field.default:
+                raise InputError(name, repr(getattr(self, name)), f"{', '.join(homes)}: it does nothing with {source}")

@@ -88,9 +88,9 @@ def train_head(
     *,
     optimizer: Optimizer = "lbfgs",
     epochs: int | None = None,
-    lr: float = 1e-3,
+    lr: float | None = None,
     weight_decay: float | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     loss: Loss = "ce",
     sample_weight: np.ndarray | None = None,
     random_state: int = 0,
@@ -105,7 +105,7 @@ def train_head(
         standardised features, as last-layer retraining usually does; "sgd" (without momentum) and "adamw" take
         ``epochs`` passes from the trained head, as the paper does.
     epochs : passes; with L-BFGS iterations at most. Default 9, with L-BFGS 300.
-    lr, batch_size : of SGD and AdamW.
+    lr, batch_size : of SGD and AdamW; default 0.001 and 32.
     weight_decay : default 1e-4, with L-BFGS 1/n.
     loss : "ce", or "bce": each output against its class, or one output against class 1. A head with one output has
         "bce" in any case.
@@ -115,6 +115,9 @@ def train_head(
         raise InputError("optimizer", repr(optimizer), "lbfgs, sgd or adamw")
     if loss not in ("ce", "bce"):
         raise InputError("loss", repr(loss), "ce or bce")
+    for name, value in (("lr", lr), ("batch_size", batch_size)):
+        if value is not None and optimizer == "lbfgs":
+            raise InputError(name, value, "optimizer sgd or adamw: lbfgs takes all rows at once, without a rate")
     if epochs is not None and epochs < 0:
         raise InputError("epochs", epochs, "0 or more")
     if epochs == 0:
@@ -139,9 +142,9 @@ def train_head(
         layer.bias.copy_(torch.from_numpy(head.bias))
     settings = TrainSettings(
         epochs=epochs or 9,
-        batch_size=min(batch_size, len(y)),
+        batch_size=min(batch_size or 32, len(y)),
         optimizer=optimizer,
-        learning_rate=lr,
+        learning_rate=1e-3 if lr is None else lr,
         betas=(0.9, 0.999),
         momentum=0.0,
         weight_decay=1e-4 if weight_decay is None else weight_decay,
