@@ -20,7 +20,9 @@ from paperworks.language.generation import (
     EndpointGenerator,
     GenerationSettings,
     Generator,
+    SampleRequest,
     TransformersGenerator,
+    generate_samples,
     load_generator,
     score_responses,
 )
@@ -343,3 +345,34 @@ def test_a_kill_loses_no_answer(tmp_path: Path) -> None:
     assert _generate(tmp_path, 0) == [[f"P{i}"] for i in range(40)]
     again = calls.read_text().splitlines()[len(before) :]
     assert set(before) & set(again) <= {before[-1]}  # only the one under way, which had no answer yet
+
+
+def test_single_requests_have_numbers_of_their_own(tmp_path: Path, local: TransformersGenerator) -> None:
+    settings = GenerationSettings(max_new_tokens=4, temperature=1.0, n=3)
+    wanted = local.generate(["ab", "cd"], settings)
+    requests = [SampleRequest(p, settings, k) for k in (2, 0) for p in ("cd", "ab")]
+    expected = [wanted[1][2], wanted[0][2], wanted[1][0], wanted[0][0]]
+    assert generate_samples(local, requests) == expected
+    calls: list[int] = []
+
+    def function(prompt: str, own: GenerationSettings) -> str:
+        calls.append(own.seed)
+        return f"{prompt} {own.seed}"
+
+    class Plain:
+        def generate(self, prompts, own):
+            assert own.n == 1
+            return [[function(p, own)] for p in prompts]
+
+    plain = generate_samples(Plain(), requests)
+    assert plain == generate_samples(CallableGenerator(function, "f"), requests)
+    calls.clear()
+    for generator in (CallableGenerator(function, "f"), Plain()):
+        with CachedGenerator(generator, tmp_path / "a.sqlite", identity=type(generator).__name__) as cached:
+            assert generate_samples(cached, [*requests, requests[0]]) == [*plain, plain[0]]
+            assert generate_samples(cached, requests[::-1]) == plain[::-1]
+            if isinstance(generator, CallableGenerator):
+                assert cached.generate(["ab"], settings)[0][::2] == [plain[3], plain[1]]
+    assert len(calls) == 2 * 4 + 1  # four requests each, and the number that the last call asks for besides
+    with pytest.raises(InputError, match="prompts, number 1"):
+        generate_samples(local, [requests[0], SampleRequest(3, settings, 0)])  # type: ignore[arg-type]

@@ -9,6 +9,6 @@ from __future__ import annotations
 from paperworks.papers.spar.studies.bits import efficiency
 from paperworks.papers.spar.studies.definitions import definitions
 from paperworks.papers.spar.studies.exact import loss, sizes
-from paperworks.papers.spar.studies.interference import interference, rounds
+from paperworks.papers.spar.studies.interference import letters_in_miniature
 
-__all__ = ["definitions", "efficiency", "interference", "loss", "rounds", "sizes"]
+__all__ = ["definitions", "efficiency", "letters_in_miniature", "loss", "sizes"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from paperworks import runs
-from paperworks.metrics import Interval, mean_interval
+from paperworks.metrics import mean_interval
 from paperworks.papers.spar.search import TreeSearchRefiner
 from paperworks.papers.spar.studies import letters
 from paperworks.runs import Finding
@@ -39,8 +39,10 @@ def preferred(model: Any, pairs: Sequence[Pair], steps: int, seed: int) -> Any:
     from paperworks.papers.spar.examples import pad_pairs
     from paperworks.papers.spar.loss import preference_training_loss
 
-    rows = letters.pair_rows(model, pairs)
     tuned = copy.deepcopy(model)
+    if not pairs:
+        return tuned
+    rows = letters.pair_rows(model, pairs)
     settings = replace(DPO, steps=steps, batch_size=min(DPO.batch_size, len(rows)), seed=seed)
     train(tuned, Rows(rows, collate=pad_pairs), settings, loss=preference_training_loss(beta=0.1, sft_weight=0.0))
     return tuned
@@ -51,45 +53,83 @@ def imitated(model: Any, pairs: Sequence[Pair], steps: int, seed: int) -> Any:
     from paperworks.papers.spar.examples import pad_rows
 
     tuned = copy.deepcopy(model)
+    if not pairs:
+        return tuned
     rows = [letters.encode(prompt, chosen) for prompt, chosen, _ in pairs]
     settings = replace(DPO, steps=steps, batch_size=min(DPO.batch_size, len(rows)), seed=seed)
     train(tuned, Rows(rows, collate=pad_rows), settings)
     return tuned
 
 
-@runs.study(claims=["interfering-factors"], title="what DPO learns from refined and from interfering pairs", minutes=6)
-def interference(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    names = ("refinement", "interfering", "independent")
-    length: dict[str, list[float]] = {name: [] for name in ("start", *names)}
-    case: dict[str, list[float]] = {name: [] for name in ("start", *names)}
+@runs.study(
+    claims=["interfering-factors", "instruction-following-improves", "ablations"],
+    title="a model of letters: what pairs teach, rounds of self-play, and what each part of the method brings",
+    minutes=12,
+)
+def letters_in_miniature(run: runs.Run, fast: bool) -> Iterator[Finding]:
+    taught: dict[str, list[tuple[float, float]]] = {}
+    curves: list[list[float]] = []
+    ends: dict[str, list[float]] = {}
     for seed in run.progress(range(2 if fast else 3), "seeds"):
         model = started(seed, fast)
-        rng = np.random.default_rng([seed, 5])
-        models = {"start": model}
-        for name in names:
-            given = letters.pairs(name, 100 if fast else 2000, rng)
-            models[name] = preferred(model, given, 5 if fast else DPO.steps or 100, seed)
-        for name, one in models.items():
-            right, upper = letters.measure(one, seed)
-            length[name].append(right)
-            case[name].append(upper)
+        _teach(model, seed, fast, taught)
+        curves.append(_play(model, seed, fast, ends))
+    yield from _interference({name: np.array(values) for name, values in taught.items()})
+    yield from _rounds(np.array(curves), ends)
+
+
+def _teach(model: Any, seed: int, fast: bool, taught: dict[str, list[tuple[float, float]]]) -> None:
+    """DPO on each kind of pairs: (right lengths, capitals) before and after."""
+    rng = np.random.default_rng([seed, 5])
+    taught.setdefault("start", []).append(letters.measure(model, seed))
+    for name in ("refinement", "interfering", "independent"):
+        given = letters.pairs(name, 100 if fast else 2000, rng)
+        tuned = preferred(model, given, 5 if fast else DPO.steps or 100, seed)
+        taught.setdefault(name, []).append(letters.measure(tuned, seed))
+
+
+def _play(first: Any, seed: int, fast: bool, ends: dict[str, list[float]]) -> list[float]:
+    """Right lengths before and after each round; those of the variants after all rounds go into ``ends``."""
+    size, draws, steps = (12, 1, 3) if fast else (100, DRAWS, ROUND_STEPS)
+
+    def after(kind: str, tune: Any, note: list[float] | None = None) -> float:
+        model = first
+        for number in range(ROUNDS):
+            model = tune(model, played(model, draws, kind, 10 * seed + number, size), steps, seed)
+            if note is not None:
+                note.append(letters.measure(model, seed)[0])
+        return letters.measure(model, seed)[0]
+
+    curve = [letters.measure(first, seed)[0]]
+    after("search", preferred, curve)
+    for name, kind, tune in (
+        ("without tree search", "one repair", preferred),
+        ("without refinement", "independent", preferred),
+        ("SFT on repairs", "search", imitated),
+    ):
+        ends.setdefault(name, []).append(after(kind, tune))
+    at_once = [pair for n in range(ROUNDS) for pair in played(first, draws, "search", 10 * seed + n, size)]
+    tuned = preferred(first, at_once, ROUNDS * steps, seed)
+    ends.setdefault("without rounds", []).append(letters.measure(tuned, seed)[0])
+    return curve
+
+
+def _interference(taught: dict[str, np.ndarray]) -> Iterator[Finding]:
     detail = "; ".join(
-        f"{name}: right length {_listed(length[name])}, capitals {_listed(case[name])}" for name in length
+        f"{name}: right length {_listed(values[:, 0])}, capitals {_listed(values[:, 1])}"
+        for name, values in taught.items()
     )
     detail = f"600 sampled responses a seed after 100 steps of DPO; {detail}"
-
-    def difference(a: str, b: str) -> Interval:
-        return mean_interval(np.array(length[a]) - np.array(length[b]), unit="seeds")
-
+    length = {name: values[:, 0] for name, values in taught.items()}
     claim = "interfering-factors"
     yield Finding(
         claim,
         "Right length after refined pairs less after interfering pairs.",
         "empirical",
-        difference("refinement", "interfering"),
+        mean_interval(length["refinement"] - length["interfering"], unit="seeds"),
         ">=",
         0.15,
-        baseline=float(np.mean(length["interfering"])),
+        baseline=float(length["interfering"].mean()),
         baseline_name="interfering pairs",
         detail=detail,
     )
@@ -97,35 +137,26 @@ def interference(run: runs.Run, fast: bool) -> Iterator[Finding]:
         claim,
         "Right length after refined pairs less before.",
         "empirical",
-        difference("refinement", "start"),
+        mean_interval(length["refinement"] - length["start"], unit="seeds"),
         ">",
         0.15,
-        baseline=float(np.mean(length["start"])),
+        baseline=float(length["start"].mean()),
         baseline_name="before DPO",
     )
-    yield Finding(
-        claim,
-        "Share of capitals after interfering pairs.",
-        "empirical",
-        mean_interval(np.array(case["interfering"]), unit="seeds"),
-        ">",
-        0.9,
-        baseline=float(np.mean(case["start"])),
-        baseline_name="before DPO",
-    )
-    yield Finding(
-        claim,
-        "Share of capitals after refined pairs.",
-        "empirical",
-        mean_interval(np.array(case["refinement"]), unit="seeds"),
-        "<",
-        0.8,
-        baseline=float(np.mean(case["start"])),
-        baseline_name="before DPO",
-    )
+    for name, words, relation, bound in (("interfering", "interfering", ">", 0.9), ("refinement", "refined", "<", 0.8)):
+        yield Finding(
+            claim,
+            f"Share of capitals after {words} pairs.",
+            "empirical",
+            mean_interval(taught[name][:, 1], unit="seeds"),
+            relation,  # type: ignore[arg-type]
+            bound,
+            baseline=float(taught["start"][:, 1].mean()),
+            baseline_name="before DPO",
+        )
 
 
-def _listed(values: Sequence[float]) -> str:
+def _listed(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
@@ -166,44 +197,9 @@ def _ended(text: str) -> str:
     return text[:-1] if text.endswith("!") else f"{text}$"
 
 
-@runs.study(
-    claims=["instruction-following-improves", "ablations"],
-    title="rounds of self-play in miniature, and what each part of the method brings",
-    minutes=6,
-)
-def rounds(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    by_round: list[list[float]] = []
-    ends: dict[str, list[float]] = {}
-    size = 12 if fast else 100
-    draws = 1 if fast else DRAWS
-    steps = 3 if fast else ROUND_STEPS
-    for seed in run.progress(range(2 if fast else 3), "seeds"):
-        first = started(seed, fast)
-        curve = [letters.measure(first, seed)[0]]
-        model = first
-        for number in range(ROUNDS):
-            model = preferred(model, played(model, draws, "search", 10 * seed + number, size), steps, seed)
-            curve.append(letters.measure(model, seed)[0])
-        by_round.append(curve)
-        variants = {
-            "without tree search": ("one repair", preferred),
-            "without refinement": ("independent", preferred),
-            "SFT on repairs": ("search", imitated),
-        }
-        for name, (kind, tune) in variants.items():
-            model = first
-            for number in range(ROUNDS):
-                model = tune(model, played(model, draws, kind, 10 * seed + number, size), steps, seed)
-            ends.setdefault(name, []).append(letters.measure(model, seed)[0])
-        at_once = [
-            pair for number in range(ROUNDS) for pair in played(first, draws, "search", 10 * seed + number, size)
-        ]
-        ends.setdefault("without rounds", []).append(
-            letters.measure(preferred(first, at_once, ROUNDS * steps, seed), seed)[0]
-        )
-    table = np.array(by_round)
+def _rounds(table: np.ndarray, ends: dict[str, list[float]]) -> Iterator[Finding]:
     detail = f"right lengths by round, mean of seeds: {_listed(table.mean(0))}; after three rounds, " + "; ".join(
-        f"{name} {_listed(values)}" for name, values in ends.items()
+        f"{name} {_listed(values)}" for name, values in {"full": table[:, -1], **ends}.items()
     )
     for number in range(1, ROUNDS + 1):
         yield Finding(

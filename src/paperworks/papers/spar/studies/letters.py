@@ -110,13 +110,16 @@ def pair_rows(model: Any, given: Sequence[tuple[str, str, str]]) -> list[dict[st
 
 def sample(model: Any, prompts: Sequence[str], generator: torch.Generator) -> list[str]:
     """A response to each prompt at temperature 1, without the end; one that does not end is cut."""
-    ids = torch.tensor([[INDEX[c] for c in prompt] for prompt in prompts])
+    last = torch.tensor([[INDEX[c] for c in prompt] for prompt in prompts])
+    drawn, past = [], None
     with torch.no_grad():
         for _ in range(ROOM):
-            logits = model(input_ids=ids, use_cache=False).logits[:, -1].float()
+            out = model(input_ids=last, past_key_values=past, use_cache=True)
+            logits, past = out.logits[:, -1].float(), out.past_key_values
             logits[:, 0] = -torch.inf
-            ids = torch.cat([ids, torch.multinomial(logits.softmax(1), 1, generator=generator)], 1)
-    texts = ["".join(CHARACTERS[i - 1] for i in row[PROMPT:]) for row in ids.tolist()]
+            last = torch.multinomial(logits.softmax(1), 1, generator=generator)
+            drawn.append(last)
+    texts = ["".join(CHARACTERS[i - 1] for i in row) for row in torch.cat(drawn, 1).tolist()]
     return [text.partition("$")[0] if "$" in text else f"{text}!" for text in texts]
 
 
