@@ -103,11 +103,11 @@ class Config(runs.Config):
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="rate of DPO; default 2e-7, and 2e-4 for the bundled model"
     )
-    refiner_learning_rate: float = Field(2e-6, gt=0, le=1, description="rate of the refiner's training")
+    refiner_learning_rate: float = Field(2e-6, gt=0, le=1, description="rate of SFT: the refiner, and stage 0")
     epochs: float | None = Field(
         None, gt=0, le=1000, description="passes of DPO over the pairs; default 1, and 3 for the bundled model"
     )
-    refiner_epochs: float = Field(5.0, gt=0, le=1000, description="passes of the refiner over its chats")
+    refiner_epochs: float = Field(5.0, gt=0, le=1000, description="passes of SFT over its chats")
     batch_size: int = Field(2, ge=1, le=4096, description="pairs or chats in one forward pass")
     accumulation: int = Field(
         2, ge=1, le=4096, description="forward passes of DPO in one step; the refiner's are twice"
@@ -117,8 +117,12 @@ class Config(runs.Config):
     precision: Literal["auto", "no", "bf16"] = Field("auto", description="bf16 autocast; auto uses it on GPUs")
     generation_batch: int = Field(32, ge=1, le=4096, description="answers that a local model generates at a time")
     chat_template: OwnOr = Field(None, description="a Jinja file with a chat template, for a tokenizer without one")
-    inference: int = Field(
-        15, ge=0, le=1000, description="generated answers up to which search at inference is compared; 0 leaves it out"
+    inference: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="generated answers up to which searches at inference are compared on test prompts, 0 for none; "
+        "default 15 for the bundled model, otherwise 0",
     )
     inference_prompts: int = Field(40, ge=1, le=100_000, description="test prompts of that comparison, at most")
     benchmark: OwnOr = Field(

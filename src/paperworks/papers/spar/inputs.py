@@ -94,7 +94,7 @@ def _rewritten(
 
     models = Models(config, run, template)
     run.step("rewriting requests")
-    with models.crew("rewriting", None, None, "model") as crew:
+    with models.crew(None, None, "model") as crew:
         tokens = models.fitting(getattr(crew.actor, "generator", crew.actor), 1024)
         done = rewrite_prompts(seeds, crew.actor, max_new_tokens=tokens, seed=config.seed)
     reasons = {reason: list(done.dropped.values()).count(reason) for reason in dict.fromkeys(done.dropped.values())}

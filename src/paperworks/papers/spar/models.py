@@ -87,6 +87,11 @@ def _check_template(text: str) -> None:
         raise InputError("chat_template", "a template that leaves the messages out", "one that writes messages")
 
 
+def _stage(folder: Path | None) -> str:
+    """The training that a model comes from: the name of its round."""
+    return "untuned" if folder is None else folder.parent.name
+
+
 class Models:
     """Makes the crews of all rounds. Local models are loaded once for each folder in turn."""
 
@@ -94,13 +99,13 @@ class Models:
         self.config, self.run, self.template = config, run, template
 
     @contextmanager
-    def crew(self, name: str, actor: Path | None, refiner: Path | None, judge: str) -> Iterator[Crew]:
-        """The models of a round, whose answers are kept under its name.
+    def crew(self, actor: Path | None, refiner: Path | None, judge: str) -> Iterator[Crew]:
+        """The models of a round. Their answers are kept by the training that they come from.
 
         ``actor`` and ``refiner`` are tuned folders; None are those that the options name.
         """
         with ExitStack() as stack:
-            first = stack.enter_context(self._cached(self._actor(actor), f"{name} actor"))
+            first = stack.enter_context(self._cached(self._actor(actor), f"actor {_stage(actor)}"))
             tokens = self._tokens(first.generator)
             kind = refiner_name(self.config)
             if kind == "editor":
@@ -108,7 +113,7 @@ class Models:
                 yield Crew(first, editor, RuleJudge(), tokens)
                 return
             second = stack.enter_context(
-                self._cached(self._refiner(first.generator, actor, refiner), f"{name} refiner")
+                self._cached(self._refiner(first.generator, actor, refiner), f"refiner {_stage(refiner)}")
             )
             yield Crew(first, self._model_refiner(second), self._judge(second, judge), tokens)
 

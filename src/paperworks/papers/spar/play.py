@@ -25,6 +25,7 @@ from paperworks.runs.files import remove, write_text
 
 BUNDLED_RATE, BUNDLED_EPOCHS = 2e-4, 3.0
 PAPER_RATE, PAPER_EPOCHS = 2e-7, 1.0
+BUNDLED_INFERENCE = 15
 START_RATE, START_EPOCHS = 5e-4, 2.0
 
 
@@ -76,7 +77,7 @@ class Game:
         self._start()
         for number, prompts in enumerate(self.inputs.rounds, 1):
             self.run.step(f"round {number} of {len(self.inputs.rounds)}: responses, judgements, searches")
-            with self._crew(number) as crew:
+            with self._crew() as crew:
                 if number == 1:
                     self.scored.append(self._score(0, crew))
                 folder = self.run.state / f"round-{number}"
@@ -84,15 +85,21 @@ class Game:
             self._keep(folder, number)
             self._train(folder, number)
             if self.trains:
-                with self._crew(number + 1) as crew:
+                with self._crew() as crew:
                     self.scored.append(self._score(number, crew))
-        if self.config.inference and self.inputs.test:
+        if self.most and self.inputs.test:
             self.run.step("search at inference")
-            with self._crew(len(self.inputs.rounds) + 1) as crew:
+            with self._crew() as crew:
                 self.comparison = self._compare(crew)
         for name, tuned in (("actor", self.actor), ("refiner", self.refiner)):
             if tuned is not None:
                 shutil.copytree(tuned, self.run.output(name))
+
+    @property
+    def most(self) -> int:
+        """Generated answers up to which searches are compared."""
+        given = self.config.inference
+        return given if given is not None else BUNDLED_INFERENCE if bundled(self.config) else 0
 
     def _start(self) -> None:
         """Stage 0: tune the actor and the refiner on chats before the first round, where there are any."""
@@ -120,9 +127,9 @@ class Game:
         kind = refiner_name(self.config)
         return kind not in ("editor", "endpoint") and (kind != "same" or self.config.endpoint is None)
 
-    def _crew(self, number: int) -> Any:
-        """The models as they are before a round."""
-        return self.models.crew(f"round {number}", self.actor, self.refiner, self.judge)
+    def _crew(self) -> Any:
+        """The models as they are now."""
+        return self.models.crew(self.actor, self.refiner, self.judge)
 
     def _search(self, crew: Crew) -> TreeSearchRefiner:
         config = self.config
@@ -286,7 +293,7 @@ class Game:
             crew.actor,
             crew.refiner,
             crew.judge,
-            most=config.inference,
+            most=self.most,
             search=self._search(crew),
             temperature=config.temperature or 0.9,
             top_p=config.top_p,

@@ -289,9 +289,15 @@ def _share(values: Sequence[bool]) -> float:
 
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    with new_folder(folder, "out_dir") as aside:
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
+    """Save model and tokenizer; of several processes (``accelerate launch``) the main one does."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:
+        with new_folder(folder, "out_dir") as aside:
+            model.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
+    state.wait_for_everyone()
 
 
 def write_facts(tuned: Tuned, path: Path) -> None:
