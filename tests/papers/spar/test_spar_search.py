@@ -278,3 +278,26 @@ def test_repairs_that_cannot_be_read_are_asked_for_again() -> None:
         ModelRefiner(CallableGenerator(lambda prompt: ""), temperature=0.0)
     with pytest.raises(InputError, match="refiner: found int"):
         FunctionRefiner(lambda *_: 3).refine([RefineRequest(PROMPT, "a", "c", 0)])  # type: ignore[arg-type, return-value]
+
+
+def test_plain_functions_texts_and_tuples_will_do() -> None:
+    class Plain:
+        def judge(self, items):
+            return [("said", 1.0 if "," not in text else 0.0, (1,)) for _, text in items]
+
+    search = TreeSearchRefiner(lambda prompt, response, critique: response.replace(",", "", 1), Plain())
+    found = search.search("Write without commas.", "a, b, c")
+    assert (found.best_response, found.best.depth, found.success) == ("a b c", 2, True)
+    votes = TreeSearchRefiner(
+        CallableGenerator(lambda chat: "[[start]]a b[[end]]"),
+        CallableGenerator(
+            lambda chat: f"Final Judgement: {'No' if ',' in chat[0]['content'].split('# Answer')[1] else 'Yes'}"
+        ),
+    )
+    assert votes.search("Write without commas.", "a, b").best_response == "a b"
+    for answer, match in (([], "0 judgements of 1"), ([("", 3.0, ())], "a value of 3.0")):
+        bad = type("Bad", (), {"judge": lambda self, items, answer=answer: answer})()
+        with pytest.raises(InputError, match=match):
+            TreeSearchRefiner(Numbers(), bad).search(PROMPT, "a")
+    with pytest.raises(InputError, match="an empty text"):
+        search.search(" ", "a")

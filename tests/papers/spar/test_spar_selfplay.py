@@ -173,6 +173,9 @@ def test_bad_rounds_are_refused(tmp_path: Path) -> None:
         SelfPlay(draft, RuleEditor(), [prompts(1)[0], InstructionPrompt("p0", prompts(2)[1].messages)])
     with pytest.raises(InputError, match="prompts 0 and 1, which are the same"):
         SelfPlay(draft, RuleEditor(), [prompts(1)[0], InstructionPrompt("p1", prompts(1)[0].messages, (COMMA,))])
+    for row, match in (({"prompt": "x"}, "number 1, without an id"), ("x", "number 1: found a text without an id")):
+        with pytest.raises(InputError, match=match):
+            SelfPlay(draft, RuleEditor(), [prompts(1)[0], row])  # type: ignore[list-item]
     with pytest.raises(InputError, match="prompts, number 0: found no id"):
         SelfPlay(draft, RuleEditor(), [InstructionPrompt("", prompts(1)[0].messages)])
     mute = VoteJudge(CallableGenerator(lambda prompt: "I cannot say"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.language.generation import GenerationSettings, Generator, SampleRequest, generate_samples
-from paperworks.papers.spar.judges import Judge, refuse_greedy
+from paperworks.papers.spar.judges import Judge, ask, refuse_greedy
 from paperworks.papers.spar.prompts import InstructionPrompt
 from paperworks.papers.spar.refiners import Refiner
 from paperworks.papers.spar.search import Task, TreeSearchRefiner
@@ -73,7 +73,7 @@ def best_of_n(
             break
         requests = [SampleRequest(list(prompts[i].messages), settings, number) for i in left]
         texts = [text.strip() for text in generate_samples(actor, requests)]
-        judged = judge.judge([(prompts[i], text) for i, text in zip(left, texts, strict=True)])
+        judged = ask(judge, [(prompts[i], text) for i, text in zip(left, texts, strict=True)])
         for i, text, one in zip(left, texts, judged, strict=True):
             value = -1.0 if one.value is None else one.value
             if i not in best or value > best[i][0]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from paperworks.errors import InputError
 from paperworks.language.generation import GenerationSettings, Generator, SampleRequest, generate_samples
-from paperworks.papers.spar.prompts import InstructionPrompt
+from paperworks.papers.spar.prompts import InstructionPrompt, as_prompt
 from paperworks.papers.spar.scores import check_response
 from paperworks.papers.spar.wording import MARKER, judge_chat, parse_judgement
 
@@ -46,6 +46,20 @@ class Judge(Protocol):
     def judge(self, items: Sequence[Item]) -> list[Judgement]:
         """A judgement for each prompt and response."""
         ...
+
+
+def ask(judge: Judge, items: Sequence[Item]) -> list[Judgement]:
+    """The judgements of any judge; plain (critique, value, votes) become ``Judgement``s.
+
+    Raises InputError for another number of them, and a value outside 0 to 1.
+    """
+    found = [one if isinstance(one, Judgement) else Judgement(*one) for one in judge.judge(items)] if items else []
+    if len(found) != len(items):
+        raise InputError("judge", f"{len(found)} judgements of {len(items)} responses", "one of each")
+    wrong = next((one.value for one in found if one.value is not None and not 0 <= one.value <= 1), None)
+    if wrong is not None:
+        raise InputError("judge", f"a value of {wrong}", "a share from 0 to 1, or None")
+    return found
 
 
 def tally(votes: Sequence[int], critiques: Sequence[str]) -> Judgement:
@@ -98,7 +112,9 @@ class VoteJudge:
         open_items = list(range(len(items)))
         for attempt in range(self.attempts):
             requests = [
-                SampleRequest(judge_chat(*items[i]), self._settings(), attempt * self.votes + vote)
+                SampleRequest(
+                    judge_chat(as_prompt(items[i][0], i), items[i][1]), self._settings(), attempt * self.votes + vote
+                )
                 for i in open_items
                 for vote in range(self.votes)
             ]
@@ -127,7 +143,7 @@ class RuleJudge:
 
     def judge(self, items: Sequence[Item]) -> list[Judgement]:
         """One vote each; the critique names every instruction."""
-        return [self._one(prompt, response) for prompt, response in items]
+        return [self._one(as_prompt(prompt, i), response) for i, (prompt, response) in enumerate(items)]
 
     def _one(self, prompt: InstructionPrompt, response: str) -> Judgement:
         if not prompt.instructions:
@@ -159,9 +175,10 @@ class CompositeJudge:
 
     def judge(self, items: Sequence[Item]) -> list[Judgement]:
         """The rules first, then the other judge."""
+        items = [(as_prompt(prompt, i), response) for i, (prompt, response) in enumerate(items)]
         by_rule = {i: self.rule.judge([item])[0] for i, item in enumerate(items) if item[0].instructions}
         asked = [i for i in range(len(items)) if i not in by_rule or by_rule[i].label == 1]
-        by_model = dict(zip(asked, self.model.judge([items[i] for i in asked]) if asked else [], strict=True))
+        by_model = dict(zip(asked, ask(self.model, [items[i] for i in asked]), strict=True))
         return [by_model.get(i) or by_rule[i] for i in range(len(items))]
 
 

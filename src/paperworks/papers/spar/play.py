@@ -14,6 +14,7 @@ from paperworks.papers.spar.config import Config
 from paperworks.papers.spar.examples import read_chats
 from paperworks.papers.spar.inference import Comparison, compare_at_inference
 from paperworks.papers.spar.inputs import Inputs
+from paperworks.papers.spar.judges import ask
 from paperworks.papers.spar.models import Crew, Models, bundled, refiner_name
 from paperworks.papers.spar.pairs import RefinerCaps
 from paperworks.papers.spar.scores import ifeval_scores
@@ -274,7 +275,7 @@ class Game:
             texts = generate_samples(crew.actor, [SampleRequest(list(p.messages), settings, 0) for p in test])
             answers = [text.strip() for text in texts]
             verifiable = [(p, text) for p, text in zip(test, answers, strict=True) if p.instructions]
-            judged = crew.judge.judge(list(zip(test, answers, strict=True)))
+            judged = ask(crew.judge, list(zip(test, answers, strict=True)))
             scored = Scored(
                 {p.id: text for p, text in zip(test, answers, strict=True)},
                 ifeval_scores(verifiable) if verifiable else {},

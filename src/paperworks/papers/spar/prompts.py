@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,19 +90,36 @@ def _messages(given: Any, where: str, field: str) -> tuple[Message, ...]:
     return tuple(Message(role=m["role"], content=m["content"]) for m in turns)
 
 
-def check_prompts(prompts: Iterable[InstructionPrompt], field: str = "prompts") -> list[InstructionPrompt]:
+def as_prompt(given: InstructionPrompt | str | Mapping[str, Any], number: int = 0) -> InstructionPrompt:
+    """A prompt from a prompt, a text (its id is made of the text), or a row of a file (then with an id)."""
+    if isinstance(given, InstructionPrompt):
+        return given
+    if isinstance(given, str) and given.strip():
+        name = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return InstructionPrompt(name, (Message(role="user", content=given),))
+    if isinstance(given, Mapping):
+        return prompt_of(given, f"number {number}")
+    shown = "an empty text" if isinstance(given, str) else type(given).__name__
+    raise InputError(f"prompts, number {number}", shown, "a prompt, a text, or a row with id and prompt")
+
+
+def check_prompts(
+    prompts: Iterable[InstructionPrompt | Mapping[str, Any]], field: str = "prompts"
+) -> list[InstructionPrompt]:
     """The prompts as a list.
 
     Raises InputError for none, for an id that repeats, and for a prompt that repeats with the same instructions.
     """
-    found = list(prompts)
+    given = list(prompts)
+    nameless = next((i for i, one in enumerate(given) if isinstance(one, str)), None)
+    if nameless is not None:
+        raise InputError(f"{field}, number {nameless}", "a text without an id", "an id for each prompt")
+    found = [as_prompt(one, number) for number, one in enumerate(given)]
     if not found:
         raise InputError(field, "no prompt", "one or more")
     ids: dict[str, int] = {}
     texts: dict[Any, int] = {}
     for number, prompt in enumerate(found):
-        if not isinstance(prompt, InstructionPrompt):
-            raise InputError(f"{field}, number {number}", type(prompt).__name__, "an InstructionPrompt")
         if not prompt.id:
             raise InputError(f"{field}, number {number}", "no id", "an id for each prompt")
         first = ids.setdefault(prompt.id, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,16 +87,28 @@ class ModelRefiner:
 
 @dataclass(frozen=True)
 class FunctionRefiner:
-    """A function ``(prompt, response, critique, seed) -> repaired response or None`` as a refiner."""
+    """A function of prompt, response, critique and (where it takes four arguments) seed as a refiner.
 
-    function: Callable[[InstructionPrompt, str, str, int], str | None]
+    It returns the repaired response, or None.
+    """
+
+    function: Callable[..., str | None]
     seed: int = 0
+
+    @property
+    def takes_seed(self) -> bool:
+        """Whether the function has a fourth argument."""
+        try:
+            return len(inspect.signature(self.function).parameters) > 3
+        except (TypeError, ValueError):
+            return True
 
     def refine(self, requests: Sequence[RefineRequest]) -> list[Repair | None]:
         """One call for each request; a text that is empty counts as none."""
         found: list[Repair | None] = []
         for request in requests:
-            output = self.function(request.prompt, request.response, request.critique, self.seed_of(request))
+            seed = (self.seed_of(request),) if self.takes_seed else ()
+            output = self.function(request.prompt, request.response, request.critique, *seed)
             if output is not None and not isinstance(output, str):
                 raise InputError("refiner", f"{type(output).__name__} from the function", "a text, or None")
             found.append(Repair(output, as_reply(output)) if output and output.strip() else None)

@@ -272,12 +272,16 @@ def _overlap_table(config: Config, game: Game) -> runs.Table | None:
 
 def _figures(game: Game) -> list[runs.Figure]:
     found = []
-    trees = [
-        (name, one)
-        for result in game.results
-        for name, one in sorted(result.results.items(), key=lambda item: -len(item[1].tree))[:SHOWN_TREES]
-    ]
-    trees = sorted(trees, key=lambda item: -len(item[1].tree))[:SHOWN_TREES]
+    trees = [(name, one) for result in game.results for name, one in result.results.items()]
+    # the largest that were repaired, and the largest that was not
+    trees.sort(key=lambda item: (not item[1].success, -len(item[1].tree)))
+    failed = [item for item in trees if not item[1].success][:1]
+    trees = trees[: SHOWN_TREES - len(failed)] + failed if len(trees) > SHOWN_TREES else trees
+    if len(game.scored) > 1 and game.scored[0].scores:
+        keys = ("P_S", "I_S", "avg")
+        lines = [[one.scores[key] for one in game.scored] for key in keys]
+        labels = [SCORE_NAMES[SCORES.index(key)] for key in keys]
+        found.append(runs.Figure("What the actor obeys", figures.draw_scores(_names(game), lines, labels)))
     if game.comparison is not None:
         found.append(
             runs.Figure(
@@ -286,18 +290,14 @@ def _figures(game: Game) -> list[runs.Figure]:
                 "Breadth-first search counts when its level is done, depth-first search when a node's repairs are.",
             )
         )
-    if len(game.scored) > 1 and game.scored[0].scores:
-        keys = ("P_S", "I_S", "avg")
-        lines = [[one.scores[key] for one in game.scored] for key in keys]
-        labels = [SCORE_NAMES[SCORES.index(key)] for key in keys]
-        found.append(runs.Figure("What the actor obeys", figures.draw_scores(_names(game), lines, labels)))
     if trees:
         titles = [f"{_short(name)[:40]}: {'repaired' if one.success else 'not repaired'}" for name, one in trees]
         found.append(
             runs.Figure(
                 "Search trees",
                 figures.draw_trees([one for _, one in trees], titles),
-                "The largest trees of the run. A node is a response with the judge's value; green ones pass; the one "
+                "The largest trees that were repaired, and one that was not. A node is a response with the "
+                "judge's value; green ones pass; the one "
                 "with the thick border is returned. All are in trees.jsonl.",
             )
         )

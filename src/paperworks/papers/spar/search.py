@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.papers.spar.judges import Item, Judge, Judgement
-from paperworks.papers.spar.prompts import InstructionPrompt
-from paperworks.papers.spar.refiners import Refiner, RefineRequest, Repair
+from paperworks.language.generation import Generator as TextGenerator
+from paperworks.papers.spar.judges import Item, Judgement, VoteJudge, ask
+from paperworks.papers.spar.prompts import InstructionPrompt, as_prompt
+from paperworks.papers.spar.refiners import RefineRequest, Repair, as_refiner
 from paperworks.papers.spar.tree import Node, SearchResult
 
 Ask = tuple[Literal["refine", "judge"], list[Any]]
@@ -38,7 +39,8 @@ class TreeSearchRefiner:
 
     Attributes
     ----------
-    refiner, judge : what repairs, and what judges.
+    refiner : what repairs: a ``Refiner``, a generator, or a function of prompt, response, critique and seed.
+    judge : what judges: a ``Judge``, or a generator, which votes.
     algorithm : "bfs" expands a level at a time and looks for a passing repair after each; "dfs" a node at a time.
     branch : repairs of each node.
     select : nodes of a level (bfs) or children of a node (dfs) that are expanded next.
@@ -49,8 +51,8 @@ class TreeSearchRefiner:
     seed : of the draws of "sample".
     """
 
-    refiner: Refiner
-    judge: Judge
+    refiner: Any
+    judge: Any
     algorithm: Literal["bfs", "dfs"] = "bfs"
     branch: int = 3
     select: int = 2
@@ -70,9 +72,12 @@ class TreeSearchRefiner:
         for name, right, expected in checks:
             if not right:
                 raise InputError(name, repr(getattr(self, name)), expected)
+        object.__setattr__(self, "refiner", as_refiner(self.refiner, seed=self.seed))
+        if isinstance(self.judge, TextGenerator):
+            object.__setattr__(self, "judge", VoteJudge(self.judge, seed=self.seed))
 
-    def search(self, prompt: InstructionPrompt, response: str, critique: str | None = None) -> SearchResult:
-        """Repair one response.
+    def search(self, prompt: InstructionPrompt | str, response: str, critique: str | None = None) -> SearchResult:
+        """Repair one response to a prompt (or to a text as prompt).
 
         Without a critique the response is judged first, and returned where it passes.
 
@@ -80,7 +85,7 @@ class TreeSearchRefiner:
         ------
         InputError : a response that is no text.
         """
-        return self.search_many([Task(prompt, response, critique)])[0]
+        return self.search_many([Task(as_prompt(prompt), response, critique)])[0]
 
     def search_many(self, tasks: Sequence[Task]) -> list[SearchResult]:
         """Repair many responses; the same results as one after the other, in fewer and larger batches."""
@@ -92,7 +97,7 @@ class TreeSearchRefiner:
             kind = "refine" if any(ask[0] == "refine" for ask in asked.values()) else "judge"
             chosen = [number for number, ask in asked.items() if ask[0] == kind]
             wanted = [request for number in chosen for request in asked[number][1]]
-            answers: Sequence[Any] = self.refiner.refine(wanted) if kind == "refine" else self.judge.judge(wanted)
+            answers: Sequence[Any] = self.refiner.refine(wanted) if kind == "refine" else ask(self.judge, wanted)
             start = 0
             for number in chosen:
                 end = start + len(asked[number][1])

@@ -17,7 +17,7 @@ from paperworks.language.generation import (
     load_generator,
 )
 from paperworks.papers.spar.caching import Wrapped, caches
-from paperworks.papers.spar.judges import Judge, Judgement, RuleJudge, VoteJudge, refuse_greedy, single_attempt
+from paperworks.papers.spar.judges import Judge, Judgement, RuleJudge, VoteJudge, ask, refuse_greedy, single_attempt
 from paperworks.papers.spar.ledger import Ledger
 from paperworks.papers.spar.pairs import (
     Judged,
@@ -190,7 +190,7 @@ class SelfPlay:
 
         def verdict(names: list[str]) -> list[dict[str, Any]]:
             items = [(by_id[name], text) for name in names for text in drafts.rows[name]["responses"]]
-            found = iter(judge.judge(items))
+            found = iter(ask(judge, items))
             return [
                 {"id": name, "judgements": [_judgement_row(next(found)) for _ in drafts.rows[name]["responses"]]}
                 for name in names

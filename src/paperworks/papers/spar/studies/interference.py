@@ -199,7 +199,7 @@ def _ended(text: str) -> str:
 
 def _rounds(table: np.ndarray, ends: dict[str, list[float]]) -> Iterator[Finding]:
     detail = f"right lengths by round, mean of seeds: {_listed(table.mean(0))}; after three rounds, " + "; ".join(
-        f"{name} {_listed(values)}" for name, values in {"full": table[:, -1], **ends}.items()
+        f"{name} {_listed(values)}" for name, values in {"full": table[:, -1].tolist(), **ends}.items()
     )
     for number in range(1, ROUNDS + 1):
         yield Finding(
