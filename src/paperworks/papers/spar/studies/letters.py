@@ -31,7 +31,7 @@ def make_model(seed: int) -> Any:
     config = LlamaConfig(
         vocab_size=len(CHARACTERS) + 1,
         hidden_size=64,
-        intermediate_size=256,
+        intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=32,
