@@ -56,6 +56,20 @@ def test_features_of_a_video(clip: Path, tmp_path: Path) -> None:
     assert means.values.shape == (12, 3)
 
 
+def test_a_model_predicts_the_steps_of_a_file(clip: Path) -> None:
+    from paperworks.papers.sieve_swap.procx import ProcX
+    from paperworks.papers.sieve_swap.settings import ProcXConfig
+    from paperworks.training import TrainSettings
+
+    sizes = {"dim": 16, "heads": 2, "levels": 2, "queries": 4, "positions": 8, "feed_forward": 16, "segment_points": 2}
+    config = ProcXConfig(**sizes, captions="none", contrastive=0.0)
+    dataset = StepDataset.of({"soup": {"duration": 6, "timestamps": [[0, 3], [3, 6]], "sentences": ["a", "b"]}})
+    model = ProcX(config, settings=TrainSettings(steps=2, batch_size=1, device="cpu"), device="cpu")
+    found = extract_video(clip)
+    model.fit(dataset, {"soup": found.values})
+    assert model.predict_video(clip) == model.predict(found.values, found.duration)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY garbage", b"text"])
 def test_features_that_are_none_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)

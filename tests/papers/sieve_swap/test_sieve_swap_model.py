@@ -105,8 +105,8 @@ def test_key_aware_attention_equals_sampled_keys_and_values() -> None:
     for b, q, h in itertools.product(range(2), range(5), range(2)):
         points = []
         for level, start in enumerate((0, 9)):
-            for x in where[b, q, h, level]:
-                at = float(x) * lengths[level] - 0.5
+            for x in where[b, q, h, level].tolist():
+                at = x * lengths[level] - 0.5
                 low = int(np.floor(at))
                 parts = [(low, 1 - (at - low)), (low + 1, at - low)]
                 inside = [(i, w) for i, w in parts if 0 <= i < lengths[level]]
@@ -300,6 +300,45 @@ def test_variants_of_procx_train(options: dict[str, Any]) -> None:
     assert all(np.isfinite(model.history_["training"].losses))
     _, features = tiny_set()
     assert model.predict(features["v0"], 30.0)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+def test_a_language_model_of_a_folder_writes_captions(kind: str, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+
+    tokenizer = word_tokenizer(["Cut slice stir bake the bread soup cake slowly."])
+    words = len(tokenizer)
+    torch.manual_seed(0)
+    if kind == "gpt2":
+        model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=words, n_embd=8, n_layer=1, n_head=2, n_positions=32))
+    else:
+        sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+        model = T5ForConditionalGeneration(T5Config(vocab_size=words, decoder_start_token_id=1, **sizes))
+    model.save_pretrained(tmp_path / "lm")
+    tokenizer.save_pretrained(tmp_path / "lm")
+    dataset, features = tiny_set()
+    procx = ProcX(
+        ProcXConfig(**SMALL), settings=SETTINGS, encoder=Letters(), caption_model=tmp_path / "lm", device="cpu"
+    )
+    procx.fit(dataset, features).save_pretrained(tmp_path / "model")
+    again = ProcX.from_pretrained(tmp_path / "model", device="cpu")
+    assert again.predict(features["v2"], 32.0) == procx.predict(features["v2"], 32.0)
+
+
+def test_a_text_stream_is_one_more_level() -> None:
+    from paperworks.papers.sieve_swap.sentences import VideoTranscript, speech_stream
+
+    said = VideoTranscript.of("v", [(0, 5, "Stir the soup slowly."), (8, 10, "Bake the cake.")], 10.0)
+    stream = speech_stream(said, Letters(), 10)
+    assert stream.shape == (10, 8)
+    assert (stream.any(1) == np.array([1, 1, 1, 1, 1, 0, 0, 0, 1, 1], bool)).all()
+    dataset, features = tiny_set()
+    text = dict.fromkeys(dataset, stream)
+    model = ProcX(ProcXConfig(**SMALL | {"text_width": 8}), settings=SETTINGS, encoder=Letters(), device="cpu")
+    model.fit(dataset, features, text=text)
+    assert model.predict(features["v0"], 30.0, text=stream) != model.predict(features["v0"], 30.0, text=0 * stream)
+    with pytest.raises(InputError, match="what is said"):
+        model.predict(features["v0"], 30.0)
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from paperworks.papers.sieve_swap.procx import ProcX
     from paperworks.papers.sieve_swap.results import AuditRow, SieveResult
     from paperworks.papers.sieve_swap.segments import localisation, temporal_iou
-    from paperworks.papers.sieve_swap.sentences import VideoTranscript, read_transcripts
+    from paperworks.papers.sieve_swap.sentences import VideoTranscript, read_transcripts, speech_stream
     from paperworks.papers.sieve_swap.settings import ProcXConfig
     from paperworks.papers.sieve_swap.sieve import SieveSwap
     from paperworks.papers.sieve_swap.similarity import top_steps
@@ -73,6 +73,7 @@ __all__ = [
     "rouge_l",
     "sample_linear",
     "soda",
+    "speech_stream",
     "temporal_iou",
     "token_f1",
     "top_steps",

@@ -152,7 +152,12 @@ class ProcX:
         encoder = self._text_encoder()
         flat = [text for steps in dataset.values() for texts in steps.sentences for text in texts]
         unique = list(dict.fromkeys(flat))
-        rows = dict(zip(unique, encoder.encode(unique), strict=True))
+        vectors = np.asarray(encoder.encode(unique), np.float32)
+        if vectors.shape[1] != self.text_width_:
+            raise InputError(
+                "encoder", f"{vectors.shape[1]} dimensions", f"{self.text_width_}, as the model was trained with"
+            )
+        rows = dict(zip(unique, vectors, strict=True))
         out = {}
         for video, steps in dataset.items():
             means = [np.mean([rows[text] for text in texts], axis=0) for texts in steps.sentences]

@@ -32,6 +32,10 @@ WORDS = {
     "f1": "F1 of the segments",
     "soda_c": "SODA_c: order, overlap and caption",
     "soda_d": "SODA_d: order and overlap",
+    "soda_c_precision": "SODA_c, share of the predicted",
+    "soda_c_recall": "SODA_c, share of the true",
+    "soda_d_precision": "SODA_d, share of the predicted",
+    "soda_d_recall": "SODA_d, share of the true",
     "cider": "CIDEr-D",
     "meteor_es": "METEOR, exact words and stems",
 }
@@ -104,7 +108,8 @@ def _lead(config: Config, result: SieveResult) -> list[str]:
         lead.append(f"This is the control {config.variant}, not the method.")
     if result.dropped:
         names = ", ".join(list(result.dropped)[:3]) + (" and more" if len(result.dropped) > 3 else "")
-        lead.append(f"Nothing is left of {len(result.dropped)} videos ({names}); dropped.csv says why.")
+        count = f"{len(result.dropped)} video{'s' * (len(result.dropped) > 1)}"
+        lead.append(f"Nothing is left of {count} ({names}); dropped.csv says why.")
     return lead
 
 

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.inputs.transcripts import (
@@ -119,6 +122,27 @@ class VideoTranscript:
             longest=MOST_WORDS if punctuated else UNPUNCTUATED_WORDS,
             shortest=LEAST_WORDS,
         )
+
+
+def speech_stream(video: VideoTranscript, encoder: Any, rows: int) -> np.ndarray:
+    """What is said, as ProcX's text stream takes it: of each part of the video the vector of the sentence spoken there.
+
+    Parameters
+    ----------
+    encoder : an object with ``encode(texts) -> float32 [n, w]``.
+    rows : parts of equal length.
+
+    Returns
+    -------
+    float32 ``[rows, w]``; zeros where nobody speaks.
+    """
+    sentences = video.sentences()
+    vectors = np.asarray(encoder.encode([s.text for s in sentences] or [""]), np.float32)
+    middles = (np.arange(rows) + 0.5) / rows * video.seconds
+    out = np.zeros((rows, vectors.shape[1]), np.float32)
+    for sentence, vector in zip(sentences, vectors, strict=False):
+        out[(middles >= sentence.start) & (middles < sentence.end)] = vector
+    return out
 
 
 def read_transcripts(

@@ -13,9 +13,9 @@ from paperworks.errors import InputError, nearest
 from paperworks.inputs.transcripts import Sentence
 from paperworks.papers.sieve_swap.alignment import align_matrix
 from paperworks.papers.sieve_swap.candidates import Match, ProcedureIndex
-from paperworks.papers.sieve_swap.procedures import KnowledgeBase, Procedure
+from paperworks.papers.sieve_swap.procedures import KnowledgeBase, Procedure, read_procedures
 from paperworks.papers.sieve_swap.results import AuditRow, SieveResult
-from paperworks.papers.sieve_swap.sentences import VideoTranscript
+from paperworks.papers.sieve_swap.sentences import VideoTranscript, read_transcripts
 from paperworks.papers.sieve_swap.similarity import make_index, top_steps
 from paperworks.papers.sieve_swap.steps_dataset import VideoSteps
 from paperworks.papers.sieve_swap.thresholds import mixture_threshold, percentile_threshold
@@ -143,8 +143,10 @@ class SieveSwap:
         self.exclude, self.filter_steps, self.cache = exclude, filter_steps, cache
         self.seed, self.progress = seed, progress
 
-    def fit(self, kb: KnowledgeBase | Iterable[Procedure]) -> SieveSwap:
-        """Index the written procedures, and find the threshold where it does not depend on the transcripts."""
+    def fit(self, kb: KnowledgeBase | Iterable[Procedure] | str | Path) -> SieveSwap:
+        """Index the procedures (or those of a file or folder), and find the threshold of irrelevant sentences."""
+        if isinstance(kb, str | Path):
+            kb = read_procedures(kb)
         if not isinstance(kb, KnowledgeBase):
             kb = KnowledgeBase.of(kb, exclude=self.exclude, filter_steps=self.filter_steps)
         elif self.exclude:
@@ -244,18 +246,12 @@ class SieveSwap:
             )
         return tuple(out)
 
-    def transform(self, transcripts: Iterable[VideoTranscript]) -> SieveResult:
-        """Match every transcript, and decide (steps 1a to 1f)."""
-        listed = list(transcripts)
+    def transform(self, transcripts: Iterable[VideoTranscript] | str | Path) -> SieveResult:
+        """Match every transcript (or those of a file or folder), and decide (steps 1a to 1f)."""
+        listed = read_transcripts(transcripts) if isinstance(transcripts, str | Path) else list(transcripts)
         _refuse_twins(listed)
         matches = [self.match_video(t) for t in self.progress(listed, "matching transcripts", len(listed))]
         return self.decide(matches)
-
-    def fit_transform(
-        self, kb: KnowledgeBase | Iterable[Procedure], transcripts: Iterable[VideoTranscript]
-    ) -> SieveResult:
-        """``fit`` and ``transform``."""
-        return self.fit(kb).transform(transcripts)
 
     def decide(self, matches: Sequence[VideoMatch]) -> SieveResult:
         """From matches to segments: the threshold, the swap, merging and limits (steps 1c to 1f)."""
