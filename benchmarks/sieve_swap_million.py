@@ -109,7 +109,7 @@ def main() -> int:
     print(f"the matrix alone: {given.steps * given.sentences * 4 / 2**20:,.0f} MiB")
     for kind in ("whole", "semantic_search"):
         same = found["blocks"]["steps"] == found[kind]["steps"]
-        seconds, memory = (found["blocks"][unit_name] / found[kind][unit_name] for unit_name in ("seconds", "MiB"))
+        seconds, memory = (found["blocks"][figure] / found[kind][figure] for figure in ("seconds", "MiB"))
         print(
             f"blocks / {kind}: time {seconds:.2f}, memory {memory:.3f}; the same {K} steps: {'yes' if same else 'no'}"
         )

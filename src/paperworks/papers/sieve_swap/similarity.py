@@ -25,6 +25,11 @@ class StepIndex(Protocol):
     """Number of steps."""
     name: str
 
+    @property
+    def width(self) -> int:
+        """Numbers of a step that are copied for a block."""
+        ...
+
     def queries(self, texts: Sequence[str]) -> Any:
         """What stands for the texts: rows of an array or of a sparse matrix."""
         ...
@@ -72,6 +77,11 @@ class DenseIndex:
         if not np.isfinite(self.vectors[: 2**12]).all():
             raise InputError("encoder", f"{self.name}, which gives values that are not finite", "finite vectors")
 
+    @property
+    def width(self) -> int:
+        """Columns of the vectors."""
+        return int(self.vectors.shape[1])
+
     def _encode_all(self, steps: Sequence[str], progress: Progress) -> np.ndarray:
         size = 512
         parts = [
@@ -111,6 +121,7 @@ class LexicalIndex:
 
         self.kind, self.count = kind, len(steps)
         self.name: str = kind
+        self.width = SVD_DIMENSIONS
         analyzer = {"lowercase": True, "token_pattern": r"(?u)\b\w+\b"}
         if kind == "bm25":
             self._vectorizer: Any = CountVectorizer(**analyzer)
@@ -190,7 +201,7 @@ def top_steps(
     """
     total = index.count if among is None else len(among)
     n, k = queries.shape[0], min(k, total)
-    size = block or max(k, BLOCK_BYTES // (4 * max(1, n)))
+    size = block or max(k, BLOCK_BYTES // (4 * max(1, n, index.width)))
     best = np.full((n, 0), -np.inf, np.float32)
     where = np.empty((n, 0), np.int64)
     for start in range(0, total, size):
