@@ -363,3 +363,11 @@ def test_words_in_webvtt_and_no_overwriting(tmp_path: Path) -> None:
     for bad in (Cue(1, 1, "x"), Cue(1, 2, " "), Cue(-1, 2, "x")):
         with pytest.raises(InputError):
             format_srt([bad])
+
+
+def test_a_file_of_a_known_kind_is_no_text_in_another_encoding(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(InputError, match="a numpy array"):
+        read_transcript(tmp_path / "a.npy")

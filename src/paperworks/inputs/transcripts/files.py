@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from paperworks.errors import InputError
-from paperworks.inputs.kinds import binary_kind
+from paperworks.inputs.kinds import SIGNATURES, binary_kind
 from paperworks.inputs.transcripts.cues import Transcript, make_transcript
 from paperworks.inputs.transcripts.json_forms import FORMS, parse_json
 from paperworks.inputs.transcripts.subtitles import parse_srt, parse_webvtt
@@ -106,6 +106,9 @@ def decode_text(data: bytes, source: str, encoding: str | None = None) -> tuple[
             raise InputError(source, f"bytes that are no {encoding} ({error})", "the file's own encoding") from None
     marked = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     tries = [marked] if marked else ["utf-8"]
+    known = next((words for start, words in SIGNATURES if data.startswith(start)), "")
+    if known and encoding is None:
+        raise InputError(source, known, EXPECTED)
     if not marked and b"\x00" in data[:4096]:
         even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
         tries = ["utf-16-le" if odd > even else "utf-16-be"]

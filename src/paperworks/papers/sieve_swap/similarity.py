@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from paperworks.errors import InputError
+from paperworks.errors import InputError, PaperworksError
 from paperworks.runs import Progress, no_progress
 
 BLOCK_BYTES = 64 * 2**20
@@ -266,4 +266,10 @@ def make_index(
         encoder = sentence_encoder(required=True)
     if encoder == "svd":
         return LexicalIndex("svd", steps, background, seed), warning
-    return DenseIndex(load_text_encoder(encoder), steps, cache=cache, progress=progress), warning
+    try:
+        loaded = load_text_encoder(encoder)
+    except PaperworksError:
+        raise
+    except Exception as error:  # a folder's configuration is checked by the library that it is for
+        raise InputError("encoder", f"{encoder} ({error})", "the folder of a sentence encoder") from error
+    return DenseIndex(loaded, steps, cache=cache, progress=progress), warning
