@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_what_a_corrupted_file_looks_like() -> None:
         assert tail[-1] == EOM
         assert len(made) == len(text) + 3 * k + 2
         assert sorted(t for t in made if t < 256) == sorted(text.tolist())
-        assert not any(a in MASKS and b in MASKS for a, b in zip(body, body[1:], strict=False))
+        assert not any(a in MASKS and b in MASKS for a, b in pairwise(body))
         assert made.count(END) == 1
         spans = len(tail) - 2 * k
         draw = corruption.generator(number)

@@ -145,10 +145,13 @@ def test_the_check_tells_the_layout_of_a_trained_model(groups: int, tmp_path: Pa
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "converted").eval()
     ids = torch.tensor([bundled.tokenizer(SNIPPET)["input_ids"][:50]])
     assert torch.allclose(plain(input_ids=ids).logits, bundled.model(input_ids=ids).logits, atol=1e-4)
-    assert plain.generation_config.eos_token_id == [bundled.tokenizer.eos_token_id, infill_tokens(bundled.tokenizer).eom]
+    assert plain.generation_config.eos_token_id == [
+        bundled.tokenizer.eos_token_id,
+        infill_tokens(bundled.tokenizer).eom,
+    ]
     with pytest.raises(InputError, match=rf"^groups: found {12 - groups}, while the losses say {groups}"):
         load_released(tmp_path / "released", groups=12 - groups, device="cpu")
-    with pytest.raises(InputError, match="^out"):
+    with pytest.raises(InputError, match=r"^out"):
         convert_checkpoint(tmp_path / "released", tmp_path / "converted")
 
 
@@ -212,7 +215,16 @@ def test_tokens_of_a_tokenizer_that_has_none() -> None:
         infill_tokens(tokenizer)
     before = model.get_input_embeddings().weight[:5].clone()
     added = add_infill_tokens(tokenizer, 3, fim=True)
-    assert added == ["<sep>", "<eom>", "<mask_1>", "<mask_2>", "<mask_3>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>"]
+    assert added == [
+        "<sep>",
+        "<eom>",
+        "<mask_1>",
+        "<mask_2>",
+        "<mask_3>",
+        "<fim_prefix>",
+        "<fim_suffix>",
+        "<fim_middle>",
+    ]
     assert resize(model, tokenizer) == 8
     assert resize(model, tokenizer) == 0
     tokens = infill_tokens(tokenizer)

@@ -72,7 +72,9 @@ def fill_file(config: Config, run: runs.Run) -> runs.Report:
                 f"A hole that is not closed was cut off after {config.max_new_tokens} tokens.",
             )
         ],
-        figures=[runs.Figure("Filled holes", holes_figure(examples[:4], path.name), "The first holes, in their places.")],
+        figures=[
+            runs.Figure("Filled holes", holes_figure(examples[:4], path.name), "The first holes, in their places.")
+        ],
         files=[runs.ReportFile(name, "the text with its holes filled")],
         notes=[*loaded.notes, *dict.fromkeys(str(w.message) for w in said if issubclass(w.category, UserWarning))],
         lead=["The bundled model is small: it shows how infilling works, and is no help in writing."]

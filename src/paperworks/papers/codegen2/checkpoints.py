@@ -1,4 +1,4 @@
-"""Models by the recipe's options: the bundled one, a CodeGen checkpoint with its layout checked, any other causal one."""
+"""Models by the recipe's options: the bundled one, a CodeGen checkpoint whose layout is checked, any other."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     prefix <mask_1> suffix <|endoftext|> <sep> <mask_1>   ->   middle <eom>
 
-White space in front of a hole is taken into the hole and the answer is made to begin with it: training cut texts between
-tokens, and a text that ends in spaces ends in a token that training never saw there.
+White space in front of a hole is taken into the hole and the answer is made to begin with it: training cut texts
+between tokens, and a text that ends in spaces ends in a token that training never saw there.
 """
 
 from __future__ import annotations
@@ -220,7 +220,9 @@ def complete(
     found: list[list[str]] = [[] for _ in rows]
     for number, batch in enumerate(progress(batches, "completing", len(batches))):
         cut = [rows[i][-room:] for i in batch]
-        made = _generate(model, tokenizer, None, cut, [white[i] for i in batch], max_new_tokens, sampling, seed + number)
+        made = _generate(
+            model, tokenizer, None, cut, [white[i] for i in batch], max_new_tokens, sampling, seed + number
+        )
         for i, ids in zip(batch, made, strict=True):
             stop = ids.index(end) if end in ids else len(ids)
             text = decode(tokenizer, ids[:stop]).removeprefix(white[i])
@@ -332,7 +334,9 @@ class _Forced:
                 left = self.left[row] = left[len(said) :] if left.startswith(said) else ""
                 if not left:
                     continue
-            allowed = [i for i, t in self.texts.items() if i < scores.shape[1] and (left.startswith(t) or t.startswith(left))]
+            allowed = [
+                i for i, t in self.texts.items() if i < scores.shape[1] and (left.startswith(t) or t.startswith(left))
+            ]
             if allowed:
                 kept = scores[row, allowed].clone()
                 scores[row] = -torch.inf

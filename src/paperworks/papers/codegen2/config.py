@@ -42,7 +42,9 @@ class Config(runs.Config):
     objective: Literal["mix", "clm", "prefix", "psm", "spm", "ul2"] = Field(
         "mix", description="mix: CodeGen2's; clm: next token; prefix: prefix language model; psm, spm: reordered files"
     )
-    method: Literal["full", "lora"] = Field("full", description="train all weights, or adapters that are merged at the end")
+    method: Literal["full", "lora"] = Field(
+        "full", description="train all weights, or adapters that are merged at the end"
+    )
     rank: int = Field(8, ge=1, le=512, description="lora: rank")
     alpha: float = Field(16, gt=0, le=1024, description="lora: scale times rank")
     epochs: float = Field(2, gt=0, le=1000, description="passes over the code")
@@ -51,13 +53,17 @@ class Config(runs.Config):
         None, gt=0, le=1, description="peak of AdamW; default 1e-3 for the bundled model, 2e-4 for lora, else 1e-5"
     )
     warmup_steps: int = Field(10, ge=0, description="steps until the peak")
-    length: int | None = Field(None, ge=16, description="tokens of a sequence; default the model's context, at most 2048")
+    length: int | None = Field(
+        None, ge=16, description="tokens of a sequence; default the model's context, at most 2048"
+    )
     p_causal: float = Field(0.5, ge=0, le=1, description="share of sequences that stay as they are")
     lowest_ratio: float = Field(0.05, ge=0, le=1, description="mix: least share of a file's tokens in spans")
     highest_ratio: float = Field(0.5, ge=0, le=1, description="mix: largest share of a file's tokens in spans")
     longest_span: int | None = Field(48, ge=1, description="mix: most tokens of a span; 'none' is the file's length")
     masks: int = Field(99, ge=1, le=10_000, description="mask tokens that a tokenizer without such is given")
-    z_loss: float = Field(0.0, ge=0, le=1, description="factor of the squared log-normaliser (1e-4 in the paper's code)")
+    z_loss: float = Field(
+        0.0, ge=0, le=1, description="factor of the squared log-normaliser (1e-4 in the paper's code)"
+    )
     precision: Literal["no", "bf16"] = Field("no", description="bf16: autocast while training")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the files that is held out to measure on")
     holes: int = Field(40, ge=2, le=10_000, description="holes of each kind that are measured, at most")

@@ -200,7 +200,9 @@ def check_layout(model: Any, tokenizer: Any, *, groups: int | None = None, snipp
             "groups", f"losses too near to tell the layout (nats per token by groups: {told})", "4 or 8, as you know it"
         )
     if groups is not None and clear and groups != best:
-        raise InputError("groups", f"{groups}, while the losses say {best} (nats per token by groups: {told})", str(best))
+        raise InputError(
+            "groups", f"{groups}, while the losses say {best} (nats per token by groups: {told})", str(best)
+        )
     return LayoutCheck(best if groups is None else groups, means, errors)
 
 
@@ -263,7 +265,7 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _fill(model: Any, stored: dict[str, torch.Tensor], path: Path) -> None:
-    own = {name: parameter for name, parameter in model.named_parameters()}
+    own = dict(model.named_parameters())
     stored = {name: tensor for name, tensor in stored.items() if not name.endswith(COMPUTED)}
     shapes = [
         (name, tuple(tensor.shape), tuple(own[name].shape))

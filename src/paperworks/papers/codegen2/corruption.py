@@ -143,7 +143,7 @@ class SpanCorruption:
         return np.concatenate([self.corrupt_file(file, rng) for file in files]) if len(sequence) else sequence
 
     def corrupt_file(self, file: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One file corrupted: its holes, the end token, ``<sep>`` and its spans; one of fewer than 2 tokens as it is."""
+        """One file corrupted: body with holes, end token, ``<sep>``, spans; with fewer than 2 tokens as it is."""
         file = np.asarray(file, dtype=np.int64)
         text = file[:-1] if len(file) and file[-1] == self.tokens.end else file
         if len(text) < 2:

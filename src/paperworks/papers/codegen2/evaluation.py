@@ -105,8 +105,9 @@ class InfillScores:
 def make_holes(texts: Sequence[str], kind: Kind = "line", n: int = 100, *, seed: int = 0) -> list[Hole]:
     """Draw places to fill: texts at random, each place once.
 
-    ``line``: a whole line with something in it besides a comment, without its end. ``multiline``: two to five lines in a
-    row that begin and end with such a line. ``span``: 8 to 80 characters anywhere, which begin and end with no white space.
+    ``line``: a whole line with something in it besides a comment, without its end. ``multiline``: two to five lines
+    in a row that begin and end with such a line. ``span``: 8 to 80 characters anywhere, which begin and end with no
+    white space.
 
     Raises InputError where the texts do not have ``n`` such places.
     """
@@ -115,7 +116,7 @@ def make_holes(texts: Sequence[str], kind: Kind = "line", n: int = 100, *, seed:
     if n < 1:
         raise InputError("n", n, "1 or more")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    by_text = [[m for m in _lines(text)] for text in texts]
+    by_text = [_lines(text) for text in texts]
     usable = [i for i, lines in enumerate(by_text) if len(lines) >= 3]
     found: dict[tuple[int, int, int], Hole] = {}
     tries = 0
@@ -272,8 +273,8 @@ def _likelihoods(model: Any, rows: list[Row], batch_size: int, progress: Progres
 def pass_at_k(n: Any, c: Any, k: int) -> Any:
     """Probability that one of ``k`` samples passes, from ``c`` of ``n`` that did: 1 - C(n - c, k) / C(n, k).
 
-    The unbiased estimator of Chen et al. 2021. Numbers give a number; arrays ``[problems]`` give an array, whose mean is
-    the figure of a benchmark.
+    The unbiased estimator of Chen et al. 2021. Numbers give a number; arrays ``[problems]`` give an array, whose mean
+    is the figure of a benchmark.
 
     Raises InputError for k below 1 or above n, and for c below 0 or above n.
     """

@@ -1,8 +1,9 @@
 """The trained model for other programs: as a Phi, as GGUF for llama.cpp, and the prompt format of infilling.
 
-Phi's block is CodeGen2's: one LayerNorm in front of attention and feed-forward side by side, rotary positions on a part of
-each head, a head with a bias. Two things differ. Phi turns coordinate i with i + r / 2 where CodeGen turns neighbours: rows
-of queries and keys change places. And Phi's projections have biases: they are zero. The function is the same.
+Phi's block is CodeGen2's: one LayerNorm in front of attention and feed-forward side by side, rotary positions on a
+part of each head, a head with a bias. Two things differ. Phi turns coordinate i with i + r / 2 where CodeGen turns
+neighbours: rows of queries and keys change places. And Phi's projections have biases: they are zero. The function is
+the same.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def prompt_format(tokenizer: Any) -> dict[str, Any]:
         "left_to_right": "{prefix}",
         "infill": f"{{prefix}}{mask_name(1)}{{suffix}}{end}{SEP}{mask_name(1)}",
         "stop": [EOM, end],
-        "white_space": "none around special tokens; leave out white space in front of the hole and expect it in the answer",
+        "white_space": "none around special tokens; leave out that in front of the hole and expect it in the answer",
         "llm_ls": {
             "fim": {"enabled": True, "prefix": "", "suffix": mask_name(1), "middle": f"{end}{SEP}{mask_name(1)}"},
             "tokensToClear": [EOM, end],

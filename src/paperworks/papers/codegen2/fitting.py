@@ -129,9 +129,7 @@ class TransformedSequences(Dataset[dict[str, Any]]):
         made: list[int] = []
         for file in np.split(ids, borders[borders < len(ids)]):
             mode = cast(Literal["psm", "spm"], self.objective)
-            made += fim_transform(
-                file, mode, prefix_id=prefix, suffix_id=suffix, middle_id=middle, eos_id=end, rng=rng
-            )
+            made += fim_transform(file, mode, prefix_id=prefix, suffix_id=suffix, middle_id=middle, eos_id=end, rng=rng)
         return np.asarray(made[: self.max_len], dtype=np.int64)
 
     def _ul2(self, ids: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def prefix_logits(model: Any, input_ids: torch.Tensor, prefix_len: torch.Tensor)
 
 
 def code_loss(z_loss: float = 0.0) -> Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, torch.Tensor]]:
-    """Cross-entropy of all targets, with ``z_loss * (log Z)^2`` for each; rows with ``prefix_len`` read it both ways."""
+    """Cross-entropy of all targets, and ``z_loss * (log Z)^2`` of each; a ``prefix_len`` is read in both directions."""
 
     def loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         if "prefix_len" not in batch and not z_loss:
@@ -243,7 +241,7 @@ def train(
     if not 2 <= size <= longest:
         raise InputError("length", size, f"from 2 to {longest} tokens, the model's context")
     rows = int(cast(Any, model).get_input_embeddings().weight.shape[0])
-    needed = max(tokens.reserved + (tokens.end,))
+    needed = max((*tokens.reserved, tokens.end))
     if needed >= rows:
         raise InputError("model", f"{rows} rows of its embedding", f"{needed + 1}, as the tokenizer has: call resize")
     packed, duplicates = _packed(data, mixture, tokenizer, tokens, size, least, settings.seed)

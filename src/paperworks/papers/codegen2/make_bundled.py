@@ -2,7 +2,8 @@
 
     python -m paperworks.papers.codegen2.make_bundled --out model
 
-The work folder (``OUT.work``) keeps the tokenizer and the checkpoints: after a stop, the same command goes on from there.
+The work folder (``OUT.work``) keeps the tokenizer and the checkpoints: after a stop, the same command goes on from
+there.
 """
 
 from __future__ import annotations
@@ -176,16 +177,16 @@ pipeline_tag: text-generation
 # Paperworks small code model
 
 A causal language model that completes Python and fills holes in it, for trying methods on. It is small: do not rely on
-what it writes. transformers' `CodeGenForCausalLM`, {parameters} parameters, 4 layers, width {width}, 8 heads, rotary positions
-on half of a head, context of 256 tokens, byte-level BPE of 2048 tokens with `<sep>`, `<eom>` and 99 masks, embeddings not
-tied, weights in float16.
+what it writes. transformers' `CodeGenForCausalLM`, {parameters} parameters, 4 layers, width {width}, 8 heads, rotary
+positions on half of a head, context of 256 tokens, byte-level BPE of 2048 tokens with `<sep>`, `<eom>` and 99 masks,
+embeddings not tied, weights in float16.
 
 ## Data
 
 The standard library of Python {python}, without its tests and tables: {files} files of 2 kB or more, {megabytes} MB,
-{tokens} tokens ({bytes_per_token} bytes each). Held out are the package `email` and a twentieth of the other files, by the
-SHA-256 of their path: {test_files} files. The code is under the PSF licence, version 2; copyright 2001 Python Software
-Foundation, all rights reserved.
+{tokens} tokens ({bytes_per_token} bytes each). Held out are the package `email` and a twentieth of the other files,
+by the SHA-256 of their path: {test_files} files. The code is under the PSF licence, version 2; copyright 2001 Python
+Software Foundation, all rights reserved.
 
 ## Training
 
@@ -193,8 +194,8 @@ Foundation, all rights reserved.
 
 The mixture of CodeGen2: half of the sequences as they are, half with 5 to 50% of each file's tokens in spans of 1 to 48
 tokens, no task tokens, a loss on every token. {steps} steps of AdamW on 16 sequences of 256 tokens at most
-({passes} passes), peak rate 0.004 after 100 steps, then a straight line to 0; computed in {precision}; {minutes} minutes of one
-processor core.
+({passes} passes), peak rate 0.004 after 100 steps, then a straight line to 0; computed in {precision}; {minutes}
+minutes of one processor core.
 
 ## Held out
 
@@ -202,8 +203,8 @@ processor core.
 
 ## Prompts
 
-From left to right: the text. To fill a hole: `prefix<mask_1>suffix<|endoftext|><sep><mask_1>`, without white space around
-the special tokens; the answer ends with `<eom>`.
+From left to right: the text. To fill a hole: `prefix<mask_1>suffix<|endoftext|><sep><mask_1>`, without white space
+around the special tokens; the answer ends with `<eom>`.
 """
 
 if __name__ == "__main__":

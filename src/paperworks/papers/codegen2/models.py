@@ -38,7 +38,8 @@ def small_model(
 
     Parameters
     ----------
-    width : divisible by ``heads``, and ``heads`` by 4, the groups in which transformers stores queries, values and keys.
+    width : divisible by ``heads``, and ``heads`` by 4, the groups in which transformers stores queries, values and
+        keys.
     rotary_dim : even, at most ``width / heads``; default half of it, as in the released models.
     end : id of the end token.
     """
@@ -91,10 +92,11 @@ def context_length(model: Any, default: int = 2048) -> int:
 
 @contextmanager
 def fused_kernels(model: Any) -> Iterator[None]:
-    """While the block lasts, a CodeGen model computes attention and GELU with PyTorch's fused kernels: the same, faster.
+    """While the block lasts, a CodeGen model computes attention and GELU with PyTorch's fused kernels: the same,
+    faster.
 
-    transformers' class computes scores, softmax and sum one after the other, with all scores in memory, and the tanh form
-    of GELU by its formula. Models of other classes are left as they are.
+    transformers' class computes scores, softmax and sum one after the other, with all scores in memory, and the tanh
+    form of GELU by its formula. Models of other classes are left as they are.
     """
     changed = [module for module in model.modules() if type(module).__name__ == "CodeGenAttention"]
     activations = [m for m in model.modules() if type(m).__name__ == "CodeGenMLP"]

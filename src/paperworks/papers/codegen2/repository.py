@@ -1,7 +1,7 @@
 """The user's code: what of a folder is read, what is passed over, and why.
 
-A folder is read as git sees it: .gitignore files count, on every level. Passed over are also hidden and vendored folders,
-generated, minified and binary files, files that are too large, and files in no language that is asked for.
+A folder is read as git sees it: .gitignore files count, on every level. Passed over are also hidden and vendored
+folders, generated, minified and binary files, files that are too large, and files in no language that is asked for.
 """
 
 from __future__ import annotations
@@ -46,8 +46,29 @@ LANGUAGES: dict[str, tuple[str, ...]] = {
 """The languages of CodeGen2's data, with the ends of their files' names."""
 
 VENDORED = frozenset(
-    "node_modules vendor vendored _vendor third_party third-party thirdparty external externals site-packages "
-    "dist-packages bower_components jspm_packages __pycache__ venv virtualenv Pods Carthage dist build target".split()
+    [
+        "node_modules",
+        "vendor",
+        "vendored",
+        "_vendor",
+        "third_party",
+        "third-party",
+        "thirdparty",
+        "external",
+        "externals",
+        "site-packages",
+        "dist-packages",
+        "bower_components",
+        "jspm_packages",
+        "__pycache__",
+        "venv",
+        "virtualenv",
+        "Pods",
+        "Carthage",
+        "dist",
+        "build",
+        "target",
+    ]
 )
 """Names of folders with code of others, or with what builds make."""
 GENERATED_NAMES = re.compile(r"(_pb2(_grpc)?\.pyi?|\.pb\.(go|cc|h)|\.g\.dart|\.generated\.\w+|\.min\.\w+|-lock\.\w+)$")

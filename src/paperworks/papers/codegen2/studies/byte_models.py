@@ -1,7 +1,7 @@
 """Byte models of the specification's size, their data, and how they are judged.
 
-3 layers, width 96, 4 heads, bytes and 35 special tokens: 0.39 million parameters. Steps of 24 sequences of 96 raw bytes,
-AdamW, peak rate 0.004, falling in a straight line to 0.
+3 layers, width 96, 4 heads, bytes and 35 special tokens: 0.39 million parameters. Steps of 24 sequences of 96 raw
+bytes, AdamW, peak rate 0.004, falling in a straight line to 0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The lessons on byte models (``byte_models``): infilling, its price, prefix models, code and prose, epochs.
 
-Reduced from the specification: 300 steps in place of 2,400 (900 where infilling is measured in pairs), with three seeds; 100
-kB in place of 1 MB for epochs; the bundled English (the King James text, WordNet, the Jargon File) as prose.
+Reduced from the specification: 300 steps in place of 2,400 (900 where infilling is measured in pairs), with three
+seeds; 100 kB in place of 1 MB for epochs; the bundled English (the King James text, WordNet, the Jargon File) as
+prose.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def infill_pairs(run: runs.Run, fast: bool) -> Iterator[Finding]:
     plain = bits(model, rows, PREFIX, PREFIX + MIDDLE)
     yield Finding(
         "simple-mixture",
-        f"{len(rows):,} held-out windows: bits per byte of the hole with its own suffix less those with another window's "
-        "suffix; the interval is three standard errors.",
+        f"{len(rows):,} held-out windows: bits per byte of the hole with its own suffix less those with another "
+        "window's suffix; the interval is three standard errors.",
         "empirical",
         mean_interval(true - other, level=0.9973, unit="windows"),
         "<",
@@ -156,8 +157,6 @@ def epochs(run: runs.Run, fast: bool) -> Iterator[Finding]:
         baseline=float(once.mean()),
         baseline_name="one pass",
         unit="bits per byte",
-        detail=f"one pass {once.mean():.3f}, five {five.mean():.3f}; the schedule is stretched, so five passes are also five "
-        "times the steps",
+        detail=f"one pass {once.mean():.3f}, five {five.mean():.3f}; the schedule is stretched, so five passes are "
+        "also five times the steps",
     )
-
-

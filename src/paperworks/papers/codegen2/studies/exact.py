@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def _count_faults(
     faults["ends"] += ids.count(TOKENS.end) != 1 or ids[border + 1] != TOKENS.sep
     faults["masks"] += holes != expected or [t for t in tail if t in TOKENS.masks] != expected
     faults["ratio"] += hidden != min(max(1, round(ratio * len(file))), len(file) - 1)
-    faults["apart"] += any(a in TOKENS.masks and b in TOKENS.masks for a, b in zip(body, body[1:], strict=False))
+    faults["apart"] += any(a in TOKENS.masks and b in TOKENS.masks for a, b in pairwise(body))
 
 
 @runs.study(claims=["causality"], title="what a token's output depends on", minutes=0.1)
