@@ -139,7 +139,7 @@ def load_released(
     """
     path = Path(folder).expanduser()
     raw = check_model_folder(path)
-    model = _empty_model(raw, path)
+    model: Any = _empty_model(raw, path)
     if dtype is not None:
         model = model.to(resolve_dtype(dtype))
     stored = _state(path)

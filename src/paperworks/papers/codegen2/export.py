@@ -40,13 +40,17 @@ def to_phi(model: CodeGenForCausalLM) -> PhiForCausalLM:
         hidden_act=config.activation_function,
         max_position_embeddings=config.n_positions,
         layer_norm_eps=config.layer_norm_epsilon,
-        partial_rotary_factor=config.rotary_dim / size,
-        rope_theta=10000.0,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": config.rotary_dim / size,
+        },
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
         tie_word_embeddings=False,
     )
-    phi = PhiForCausalLM(made).to(model.dtype)
+    phi: Any = PhiForCausalLM(made)
+    phi = phi.to(model.dtype)
     state = phi_state(model.state_dict(), config.n_layer, config.n_head, config.rotary_dim)
     phi.load_state_dict(state, strict=True)
     if model.generation_config is not None:

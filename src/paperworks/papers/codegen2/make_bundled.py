@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -117,8 +116,8 @@ def main() -> None:
         print(f"held out: {value:.3f} nats per token, {time.process_time() - started:.0f} s", flush=True)
         return value
 
-    def shown(steps: Any, description: str, total: int | None = None) -> Any:
-        for number, step in enumerate(steps):
+    def shown(iterable: Any, description: str, total: int | None = None) -> Any:
+        for number, step in enumerate(iterable):
             if number % 50 == 0:
                 print(f"step {number} of {total}, {time.process_time() - started:.0f} s", flush=True)
             yield step
@@ -132,7 +131,7 @@ def main() -> None:
         span=SPAN,
         evaluate=evaluate,
         checkpoint_dir=work / "checkpoint",
-        progress=shown,
+        progress=cast(Any, shown),
     )
     packed = done.packed["data"]
     sizes = [sum(len(t.encode()) for t in part) for part in (texts, others)]
@@ -208,4 +207,4 @@ around the special tokens; the answer ends with `<eom>`.
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

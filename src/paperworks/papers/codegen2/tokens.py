@@ -88,7 +88,7 @@ def infill_tokens(tokenizer: Any) -> InfillTokens:
         raise InputError(
             "tokenizer", f"one without {', '.join(missing)}", "the infill tokens (see add_infill_tokens), or their ids"
         )
-    masks = []
+    masks: list[int] = []
     while mask_name(len(masks) + 1) in known:
         masks.append(known[mask_name(len(masks) + 1)])
     names = [SEP, EOM, *(mask_name(n) for n in range(1, len(masks) + 1))]
