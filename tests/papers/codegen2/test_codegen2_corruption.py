@@ -185,6 +185,7 @@ def test_batches_and_the_loader() -> None:
         (lambda: SpanCorruption(TOKENS, ratio=(0.5, 0.1)), "ratio"),
         (lambda: SpanCorruption(TOKENS, span=(0, 3)), "span"),
         (lambda: SpanCorruption(TOKENS, max_len=1), "max_len"),
+        (lambda: SpanCorruption(TOKENS, seed=-1), "seed"),
         (lambda: SpanCorruption(eos_id=1, sep_id=2), "tokens"),
         (lambda: SpanCorruption(eos_id=1, sep_id=2, eom_id=3, mask_ids=[]), "masks"),
         (lambda: SpanCorruption(eos_id=1, sep_id=1, eom_id=3, mask_ids=[4]), "tokens"),

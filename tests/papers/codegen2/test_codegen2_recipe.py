@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.codegen2 import (
     Lora,
+    SpanCorruption,
     add_infill_tokens,
     infill_tokens,
     load_code_model,
@@ -47,7 +48,7 @@ def go(tmp_path: Path, **options: Any) -> tuple[runs.Report, Path]:
 def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repo"
     files: dict[str, str | bytes] = {
-        ".gitignore": "*.log.py\n/secret/\n!keep.log.py\nbuilt.py\n",
+        ".gitignore": "*.log.py\n!\n/secret/\n!keep.log.py\nbuilt.py\n",
         ".git/info/exclude": "excluded.py\n",
         "main.py": FUNCTION.format(1),
         "excluded.py": FUNCTION.format(2),
@@ -162,6 +163,16 @@ def test_every_objective_trains(objective: Any, tokenizer: Any) -> None:
     again = tiny()
     train(again, tokenizer, texts, objective=objective, settings=settings, least=8, z_loss=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_as_the_collator_of_transformers_trainer(tokenizer: Any, tmp_path: Path) -> None:
+    rows = [{"input_ids": tokenizer(FUNCTION.format(i))["input_ids"]} for i in range(8)]
+    collator = SpanCorruption(tokenizer, ratio=(0.05, 0.5), max_len=64)
+    options = TrainingArguments(
+        str(tmp_path), max_steps=3, per_device_train_batch_size=4, report_to=[], save_strategy="no", use_cpu=True
+    )
+    result = Trainer(tiny(), options, train_dataset=rows, data_collator=collator).train()  # type: ignore[arg-type]
+    assert 0 < result.training_loss < 20
 
 
 def test_two_sources_have_equal_probability(tokenizer: Any) -> None:

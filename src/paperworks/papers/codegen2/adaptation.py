@@ -19,7 +19,7 @@ from paperworks.papers.codegen2.config import Config
 from paperworks.papers.codegen2.evaluation import KINDS, evaluate_infill
 from paperworks.papers.codegen2.export import require_gguf
 from paperworks.papers.codegen2.fitting import Lora, Trained, train
-from paperworks.papers.codegen2.models import context_length
+from paperworks.papers.codegen2.models import context_length, fused_kernels
 from paperworks.papers.codegen2.packing import pack, tokenize
 from paperworks.papers.codegen2.reporting import Code, adaptation_report
 from paperworks.papers.codegen2.repository import read_code
@@ -109,6 +109,12 @@ class _Measure:
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
         self.run.step(f"measuring on held-out code, {name} training")
+        with fused_kernels(loaded.model):
+            kept = self._measured(loaded, name)
+        write_text(path, json.dumps(kept))
+        return kept
+
+    def _measured(self, loaded: Loaded, name: str) -> dict[str, Any]:
         kept: dict[str, Any] = {"kinds": {}, "left": self._left_to_right(loaded)}
         for kind in KINDS:
             part = self.run.state / f"{name}-{kind}.json"
@@ -117,7 +123,6 @@ class _Measure:
             scores = json.loads(part.read_text(encoding="utf-8"))
             if scores:
                 kept["kinds"][kind] = scores
-        write_text(path, json.dumps(kept))
         return kept
 
     def _left_to_right(self, loaded: Loaded) -> dict[str, float]:

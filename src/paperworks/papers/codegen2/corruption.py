@@ -78,6 +78,8 @@ class SpanCorruption:
             raise InputError("span", span, "two lengths, 1 <= shortest <= longest, or None for the file's length")
         if max_len is not None and max_len < 2:
             raise InputError("max_len", max_len, "at least 2 tokens")
+        if seed < 0:
+            raise InputError("seed", seed, "0 or more")
         self.p_causal, self.ratio, self.span = p_causal, (float(low), float(high)), span
         self.max_len, self.pad_to, self.seed, self.epoch = max_len, pad_to, seed, 0
         self.pad_id = self.tokens.end if pad_id is None else pad_id

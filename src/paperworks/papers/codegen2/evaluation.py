@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
 from paperworks.papers.codegen2.completion import Fill, encode, infill_many, infill_prompt, trailing_white
 from paperworks.papers.codegen2.models import context_length
+from paperworks.papers.codegen2.repository import read_code
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
 from paperworks.runs import Progress, no_progress
 
@@ -163,7 +165,7 @@ def _place(text: str, lines: list[tuple[int, int]], kind: Kind, rng: np.random.G
 def evaluate_infill(
     model: Any,
     tokenizer: Any,
-    texts: Sequence[str],
+    texts: Sequence[str] | str | Path,
     kind: Kind = "line",
     *,
     n: int = 100,
@@ -179,7 +181,7 @@ def evaluate_infill(
     Parameters
     ----------
     model, tokenizer : of transformers, with the infill tokens.
-    texts : files that the model was not trained on.
+    texts : files that the model was not trained on, or the path of a folder of them.
     kind, n, seed : of the holes: see ``make_holes``.
     generate : also have the model write, for exact matches; else likelihoods only.
     options : of ``infill_many``; by default the most likely tokens.
@@ -189,6 +191,8 @@ def evaluate_infill(
     InputError : no such kind, fewer than ``n`` places, a tokenizer without the infill tokens.
     """
     tokens = infill_tokens(tokenizer)
+    if isinstance(texts, (str, Path)):
+        texts = read_code(texts, field="texts").texts
     holes = make_holes(texts, kind, n, seed=seed)
     context = context_length(model)
     parts = [_parts(tokenizer, hole, context) for hole in holes]

@@ -178,7 +178,14 @@ def _rules(folder: Path, file: Path) -> Rules:
         return []
     from pathspec import GitIgnoreSpec
 
-    return [(folder, GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8", errors="replace").splitlines()))]
+    kept = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except ValueError:  # git passes over patterns that are none
+            continue
+        kept.append(line)
+    return [(folder, GitIgnoreSpec.from_lines(kept))]
 
 
 def _rules_above(root: Path) -> Rules:
