@@ -9,6 +9,13 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.papers.unlearnable.baselines import adversarial_poison, error_minimizing_noise, random_noise
     from paperworks.papers.unlearnable.budgets import project, quantise, visibility
+    from paperworks.papers.unlearnable.countermeasures import (
+        AdversarialTraining,
+        grey,
+        jpeg,
+        orthogonal_projection,
+        reduce_bits,
+    )
     from paperworks.papers.unlearnable.discrete import bayes_error, classifier_error, mixture, pushed
     from paperworks.papers.unlearnable.estimator import BayesErrorEstimator
     from paperworks.papers.unlearnable.evaluation import MixedDataset, evaluate_protection, train_on, transfer
@@ -18,6 +25,7 @@ else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
+    "AdversarialTraining",
     "BEOProtector",
     "BayesErrorEstimator",
     "MixedDataset",
@@ -28,11 +36,15 @@ __all__ = [
     "default_surrogate",
     "error_minimizing_noise",
     "evaluate_protection",
+    "grey",
+    "jpeg",
     "mixture",
+    "orthogonal_projection",
     "project",
     "pushed",
     "quantise",
     "random_noise",
+    "reduce_bits",
     "train_on",
     "transfer",
     "visibility",

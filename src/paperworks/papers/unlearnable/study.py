@@ -15,6 +15,7 @@ import pandas as pd
 from paperworks import runs
 from paperworks.metrics import mean_interval
 from paperworks.papers.unlearnable.baselines import error_minimizing_noise, random_noise
+from paperworks.papers.unlearnable.defences import defences
 from paperworks.papers.unlearnable.discrete import bayes_error, classifier_error, mixture, pushed
 from paperworks.papers.unlearnable.estimator import BayesErrorEstimator
 from paperworks.papers.unlearnable.evaluation import CLEAN_PART, evaluate_protection, transfer
@@ -22,6 +23,8 @@ from paperworks.papers.unlearnable.protector import BEOProtector
 from paperworks.papers.unlearnable.surrogates import SurrogateTraining, default_surrogate
 from paperworks.runs import Finding, Run
 from paperworks.runs.files import write_text
+
+__all__ = ["bounds", "defences", "digits", "limits"]
 
 EPS, SEEDS, STEPS, EPOCHS, TEST_EPOCHS = 0.3, 5, 60, 15, 30
 RATIOS = (0.5, 0.8, 0.9, 1.0)
