@@ -198,3 +198,24 @@ def test_writing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ends in"):
         write_video(tmp_path / "a.xyz", [shade(0)])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.mp4", "2.mp4"]
+
+
+def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
+    """A phone's video: the picture is stored lying, and the track's matrix turns it clockwise."""
+    picture = shade(0)
+    picture[:, : WIDTH // 4] = 255
+    write_video(tmp_path / "flat.mp4", [picture] * 4, fps=4)
+    data = bytearray((tmp_path / "flat.mp4").read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    turn = (0, 0x10000, 0, 0xFFFF0000, 0, 0, HEIGHT << 16, 0, 0x40000000)
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in turn)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    info = probe_video(tmp_path / "turned.mp4")
+    assert (info.width, info.height) == (HEIGHT, WIDTH)
+    frame = next(iter(decode_frames(tmp_path / "turned.mp4")))
+    shown = frame.rgb()
+    assert shown.shape == (WIDTH, HEIGHT, 3)
+    assert shown[: WIDTH // 4 - 2].mean() > 240
+    assert shown[WIDTH // 4 + 2 :].mean() < 15
+    assert frame.gray(width=24).shape == (32, 24)
+    assert frame.luma().shape == (HEIGHT, WIDTH)

@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,13 @@ def _raise_or(iterable: Any, description: str, error: type[Exception]) -> Any:
 def test_processes_give_the_same(talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr("paperworks.papers.quilt1m.curator.ProcessPoolExecutor", ThreadPoolExecutor)
+    def threads(workers: int, mp_context: Any) -> ThreadPoolExecutor:
+        assert mp_context.get_start_method() == "spawn"
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr("paperworks.papers.quilt1m.curator.ProcessPoolExecutor", threads)
+    fitted = ColorTextureFilter().fit(*filter_examples(0, 4))
+    assert pickle.loads(pickle.dumps(fitted)).identity == fitted.identity
     (tmp_path / "videos").mkdir()
     for name in ("a", "b"):
         for suffix in (".mp4", ".srt"):
@@ -161,6 +168,32 @@ def test_shards_and_datasets(talk: Path, tmp_path: Path) -> None:
         text = shard.extractfile(names[1])
         assert text is not None
         assert text.read().decode() == data.pairs[0]["text"]
+
+
+def test_shards_are_read_by_a_peer(talk: Path, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    data = write_dataset(
+        tmp_path / "out", VideoTextCurator(SHORT).run(talk, cache=tmp_path / "cache"), formats=("webdataset",)
+    )
+    shard = str(tmp_path / "out" / "webdataset" / "pairs-000000.tar")
+    samples = list(webdataset.WebDataset(shard, shardshuffle=False).decode("pil"))
+    assert [sample["txt"] for sample in samples] == [row["text"] for row in data.pairs]
+    assert samples[0]["png"].size == (320, 240)
+    assert samples[0]["json"]["source"] == "talk.mp4"
+
+
+def test_pictures_can_be_redacted_and_given_a_magnification(talk: Path, tmp_path: Path) -> None:
+    videos = VideoTextCurator(SHORT).run(talk, cache=tmp_path / "cache")
+    data = write_dataset(
+        tmp_path / "out",
+        videos,
+        redact=lambda picture: picture.convert("L").convert("RGB"),
+        magnification=lambda picture: f"{picture.width}",
+    )
+    pixels = np.asarray(Image.open(data.folder / data.pairs[0]["image"]))
+    assert (pixels[..., 0] == pixels[..., 1]).all()
+    with (data.folder / "quilt_data.csv").open(newline="") as lines:
+        assert {row["magnification"] for row in csv.DictReader(lines)} == {"320"}
 
 
 def test_a_folder_of_datasets(talk: Path, tmp_path: Path) -> None:
@@ -189,7 +222,7 @@ def test_why_videos_are_left_out(talk: Path, tmp_path: Path) -> None:
     reasons = {one.path.stem: one.reason for one in videos}
     assert reasons["good"] == ""
     assert reasons["broken"].startswith("cannot be read")
-    assert reasons["short"] == "shorter than 5 s"
+    assert reasons["short"] == "shorter than 5 s (min_duration)"
     assert "--transcripts or --asr" in reasons["silent"]
     assert "no cue" in reasons["wordless"]
     assert "recording of 16.0 s" in reasons["late"]

@@ -17,7 +17,7 @@ from paperworks.papers.quilt1m.correction import edit_distance, sounds_like
 from paperworks.papers.quilt1m.likeness import embed, patch_similarities, perceptual_hash, ssim
 from paperworks.papers.quilt1m.narrative import narrative_test
 from paperworks.papers.quilt1m.scenes import SceneScorer
-from paperworks.papers.quilt1m.scoring import retrieval, stratified_rows, zero_shot
+from paperworks.papers.quilt1m.scoring import alignment, retrieval, stratified_rows, zero_shot
 from paperworks.papers.quilt1m.stable import StableSettings, StableTracker, median_picture
 
 
@@ -270,6 +270,12 @@ def test_retrieval_by_hand() -> None:
     assert retrieval(images, texts, [[0, 1], [1], [2]], ks=(2,))[0].chance_to_text == pytest.approx(
         (1 + 2 / 3 + 2 / 3) / 3
     )
+
+
+def test_own_texts_against_others() -> None:
+    own, others = alignment(np.eye(2), np.array([[1.0, 0], [0.6, 0.8]]), [[0], [1]])
+    assert (own, others) == (pytest.approx(0.9), pytest.approx(0.3))
+    assert math.isnan(alignment(np.ones((1, 1)), np.ones((1, 1)), [[0]])[1])
 
 
 def test_zero_shot_by_hand() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from paperworks.papers.quilt1m.curator import CuratedVideo
+from paperworks.papers.quilt1m.filters import as_picture
 from paperworks.papers.quilt1m.outputs import (
     IMAGE_COLUMNS,
     IMAGES_TABLE,
@@ -36,26 +39,48 @@ class DataSet:
 
 
 def write_dataset(
-    folder: Path, videos: Sequence[CuratedVideo], *, formats: Sequence[str] = (), shard_size: int = 10_000
+    folder: Path,
+    videos: Sequence[CuratedVideo],
+    *,
+    formats: Sequence[str] = (),
+    shard_size: int = 10_000,
+    redact: Callable[[Image.Image], Image.Image] | None = None,
+    magnification: Callable[[Image.Image], str] | None = None,
 ) -> DataSet:
     """Write ``images/``, ``pairs.jsonl``, the two tables, and further forms into a new folder.
 
     A pair of picture and sentence that overlapping chunks repeat is written once. Pairs are in order of video, chunk
     and time, so that the same input gives the same bytes.
+
+    Parameters
+    ----------
+    folder : new or empty.
+    formats : "webdataset", "datasets".
+    redact : from a picture to the one that is written, to blur faces and names.
+    magnification : from a picture to the column of that name (the released codes are 0, 1 and 2); empty without it.
     """
     used = [one for one in videos if one.paired is not None and one.folder is not None]
     (folder / "images").mkdir(parents=True)
     copied: set[str] = set()
+    magnified: dict[str, str] = {}
     for one in used:
         assert one.paired is not None
         assert one.folder is not None
         for name in sorted({p.file for chunk in one.paired.chunks if chunk.medical_text for p in chunk.pictures}):
-            shutil.copyfile(one.folder / "images" / name, folder / "images" / name)
+            source, target = one.folder / "images" / name, folder / "images" / name
+            if redact is None:
+                shutil.copyfile(source, target)
+            else:
+                redact(as_picture(source)).save(target)
+            if magnification is not None:
+                magnified[name] = str(magnification(as_picture(target)))
             copied.add(name)
     every = [row for one in used for row in pair_rows(one)]
     pairs = list({(row["video_id"], row["image"], row["text"]): row for row in reversed(every)}.values())[::-1]
     write_lines(folder / PAIRS, pairs)
-    count = write_table(folder / IMAGES_TABLE, IMAGE_COLUMNS, (row for one in used for row in image_rows(one)))
+    count = write_table(
+        folder / IMAGES_TABLE, IMAGE_COLUMNS, (row for one in used for row in image_rows(one, magnified))
+    )
     write_table(folder / VIDEOS_TABLE, VIDEO_COLUMNS, map(video_row, used))
     shards = 0
     if pairs and "webdataset" in formats:
@@ -97,7 +122,7 @@ def _texts(chunk: PairedChunk) -> list[tuple[str, str, list[tuple[str, str, floa
     return rows + [(text, "roi", []) for text in chunk.roi_text if text not in set(chunk.medical_text)]
 
 
-def image_rows(one: CuratedVideo) -> Iterator[dict[str, Any]]:
+def image_rows(one: CuratedVideo, magnified: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Rows of the released table: one per picture of a chunk, and one without a picture where a chunk has none."""
     assert one.paired is not None
     assert one.watched is not None
@@ -123,7 +148,8 @@ def image_rows(one: CuratedVideo) -> Iterator[dict[str, Any]]:
         }
         for picture in chunk.pictures:
             size = {"image_path": picture.file, "height": picture.height, "width": picture.width}
-            yield whole | size | {"it_pair": int(bool(texts))}
+            pair = int(bool(texts))
+            yield whole | size | {"it_pair": pair, "magnification": magnified.get(picture.file, "")}
         if not chunk.pictures:
             yield whole | {"image_path": "", "height": "", "width": "", "it_pair": 0}
 

@@ -20,6 +20,7 @@ TRAINING_ONLY = (
     "image_tuning",
     "text_tuning",
     "dimensions",
+    "max_length",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -118,6 +119,7 @@ class Config(runs.Config):
     image_tuning: Literal["full", "lora", "frozen"] = Field("full", description="what is trained of the image encoder")
     text_tuning: Literal["full", "lora", "frozen"] = Field("frozen", description="what is trained of the text encoder")
     dimensions: int = Field(128, ge=1, le=4096, description="columns of the common space")
+    max_length: int = Field(77, ge=3, le=8192, description="tokens of a text; longer ones are cut")
     epochs: float = Field(30, gt=0, le=10_000, description="passes over the pairs")
     batch_size: int = Field(128, ge=2, description="pairs in a step: the others are an image's negatives")
     learning_rate: float | None = Field(

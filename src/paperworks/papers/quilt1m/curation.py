@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +173,11 @@ def _embedder(config: Config) -> Embed:
     from paperworks.nn.loading import check_model_folder
 
     check_model_folder(Path(config.image_encoder).expanduser())
-    encoder = load_image_encoder(config.image_encoder, normalize=True, device=config.device)
-    return lambda pictures: np.asarray(encoder.encode(list(pictures)))
+    return partial(_encode, load_image_encoder(config.image_encoder, normalize=True, device=config.device))
+
+
+def _encode(encoder: Any, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(encoder.encode(list(pictures)))
 
 
 def _cache(config: Config, run: runs.Run) -> Path:

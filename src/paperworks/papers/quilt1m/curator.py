@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ class VideoTextCurator:
             return
         duration = one.info.duration
         if duration is not None and duration < self.settings.min_duration - 0.05:
-            one.reason = f"shorter than {self.settings.min_duration:g} s"
+            one.reason = f"shorter than {self.settings.min_duration:g} s (min_duration)"
             return
         file = find_transcript(one.path, transcripts)
         try:
@@ -234,7 +235,8 @@ class VideoTextCurator:
     def _watch_in_processes(
         self, paths: Sequence[Path], places: dict[Path, Path], failed: dict[Path, str], progress: Progress
     ) -> None:
-        with ProcessPoolExecutor(self.settings.workers) as pool:
+        # not forked: threads of ffmpeg and torch do not live on in a forked process
+        with ProcessPoolExecutor(self.settings.workers, mp_context=get_context("spawn")) as pool:
             jobs = {
                 pool.submit(_watch_quietly, path, places[path], self.accepts, self.settings.watch, self.embedder): path
                 for path in paths
@@ -254,7 +256,7 @@ class VideoTextCurator:
             return
         assert one.transcript is not None
         if one.watched.duration < self.settings.min_duration - 0.05:
-            one.reason = f"shorter than {self.settings.min_duration:g} s"
+            one.reason = f"shorter than {self.settings.min_duration:g} s (min_duration)"
         elif not one.watched.positive.any():
             one.reason = "no frame shows the domain"
         rng = np.random.default_rng([self.settings.seed, len(one.watched.times)])

@@ -22,7 +22,15 @@ from paperworks.papers.quilt1m.pairdata import (
     read_training_pairs,
     split_groups,
 )
-from paperworks.papers.quilt1m.scoring import Recall, ZeroShot, class_vectors, probe_fractions, retrieval, zero_shot
+from paperworks.papers.quilt1m.scoring import (
+    Recall,
+    ZeroShot,
+    alignment,
+    class_vectors,
+    probe_fractions,
+    retrieval,
+    zero_shot,
+)
 from paperworks.runs.files import write_text
 from paperworks.training import TrainSettings
 
@@ -42,6 +50,7 @@ def train(config: Config, run: runs.Run) -> runs.Report:
             image_tuning=config.image_tuning,
             text_tuning=config.text_tuning,
             dimensions=config.dimensions,
+            max_length=config.max_length,
         ),
         training_settings(config, len(seen)),
         checkpoint=run.state / "training",
@@ -103,10 +112,14 @@ def _report(
     known = list(dict.fromkeys(text for some in held.texts for text in some))
     places = {text: place for place, text in enumerate(known)}
     images = encoders.image_vectors(held.pictures, progress=run.progress)
-    recalls = retrieval(
-        images, encoders.text_vectors(known), [[places[t] for t in some] for some in held.texts], config.recall_at
-    )
-    metrics: dict[str, float] = {"pictures held out": len(held)}
+    texts, belongs = encoders.text_vectors(known), [[places[t] for t in some] for some in held.texts]
+    recalls = retrieval(images, texts, belongs, config.recall_at)
+    own, others = alignment(images, texts, belongs)
+    metrics: dict[str, float] = {
+        "pictures held out": len(held),
+        "cosine, picture and own text": own,
+        "cosine, picture and any other text": others,
+    }
     tables = [_recall_table(recalls, len(held), len(known))]
     content: dict[str, Any] = {"retrieval": [_plain_recall(one) for one in recalls]}
     headline = ""
@@ -149,7 +162,7 @@ def _report(
     return runs.Report(
         headline=headline or f"{len(held)} pictures were held out, too few for retrieval at {config.recall_at}.",
         metrics=metrics,
-        labels={name: name for name in metrics if name != "chance"},
+        labels={name: name for name in metrics if name != "chance" and "cosine" not in name},
         tables=tables,
         figures=figures,
         files=files,

@@ -145,6 +145,18 @@ def retrieval(
     return results
 
 
+def alignment(images: np.ndarray, texts: np.ndarray, belongs: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Mean cosine of pictures and their own texts, and of pictures and all other texts (what shuffling would give).
+
+    NaN for the second where every text belongs to every picture.
+    """
+    own = np.zeros((len(images), len(texts)), bool)
+    for row, places in enumerate(belongs):
+        own[row, list(places)] = True
+    scores = images @ texts.T
+    return float(scores[own].mean()), float(scores[~own].mean()) if (~own).any() else float("nan")
+
+
 def _hits(scores: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """Whether each query's best relevant item has fewer than k irrelevant ones at or above it, bool ``[queries]``."""
     asked = relevant.any(1)
