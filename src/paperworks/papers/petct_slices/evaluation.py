@@ -306,7 +306,8 @@ def _strata(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
         if not np.isfinite(values).any():
             continue
         low, high = np.nanquantile(values, [1 / 3, 2 / 3])
-        names = (f"up to {low:.3g} {unit}", f"to {high:.3g} {unit}", f"above {high:.3g} {unit}")
+        first, last = (f"{end:,.0f}" if end >= 100 else f"{end:.3g}" for end in (low, high))
+        names = (f"up to {first} {unit}", f"to {last} {unit}", f"above {last} {unit}")
         for name, chosen in zip(names, (values <= low, (values > low) & (values <= high), values > high), strict=True):
             rows.append((title, name.strip(), positive[chosen]))
     return pd.DataFrame(

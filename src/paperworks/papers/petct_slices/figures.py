@@ -58,7 +58,7 @@ def strip_figure(rows: pd.DataFrame, probabilities: np.ndarray, threshold: float
 
     cases = list(dict.fromkeys(rows["case_id"]))[:_STRIPS]
     figure = Figure(figsize=(7.4, 1.15 * len(cases) + 0.7), layout="constrained")
-    axes = figure.subplots(len(cases), 1, squeeze=False, sharey=True)[:, 0]
+    axes = figure.subplots(len(cases), 1, squeeze=False, sharey=True, sharex=True)[:, 0]
     for axis, case in zip(axes, cases, strict=True):
         mine = (rows["case_id"] == case).to_numpy()
         number, p = rows["slice"].to_numpy()[mine], probabilities[mine]

@@ -170,6 +170,8 @@ def _notes(config: Config, tested: Tested) -> list[str]:
     ]
     if skipped:
         notes.append(f"{skipped} resamples on which a figure was undefined (one class only) were skipped.")
+    if config.architecture == "small":
+        notes.append("The last stage of the small network has few pixels: its maps are coarse, and LROC is low for it.")
     window = tested.classifier.options.pet_window
     if config.pet_window is None and "pet" in tested.classifier.options.inputs().channels:
         notes.append(f"SUV {window[0]:g} to {window[1]:g} were mapped to 0 and 1.")
