@@ -97,6 +97,16 @@ def make_classes(
     return classes
 
 
+def open_under_relabelling(problem: ActiveProblem, one: DifficultyClass) -> bool:
+    """Whether a finite class of a symmetric game lacks a relabelling of a member: policies could learn labels."""
+    if not problem.symmetric or one.members is None:
+        return False
+    rows = [tuple(row) for row in problem.thetas[one.members].tolist()]
+    known = set(rows)
+    swaps = range(len(rows[0]) - 1)
+    return any((*row[:i], row[i + 1], row[i], *row[i + 2 :]) not in known for row in known for i in swaps)
+
+
 def default_radii(problem: ActiveProblem, count: int = 5, seed: int = 0) -> list[float]:
     """At most ``count`` radii, between quantiles of C: the hardest class has all members of a finite set.
 

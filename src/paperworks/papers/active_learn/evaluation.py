@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ FINALISTS = 5
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Risk of a policy on some instances.
+    """Risk of a policy on some instances. It unpacks into mean, stderr and per_theta.
 
     Attributes
     ----------
@@ -41,6 +42,9 @@ class Evaluation:
     per_theta: np.ndarray
     per_theta_stderr: np.ndarray
     n_rollouts: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.mean, self.stderr, self.per_theta))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
 from paperworks.papers.active_learn.adversary import Particles
-from paperworks.papers.active_learn.classes import DifficultyClass, make_classes
+from paperworks.papers.active_learn.classes import DifficultyClass, make_classes, open_under_relabelling
 from paperworks.papers.active_learn.evaluation import worst_case
 from paperworks.papers.active_learn.network import NetworkKind, PolicyNetwork
 from paperworks.papers.active_learn.problem import ActiveProblem
@@ -91,6 +91,12 @@ class RobustActiveLearner:
         self.classes_ = make_classes(problem, self.radii, self.listed, self.n_classes, self.seed)
         self.class_policies_, self.class_values_, self.class_stderrs_ = [], [], []
         self.history_, self.notes_ = [], []
+        self.notes_ += [
+            f"{one.name}: relabelling the arms leaves the class. A policy may learn which labels are good; list all "
+            "permutations if labels mean nothing."
+            for one in self.classes_
+            if open_under_relabelling(problem, one)
+        ]
         network = new_network(problem, self.network, self.hidden, self.seed, self.device)
         for k, one in enumerate(self.classes_):
             network = copy.deepcopy(network)

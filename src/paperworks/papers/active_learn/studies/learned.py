@@ -121,7 +121,7 @@ def arms(run: runs.Run, fast: bool) -> Iterator[Finding]:
     best, minimax = class_values(problem, classes), solve_game(problem, classes)
     gaps, easy = [], []
     for seed in SEEDS[:1] if fast else SEEDS:
-        learner = _learn(problem, members, seed, 20 if fast else 300, 40 if fast else 500, run, "arms")
+        learner = _learn(problem, members, seed, 20 if fast else 200, 40 if fast else 300, run, "arms")
         risks = exact_risk(learner.policy_)
         gaps.append(float(max(risks[m].max() - v for m, v in zip(members, best, strict=True))))
         easy.append(float(risks[members[0]].max()))
