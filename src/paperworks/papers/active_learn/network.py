@@ -26,8 +26,10 @@ from paperworks.papers.active_learn.problem import ActiveProblem
 
 NetworkKind = Literal["auto", "mlp", "deepsets", "gru"]
 ARM_FEATURES = 5
-QUERY_FACTOR = 10.0
-"""Of the information of a query, in nats, at the start."""
+QUERY_FACTOR, OUTPUT_FACTOR = 10.0, 2.0
+"""Of the information of a query, in nats, and of the log of an output's mass, at the start of short games."""
+SHORT = 4
+"""Queries of a short game. In longer ones the guide starts sharper, since each query counts for less."""
 SOFTENED = 0.25
 LOG_SCALE = 5.0
 """Log posteriors are divided by it, and cut at -4 of these units."""
@@ -98,8 +100,12 @@ class PolicyNetwork(SavedNetwork):
         ):
             self.register_buffer(name, torch.zeros(shape))
         self.log_prior = nn.Parameter(torch.zeros(n_thetas))
-        self.query_factor = nn.Parameter(torch.tensor(math.log(QUERY_FACTOR)))
-        self.output_factor = nn.Parameter(torch.tensor(math.log(2.0)))
+        self.query_factor = nn.Parameter(torch.tensor(self._first_factor))
+        self.output_factor = nn.Parameter(torch.tensor(math.log(OUTPUT_FACTOR * max(1.0, horizon / SHORT))))
+
+    @property
+    def _first_factor(self) -> float:
+        return math.log(QUERY_FACTOR * max(1.0, self.horizon / SHORT) ** 2)
 
     def _make_layers(self, hidden: list[int]) -> None:
         def stack(first: int) -> nn.Sequential:
@@ -161,7 +167,7 @@ class PolicyNetwork(SavedNetwork):
         for head in (self.query_head, self.output_head):
             head.weight.mul_(SOFTENED)
             head.bias.mul_(SOFTENED)
-        self.query_factor.fill_(math.log(QUERY_FACTOR))
+        self.query_factor.fill_(self._first_factor)
         self.log_prior.mul_(SOFTENED)
 
     def _fill(self, problem: ActiveProblem) -> None:
@@ -176,7 +182,7 @@ class PolicyNetwork(SavedNetwork):
             self.means.copy_(means)
             self.gains.copy_(1 - losses / largest)
             if not bool(((losses == 0) | (losses == largest)).all()):
-                self.output_factor.fill_(math.log(20.0))
+                self.output_factor.fill_(math.log(10 * OUTPUT_FACTOR * max(1.0, self.horizon / SHORT)))
         elif self.n_dims:
             assert problem.outputs is not None
             self.query_rows.copy_(problem.queries)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.inputs.row_numbers import find_row_numbers, names_of
 from paperworks.inputs.tables import Table, read_table
 
 if TYPE_CHECKING:
@@ -66,7 +67,11 @@ def read_questions(source: str, item: str | None = None) -> Questions:
     """
     table = _read("table", source, BUNDLED_TABLES, item)
     names, notes = _names(table, item), list(table.notes)
-    frame = table.features.drop(columns=[names.name] if names is not None and names.name in table.features else [])
+    frame = table.features.drop(columns=[] if names is None else [str(names.name)])
+    numbers = [c for c in table.numeric if len(frame) > 2 and (np.diff(frame[c]) == 1).all()]
+    if numbers:
+        notes.append(f"Left out, since it numbers the rows: {names_of(numbers)}.")
+        frame = frame.drop(columns=numbers)
     titles = [f"item {i + 1}" for i in range(len(table))] if names is None else [str(n) for n in names]
     twice = {t for t in titles if titles.count(t) > 1} if len(titles) < 2000 else set()
     if twice:
@@ -93,7 +98,10 @@ def read_ratings(source: str) -> Ratings:
     """
     table = _read("ratings", source, BUNDLED_RATINGS, None)
     notes, columns = list(table.notes), {}
-    for column in table.features:
+    ids = find_row_numbers(table.features)
+    if ids:
+        notes.append(f"Left out, since it numbers or names the users: {names_of(ids)}.")
+    for column in table.features.drop(columns=ids):
         cells = table.features[column]
         words = cells.dropna().astype(str).str.strip().str.lower()
         if column in table.numeric:
@@ -155,7 +163,7 @@ def _read(option: str, source: str, bundled: tuple[str, ...], item: str | None) 
     if not path.exists():
         known = f", or one of {', '.join(bundled)}" if bundled else ""
         raise InputError(option, f"{path}, which does not exist", f"a file{known}")
-    table = read_table(str(path), row_numbers=False, categorical=() if item is None else (item,))
+    table = read_table(str(path), categorical=() if item is None else (item,))
     if len(table) < 2:
         raise InputError(option, f"{path}, with {len(table)} row", "at least 2")
     return table

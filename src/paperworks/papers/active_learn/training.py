@@ -55,7 +55,7 @@ class GameSettings:
     policy_rate: float = 1e-3
     particle_rate: float = 1e-2
     logit_rate: float = 1e-2
-    guide_rate: float = 3.0
+    guide_rate: float = 10.0
     entropy: float = 0.01
     adversary_entropy: float = 0.01
     barrier: float = 1.0

@@ -19,7 +19,7 @@ from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, 
 from paperworks.papers.active_learn.training import GameSettings
 from paperworks.runs import Finding
 
-SMALL = GameSettings(draws=16, roll_outs=32, policy_rate=3e-3, chunk=100)
+SMALL = GameSettings(draws=16, roll_outs=32, policy_rate=3e-3, guide_rate=3, chunk=100)
 SEEDS = (0, 1, 2)
 NAMED = "named seeds; risks are exact, by all histories"
 
@@ -155,12 +155,12 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
     soft = worst_case(SGBS(problem, 0.22), n_rollouts=rollouts, seed=22)
     risks = []
     for seed in SEEDS[:2] if fast else SEEDS:
-        settings = GameSettings(draws=32, roll_outs=16, policy_rate=3e-3, chunk=100)
+        settings = GameSettings(draws=32, roll_outs=16, chunk=100)
         learner = RobustActiveLearner(
             problem,
             classes=[range(17)],
             hidden=(64,),
-            iterations=10 if fast else 400,
+            iterations=10 if fast else 250,
             settings=settings,
             n_rollouts=200,
             seed=seed,
