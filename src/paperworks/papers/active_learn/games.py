@@ -8,6 +8,7 @@ has polynomially many variables in the horizon.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -83,6 +84,7 @@ def solve_game(
     classes: Sequence[DifficultyClass] | None = None,
     offsets: Sequence[float] | None = None,
     form: Literal["counts", "histories"] = "counts",
+    most_states: int = MOST_STATES,
 ) -> Solution:
     """min over policies of the largest risk minus offset, with an optimal policy.
 
@@ -93,7 +95,7 @@ def solve_game(
 
     Raises
     ------
-    InputError : a box, real answers, more than 60,000 states, or a solver that fails.
+    InputError : a box, real answers, more than ``most_states`` states, or a solver that fails.
     """
     from scipy import sparse
     from scipy.optimize import linprog
@@ -112,7 +114,7 @@ def solve_game(
     for rows, shift in zip(members, shifts, strict=True):
         for i in rows.tolist():
             least[i] = min(shift, least.get(i, np.inf))
-    levels = _levels(problem, form == "histories")
+    levels = _levels(problem, form == "histories", most_states)
     chances = law.probability(problem.means(everyone)).double().numpy()
     losses = problem.losses(everyone).double().numpy()
     q, z = problem.n_queries, problem.n_outputs
@@ -173,17 +175,18 @@ def class_values(problem: ActiveProblem, classes: Sequence[DifficultyClass]) -> 
     return [solve_game(problem, [one]).value for one in classes]
 
 
-def _levels(problem: ActiveProblem, ordered: bool) -> list[list[State]]:
+def _levels(problem: ActiveProblem, ordered: bool, most: int) -> list[list[State]]:
     """The states after 0 .. T answers: counts of (query, answer), or histories of 2 x + answer."""
-    width = 2 * problem.n_queries
+    width, horizon = 2 * problem.n_queries, problem.horizon
+    size = sum(width**t for t in range(horizon + 1)) if ordered else math.comb(width + horizon, horizon)
+    if size > most:
+        raise InputError("horizon", f"{size:,} states", f"at most {most:,}: a smaller game, or a learned policy")
     levels: list[list[State]] = [[()] if ordered else [(0,) * width]]
-    for _ in range(problem.horizon):
+    for _ in range(horizon):
         if ordered:
             level = [(*state, a) for state in levels[-1] for a in range(width)]
         else:
             level = list(dict.fromkeys(_plus(state, a) for state in levels[-1] for a in range(width)))
-        if sum(map(len, levels)) + len(level) > MOST_STATES:
-            raise InputError("horizon", f"more than {MOST_STATES:,} states", "a smaller game, or a learned policy")
         levels.append(level)
     return levels
 

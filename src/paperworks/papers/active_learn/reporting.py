@@ -19,6 +19,8 @@ from paperworks.papers.active_learn.learner import RobustActiveLearner, constant
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.tasks import Task
 
+SOLVED = 2000
+"""States of a game that the report solves exactly; more take minutes."""
 SHOWN = 10
 """Instances in the table of the hardest."""
 
@@ -89,8 +91,8 @@ def _exact(learner: RobustActiveLearner) -> Solution | None:
     if any(one.members is None for one in learner.classes_):
         return None
     try:
-        values = [solve_game(learner.problem, [one]).value for one in learner.classes_]
-        return solve_game(learner.problem, learner.classes_, values)
+        values = [solve_game(learner.problem, [one], most_states=SOLVED).value for one in learner.classes_]
+        return solve_game(learner.problem, learner.classes_, values, most_states=SOLVED)
     except InputError:
         return None
 

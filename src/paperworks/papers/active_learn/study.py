@@ -7,7 +7,7 @@ fixed policies in the same run.
 from __future__ import annotations
 
 from paperworks.papers.active_learn.studies.exact import bounds, closed_forms, games
-from paperworks.papers.active_learn.studies.learned import arms, medium, small_thresholds, two_classes
+from paperworks.papers.active_learn.studies.learned import arms, gaussian_arms, medium, small_thresholds, two_classes
 from paperworks.papers.active_learn.studies.real import recommendation, zoo
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "bounds",
     "closed_forms",
     "games",
+    "gaussian_arms",
     "medium",
     "recommendation",
     "small_thresholds",

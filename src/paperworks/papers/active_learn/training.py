@@ -38,8 +38,9 @@ class GameSettings:
     Attributes
     ----------
     particles : per class of a box. draws, roll_outs : M particles and R episodes of each, an iteration.
-    policy_rate, particle_rate, logit_rate : Adam's learning rates (betas 0.9, 0.999). The guide's factors and prior
-        learn ``guide_rate`` times as fast as the policy.
+    policy_rate, guide_rate, particle_rate, logit_rate : Adam's learning rates (betas 0.9, 0.999) of the network's
+        layers, of the guide's factors and prior, of a box's particles, and of logits (``adversary="gradient"``). The
+        first two fall to 0 in the second half.
     entropy : weight of the policy's entropy, falling linearly to 0. adversary_entropy : weight of the entropy of w.
     barrier : weight of max(0, log C - log r).
     refresh : iterations between two projections of a box's particles.
@@ -55,7 +56,7 @@ class GameSettings:
     policy_rate: float = 1e-3
     particle_rate: float = 1e-2
     logit_rate: float = 1e-2
-    guide_rate: float = 10.0
+    guide_rate: float = 1e-2
     entropy: float = 0.01
     adversary_entropy: float = 0.01
     barrier: float = 1.0
@@ -81,7 +82,11 @@ class GameSettings:
 
 @dataclass
 class RollOut:
-    """Episodes of one iteration: ``[M, R]`` each, queries and answers ``[M, R, T]``; probabilities carry gradients."""
+    """Episodes of one iteration: ``[M, R]`` each, queries and answers ``[M, R, T]``, outputs ``[M, R, Z]``.
+
+    The loss is the mean over the policy's output, which is not drawn: less noise in both players' gradients. The log
+    probability is that of the queries. Both carry gradients of the policy; ``outputs`` are probabilities without.
+    """
 
     queries: torch.Tensor
     answers: torch.Tensor
@@ -92,7 +97,7 @@ class RollOut:
 
 
 def roll_out(policy: LearnedPolicy, instances: torch.Tensor, roll_outs: int, generator: torch.Generator) -> RollOut:
-    """R episodes of each instance, with the log probability of what the policy did and its mean entropy."""
+    """R episodes of each instance, with the log probability of the queries and the policy's mean entropy."""
     problem = policy.problem
     rows = instances.detach().repeat_interleave(roll_outs, 0)
     history = policy.begin(len(rows))
@@ -107,16 +112,14 @@ def roll_out(policy: LearnedPolicy, instances: torch.Tensor, roll_outs: int, gen
         entropy = entropy - (logs.exp() * logs).sum(1).mean()
         policy.observe(history, x, problem.observation.sample(means[at, x], generator))
     logs = policy.network.output_logits(history).log_softmax(1)
-    z = draw(logs.exp(), generator)
-    log_probability = log_probability + logs[at, z]
     entropy = (entropy - (logs.exp() * logs).sum(1).mean()) / (problem.horizon + 1)
     shape = (len(instances), roll_outs)
-    losses = problem.losses(rows).to(device)[at, z]
+    losses = (logs.exp() * problem.losses(rows).to(device)).sum(1)
     return RollOut(
         torch.stack(history.queries, 1).reshape(*shape, -1).cpu(),
         torch.stack(history.answers, 1).reshape(*shape, -1).cpu(),
         losses.reshape(shape),
-        z.reshape(shape).cpu(),
+        logs.exp().detach().reshape(*shape, -1).cpu(),
         log_probability.reshape(shape),
         entropy,
     )
@@ -133,18 +136,19 @@ def policy_surrogate(found: RollOut, scale: float = 1.0, weights: torch.Tensor |
 
     ``weights`` ``[M]`` are those of the particles.
     """
-    advantages = found.losses - leave_one_out(found.losses)
-    weights = torch.ones(len(advantages)) if weights is None else weights
-    return (scale * weights.to(advantages)[:, None] * advantages.detach() * found.log_probability).mean()
+    losses = found.losses.detach()
+    weights = torch.ones(len(losses)) if weights is None else weights
+    terms = (losses - leave_one_out(losses)) * found.log_probability + found.losses
+    return (scale * weights.to(terms)[:, None] * terms).mean()
 
 
 def theta_surrogate(problem: ActiveProblem, thetas: torch.Tensor, found: RollOut) -> torch.Tensor:
     """A scalar whose gradient in ``thetas`` ``[M, d]`` is sum over M of the estimated gradient of each risk."""
     means = problem.means(thetas)[:, None].expand(-1, found.queries.shape[1], -1)
     scores = problem.observation.log_prob(found.answers, means.gather(2, found.queries)).sum(2)
-    losses = found.losses.cpu()
-    direct = problem.losses(thetas).gather(1, found.outputs)
-    return ((losses - leave_one_out(losses)).detach() * scores + direct).mean(1).sum()
+    losses = found.losses.detach().cpu()
+    direct = (found.outputs * problem.losses(thetas)[:, None]).sum(2)
+    return ((losses - leave_one_out(losses)) * scores + direct).mean(1).sum()
 
 
 class GameTraining:
@@ -171,8 +175,8 @@ class GameTraining:
         self.size = max(float(problem.losses(particles.instances.detach()).max()), 1e-9)
         guide = [policy.network.log_prior, policy.network.query_factor, policy.network.output_factor]
         others = [p for p in policy.network.parameters() if all(p is not g for g in guide)]
-        groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0}]
-        groups.append({"params": guide, "factor": settings.guide_rate})
+        groups: list[dict[str, Any]] = [{"params": others, "rate": settings.policy_rate}]
+        groups.append({"params": guide, "rate": settings.guide_rate})
         self.policy_adam = torch.optim.Adam(groups, lr=settings.policy_rate)
         self.logit_adam = torch.optim.Adam([particles.logits], lr=settings.logit_rate)
         self.theta_adam = None
@@ -205,19 +209,20 @@ class GameTraining:
         if problem.symmetric and not problem.finite and self.policy.network.kind != "deepsets":
             instances = instances[:, torch.randperm(instances.shape[1], generator=self.generator)]
         found = roll_out(self.policy, instances, settings.roll_outs, self.generator)
-        advantages = found.losses - leave_one_out(found.losses)
+        losses = found.losses.detach()
+        advantages = losses - leave_one_out(losses)
         spread = max(float(advantages.std()), LEAST_SPREAD * self.size)
         loss = policy_surrogate(found, 1 / spread, weights) - settings.entropy * (1 - share) * found.entropy
         self.policy_adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.network.parameters(), CLIP)
-        rate = settings.policy_rate * min(1.0, 2 * (1 - share) + 0.02)
+        cooling = min(1.0, 2 * (1 - share) + 0.02)
         for group in self.policy_adam.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = cooling * group["rate"]
         self.policy_adam.step()
         self._adversary(ids, weights, instances, found)
         self._average()
-        losses = found.losses.detach().cpu().mean(1)
+        losses = losses.cpu().mean(1)
         self.history.append(
             {
                 "iteration": self.done + 1,
