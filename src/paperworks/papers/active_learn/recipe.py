@@ -93,11 +93,12 @@ def _play(config: Config, run: runs.Run, task: Task, learner: RobustActiveLearne
     generator = torch.Generator().manual_seed(config.seed + 101)
     instances = learner.classes_[-1].draw(problem, 200, generator)
     each = max(50, config.test_rollouts // 10)
+    search = each if problem.finite else max(50, each // 3)
     found = []
     for policy in run.progress(policies, "playing against a fresh adversary"):
         mean = evaluate(policy, instances, each, config.seed + 11)
         worst = [
-            worst_case(policy, one, 1, config.test_rollouts, config.seed + 13 + 17 * k, each)
+            worst_case(policy, one, 1, config.test_rollouts, config.seed + 13 + 17 * k, search)
             for k, one in enumerate(learner.classes_)
         ]
         found.append(Played(policy.name, mean, worst, instances))

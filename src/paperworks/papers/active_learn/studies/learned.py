@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from paperworks.papers.active_learn.classes import make_classes
 from paperworks.papers.active_learn.evaluation import exact_risk, worst_case
 from paperworks.papers.active_learn.games import class_values, solve_game
 from paperworks.papers.active_learn.learner import RobustActiveLearner, fixed_prior_policy
+from paperworks.papers.active_learn.policies import Policy
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, noisy_cuts, three_arms, two_class_game
 from paperworks.papers.active_learn.training import GameSettings
@@ -23,6 +24,13 @@ from paperworks.runs import Finding
 
 SMALL = GameSettings(draws=16, roll_outs=32, policy_rate=3e-3, chunk=100)
 SEEDS = (0, 1, 2)
+ARM_RULES: tuple[Callable[[ActiveProblem], Policy], ...] = (
+    Passive,
+    SuccessiveRejects,
+    SequentialHalving,
+    TopTwoThompson,
+    LUCB,
+)
 NAMED = "named seeds; risks are exact, by all histories"
 
 
@@ -226,10 +234,10 @@ def gaussian_arms(run: runs.Run, fast: bool) -> Iterator[Finding]:
     radii = (12.0, 40.0)
     classes = make_classes(problem, radii)
     rollouts, search = (500, 50) if fast else (10_000, 300)
-    fixed = [Passive, SuccessiveRejects, SequentialHalving, TopTwoThompson, LUCB]
+    fixed: list[Policy] = [kind(problem) for kind in ARM_RULES]
     others = {
-        kind.name: [worst_case(kind(problem), one, 1, rollouts, 71, search).risk.estimate for one in classes]
-        for kind in run.progress(fixed, "fixed policies")
+        policy.name: [worst_case(policy, one, 1, rollouts, 71, search).risk.estimate for one in classes]
+        for policy in run.progress(fixed, "fixed policies")
     }
     ours: list[list[float]] = []
     values = []
