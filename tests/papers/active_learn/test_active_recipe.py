@@ -119,7 +119,7 @@ def test_arms_of_a_table(tmp_path: Path) -> None:
         ({"recommend": 2}, "recommend"),
         ({"radii": (3.0, 2.0)}, "radii"),
         ({"arms": "3", "answers": "bernoulli", "sigma": 2.0}, "sigma"),
-        ({"hidden": ()}, "hidden"),
+        ({"hidden": (0,)}, "hidden"),
         ({"noise": 0.5}, "noise"),
     ],
 )

@@ -50,7 +50,7 @@ class Config(runs.Config):
         "auto", description="form of the policy network; auto is deepsets for arms without features, else mlp"
     )
     hidden: tuple[int, ...] = Field(
-        (96,), description="widths of the hidden layers; the paper-size choice is 256,256,256"
+        (), description="widths of the hidden layers; default 96, or 32 for arms without features; full: 256,256,256"
     )
     iterations: int = Field(
         70, ge=1, le=1_000_000, description="steps of training for each level; 3000 is the full choice"
@@ -91,6 +91,6 @@ class Config(runs.Config):
             raise InputError("sigma", "a noise, beside answers of 0 and 1", "answers gaussian")
         if any(b <= a for a, b in zip(self.radii, self.radii[1:], strict=False)) or any(r <= 0 for r in self.radii):
             raise InputError("radii", str(self.radii), "numbers above 0 that increase")
-        if not self.hidden or min(self.hidden) < 1 or max(self.hidden) > 10_000:
-            raise InputError("hidden", str(self.hidden), "one width or more, from 1 to 10000")
+        if any(not 1 <= width <= 10_000 for width in self.hidden):
+            raise InputError("hidden", str(self.hidden), "widths from 1 to 10000")
         return self

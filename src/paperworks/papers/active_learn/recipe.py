@@ -10,6 +10,7 @@ from paperworks.papers.active_learn.config import Config
 if TYPE_CHECKING:
     from paperworks.papers.active_learn.learner import RobustActiveLearner
     from paperworks.papers.active_learn.policies import Policy
+    from paperworks.papers.active_learn.problem import ActiveProblem
     from paperworks.papers.active_learn.reporting import Played
     from paperworks.papers.active_learn.tasks import Task
 
@@ -29,7 +30,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         config.radii or None,
         n_classes=config.classes,
         network=config.network,
-        hidden=config.hidden,
+        hidden=_hidden(config, task.problem),
         iterations=config.iterations,
         robust_iterations=config.robust_iterations,
         settings=_settings(config),
@@ -42,6 +43,10 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     played = _play(config, run, task, learner, prior)
     files = _save(run, learner, played)
     return make_report(config, task, learner, played, files)
+
+
+def _hidden(config: Config, problem: ActiveProblem) -> tuple[int, ...]:
+    return config.hidden or ((32,) if problem.symmetric else (96,))
 
 
 def _settings(config: Config) -> Any:
@@ -70,7 +75,7 @@ def _fixed_prior(config: Config, run: runs.Run, learner: RobustActiveLearner) ->
         problem,
         instances=instances,
         network=config.network,
-        hidden=config.hidden,
+        hidden=learner.hidden,
         iterations=config.iterations,
         settings=_settings(config),
         seed=config.seed,
