@@ -27,6 +27,7 @@ from paperworks.runs.report import Cell
 TEST_SHARE = 0.2
 SIMULATED_VIDEOS = 100
 MOST_ROWS = 12
+FEW_VIDEOS = 50
 
 
 def features(config: Config, run: runs.Run) -> runs.Report:
@@ -220,9 +221,20 @@ def _training_report(
             runs.ReportFile("predictions.json", "of the test videos, in ActivityNet's form"),
             runs.ReportFile("references.json", "their true steps"),
         ],
-        lead=[f"Trained on {len(training):,} videos: {words}."]
-        + ([] if len(test) else ["Fewer than 5 videos: none is left to test on, and the scores are of the training."]),
+        lead=_training_lead(model, training, test, words),
     )
+
+
+def _training_lead(model: ProcX, training: StepDataset, test: StepDataset, words: str) -> list[str]:
+    lead = [f"Trained on {len(training):,} videos: {words}."]
+    if not len(test):
+        lead.append("Fewer than 5 videos: none is left to test on, and the scores are of the training.")
+    if len(training) < FEW_VIDEOS and "pretraining" not in model.history_:
+        lead.append(
+            f"Fewer than {FEW_VIDEOS} videos without pre-training: segments are rough, and captions repeat themselves. "
+            "Train on a larger set first (--pretrain)."
+        )
+    return lead
 
 
 def _activitynet(step: dict[str, Any]) -> dict[str, Any]:

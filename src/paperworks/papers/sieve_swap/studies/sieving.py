@@ -22,8 +22,8 @@ from paperworks.papers.sieve_swap.thresholds import percentile_threshold
 from paperworks.runs import Finding
 
 SEEDS = 3
-RECIPES = 250
-SPOKEN = 300
+RECIPES = 200
+SPOKEN = 250
 DOCSTRINGS = 160
 VIDEOS = 3
 SEGMENT_SEEDS = 5
