@@ -56,7 +56,7 @@ def test_features_of_a_video(clip: Path, tmp_path: Path) -> None:
     assert means.values.shape == (12, 3)
 
 
-def test_a_model_predicts_the_steps_of_a_file(clip: Path) -> None:
+def test_a_model_predicts_the_steps_of_a_file(clip: Path, tmp_path: Path) -> None:
     from paperworks.papers.sieve_swap.procx import ProcX
     from paperworks.papers.sieve_swap.settings import ProcXConfig
     from paperworks.training import TrainSettings
@@ -68,6 +68,9 @@ def test_a_model_predicts_the_steps_of_a_file(clip: Path) -> None:
     found = extract_video(clip)
     model.fit(dataset, {"soup": found.values})
     assert model.predict_video(clip) == model.predict(found.values, found.duration)
+    extract_features(clip.parent, tmp_path / "f")
+    other = ProcX(config, settings=TrainSettings(steps=2, batch_size=1, device="cpu"), device="cpu")
+    assert other.fit(dataset, tmp_path / "f").predict_video(clip) == model.predict_video(clip)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY garbage", b"text"])

@@ -93,6 +93,14 @@ def test_videos_without_a_prediction_count_as_nothing() -> None:
     assert evaluate({}, references)["soda_c"] == 0
 
 
+def test_predictions_without_a_reference_are_left_out_with_a_warning() -> None:
+    references = {"a": video([[0, 10]])}
+    both = {v: [{"timestamp": [0, 10], "sentence": TEXTS[0]}] for v in ("a", "z")}
+    with pytest.warns(UserWarning, match="1 videos have predictions and no reference"):
+        found = evaluate(both, references)
+    assert found == evaluate({"a": both["a"]}, references)
+
+
 def test_caption_scores_are_of_all_pairs_that_overlap() -> None:
     references = {"a": video([[0, 10], [0, 10], [50, 60]], ["stir the soup", "bake it", "cut it"])}
     predictions = {"a": [{"timestamp": [0, 10], "sentence": "stir the soup"}, {"timestamp": [90, 95], "sentence": "x"}]}

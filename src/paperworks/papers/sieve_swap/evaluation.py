@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def evaluate(
 
     Raises
     ------
-    InputError : an unknown metric, no reference, or predictions of videos that have none.
+    InputError : an unknown metric, no reference, or only predictions of videos that have none. Some of these are left
+        out with a warning.
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
@@ -107,9 +109,13 @@ def evaluate(
     annotations = _references(references)
     videos = list(dict.fromkeys(video for one in annotations for video in one))
     strange = [video for video in found if video not in videos]
-    if strange:
+    if strange and len(strange) == len(found):
         raise InputError(
             "predictions", f"video {strange[0]!r}, of which there is no reference", "videos of the references"
+        )
+    if strange:
+        warnings.warn(
+            f"{len(strange)} videos have predictions and no reference ({strange[0]!r}); they are left out", stacklevel=2
         )
     cases = [
         _Case(video, found.get(video, []), [one[video] for one in annotations if video in one]) for video in videos

@@ -20,6 +20,7 @@ from paperworks.papers.sieve_swap.captioner import (
     word_tokenizer,
     write_captions,
 )
+from paperworks.papers.sieve_swap.features import FeatureFolder, extract_video
 from paperworks.papers.sieve_swap.joint_model import ProcXModel, procx_loss
 from paperworks.papers.sieve_swap.losses import to_ends
 from paperworks.papers.sieve_swap.network import Layer, Memory
@@ -79,7 +80,7 @@ class ProcX:
     def fit(
         self,
         dataset: StepDataset,
-        features: Features,
+        features: Features | str | Path,
         *,
         pretrain: tuple[StepDataset, Features] | None = None,
         text: Features | None = None,
@@ -91,7 +92,7 @@ class ProcX:
         Parameters
         ----------
         dataset : the steps of each video. Of alternatives, an epoch shows one.
-        features : ``[T', C]`` of each video of the set.
+        features : ``[T', C]`` of each video of the set; or the folder that ``extract_features`` wrote.
         pretrain : another set with its features, trained on first, at the full learning rate.
         text : with ``config.text_width``: vectors of what is said, ``[T'', text_width]``, of each video of both sets.
         checkpoint_dir : where checkpoints go, and an earlier attempt is gone on from.
@@ -100,6 +101,9 @@ class ProcX:
         ------
         InputError : a video without features, features of several widths or with values that are not finite, no step.
         """
+        if isinstance(features, str | Path):
+            features = FeatureFolder(features)
+            features.check(dataset)
         sets = [(dataset, features)] if pretrain is None else [pretrain, (dataset, features)]
         if any(not len(one) or not any(len(v) for v in one.values()) for one, _ in sets):
             raise InputError("dataset", "no video with a step", "at least one")
@@ -261,8 +265,6 @@ class ProcX:
         self, path: str | Path, extractor: Any = "layout", fps: float = 1.0, **options: Any
     ) -> list[dict[str, Any]]:
         """The steps of a video file; its features are extracted as those of the training were."""
-        from paperworks.papers.sieve_swap.features import extract_video
-
         found = extract_video(path, extractor, fps=fps)
         return self.predict(found.values, found.duration, **options)
 

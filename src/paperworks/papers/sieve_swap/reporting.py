@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from pathlib import Path
 
 from paperworks import runs
@@ -318,7 +319,10 @@ def evaluate_files(config: Config, run: runs.Run) -> runs.Report:
     run.step(f"reading {config.predictions.name}")
     predictions = read_predictions(config.predictions)
     references = StepDataset.read(config.references, "references")
-    scores = evaluate(predictions, references, config.metrics, scorer=config.scorer, compat=config.compat)
+    strange = [video for video in predictions if video not in references]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report says it
+        scores = evaluate(predictions, references, config.metrics, scorer=config.scorer, compat=config.compat)
     write_text(run.files / "scores.json", json.dumps(scores, indent=1))
     missing = sum(not predictions.get(video) for video in references)
     plain = {name: value for name, value in scores.items() if "@" not in name}
@@ -337,6 +341,11 @@ def evaluate_files(config: Config, run: runs.Run) -> runs.Report:
         figures.append(runs.Figure("The first video", segments_figure(lines, safe_name(first))))
     name, value = next(iter(plain.items()))
     how = "left out" if config.compat else "counted as 0"
+    lead = [f"{missing} of {len(references)} videos have no prediction; they are {how}."] if missing else []
+    if strange:
+        lead.append(
+            f"{len(strange)} videos with predictions have no reference, such as {strange[0]}; they are left out."
+        )
     return runs.Report(
         headline=f"{WORDS.get(config.metrics[0], config.metrics[0])}: {plain.get(config.metrics[0], value):.3f} "
         f"on {len(references):,} videos.",
@@ -345,5 +354,5 @@ def evaluate_files(config: Config, run: runs.Run) -> runs.Report:
         tables=tables,
         figures=figures,
         files=[runs.ReportFile("scores.json", "every figure")],
-        lead=[f"{missing} videos have no prediction; they are {how}."] if missing else [],
+        lead=lead,
     )
