@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,20 +53,70 @@ class _Head:
 
 def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
     """Read a text file with a header line. Raises InputError naming the file, and the line at fault."""
-    import pandas as pd
+    head = _checked_head(path, delimiter)
+    table = _read(path, head)
+    if table.num_rows == 0:
+        raise InputError(str(path), "a header and no rows", "at least one row")
+    return Delimited(_text_frame(table), head.delimiter, head.notes)
 
+
+def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 200_000) -> Iterator[pd.DataFrame]:
+    """A large text file as ``read_delimited`` reads it, in frames of ``rows`` rows of text (the last has fewer).
+
+    What stands in memory does not grow with the file, unless its columns are separated by runs of blanks. Columns of
+    decimal commas are written with points, chunk by chunk.
+    """
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    head = _checked_head(path, delimiter)
+    if head.delimiter == BLANKS:
+        frame = read_delimited(path, delimiter).frame
+        for start in range(0, len(frame), rows):
+            yield frame.iloc[start : start + rows].reset_index(drop=True)
+        return
+    reading = arrow.ReadOptions(
+        use_threads=False, column_names=head.names, skip_rows=head.above - 1, skip_rows_after_names=1
+    )
+    options = arrow.ConvertOptions(column_types=dict.fromkeys(head.names, pa.string()), strings_can_be_null=False)
+    parse = arrow.ParseOptions(delimiter=head.delimiter, newlines_in_values=True)
+    waiting: list[pa.RecordBatch] = []
+    try:
+        for batch in arrow.open_csv(path, read_options=reading, parse_options=parse, convert_options=options):
+            waiting.append(batch)
+            while sum(map(len, waiting)) >= rows:
+                table = pa.Table.from_batches(waiting)
+                yield _pointed(_text_frame(table.slice(0, rows)), head.delimiter)
+                waiting = table.slice(rows).to_batches()
+    except pa.ArrowInvalid as error:
+        raise _ragged(path, first_line(error), len(head.names)) from None
+    if waiting:
+        frame = _text_frame(pa.Table.from_batches(waiting))
+        if len(frame):
+            yield _pointed(frame, head.delimiter)
+
+
+def _checked_head(path: Path, delimiter: str | None) -> _Head:
     if delimiter is not None and len(delimiter) != 1:
         raise InputError("delimiter", repr(delimiter), "one character")
     head = _head(path, _first_lines(path), delimiter)
     twice = [n for i, n in enumerate(head.names) if n in head.names[:i]]
     if twice:
         raise InputError(f"{path}, line {head.above}", f"two columns named {twice[0]!r}", "one column per name")
-    table = _read(path, head)
-    if table.num_rows == 0:
-        raise InputError(str(path), "a header and no rows", "at least one row")
-    # Object columns of plain strings: what every later step expects, whatever pandas' own string type is.
-    frame = pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in head.names})
-    return Delimited(frame, head.delimiter, head.notes)
+    return head
+
+
+def _text_frame(table: pa.Table) -> pd.DataFrame:
+    """Object columns of plain strings: what every later step expects, whatever pandas' own string type is."""
+    import pandas as pd
+
+    return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in table.column_names})
+
+
+def _pointed(frame: pd.DataFrame, delimiter: str) -> pd.DataFrame:
+    if delimiter == ",":
+        return frame
+    return frame.apply(lambda cells: with_points(cells, cells == "")[0])
 
 
 def first_line(error: Exception) -> str:

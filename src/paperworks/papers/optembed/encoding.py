@@ -1,0 +1,202 @@
+"""Columns of a table as fields of ids: vocabularies with a least count, and numbers in buckets.
+
+Every field ends with the id of values that were not seen (or seen too rarely) when it was fitted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from paperworks.errors import InputError
+
+Numbers = Literal["auto", "log", "quantile", "values"]
+MISSING = ""
+"""The text of a missing cell: a value of its own."""
+
+_SAMPLE = 200_000
+_BUCKETS = 32
+
+
+@dataclass
+class Field:
+    """One column.
+
+    Attributes
+    ----------
+    name, kind : the column, and how its cells become values: "category", "log", "quantile" or "values".
+    edges : of quantile buckets.
+    vocabulary : value -> id; the id after the last is that of unknown values.
+    """
+
+    name: str
+    kind: str
+    edges: list[float] = field(default_factory=list)
+    vocabulary: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """How many ids there are, the unknown one included."""
+        return len(self.vocabulary) + 1
+
+    def values(self, cells: pd.Series) -> pd.Series:
+        """The text that is looked up, for every cell."""
+        gone = cells.isna()
+        if self.kind == "category":
+            return cells.astype(str).mask(gone, MISSING)
+        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        if self.kind == "log":
+            found = log_bucket(numbers)
+        elif self.kind == "quantile":
+            found = np.searchsorted(np.array(self.edges), numbers, side="right").astype(np.float64)
+            found[np.isnan(numbers)] = np.nan
+        else:
+            found = numbers
+        text = pd.Series(found, index=cells.index).map(lambda v: MISSING if np.isnan(v) else f"{v:g}")
+        return text.mask(gone, MISSING)
+
+
+def log_bucket(values: np.ndarray) -> np.ndarray:
+    """Buckets of counts, as in the preparation of Criteo: floor(ln(v)^2) above 2, else the whole part; NaN stays."""
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(values > 2, np.floor(np.log(np.maximum(values, 1)) ** 2), np.trunc(values))
+
+
+class FieldEncoder:
+    """Turns columns into ids, field by field; fitted at once, or on one chunk after another.
+
+    Parameters
+    ----------
+    categorical : columns that are categories though they hold numbers.
+    min_count : values that were seen less often share the field's unknown id. It does not hold for numeric fields.
+    numbers : buckets of numeric columns. "log" is ``log_bucket``; "quantile" has at most 32 buckets of equal counts;
+        "values" takes every number as a value; "auto" is values up to 32 different ones, else log for whole numbers
+        from 0 on, else quantile.
+    columns : the columns to take, in order; None takes those of the first chunk.
+
+    Attributes
+    ----------
+    fields_ : the fitted fields. field_dims_ : their sizes.
+    """
+
+    def __init__(
+        self,
+        *,
+        categorical: Sequence[str] = (),
+        min_count: int = 2,
+        numbers: Numbers = "auto",
+        columns: Sequence[str] | None = None,
+    ) -> None:
+        if min_count < 1:
+            raise InputError("min_count", min_count, "1 or more")
+        if numbers not in ("auto", "log", "quantile", "values"):
+            raise InputError("numbers", repr(numbers), "auto, log, quantile or values")
+        self.categorical, self.min_count, self.numbers = tuple(categorical), min_count, numbers
+        self.columns = None if columns is None else list(columns)
+        self.fields_: list[Field] = []
+        self._samples: dict[str, list[np.ndarray]] = {}
+        self._text: set[str] = set()
+        self._counts: dict[str, pd.Series] = {}
+
+    @property
+    def field_dims_(self) -> list[int]:
+        """The number of ids of every field."""
+        return [f.size for f in self.fields_]
+
+    def fit(self, frame: pd.DataFrame) -> Self:
+        """Learn the fields of a whole table."""
+        self.look(frame)
+        self.decide()
+        self.count(frame)
+        return self.finish()
+
+    def look(self, frame: pd.DataFrame) -> None:
+        """First pass over chunks: which columns are numbers, and a sample of them."""
+        if self.columns is None:
+            self.columns = [str(c) for c in frame.columns]
+        for name in self.columns:
+            if name in self.categorical or name in self._text:
+                continue
+            cells = frame[name].dropna()
+            numbers = pd.to_numeric(cells, errors="coerce")
+            if pd.api.types.is_bool_dtype(cells) or numbers.isna().any():
+                self._text.add(name)
+                self._samples.pop(name, None)
+                continue
+            taken = self._samples.setdefault(name, [])
+            room = _SAMPLE - sum(map(len, taken))
+            if room > 0:
+                taken.append(numbers.to_numpy(dtype=np.float64)[:room])
+
+    def decide(self) -> None:
+        """After the first pass: the kind of every field."""
+        for name in self.columns or []:
+            sample = np.concatenate(self._samples[name]) if self._samples.get(name) else np.zeros(0)
+            kind = "category"
+            if len(sample):
+                kind = self.numbers if self.numbers != "auto" else _bucketing(sample)
+            edges: list[float] = []
+            if kind == "quantile":
+                edges = np.unique(np.quantile(sample, np.linspace(0, 1, _BUCKETS + 1)[1:-1])).tolist()
+            self.fields_.append(Field(name, kind, edges))
+
+    def count(self, frame: pd.DataFrame) -> None:
+        """Second pass over chunks: how often every value is there."""
+        for f in self.fields_:
+            seen = f.values(frame[f.name]).value_counts(sort=False)
+            before = self._counts.get(f.name)
+            self._counts[f.name] = seen if before is None else before.add(seen, fill_value=0).astype(np.int64)
+
+    def finish(self) -> Self:
+        """After the second pass: the vocabularies, most frequent value first."""
+        for f in self.fields_:
+            counts = self._counts[f.name]
+            least = self.min_count if f.kind == "category" else 1
+            kept = counts[counts >= least]
+            order = sorted(kept.index, key=lambda value, c=kept: (-c[value], value))  # type: ignore[misc]
+            f.vocabulary = {value: number for number, value in enumerate(order)}
+        self._counts, self._samples = {}, {}
+        return self
+
+    def transform(self, frame: pd.DataFrame) -> np.ndarray:
+        """Ids int32 ``[rows, fields]``. Raises InputError for a column that is missing."""
+        out = np.empty((len(frame), len(self.fields_)), dtype=np.int32)
+        for place, f in enumerate(self.fields_):
+            if f.name not in frame.columns:
+                raise InputError(
+                    "table", f"no column {f.name!r}", f"the columns {', '.join(x.name for x in self.fields_)}"
+                )
+            out[:, place] = f.values(frame[f.name]).map(f.vocabulary).fillna(len(f.vocabulary)).to_numpy()
+        return out
+
+    def to_json(self) -> str:
+        """All that ``transform`` needs."""
+        fields = [
+            {"name": f.name, "kind": f.kind, "edges": f.edges, "values": list(f.vocabulary)} for f in self.fields_
+        ]
+        return json.dumps({"min_count": self.min_count, "numbers": self.numbers, "fields": fields})
+
+    @classmethod
+    def from_json(cls, text: str) -> FieldEncoder:
+        """An encoder from ``to_json``."""
+        content: dict[str, Any] = json.loads(text)
+        encoder = cls(min_count=content["min_count"], numbers=content["numbers"])
+        encoder.fields_ = [
+            Field(f["name"], f["kind"], f["edges"], {value: i for i, value in enumerate(f["values"])})
+            for f in content["fields"]
+        ]
+        encoder.columns = [f.name for f in encoder.fields_]
+        return encoder
+
+
+def _bucketing(sample: np.ndarray) -> str:
+    if len(np.unique(sample)) <= _BUCKETS:
+        return "values"
+    whole = bool((sample == np.trunc(sample)).all()) and sample.min() >= 0
+    return "log" if whole else "quantile"
