@@ -36,7 +36,11 @@ class CompactEmbedding(nn.Module):
     Attributes
     ----------
     field_dims, dimensions : F_i and d_i of every field.
+    places : the row of every value of all fields in its matrix, 0 for pruned ones: int32 ``[F]``.
     """
+
+    places: torch.Tensor
+    starts: torch.Tensor
 
     def __init__(
         self,
@@ -61,10 +65,12 @@ class CompactEmbedding(nn.Module):
             nn.Parameter(torch.cat([v.to(t.dtype)[None], t]), requires_grad=False)
             for v, t in zip(first, tables, strict=True)
         )
-        for field, place in enumerate(places):
-            self.register_buffer(f"place_{field}", (place.to(torch.int32) + 1).contiguous())
         self.field_dims = [len(place) for place in places]
         self.dimensions = [table.shape[1] for table in tables]
+        # One buffer for all fields: the rows of a batch are found by one gather.
+        self.register_buffer("places", torch.cat([place.to(torch.int32) + 1 for place in places]))
+        sizes = torch.tensor(self.field_dims)
+        self.register_buffer("starts", torch.cumsum(sizes, 0) - sizes, persistent=False)
 
     def vectors(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """For every field the vectors ``[B, d_i]``, without padding."""
@@ -72,25 +78,22 @@ class CompactEmbedding(nn.Module):
             raise InputError(
                 "ids", f"shape {tuple(ids.shape)}", f"[rows, {len(self.field_dims)}], an id for each field"
             )
-        found = []
-        for field, table in enumerate(self.tables):
-            own = ids[:, field]
-            try:
-                found.append(table.index_select(0, getattr(self, f"place_{field}").index_select(0, own)))
-            except (IndexError, RuntimeError):
-                raise InputError(
-                    "ids",
-                    f"{int(own.min())} to {int(own.max())} in field {field}",
-                    f"0 to {self.field_dims[field] - 1}",
-                ) from None
-        return found
+        if len(ids):
+            low, high = (edge.tolist() for edge in torch.aminmax(ids, dim=0))
+            for field, size in enumerate(self.field_dims):
+                if low[field] < 0 or high[field] >= size:
+                    found = low[field] if low[field] < 0 else high[field]
+                    raise InputError("ids", f"{found} in field {field}", f"0 to {size - 1}")
+        rows = self.places.index_select(0, (ids + self.starts).t().reshape(-1)).view(len(self.tables), -1)
+        return [nn.functional.embedding(own, table) for own, table in zip(rows, self.tables, strict=True)]
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Vectors padded with zeros to ``dim``: float ``[B, n, dim]``."""
-        out = self.tables[0].new_zeros(len(ids), len(self.field_dims), self.dim)
-        for field, vectors in enumerate(self.vectors(ids)):
-            out[:, field, : vectors.shape[1]] = vectors
-        return out
+        # Field by field in memory: each field's vectors are written in one piece.
+        out = self.tables[0].new_zeros(len(self.tables), len(ids), self.dim)
+        for own, vectors in zip(out, self.vectors(ids), strict=True):
+            own[:, : vectors.shape[1]] = vectors
+        return out.transpose(0, 1)
 
     def concatenated(self, ids: torch.Tensor) -> torch.Tensor:
         """Vectors side by side without padding: float ``[B, sum of d_i]``; see ``slice_first_linear``."""
@@ -123,7 +126,7 @@ class CompactEmbedding(nn.Module):
     def torchrec_tables(self, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Keywords of torchrec's ``EmbeddingBagConfig`` for every field: name, rows, dimension and feature name.
 
-        Row 0 is the vector of pruned values; look ids up in ``place_i`` first.
+        Row 0 is the vector of pruned values; look ids up in ``places`` first.
         """
         known = names or [f"field_{i}" for i in range(len(self.tables))]
         return [
@@ -140,9 +143,10 @@ class CompactEmbedding(nn.Module):
         """Write ``embedding.safetensors`` (``table.i``, ``place.i``, ``oov.i``) and ``embedding.json`` to a folder."""
         with new_folder(Path(folder)) as out:
             tensors: dict[str, torch.Tensor] = {}
+            places = torch.split(self.places.cpu(), self.field_dims)
             for field, table in enumerate(self.tables):
                 tensors[f"table.{field}"] = table.detach()[1:].contiguous()
-                tensors[f"place.{field}"] = getattr(self, f"place_{field}") - 1
+                tensors[f"place.{field}"] = places[field].contiguous() - 1
                 if self.has_oov:
                     tensors[f"oov.{field}"] = table.detach()[0].contiguous()
             save_file(tensors, out / WEIGHTS)

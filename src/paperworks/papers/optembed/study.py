@@ -2,8 +2,8 @@
 
 Criteo, Avazu and KDD12 have tens of millions of rows. In their place: adult (the label is an income above 50,000;
 the survey's weight in thousands is an id-like field), D = 16, a perceptron of 64 and 32, Adam at 1e-3, batches of
-1,024. Without adult on this machine the word pairs of the bundled text are taken, and the findings say so. All tables of a
-seed start from the same weights and see the same rows in the same order.
+1,024. Without adult on this machine the word pairs of the bundled text are taken, and the findings say so. All tables
+of a seed start from the same weights and see the same rows in the same order.
 """
 
 from __future__ import annotations
