@@ -19,7 +19,7 @@ from paperworks.page.feed import trend
 from paperworks.page.mail import Mailer
 from paperworks.page.web.filters import PER_PAGE
 
-OPEN = ["/", "/search", "/search?q=garden", "/tags", "/about", "/papers/2401.15024", "/papers/2611.00001"]
+OPEN = ["/", "/search", "/search?q=garden", "/tags", "/results", "/about", "/papers/2401.15024", "/papers/2611.00001"]
 OWN = ["/bookmarks", "/following", "/account", "/submit"]
 
 

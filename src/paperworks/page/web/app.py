@@ -50,6 +50,7 @@ VIEWS = (
     "discussion",
     "reactions",
     "tags",
+    "results",
     "submit",
     "moderation",
     "accounts",

@@ -64,7 +64,7 @@ class Evidence:
                 claim,
                 verdicts[claim.id],
                 STYLES[verdicts[claim.id]],
-                tuple(_measured(f) for f in findings if f["claim"] == claim.id),
+                tuple(measured(f) for f in findings if f["claim"] == claim.id),
                 tuple(paper.untested_parts(claim)),
             )
             for claim in paper.claims
@@ -103,7 +103,8 @@ class Evidence:
         return segments
 
 
-def _measured(finding: dict[str, Any]) -> Measurement:
+def measured(finding: dict[str, Any]) -> Measurement:
+    """A finding of ``results.json`` as text."""
     unit = finding["unit"]
     baseline = finding["baseline"]
     interval = ""
