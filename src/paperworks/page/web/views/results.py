@@ -42,6 +42,11 @@ class Row:
     figure: float
     margin: float
 
+    @property
+    def short(self) -> str:
+        """The title up to its colon."""
+        return self.title.partition(":")[0]
+
     def text(self) -> str:
         """What the words of a filter are looked for in."""
         return " ".join((self.title, self.claim, self.found.statement, *self.tags)).lower()
