@@ -38,7 +38,7 @@ class StepWithSurrogate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         (z,) = ctx.saved_tensors
         size = z.abs()
-        slope = torch.where(size <= 0.4, 2 - 4 * size, torch.where(size <= 1, 0.4, 0.0))
+        slope = torch.where(size <= 0.4, 2 - 4 * size, 0.4 * (size <= 1).to(size.dtype))
         return gradients[0] * slope
 
 
