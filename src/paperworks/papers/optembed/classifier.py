@@ -23,6 +23,7 @@ from paperworks.papers.optembed.fitting import Clicks, ClickTraining, predict_lo
 from paperworks.papers.optembed.models import ClickModel, make_model
 from paperworks.papers.optembed.search import OptEmbedSearch
 from paperworks.papers.optembed.table import OptEmbedding, Pruned, Threshold
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 
@@ -81,6 +82,7 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on a frame or array ``[rows, fields]`` of categories and numbers, and labels of two values ``[rows]``."""
+        check_seed("random_state", self.random_state)
         frame = as_frame(X)
         labels = np.asarray(y)
         if labels.shape != (len(frame),):

@@ -15,6 +15,7 @@ from torch import nn
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode, resolve_device
 from paperworks.papers.optembed.table import OptEmbedding
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import (
     Batch,
@@ -160,6 +161,7 @@ def fit_clicks(
 
     Returns the result, and the record of thresholds and norms by epoch (empty without learned thresholds).
     """
+    check_seed("seed", seed)
     rows.require_two_classes("train")
     validation.require_two_classes("validation")
     steps = -(-len(rows) // training.batch_size)

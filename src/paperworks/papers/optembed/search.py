@@ -20,6 +20,7 @@ from paperworks.papers.optembed.compact import CompactEmbedding
 from paperworks.papers.optembed.evolution import Candidates, Evolution, Found, evolve
 from paperworks.papers.optembed.fitting import Clicks, ClickTraining, auc_of, fit_clicks, scores_of
 from paperworks.papers.optembed.table import OptEmbedding
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder, replace_file, write_text
 
@@ -71,11 +72,10 @@ class OptEmbedSearch:
         random_state: int = 0,
         progress: Progress = no_progress,
     ) -> None:
+        check_seed("random_state", random_state)
         tables = [m for m in model.modules() if isinstance(m, OptEmbedding)]
         if len(tables) != 1:
             raise InputError("model", f"{len(tables)} modules of type OptEmbedding", "one")
-        if not isinstance(random_state, int) or not 0 <= random_state < 2**32:
-            raise InputError("random_state", random_state, "a whole number from 0 to 4294967295")
         self.model, self.table = model, tables[0]
         self.training, self.evolution = training or ClickTraining(), evolution or Evolution()
         self.fresh, self.device, self.random_state, self.progress = fresh, device, random_state, progress

@@ -20,6 +20,7 @@ from paperworks.inputs.delimited import delimited_chunks
 from paperworks.inputs.options import TableOptions
 from paperworks.papers.optembed.encoding import FieldEncoder, Numbers
 from paperworks.papers.optembed.fitting import Clicks
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 Layout = Literal["table", "criteo", "avazu", "kdd12"]
@@ -138,6 +139,7 @@ def word_pairs(text: str, pairs: int, seed: int, *, vocabulary: int = 10_000, mi
     often as it is there. Fields: both words, both lengths in letters. Words beyond the most frequent ``vocabulary``
     are unknown.
     """
+    check_seed("seed", seed)
     words = np.array(re.findall(r"[a-z']+", text.lower()))
     if len(words) < 100:
         raise InputError("data", f"{len(words)} words", "a text of at least 100 words")
@@ -159,6 +161,7 @@ def word_pairs(text: str, pairs: int, seed: int, *, vocabulary: int = 10_000, mi
 
 def split_clicks(clicks: Clicks, seed: int, shares: tuple[float, float] = (0.8, 0.1)) -> tuple[Clicks, Clicks, Clicks]:
     """Training, validation and test rows at random, by default 8:1:1 as in the paper; each must have both labels."""
+    check_seed("seed", seed)
     order = np.random.default_rng(seed).permutation(len(clicks))
     ends = [round(share * len(clicks)) for share in (shares[0], shares[0] + shares[1])]
     parts = [Clicks(clicks.ids[part], clicks.labels[part]) for part in np.split(order, ends)]
