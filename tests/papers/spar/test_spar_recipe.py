@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from papers.spar.server import Server, running
@@ -14,6 +15,7 @@ from paperworks.errors import InputError
 from paperworks.papers.spar import read_chats, read_pairs, read_prompts
 from paperworks.papers.spar.config import Config
 from paperworks.papers.spar.recipe import run
+from paperworks.papers.spar.studies import letters
 from paperworks.papers.spar.studies.bits import efficiency
 from paperworks.papers.spar.studies.exact import loss, sizes
 from paperworks.runs import Report, Run, build_config
@@ -119,3 +121,24 @@ def test_small_studies_hold(tmp_path: Path) -> None:
     for study in (loss, sizes, efficiency):
         found = study(Run(tmp_path / study.name), True)
         assert [one.statement for one in found if not one.holds] == []
+
+
+def test_letters_begin_with_the_noise_that_the_study_names() -> None:
+    rng = np.random.default_rng(0)
+    batch = letters.noisy_batch(0, 4000, rng)
+    right, upper, off = [], [], set()
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        text = "".join(letters.CHARACTERS[i - 1] for i in ids if i)
+        prompt, response = text[: letters.PROMPT], text[letters.PROMPT :]
+        assert letters.encode(prompt, response)["labels"] == labels[: len(text)]
+        right.append(letters.obeys(prompt, response[:-1]))
+        upper.append(response[0].isupper())
+        off.add(len(response) - 1 - int(prompt[1:3]))
+    assert abs(np.mean(right) - 0.45) < 0.03
+    assert abs(np.mean(upper) - 0.5) < 0.03
+    assert off == {-2, -1, 0, 1, 2}
+    for kind, same in (("refinement", True), ("interfering", False)):
+        for prompt, chosen, rejected in letters.pairs(kind, 50, rng):
+            assert letters.obeys(prompt, chosen[:-1])
+            assert not letters.obeys(prompt, rejected[:-1])
+            assert (chosen[0] == rejected[0]) == same

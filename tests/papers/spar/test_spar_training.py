@@ -20,7 +20,7 @@ from paperworks.papers.spar import (
     train_dpo,
     train_sft,
 )
-from paperworks.papers.spar.examples import PLAIN_TEMPLATE, chat_example, pad_pairs
+from paperworks.papers.spar.examples import PLAIN_TEMPLATE, chat_example, pad_pairs, pad_rows
 from paperworks.papers.spar.loss import pair_batch, response_log_probabilities
 from paperworks.papers.spar.training import TuneOptions
 from paperworks.runs import Cancelled
@@ -91,7 +91,7 @@ def test_log_probabilities_are_of_the_response_only(model: Any) -> None:
     found = response_log_probabilities(network, pair_batch(pad_pairs(rows))).tolist()
     for number, (row, side) in enumerate([(r, s) for s in ("chosen", "rejected") for r in rows]):
         ids, labels = row[f"{side}_input_ids"], row[f"{side}_labels"]
-        logits = network(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        logits = network(input_ids=torch.tensor([ids])).logits[0].detach().double().log_softmax(-1)
         own = sum(float(logits[t - 1, ids[t]]) for t in range(1, len(ids)) if labels[t] != -100)
         assert found[number] == pytest.approx(own, abs=1e-4)
         start = labels.index(next(t for t in labels if t != -100))
@@ -258,4 +258,14 @@ def test_trl_has_the_same_tokens_and_the_same_loss(folder: Path, tmp_path: Path)
                 row |= {"reference_chosen": float(reference[i]), "reference_rejected": float(reference[2 + i])}  # type: ignore[dict-item]
             total, count = preference_training_loss(beta=0.1, sft_weight=weight)(network, pad_pairs(made))
         assert float(total / count) == pytest.approx(theirs, abs=1e-5)
-        assert abs(theirs - math.log(2)) > 1e-3
+        assert abs(theirs - math.log(2)) > 1e-4
+    # of chosen responses of other lengths, TRL averages the SFT term over all tokens
+    trainer = trl_dpo_trainer(network, tokenizer, PAIRS[:2], tmp_path / "other", chosen, 0.1, 0.1, True)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        theirs = float(trainer.compute_loss(trainer.model, batch))
+        own = [(chat_example(tokenizer, one["prompt"], one["chosen"][0]["content"], 64) or {}) for one in PAIRS[:2]]
+        values = response_log_probabilities(network, pad_rows(own))
+    tokens = [sum(t != -100 for t in one["labels"]) for one in own]
+    assert tokens[0] != tokens[1]
+    assert theirs == pytest.approx(math.log(2) - 0.1 * float(values.sum()) / sum(tokens), abs=1e-5)

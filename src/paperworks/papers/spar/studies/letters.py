@@ -67,15 +67,17 @@ def encode(prompt: str, response: str) -> dict[str, list[int]]:
 
 
 def noisy_batch(_step: int, count: int, rng: np.random.Generator) -> Any:
-    """Examples to begin with: the right length with probability 0.45, either case."""
-    from paperworks.papers.spar.examples import pad_rows
-
-    rows = []
-    for _ in range(count):
-        prompt, letter, n = drawn_prompt(rng)
-        size = n if rng.random() < 0.45 else wrong_length(n, rng)
-        rows.append(encode(prompt, text_of(letter, size, bool(rng.random() < 0.5))))
-    return pad_rows(rows, length=PROMPT + LONGEST + 3)
+    """Examples to begin with: the right length with probability 0.45, otherwise off by 1 or 2; either case."""
+    letter, n = rng.integers(len(LETTERS), size=count), rng.integers(SHORTEST, LONGEST + 1, size=count)
+    right, upper = rng.random(count) < 0.45, rng.random(count) < 0.5
+    size = np.where(right, n, n + rng.choice([-2, -1, 1, 2], size=count))
+    place = np.arange(PROMPT + LONGEST + 3)[None] - PROMPT  # of the response, from 0
+    ids = np.where(place < size[:, None], INDEX["a"] + letter[:, None] + len(LETTERS) * upper[:, None], 0)
+    ids = np.where(place == size[:, None], INDEX["$"], ids)
+    ids[:, :PROMPT] = np.stack([INDEX["a"] + letter, 1 + n // 10, 1 + n % 10, np.full(count, INDEX[":"])], 1)
+    labels = np.where((place >= 0) & (ids > 0), ids, -100)
+    columns = {"input_ids": ids, "labels": labels, "attention_mask": ids > 0}
+    return {name: torch.from_numpy(values.astype(np.int64)) for name, values in columns.items()}
 
 
 def pairs(kind: str, count: int, rng: np.random.Generator) -> list[tuple[str, str, str]]:
