@@ -20,9 +20,9 @@ from paperworks.papers.spar.studies import letters
 from paperworks.runs import Finding
 from paperworks.training import Generated, Rows, TrainSettings, train
 
-START = TrainSettings(steps=1500, batch_size=64, learning_rate=2e-3, schedule="cosine", device="cpu")
+START = TrainSettings(steps=1000, batch_size=64, learning_rate=2e-3, schedule="cosine", device="cpu")
 DPO = TrainSettings(steps=100, batch_size=32, learning_rate=3e-4, schedule="constant", device="cpu")
-ROUNDS, ROUND_STEPS, DRAWS = 3, 25, 2
+ROUNDS, ROUND_STEPS, DRAWS = 3, 20, 2
 Pair = tuple[str, str, str]
 
 
