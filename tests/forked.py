@@ -68,6 +68,12 @@ def paperworks(*words: str) -> None:
     sys.exit(main())
 
 
+def code(text: str, *words: str) -> None:
+    """Python code, as a function to run; ``words`` are its arguments."""
+    sys.argv = ["-c", *words]
+    exec(compile(text, "<code>", "exec"), {"__name__": "__main__"})
+
+
 def start(function: Callable[..., object], *args: Any, folder: Path) -> multiprocessing.process.BaseProcess:
     """Start a function in a process of its own, which writes to ``output`` and ``errors`` in a folder."""
     processes = multiprocessing.get_context("forkserver")

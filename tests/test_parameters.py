@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
+from sklearn.base import BaseEstimator
 
 import paperworks
 from paperworks.errors import InputError
-from paperworks.parameters import LARGEST_SEED, check_seed, check_whole
+from paperworks.parameters import LARGEST_SEED, check_number, check_seed, check_whole
 
 SEEDS = ("seed", "random_state")
 BAD_SEEDS: list[Any] = [-1, 1.5, "x", float("nan"), 2**64, [1], True, np.float32(3)]
@@ -94,6 +95,39 @@ def test_estimators_and_functions_are_found() -> None:
     """The walk is not empty: what it finds in the shared packages alone."""
     found = {name.rpartition(".")[2] for p in packages() if ".papers." not in p for name, _, _ in seeded(p)}
     assert {"KMeans", "NearestNeighbors", "TorchClassifier", "linear_probe", "TrainSettings"} <= found
+
+
+def estimators() -> list[type[BaseEstimator]]:
+    """scikit-learn's kind of estimators in the shared packages."""
+    modules = [importlib.import_module(name) for name in packages() if ".papers" not in name]
+    found = [getattr(module, name) for module in modules for name in getattr(module, "__all__", ())]
+    kinds = {value for value in found if inspect.isclass(value) and issubclass(value, BaseEstimator)}
+    return sorted(kinds, key=lambda kind: kind.__name__)
+
+
+def test_bad_numbers_are_named_by_estimators() -> None:
+    """Of another type, negative or NaN: InputError from the constructor or from fit."""
+    x, y = np.random.default_rng(0).random((30, 4)), np.arange(30) % 3
+    tried: set[str] = set()
+    for estimator in estimators():
+        needed = {name: 2 for name, p in parameters(estimator).items() if p.default is p.empty}
+        for name, parameter in parameters(estimator).items():
+            kind = str(parameter.annotation).replace(" ", "").split("|")[0]
+            for bad in {"int": [-1, 1.5, "x", True], "float": [-1.0, "x", float("nan")]}.get(kind, []):
+                with pytest.raises(InputError) as caught:
+                    estimator(**needed | {name: bad}).fit(x, y)
+                assert caught.value.field == name, f"{estimator.__name__}({name}={bad!r}): {caught.value}"
+                tried.add(estimator.__name__)
+    assert {"KMeans", "NearestNeighbors", "TorchClassifier"} <= tried
+
+
+def test_numbers() -> None:
+    assert check_number("tol", np.float32(0.5)) == 0.5
+    for value in (float("inf"), float("nan"), "1", None, True, -0.1):
+        with pytest.raises(InputError, match=r"^tol: found .*; expected a number of 0 or more$"):
+            check_number("tol", value)
+    with pytest.raises(InputError, match="a number from 0 to 1, or None"):
+        check_number("share", 2, 0, 1, "or None")
 
 
 def test_whole_numbers() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 from paperworks.errors import InputError
 
@@ -30,3 +31,12 @@ def check_seed(name: str, value: object, also: str = "") -> int:
     if isinstance(value, Integral) and int(value) > LARGEST_SEED:
         raise InputError(name, repr(value), "a whole number below 2**64")
     return check_whole(name, value, also=also)
+
+
+def check_number(name: str, value: object, least: float = 0.0, most: float = math.inf, also: str = "") -> float:
+    """``value`` as a float. Raises InputError unless it is a finite number from ``least`` to ``most``, and no bool."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if math.isfinite(number) and least <= number <= most:
+        return number
+    expected = f"a number of {least:g} or more" if math.isinf(most) else f"a number from {least:g} to {most:g}"
+    raise InputError(name, repr(value), f"{expected}{also and ', '}{also}")

@@ -17,7 +17,7 @@ from paperworks.classification.fitting import fit
 from paperworks.classification.prediction import features, predict_proba
 from paperworks.errors import InputError
 from paperworks.nn import MLP
-from paperworks.parameters import check_seed
+from paperworks.parameters import check_number, check_seed, check_whole
 from paperworks.training import TrainSettings
 
 MakeModule = Callable[[tuple[int, ...], int], torch.nn.Module]
@@ -86,6 +86,11 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         state = self.random_state
         if state is not None and not isinstance(state, np.random.RandomState):
             state = check_seed("random_state", state, "None or a RandomState") % 2**32
+        for name in ("steps", "batch_size"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("learning_rate", "weight_decay", "temperature"):
+            check_number(name, getattr(self, name))
+        check_number("alpha", self.alpha, 0, 1)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), allow_nd=True)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from paperworks.embedding.rows import as_rows, chunk_rows, chunks, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
-from paperworks.parameters import check_seed
+from paperworks.parameters import check_number, check_seed, check_whole
 from paperworks.runs import Progress, no_progress
 
 INIT_ROWS_PER_CLUSTER = 30
@@ -131,15 +131,11 @@ class KMeans(ClusterMixin, BaseEstimator):
         return labels
 
     def _check(self, shape: tuple[int, int]) -> None:
-        for name in ("n_clusters", "n_init", "max_iter"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(name, repr(value), "a whole number, 1 or more")
-        most = self.max_rows_per_cluster
-        if most is not None and (isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 1):
-            raise InputError("max_rows_per_cluster", repr(most), "a whole number, 1 or more, or None")
-        if not self.tol >= 0:
-            raise InputError("tol", self.tol, "0 or more")
+        for name in ("n_clusters", "n_init", "max_iter", "chunk_bytes"):
+            check_whole(name, getattr(self, name), 1)
+        if self.max_rows_per_cluster is not None:
+            check_whole("max_rows_per_cluster", self.max_rows_per_cluster, 1, also="or None")
+        check_number("tol", self.tol)
         if isinstance(self.init, str):
             if self.init not in ("k-means++", "random"):
                 raise InputError("init", repr(self.init), "k-means++, random or an array of centres")

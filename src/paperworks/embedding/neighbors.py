@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from paperworks.embedding.rows import as_rows, chunks, read_at, read_rows, unit_rows
 from paperworks.errors import InputError
-from paperworks.parameters import check_seed
+from paperworks.parameters import check_seed, check_whole
 from paperworks.runs import Progress, no_progress
 
 Metric = Literal["euclidean", "cosine", "inner_product"]
@@ -58,6 +58,8 @@ class NearestNeighbors(BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> NearestNeighbors:
         """Take the rows to search: numbers [n, d], an array, a memory map or the path of a ``.npy`` file."""
         check_seed("random_state", self.random_state)
+        check_whole("n_neighbors", self.n_neighbors, 1)
+        check_whole("n_probe", self.n_probe, 1)
         if self.metric not in ("euclidean", "cosine", "inner_product"):
             raise InputError("metric", repr(self.metric), "euclidean, cosine or inner_product")
         if self.algorithm not in ("exact", "approximate"):
