@@ -70,6 +70,8 @@ def arguments(value: Callable[..., Any]) -> dict[str, Any]:
 def use(value: Callable[..., Any], parameter: str, seed: Any) -> None:
     """Call a function with a seed, or make an estimator with it and fit that."""
     made = value(**arguments(value) | {parameter: seed})
+    if inspect.isgenerator(made):
+        next(made)
     if inspect.isclass(value) and hasattr(made, "fit"):  # scikit-learn's way: parameters are checked by fit
         made.fit(**arguments(made.fit))
 

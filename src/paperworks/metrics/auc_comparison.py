@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from paperworks.errors import InputError
 from paperworks.metrics.auc import delong_test
 from paperworks.metrics.intervals import Interval, bootstrap_interval, finite
+from paperworks.parameters import check_seed
 
 METHODS = ("cluster-bootstrap", "delong", "obuchowski")
 
@@ -80,6 +81,7 @@ def compare_auc(
     UserWarning : ``delong`` with groups of several rows, or a bootstrap without groups: the p-value is too small where
         rows depend on each other.
     """
+    check_seed("seed", seed)
     if method not in METHODS:
         raise InputError("method", repr(method), f"one of {', '.join(METHODS)}")
     truth = np.asarray(y_true)

@@ -14,6 +14,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.inputs.scans.geometry import Geometry, Volume
+from paperworks.parameters import check_seed
 
 FIELD_OF_VIEW = 420.0
 """Width of a slice, mm."""
@@ -72,6 +73,7 @@ class SimulatedScan:
 
 def phantom_cases(n: int, seed: int = 0, settings: PhantomSettings | None = None) -> Iterator[SimulatedScan]:
     """So many scans, one after the other; the same for the same seed. Patients take turns between the two centers."""
+    check_seed("seed", seed)
     if n < 1:
         raise InputError("n", n, "1 or more scans")
     chosen = settings or PhantomSettings()

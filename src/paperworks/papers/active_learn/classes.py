@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from paperworks.errors import InputError
 from paperworks.papers.active_learn.designs import Design, arms_values, complexity_design
 from paperworks.papers.active_learn.problem import ActiveProblem
+from paperworks.parameters import check_seed
 
 MOST_ROUNDS = 200
 """Rounds of drawing from a box before a class counts as empty."""
@@ -73,6 +74,7 @@ def make_classes(
     ------
     InputError : radii that do not increase, a class without an instance.
     """
+    check_seed("seed", seed)
     if members is not None:
         if radii is not None:
             raise InputError("radii", "radii beside listed classes", "one of the two")
@@ -112,6 +114,7 @@ def default_radii(problem: ActiveProblem, count: int = 5, seed: int = 0) -> list
 
     Of a box they are those of uniform draws, from the 10th to the 90th percentile.
     """
+    check_seed("seed", seed)
     if count < 1:
         raise InputError("n_classes", count, "at least 1")
     if problem.finite:

@@ -17,6 +17,7 @@ from paperworks.papers.active_learn.observations import Binary
 from paperworks.papers.active_learn.policies import History, Policy, RandomisedPolicy, simulate
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.storage import LearnedPolicy
+from paperworks.parameters import check_seed
 
 BATCH = 20_000
 """Episodes that are played side by side."""
@@ -75,6 +76,7 @@ def evaluate(
     n_rollouts : episodes of each instance.
     seed : of the episodes; use another than the training's.
     """
+    check_seed("seed", seed)
     if n_rollouts < 2:
         raise InputError("n_rollouts", n_rollouts, "at least 2")
     problem = policy.problem
@@ -116,6 +118,7 @@ def worst_case(
     ----------
     r : radius, or a class, or None for all of a finite set (of a box: the 90th percentile of C).
     """
+    check_seed("seed", seed)
     problem = policy.problem
     chosen = _class_of(problem, r, seed)
     generator = torch.Generator().manual_seed(seed)

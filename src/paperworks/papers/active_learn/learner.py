@@ -22,6 +22,7 @@ from paperworks.papers.active_learn.network import NetworkKind, PolicyNetwork
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.storage import LearnedPolicy
 from paperworks.papers.active_learn.training import GameSettings, GameTraining
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder, write_text
 
@@ -76,6 +77,7 @@ class RobustActiveLearner:
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
+        check_seed("seed", seed)
         for name, value in (("iterations", iterations), ("robust_iterations", robust_iterations)):
             if value < 1:
                 raise InputError(name, value, "at least 1")
@@ -256,6 +258,7 @@ def fixed_prior_policy(
     prior : weights ``[n]`` of the instances; None: all alike. instances : None: all of a finite set.
     path : file of the checkpoint.
     """
+    check_seed("seed", seed)
     rows = problem.instances() if instances is None else instances
     weights = np.ones(len(rows)) if prior is None else np.asarray(prior, dtype=np.float64)
     if weights.shape != (len(rows),) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:

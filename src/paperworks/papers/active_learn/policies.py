@@ -11,6 +11,7 @@ import torch
 from paperworks.errors import InputError
 from paperworks.papers.active_learn.observations import Binary
 from paperworks.papers.active_learn.problem import ActiveProblem
+from paperworks.parameters import check_seed
 
 
 @dataclass
@@ -110,6 +111,7 @@ class Session:
     """
 
     def __init__(self, policy: Policy, seed: int) -> None:
+        check_seed("seed", seed)
         self.policy = policy
         self.transcript: list[tuple[int, float]] = []
         self._generator = torch.Generator().manual_seed(seed)

@@ -21,6 +21,7 @@ from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
 from paperworks.papers.codegen2.models import context_length
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 MARKER = "<FILL>"
@@ -82,6 +83,7 @@ def infill_many(
     -----
     UserWarning : a document that is longer than the context: its beginning and its end are cut off.
     """
+    check_seed("seed", seed)
     tokens = infill_tokens(tokenizer)
     jobs = [
         _Job.of(tokenizer, tokens, pieces, number, context_length(model), max_new_tokens, heal)
@@ -201,6 +203,7 @@ def complete(
 
     Raises InputError, named ``n``, for more than one completion at temperature 0: they would be the same.
     """
+    check_seed("seed", seed)
     if isinstance(prompts, str):
         raise InputError("prompts", "a text", "a sequence of texts")
     if n < 1 or (n > 1 and temperature == 0):

@@ -16,6 +16,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,7 @@ class SpanCorruption:
         pad_to: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_seed("seed", seed)
         self.tokens = _tokens(tokens, eos_id, sep_id, eom_id, mask_ids)
         if not 0 <= p_causal <= 1:
             raise InputError("p_causal", p_causal, "a probability from 0 to 1")

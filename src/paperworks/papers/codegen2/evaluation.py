@@ -17,6 +17,7 @@ from paperworks.papers.codegen2.completion import Fill, encode, infill_many, inf
 from paperworks.papers.codegen2.models import context_length
 from paperworks.papers.codegen2.repository import read_code
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def make_holes(texts: Sequence[str], kind: Kind = "line", n: int = 100, *, seed:
 
     Raises InputError where the texts do not have ``n`` such places.
     """
+    check_seed("seed", seed)
     if kind not in KINDS:
         raise InputError("kind", repr(kind), f"one of {', '.join(KINDS)}")
     if n < 1:
@@ -190,6 +192,7 @@ def evaluate_infill(
     ------
     InputError : no such kind, fewer than ``n`` places, a tokenizer without the infill tokens.
     """
+    check_seed("seed", seed)
     tokens = infill_tokens(tokenizer)
     if isinstance(texts, (str, Path)):
         texts = read_code(texts, field="texts").texts

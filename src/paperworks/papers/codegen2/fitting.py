@@ -18,6 +18,7 @@ from paperworks.papers.codegen2.models import context_length, fused_kernels
 from paperworks.papers.codegen2.objectives import PrefixLMMask, fim_transform, ul2_denoisers
 from paperworks.papers.codegen2.packing import LEAST, Packed, deduplicate, pack, tokenize
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import (
     Batch,
@@ -88,6 +89,7 @@ class TransformedSequences(Dataset[dict[str, Any]]):
         span: tuple[int, int | None] = (1, None),
         seed: int = 0,
     ) -> None:
+        check_seed("seed", seed)
         if objective not in OBJECTIVES:
             raise InputError("objective", repr(objective), f"one of {', '.join(OBJECTIVES)}")
         if objective in ("psm", "spm") and tokens.fim is None:

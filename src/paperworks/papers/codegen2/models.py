@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from transformers import CodeGenForCausalLM
@@ -43,6 +44,7 @@ def small_model(
     rotary_dim : even, at most ``width / heads``; default half of it, as in the released models.
     end : id of the end token.
     """
+    check_seed("seed", seed)
     from transformers import CodeGenConfig, CodeGenForCausalLM
 
     if heads % 4 or width % heads:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 BUFFER = 65536
 """Records among which the order is shuffled."""
@@ -84,6 +85,7 @@ def pack(
     ------
     InputError : no document with a token, or options out of bounds.
     """
+    check_seed("seed", seed)
     if length < 2:
         raise InputError("length", length, "at least 2 tokens")
     if least < 1 or buffer < 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -148,6 +149,7 @@ def resize(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed: 
     A new row is the mean of the old ones and a tenth of their spread as noise from ``seed``, for the input and for the
     output. A model with rows enough is left as it is.
     """
+    check_seed("seed", seed)
     import torch
 
     rows = max(tokenizer.get_vocab().values()) + 1

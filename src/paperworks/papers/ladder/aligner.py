@@ -9,6 +9,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.ladder.checks import matrix
+from paperworks.parameters import check_seed
 
 TARGET_VARIANCE = 4.5
 """Variance over all entries that both sides are scaled to before the map is fitted by gradient descent."""
@@ -53,6 +54,7 @@ class LinearAligner:
         batch_size: int = 100,
         random_state: int = 0,
     ) -> None:
+        check_seed("random_state", random_state)
         if solver not in ("ridge", "sgd"):
             raise InputError("aligner", repr(solver), "ridge or sgd")
         if penalty is not None and not 0 <= penalty < np.inf:

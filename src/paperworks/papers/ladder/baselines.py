@@ -17,6 +17,7 @@ from paperworks.errors import InputError
 from paperworks.papers.ladder.checks import class_codes, matrix
 from paperworks.papers.ladder.heads import LinearHead, as_head, train_head
 from paperworks.papers.ladder.rectifier import balanced_rows
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import Batch, Loss, TrainSettings, model_logits, train
 from paperworks.training.losses import required_labels
@@ -27,6 +28,7 @@ def random_subset_head(head: Any, features: Any, y: Any, rows: np.ndarray, *, ra
 
     Where validation is balanced over the attribute by itself, this repairs as much as any method.
     """
+    check_seed("random_state", random_state)
     x, labels = matrix("features", features), class_codes("y", y)
     draw = np.random.default_rng(random_state)
     counts = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
@@ -55,6 +57,7 @@ def deep_feature_reweighting(
     strength : of the penalty: l2 as weight decay (default 1/n), l1 as the inverse C of scikit-learn (default 0.1).
     repeats : balanced draws whose weights are averaged.
     """
+    check_seed("random_state", random_state)
     x, labels = matrix("features", features), class_codes("y", y)
     of = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
     if len(of) != len(labels):

@@ -18,6 +18,7 @@ from paperworks.papers.ladder.corpus import check_sentences
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
 from paperworks.papers.ladder.slices import ErrorSlice, accuracy, holm, two_proportion_p
 from paperworks.papers.ladder.texts import SentenceVectors
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class SliceDiscovery:
         text_encoder: Any = None,
         random_state: int = 0,
     ) -> None:
+        check_seed("random_state", random_state)
         for name, value in (("top_k", top_k), ("n_hypotheses", n_hypotheses)):
             if value < 1:
                 raise InputError(name, value, "1 or more")

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 from paperworks.errors import InputError
 from paperworks.papers.ladder.checks import class_codes, matrix, predicted_codes
+from paperworks.parameters import check_seed
 
 LEAST_VARIANCE = 1e-6
 
@@ -49,6 +50,7 @@ class ErrorAwareMixture:
         tolerance: float = 1e-3,
         random_state: int = 0,
     ) -> None:
+        check_seed("random_state", random_state)
         if not 1 <= n_slices <= n_components:
             raise InputError("n_slices", n_slices, f"1 to {n_components}, the components")
         if initialise not in ("confusion", "kmeans"):

@@ -22,6 +22,7 @@ from paperworks.papers.ladder.heads import (
     probabilities,
     train_head,
 )
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
 
         ``pred_val`` are the classifier's predicted codes, needed where no ``head`` was given.
         """
+        check_seed("random_state", self.random_state)
         if self.balance not in ("extremes", "pseudo_label"):
             raise InputError("balance", repr(self.balance), "extremes or pseudo_label")
         if self.combine not in ("select", "mean"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     from paperworks.papers.petct_slices.slice_table import SliceTable
@@ -27,6 +28,7 @@ def baseline_scores(
 
     Raises InputError for training slices of one class.
     """
+    check_seed("random_state", random_state)
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

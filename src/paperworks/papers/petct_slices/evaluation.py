@@ -11,6 +11,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.metrics import Interval, bootstrap_interval, roc_auc
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ def evaluate(
     ------
     InputError : slices without a label, lengths that differ, no slice.
     """
+    check_seed("seed", seed)
     frame = rows.assign(_p=np.asarray(probabilities, dtype=np.float64)) if len(rows) == len(probabilities) else None
     if frame is None or not len(rows):
         raise InputError("probabilities", f"{len(probabilities)} for {len(rows)} slices", "one per slice, at least one")

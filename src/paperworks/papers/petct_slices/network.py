@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paperworks.errors import InputError
 from paperworks.nn.loading import check_model_folder, load_strict
 from paperworks.nn.saving import SavedNetwork
+from paperworks.parameters import check_seed
 
 HEAD_UNITS, DROPOUT = 128, 0.2
 RESNET18 = {"hidden_sizes": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "embedding_size": 64}
@@ -159,6 +160,7 @@ def make_network(
     ------
     InputError : another architecture, or weights of another network.
     """
+    check_seed("seed", seed)
     if architecture not in ARCHITECTURES:
         raise InputError("network", repr(architecture), f"one of {', '.join(ARCHITECTURES)}")
     options = ARCHITECTURES[architecture]

@@ -30,6 +30,7 @@ from paperworks.papers.petct_slices.preprocessing import (
 from paperworks.papers.petct_slices.slice_table import SliceTable
 from paperworks.papers.petct_slices.splits import patient_split
 from paperworks.papers.petct_slices.thresholds import choose_threshold
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 from paperworks.training import TrainResult, TrainSettings, Weighted, train
@@ -136,6 +137,7 @@ class SliceClassifier:
         random_state: int = 0,
         **options: Any,
     ) -> None:
+        check_seed("random_state", random_state)
         unknown = [name for name in options if name not in SliceOptions.__dataclass_fields__]
         if unknown:
             raise InputError(unknown[0], "no such option", f"one of {', '.join(SliceOptions.__dataclass_fields__)}")

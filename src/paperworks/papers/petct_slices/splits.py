@@ -10,6 +10,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.petct_slices.slice_table import SliceTable
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ def patient_split(table: SliceTable | pd.DataFrame, test_size: float = 0.2, seed
     ------
     InputError : a share outside (0, 1), or fewer than two patients.
     """
+    check_seed("seed", seed)
     frame = _frame(table)
     _check_share(test_size)
     whose = frame.drop_duplicates("patient_id")
@@ -90,6 +92,7 @@ def slice_split(
 
     Raises InputError unless ``allow_leakage``: slices of one patient end up on both sides.
     """
+    check_seed("seed", seed)
     if not allow_leakage:
         found = "slice, which puts slices of one patient on both sides"
         raise InputError("split", found, "patient (or allow_leakage, to measure how much it overestimates)")
@@ -120,6 +123,7 @@ def measured_leak(table: SliceTable | pd.DataFrame, train: np.ndarray, test: np.
 
 def patient_folds(table: SliceTable | pd.DataFrame, n_splits: int = 5, seed: int = 0) -> Iterator[Rows]:
     """Folds in which every patient is in one test set, with scikit-learn's ``StratifiedGroupKFold``."""
+    check_seed("seed", seed)
     from sklearn.model_selection import StratifiedGroupKFold
 
     frame = _frame(table)

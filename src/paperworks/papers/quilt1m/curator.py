@@ -32,6 +32,7 @@ from paperworks.papers.quilt1m.watching import (
     read_watched,
     watch_video,
 )
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder, remove, write_text
 
@@ -60,6 +61,9 @@ class CurationSettings:
     require_narrative: bool = False
     workers: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
 
 
 @dataclass

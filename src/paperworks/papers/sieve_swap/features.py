@@ -13,6 +13,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset, read_json
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file, write_text
 
@@ -52,6 +53,7 @@ class LayoutExtractor:
     name = "layout"
 
     def __init__(self, width: int = WIDTH, seed: int = PROJECTION_SEED) -> None:
+        check_seed("seed", seed)
         size = 2 * GRID * GRID * 3 + HUES * SATURATIONS * VALUES + CELLS * CELLS * DIRECTIONS
         self.seed = seed
         self._projection = np.random.default_rng(seed).normal(size=(size, width)).astype(np.float32) / size**0.5

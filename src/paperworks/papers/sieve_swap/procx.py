@@ -28,6 +28,7 @@ from paperworks.papers.sieve_swap.segments import suppress
 from paperworks.papers.sieve_swap.settings import ProcXConfig
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset
 from paperworks.papers.sieve_swap.training_rows import VideoRows, check_features, collate
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.training import Rows, TrainResult, TrainSettings, train
 
@@ -71,6 +72,7 @@ class ProcX:
         device: str = "auto",
         seed: int = 0,
     ) -> None:
+        check_seed("seed", seed)
         self.config = ProcXConfig() if config is None else config
         self.settings = default_settings() if settings is None else settings
         self.encoder, self.tokenizer, self.caption_model = encoder, tokenizer, caption_model

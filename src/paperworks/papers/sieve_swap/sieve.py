@@ -19,6 +19,7 @@ from paperworks.papers.sieve_swap.sentences import VideoTranscript, read_transcr
 from paperworks.papers.sieve_swap.similarity import make_index, top_steps
 from paperworks.papers.sieve_swap.steps_dataset import VideoSteps
 from paperworks.papers.sieve_swap.thresholds import mixture_threshold, percentile_threshold
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
 Variant = Literal["sieve-swap", "sieve-only", "swap-only", "random-swap", "aligned"]
@@ -127,6 +128,7 @@ class SieveSwap:
         seed: int = 0,
         progress: Progress = no_progress,
     ) -> None:
+        check_seed("seed", seed)
         if match not in ("lexical", "title", "global"):
             raise InputError("match", repr(match), "lexical, title or global")
         if variant not in VARIANTS:

@@ -13,6 +13,7 @@ from paperworks.papers.spar.judges import Judge, ask, refuse_greedy
 from paperworks.papers.spar.prompts import InstructionPrompt
 from paperworks.papers.spar.refiners import Refiner
 from paperworks.papers.spar.search import Task, TreeSearchRefiner
+from paperworks.parameters import check_seed
 
 METHODS = ("greedy", "best-of-N", "iterative refinement", "bfs", "dfs")
 
@@ -104,6 +105,7 @@ def compare_at_inference(
 
     Raises InputError for no prompts, ``most`` below 1, and a temperature of 0.
     """
+    check_seed("seed", seed)
     if not prompts:
         raise InputError("prompts", "none", "one or more")
     if most < 1:

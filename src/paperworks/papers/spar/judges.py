@@ -11,6 +11,7 @@ from paperworks.language.generation import GenerationSettings, Generator, Sample
 from paperworks.papers.spar.prompts import InstructionPrompt, as_prompt
 from paperworks.papers.spar.scores import check_response
 from paperworks.papers.spar.wording import MARKER, judge_chat, parse_judgement
+from paperworks.parameters import check_seed
 
 Item = tuple[InstructionPrompt, str]
 """A prompt and a response to it."""
@@ -100,6 +101,7 @@ class VoteJudge:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         for name in ("votes", "attempts"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "1 or more")

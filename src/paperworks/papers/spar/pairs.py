@@ -14,6 +14,7 @@ from paperworks.papers.spar.judges import Judgement
 from paperworks.papers.spar.prompts import InstructionPrompt
 from paperworks.papers.spar.tree import Node, SearchResult
 from paperworks.papers.spar.wording import judge_chat, refine_chat
+from paperworks.parameters import check_seed
 
 Row = dict[str, Any]
 
@@ -62,6 +63,7 @@ def refinement_pairs(prompts: Mapping[str, InstructionPrompt], results: Mapping[
 
 def independent_pairs(judged: Sequence[Judged], seed: int = 0) -> list[Row]:
     """The ablation without refinement: a passing and a failing sample of the same prompt, both drawn at random."""
+    check_seed("seed", seed)
     rows = []
     for one in judged:
         rng = prompt_rng(seed, one.prompt.id, "independent")
@@ -94,6 +96,7 @@ def refiner_rows(
     tree one uncertain pass (0.5 < value < 1) and one uncertain fail (0 < value < 0.5) are drawn. Judgements of the same
     prompt and response are kept once, the first kind first; then all are shuffled.
     """
+    check_seed("seed", seed)
     caps = caps or RefinerCaps()
     repairs: list[Row] = []
     tree_good: list[Row] = []

@@ -12,6 +12,7 @@ from paperworks.errors import InputError
 from paperworks.language.generation import GenerationSettings, Generator, SampleRequest, generate_samples
 from paperworks.papers.spar.prompts import InstructionPrompt
 from paperworks.papers.spar.wording import END, START, parse_block, refine_chat
+from paperworks.parameters import check_seed
 
 
 class RefineRequest(NamedTuple):
@@ -59,6 +60,7 @@ class ModelRefiner:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         if self.attempts < 1:
             raise InputError("attempts", self.attempts, "1 or more")
         if self.temperature == 0:
@@ -94,6 +96,9 @@ class FunctionRefiner:
 
     function: Callable[..., str | None]
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
 
     @property
     def takes_seed(self) -> bool:
@@ -135,6 +140,7 @@ class RuleEditor:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         for name in ("repair", "harm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(name, getattr(self, name), "a probability")

@@ -19,6 +19,7 @@ from paperworks.papers.spar.judges import Item, Judgement, VoteJudge, ask
 from paperworks.papers.spar.prompts import InstructionPrompt, as_prompt
 from paperworks.papers.spar.refiners import RefineRequest, Repair, as_refiner
 from paperworks.papers.spar.tree import Node, SearchResult
+from paperworks.parameters import check_seed
 
 Ask = tuple[Literal["refine", "judge"], list[Any]]
 Steps = Generator[Ask, list[Any], None]
@@ -63,6 +64,7 @@ class TreeSearchRefiner:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         checks = (
             ("algorithm", self.algorithm in ("bfs", "dfs"), "bfs or dfs"),
             ("select_method", self.select_method in ("greedy", "sample"), "greedy or sample"),

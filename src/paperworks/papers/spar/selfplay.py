@@ -32,6 +32,7 @@ from paperworks.papers.spar.prompts import InstructionPrompt, check_prompts
 from paperworks.papers.spar.refiners import as_refiner
 from paperworks.papers.spar.search import Task, TreeSearchRefiner
 from paperworks.papers.spar.tree import SearchResult
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import write_text
 
@@ -91,6 +92,7 @@ class SelfPlay:
     progress: Progress = no_progress
 
     def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
         for name in ("responses", "together"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "1 or more")

@@ -18,6 +18,7 @@ from paperworks.papers.spar.instructions import Instruction
 from paperworks.papers.spar.pairs import prompt_rng
 from paperworks.papers.spar.prompts import InstructionPrompt, read_rows, read_text
 from paperworks.papers.spar.wording import parse_block, rewrite_chat
+from paperworks.parameters import check_seed
 
 TAXONOMY: dict[str, tuple[str, ...]] = {
     "Format": ("length", "text format", "character format", "template", "punctuation", "numeric format"),
@@ -91,6 +92,7 @@ def make_prompts(
     leaves : use these leaves only; genre, situation, style and sentiment have no verifiable instruction.
     instructions : use these ids only.
     """
+    check_seed("seed", seed)
     known = {leaf for _, leaf in LEAVES}
     unknown = [leaf for leaf in leaves if leaf not in known]
     if unknown:
@@ -209,6 +211,7 @@ def rewrite_prompts(
     Requests that the model answers with None (mathematics, programming) are dropped, and those whose replies cannot be
     read.
     """
+    check_seed("seed", seed)
     settings = GenerationSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     found: dict[str, InstructionPrompt] = {}
     dropped: dict[str, str] = {}

@@ -13,6 +13,7 @@ from paperworks.errors import InputError
 from paperworks.papers.ladder.backends.offline import OfflineContrastBackend
 from paperworks.papers.ladder.corpus import split_captions
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
+from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import write_text
 
@@ -49,6 +50,7 @@ class CaptionFreeBackend:
         cache: str | Path | None = None,
         progress: Progress = no_progress,
     ) -> None:
+        check_seed("random_state", random_state)
         if not callable(describe):
             raise InputError("describe", type(describe).__name__, "a function from samples to texts")
         if per_class < 1:

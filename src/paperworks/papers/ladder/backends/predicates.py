@@ -11,6 +11,7 @@ import numpy as np
 
 from paperworks.errors import InputError, nearest
 from paperworks.papers.ladder.slices import holm, two_proportion_p
+from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,6 +112,7 @@ class MetadataBackend:
         examples: int = 20,
         random_state: int = 0,
     ) -> None:
+        check_seed("random_state", random_state)
         if not 0 < min_support < 1:
             raise InputError("min_support", min_support, "a share between 0 and 1")
         if not all(0 < q < 1 for q in quantiles):
