@@ -1,6 +1,6 @@
 """Sentences searched among a million written steps: block-wise, beside the whole matrix and sentence-transformers.
 
-    python benchmarks/sieve_swap_million.py [--steps 1000000] [--sentences 100] [--dimensions 384]
+    python benchmarks/sieve_swap_million.py [--steps 1000000] [--sentences 50] [--dimensions 384]
 
 Each search runs in a process of its own, so that its peak memory is its own. Vectors are random: time and memory do not
 depend on what they mean. Ratios are of one run.
@@ -91,7 +91,7 @@ def main() -> int:
     """Print a line for each search, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--sentences", type=int, default=100)
+    parser.add_argument("--sentences", type=int, default=50)
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()

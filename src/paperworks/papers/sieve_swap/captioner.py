@@ -260,9 +260,12 @@ def caption_loss(
 
 @torch.no_grad()
 def write_captions(
-    captioner: Any, tokenizer: Any, states: torch.Tensor, features: torch.Tensor
+    captioner: Any, tokenizer: Any, states: torch.Tensor, features: torch.Tensor, no_repeat: int = 0
 ) -> tuple[list[str], list[float]]:
-    """The likeliest word again and again; texts, and the mean log-probability of their words."""
+    """The likeliest word again and again; texts, and the mean log-probability of their words.
+
+    With ``no_repeat``, a word that would make a run of so many words come twice is passed over.
+    """
     begin, end = ends_of(tokenizer)
     count = len(states)
     if not count:
@@ -275,6 +278,9 @@ def write_captions(
     for _ in range(captioner.longest - 1):
         logits = captioner(states, features, ids)[:, -1]
         logits[:, banned] = -math.inf
+        if no_repeat:
+            for row, said in enumerate(ids.tolist()):
+                logits[row, repeats(said[1:], no_repeat)] = -math.inf
         value, word = logits.log_softmax(-1).max(-1)
         total += torch.where(done, 0.0, value)
         length += (~done).float()
@@ -286,6 +292,13 @@ def write_captions(
     texts = [str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in ids[:, 1:].tolist()]
     means = (total / length.clamp(min=1)).tolist()
     return [_sentence(text) for text in texts], means
+
+
+def repeats(said: Sequence[int], size: int) -> list[int]:
+    """The words that, said next, would make a run of ``size`` words come twice."""
+    runs = [tuple(said[i : i + size]) for i in range(len(said) - size + 1)]
+    last = tuple(said[len(said) - size + 1 :])
+    return sorted({run[-1] for run in runs if run[:-1] == last})
 
 
 def _sentence(text: str) -> str:

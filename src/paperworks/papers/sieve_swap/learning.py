@@ -76,6 +76,7 @@ def model_config(config: Config) -> ProcXConfig:
         caption_layers=2 if large else 1,
         most_tokens=40 if large else 20,
         contrastive_dim=256 if large else 64,
+        no_repeat=2,
     )
 
 

@@ -251,7 +251,9 @@ class ProcX:
         rows = torch.tensor(list(chosen), device=layer.states.device)
         with torch.no_grad(), evaluation_mode(self.model_):
             seen = segment_features(memory, layer.boxes[:, rows], self.config.segment_points)[0]
-            return write_captions(self.model_.captioner, self.tokenizer_, layer.states[0, rows], seen)
+            return write_captions(
+                self.model_.captioner, self.tokenizer_, layer.states[0, rows], seen, self.config.no_repeat
+            )
 
     def predict_all(
         self, features: Features, durations: Mapping[str, float], *, progress: Progress = no_progress, **options: Any

@@ -36,6 +36,7 @@ class ProcXConfig:
     caption_every_layer : train captions at every decoder layer, as PDVC does; otherwise at the last.
     rerank : weight of the captions' mean log-probability in the score; 0 ranks by the score alone.
     nms : overlap of suppression; 1 turns it off.
+    no_repeat : captions have no run of so many words twice; 0 allows all.
     """
 
     dim: int = 512
@@ -74,6 +75,7 @@ class ProcXConfig:
     caption_every_layer: bool = False
     rerank: float = 0.0
     nms: float = 1.0
+    no_repeat: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dim", "heads", "points", "levels", "encoder_layers", "decoder_layers", "feed_forward", "queries"):
@@ -90,6 +92,7 @@ class ProcXConfig:
             "captions", self.captions, self.captions in ("transformer", "lstm", "none"), "transformer, lstm or none"
         )
         _require("resampling", self.resampling, self.resampling in ("linear", "nearest"), "linear or nearest")
+        _require("no_repeat", self.no_repeat, self.no_repeat >= 0, "0 or more")
         _require("temperature", self.temperature, self.temperature > 0, "more than 0")
         _require("dropout", self.dropout, 0 <= self.dropout < 1, "from 0, below 1")
         for name in ("nms", "same_text"):
