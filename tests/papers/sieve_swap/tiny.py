@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def options(folder: Path) -> list[dict[str, Any]]:
-    """Two transcripts sieved by word overlap, steps in order along them, and predictions of another system scored."""
+    """Two transcripts sieved by words, steps in order along them, a model, and predictions of another system scored."""
     transcripts = folder / "transcripts"
     transcripts.mkdir(exist_ok=True)
     (transcripts / "soup.srt").write_text(
@@ -27,9 +29,20 @@ def options(folder: Path) -> list[dict[str, Any]]:
     predictions = folder / "predictions.json"
     found = {"results": {"soup": [{"timestamp": [4.0, 9.5], "sentence": "Chop the onion."}]}}
     predictions.write_text(json.dumps(found), encoding="utf-8")
+    features = folder / "features"
+    features.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    videos = {}
+    for n in range(5):
+        np.save(features / f"v{n}.npy", rng.normal(size=(18, 6)).astype(np.float32))
+        videos[f"v{n}"] = {"duration": 20.0, "timestamps": [[2, 8], [10, 18]], "sentences": steps[:2]}
+    dataset = folder / "dataset.json"
+    dataset.write_text(json.dumps(videos), encoding="utf-8")
+    small = {"epochs": 1, "batch_size": 2, "dim": 8, "queries": 4, "positions": 16}
     files = {"transcripts": str(transcripts), "procedures": str(procedures), "encoder": "tfidf"}
     return [
         files | {"references": str(references)},
         files | {"action": "align", "tau": "0.2"},
+        {"action": "train", "dataset": str(dataset), "features": str(features)} | small,
         {"action": "evaluate", "predictions": str(predictions), "references": str(references)},
     ]

@@ -18,6 +18,7 @@ from paperworks.papers.sieve_swap.exports import clock, write_exports
 from paperworks.papers.sieve_swap.features import FeatureFolder, extract_features
 from paperworks.papers.sieve_swap.figures import loss_figure, segments_figure
 from paperworks.papers.sieve_swap.procx import ProcX
+from paperworks.papers.sieve_swap.reporting import WORDS
 from paperworks.papers.sieve_swap.settings import ProcXConfig
 from paperworks.papers.sieve_swap.simulation import simulate_features, simulate_videos, truth_of, uniform_steps
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset
@@ -193,13 +194,13 @@ def _training_report(
     write_text(run.files / "predictions.json", json.dumps(results, ensure_ascii=False, indent=1))
     tested.write(run.files / "references.json")
     names = [name for name in ours if "@" not in name]
-    rows: list[list[Cell]] = [[name, ours[name], theirs[name]] for name in names]
+    rows: list[list[Cell]] = [[WORDS.get(name, name), ours[name], theirs[name]] for name in names]
     video = next(iter(tested))
     lines = {
         "predicted": [(p["start"], p["end"]) for p in predictions[video]],
         "true": list(tested[video].timestamps),
     }
-    where = "videos that it was not trained on" if len(test) else "the videos that it was trained on"
+    where = "videos that it was not trained on" if len(test) else "videos that it was trained on"
     return runs.Report(
         headline=f"ProcX finds the steps of {len(tested):,} {where} with F1 {ours['f1']:.2f}; "
         f"equal parts get {theirs['f1']:.2f}.",
@@ -222,14 +223,16 @@ def _training_report(
             runs.ReportFile("predictions.json", "of the test videos, in ActivityNet's form"),
             runs.ReportFile("references.json", "their true steps"),
         ],
-        lead=_training_lead(model, training, test, words),
+        lead=_training_lead(model, training, test, words, ours["f1"] > theirs["f1"]),
     )
 
 
-def _training_lead(model: ProcX, training: StepDataset, test: StepDataset, words: str) -> list[str]:
+def _training_lead(model: ProcX, training: StepDataset, test: StepDataset, words: str, better: bool) -> list[str]:
     lead = [f"Trained on {len(training):,} videos: {words}."]
     if not len(test):
         lead.append("Fewer than 5 videos: none is left to test on, and the scores are of the training.")
+    if not better:
+        lead.append("This model is no better than equal parts: train it longer (--epochs) or on more videos.")
     if len(training) < FEW_VIDEOS and "pretraining" not in model.history_:
         lead.append(
             f"Fewer than {FEW_VIDEOS} videos without pre-training: segments are rough, and captions repeat themselves. "

@@ -7,6 +7,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from textwrap import shorten
 
 from paperworks import runs
 from paperworks.papers.sieve_swap import sources
@@ -284,7 +285,7 @@ def _aligned_report(
     figures = []
     if found:
         video, (procedure, steps) = next(iter(found.items()))
-        lines = {f"{s.step + 1}. {s.text[:40]}": [(s.start, s.end)] for s in steps}
+        lines = {f"{s.step + 1}. {shorten(s.text, 44, placeholder=' ...')}": [(s.start, s.end)] for s in steps}
         figures.append(runs.Figure("Steps along the first video", segments_figure(lines, procedure.title), video))
     return runs.Report(
         headline=f"{total} of the {whole} steps of the best procedure are found, in order, "
