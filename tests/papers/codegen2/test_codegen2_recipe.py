@@ -124,6 +124,8 @@ def test_what_of_a_repository_is_read(repository: Path) -> None:
         "talks.py",
         "web.js",
     ]
+    # but a folder that it ignores is read where it is named
+    assert [f.path for f in read_code(repository / "secret").files] == ["key.py"]
     with pytest.raises(InputError, match=r"^languages: .*did you mean 'python'"):
         read_code(repository, ["pyton"])
     with pytest.raises(InputError, match="nothing to read"):

@@ -189,13 +189,23 @@ def _rules(folder: Path, file: Path) -> Rules:
 
 
 def _rules_above(root: Path) -> Rules:
-    """What the repository around a folder ignores: .git/info/exclude, and the .gitignore files above the folder."""
+    """What the repository around a folder ignores: .git/info/exclude, and the .gitignore files above the folder.
+
+    Nothing, where it ignores the folder itself: who names that folder wants it read.
+    """
     found: Rules = []
+    between: list[Path] = []
     for folder in (root, *root.parents):
         if folder != root:
             found = _rules(folder, folder / ".gitignore") + found
         if (folder / ".git").exists():
-            return _rules(folder, folder / ".git" / "info" / "exclude") + found
+            found = _rules(folder, folder / ".git" / "info" / "exclude") + found
+            outside = [(base, spec) for base, spec in found if base != root]
+            hidden = any(
+                _ignored(part, [(b, s) for b, s in outside if part.is_relative_to(b)], folder=True) for part in between
+            )
+            return [] if hidden else found
+        between.append(folder)
     return []
 
 
