@@ -169,7 +169,8 @@ def _notes(config: Config, tested: Tested) -> list[str]:
         else "Ids are written as they were given (keep_ids).",
     ]
     if skipped:
-        notes.append(f"{skipped} resamples on which a figure was undefined (one class only) were skipped.")
+        why = "one class only, or no finite slope of the calibration"
+        notes.append(f"{skipped} resamples on which a figure was undefined were skipped ({why}).")
     if config.architecture == "small":
         notes.append("The last stage of the small network has few pixels: its maps are coarse, and LROC is low for it.")
     window = tested.classifier.options.pet_window
