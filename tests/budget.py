@@ -56,25 +56,6 @@ _counted: pytest.StashKey[float] = pytest.StashKey()
 """Processor seconds up to the phase that runs."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of a paper in one worker (``--dist loadgroup``): what they share is compiled and trained once."""
-    for item in items:
-        paper = paper_of(item)
-        if paper and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(paper))
-
-
-def paper_of(item: pytest.Item) -> str:
-    """The folder of the paper that a test is of: its own, or that of its parameter ``paper``; else nothing."""
-    parts = item.path.parts
-    if "papers" in parts[:-2]:
-        return parts[parts.index("papers") + 1]
-    callspec = getattr(item, "callspec", None)
-    folder = getattr(callspec.params.get("paper") if callspec else None, "folder", None)
-    return folder.name if isinstance(folder, Path) else ""
-
-
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     watch_numba()

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-pytest_plugins = ("budget", "pytester")
+pytest_plugins = ("budget", "scheduling", "pytester")
 
 PAPER = """
 slug = "tiny-paper"

@@ -75,27 +75,6 @@ def test_every_run_fails_where_a_budget_is_exceeded_three_times_over(
     assert len([line for line in result.outlines if line.endswith("more than 0.12 s")]) == 2
 
 
-class Folder:
-    """What a paper of the catalogue is here."""
-
-    def __init__(self, name: str) -> None:
-        self.folder = Path("papers") / name
-
-
-def test_tests_of_a_paper_are_one_group(pytester: pytest.Pytester) -> None:
-    (pytester.mkdir("papers") / "slow").mkdir()
-    for path, name in (("papers/slow/test_a.py", "a"), ("test_b.py", "b")):
-        (pytester.path / path).write_text(f"def test_{name}(): pass\n")
-    (pytester.path / "test_c.py").write_text(
-        "import pytest, test_budget\n"
-        "@pytest.mark.parametrize('paper', [test_budget.Folder('slow'), test_budget.Folder('other')])\n"
-        "def test_c(paper): pass\n"
-    )
-    items, _ = pytester.inline_genitems("-p", "budget", "-p", "no:cacheprovider")
-    groups = {item.name: [mark.args[0] for mark in item.iter_markers("xdist_group")] for item in items}
-    assert groups == {"test_a": ["slow"], "test_b": [], "test_c[paper0]": ["slow"], "test_c[paper1]": ["other"]}
-
-
 @pytest.mark.over_budget("starts a pytest of its own, which imports numba")
 def test_what_numba_compiles_does_not_count(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     # In a process of its own: here pytester would forget the modules of numba, which cannot be imported twice.

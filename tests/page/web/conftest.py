@@ -82,13 +82,6 @@ def make_app(settings: Settings, mailer: Mailbox, root: Path) -> FastAPI:
     return app
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the two pages run in one worker, so that each page is made and served once."""
-    for item in items:
-        if {"local_app", "public_app"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("page"))
-
-
 @pytest.fixture(scope="session")
 def mailbox() -> Mailbox:
     return Mailbox()

@@ -1,0 +1,46 @@
+"""Which tests run in one worker of pytest-xdist (``--dist loadgroup``): those that share what is slow to make.
+
+Tests of a paper share trained networks and what numba compiles; tests of the page share servers. xdist 3.8 writes
+groups to a private name that pytest 9 no longer uses, so that ``xdist_group`` has no effect: the scheduler is given here.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from paperworks import catalog
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist's scheduler of scopes, with the groups as scopes."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return GroupScheduling(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test; a test that shares nothing is a group of its own."""
+    path, _, rest = nodeid.partition("::")
+    folders = PurePosixPath(path).parts[:-1]
+    if "papers" in folders[:-1]:
+        return folders[folders.index("papers") + 1]
+    if folders[-2:] == ("page", "web"):
+        return "page"
+    values = f"-{rest.partition('[')[2].rpartition(']')[0]}-"
+    return next((folder for slug, folder in papers() if f"-{slug}-" in values), nodeid)
+
+
+@lru_cache
+def papers() -> list[tuple[str, str]]:
+    """Slug and folder of every paper, long slugs first."""
+    return sorted(((p.slug, p.folder.name) for p in catalog.papers()), key=lambda found: -len(found[0]))
