@@ -1,7 +1,8 @@
 """Which tests run in one worker of pytest-xdist (``--dist loadgroup``): those that share what is slow to make.
 
 Tests of a paper share trained networks and what numba compiles; tests of the page share servers. xdist 3.8 writes
-groups to a private name that pytest 9 no longer uses, so that ``xdist_group`` has no effect: the scheduler is given here.
+groups to a private name that pytest 9 no longer uses, so that ``xdist_group`` has no effect: the scheduler is given
+here.
 """
 
 from __future__ import annotations
