@@ -95,7 +95,7 @@ def scene_cuts(path: Path) -> str:
     """Cuts of PySceneDetect's detector for fast cuts, with its defaults, through PyAV."""
     from scenedetect import ContentDetector, detect
 
-    cuts = [scene[0].get_seconds() for scene in detect(str(path), ContentDetector())][1:]
+    cuts = [float(scene[0].seconds) for scene in detect(str(path), ContentDetector())][1:]
     return f"{len(cuts)} cuts: {', '.join(f'{cut:.2f}' for cut in cuts[:6])} ..."
 
 

@@ -16,9 +16,9 @@ from paperworks.papers.quilt1m.chunks import Chunk, chunk_length, fixed_windows,
 from paperworks.papers.quilt1m.correction import edit_distance, sounds_like
 from paperworks.papers.quilt1m.likeness import embed, patch_similarities, perceptual_hash, ssim
 from paperworks.papers.quilt1m.narrative import narrative_test
-from paperworks.papers.quilt1m.scenes import SceneScorer
+from paperworks.papers.quilt1m.scenes import SceneScorer, mean_difference
 from paperworks.papers.quilt1m.scoring import alignment, retrieval, stratified_rows, zero_shot
-from paperworks.papers.quilt1m.stable import StableSettings, StableTracker, median_picture
+from paperworks.papers.quilt1m.stable import StableSettings, StableTracker, median_picture, sorting_network
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,30 @@ def test_a_cursor_changes_one_patch() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, 9), st.integers(0, 2**31))
+@given(st.integers(1, 33), st.integers(0, 2**31))
 def test_median_is_numpys(count: int, seed: int) -> None:
     pictures = list(np.random.default_rng(seed).integers(0, 256, (count, 5, 7, 3)).astype(np.uint8))
-    expected = np.median(np.stack(pictures), axis=0)
-    assert np.abs(median_picture(pictures) - expected).max() <= 0.5
+    kept = [picture.copy() for picture in pictures]
+    expected = np.floor(np.median(np.stack(pictures), axis=0) + 0.5)
+    assert (median_picture(pictures) == expected).all()
+    assert all((a == b).all() for a, b in zip(kept, pictures, strict=True))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 11])
+def test_the_network_sorts(count: int) -> None:
+    """By the 0-1 principle: a network that sorts all sequences of zeros and ones sorts everything."""
+    values = ((np.arange(2**count)[:, None] >> np.arange(count)) & 1).astype(np.uint8)
+    for first, second in sorting_network(count):
+        pair = np.sort(values[:, [first, second]], axis=1)
+        values[:, first], values[:, second] = pair[:, 0], pair[:, 1]
+    assert (np.diff(values.astype(int), axis=1) >= 0).all()
+
+
+def test_mean_difference() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (2, 33, 47)).astype(np.uint8)
+    assert mean_difference(a, b) == np.abs(a.astype(int) - b).mean()
+    assert mean_difference(np.zeros((40, 40), np.uint8), np.full((40, 40), 255, np.uint8)) == 255
 
 
 def feed(tracker: StableTracker, rows: list[tuple[float, np.ndarray]], end: float) -> list[tuple[float, float]]:

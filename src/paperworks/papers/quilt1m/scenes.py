@@ -35,4 +35,8 @@ def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
     """Mean absolute difference of two pictures of uint8."""
     gap = np.maximum(first, second)
     gap -= np.minimum(first, second)
-    return float(gap.sum(dtype=np.uint64)) / gap.size
+    flat = gap.reshape(-1)
+    whole = len(flat) // 256 * 256
+    # 256 values of uint8 fit into uint16: short sums in narrow numbers are three times as fast
+    rows = flat[:whole].reshape(-1, 256).sum(1, dtype=np.uint16)
+    return float(rows.sum(dtype=np.uint64) + flat[whole:].sum(dtype=np.uint64)) / len(flat)

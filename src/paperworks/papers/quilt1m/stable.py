@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ STILL = 0.98
 SHORTEST = 3.0
 LONGEST = 30.0
 MOST_FRAMES = 32
+BAND_BYTES = 1_000_000
 
 
 @dataclass
@@ -125,15 +127,37 @@ class StableTracker:
 
 
 def median_picture(pictures: list[np.ndarray]) -> np.ndarray:
-    """The median of each pixel over pictures uint8 ``[h, w, 3]``, in bands of rows so that no copy of all is made."""
+    """The median of each pixel over pictures uint8 ``[h, w, 3]``; halves are rounded up.
+
+    Bands of rows are sorted over time by a network of minima and maxima (Batcher's odd-even merge), which is many times
+    faster than sorting each pixel, and needs one copy of a band of each picture.
+    """
+    count = len(pictures)
     result = np.empty_like(pictures[0])
-    rows = max(1, 2_000_000 // max(1, len(pictures) * pictures[0].shape[1] * 3))
-    middle = (len(pictures) - 1) // 2
+    rows = max(1, BAND_BYTES // max(1, count * pictures[0][0].size))
+    network = list(sorting_network(count))
     for top in range(0, len(result), rows):
-        band = np.stack([picture[top : top + rows] for picture in pictures])
-        if len(pictures) % 2:
-            result[top : top + rows] = np.partition(band, middle, axis=0)[middle]
-        else:
-            pair = np.partition(band, (middle, middle + 1), axis=0)[middle : middle + 2].astype(np.uint16)
-            result[top : top + rows] = ((pair.sum(0) + 1) // 2).astype(np.uint8)
+        band = [picture[top : top + rows].copy() for picture in pictures]
+        spare = np.empty_like(band[0])
+        for first, second in network:
+            np.minimum(band[first], band[second], out=spare)
+            np.maximum(band[first], band[second], out=band[second])
+            band[first], spare = spare, band[first]
+        low, high = band[(count - 1) // 2], band[count // 2]
+        result[top : top + rows] = high if low is high else (high - (high - low) // 2)
     return result
+
+
+def sorting_network(count: int) -> Iterator[tuple[int, int]]:
+    """Pairs of places to compare, in order, that sort ``count`` values (Knuth, Sorting and Searching, 5.2.2M)."""
+    largest = 1 << max(0, (count - 1).bit_length() - 1)
+    step = largest if count > 1 else 0
+    while step:
+        span, offset, distance = largest, 0, step
+        while True:
+            yield from ((i, i + distance) for i in range(count - distance) if i & step == offset)
+            if span == step:
+                break
+            distance, offset = span - step, step
+            span //= 2
+        step //= 2
