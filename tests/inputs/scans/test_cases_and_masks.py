@@ -95,6 +95,8 @@ def test_highdicom_reads_our_segmentation_and_we_read_its(tmp_path: Path) -> Non
 
     scan = next(iter(phantom_cases(1, 5, SMALL)))
     write_phantom(tmp_path, [scan], formats=("seg",))
+    read = highdicom.seg.segread(tmp_path / "case-001/mask.dcm").get_volume(combine_segments=True)
+    assert (np.asarray(read.array) > 0).sum() == scan.mask.array.sum()
     images = [dcmread(f) for f in sorted((tmp_path / "case-001/PT").glob("*.dcm"), reverse=True)]
     stored = np.stack([scan.mask.array[::-1, ::-1, k].T for k in range(20)])
     description = highdicom.seg.SegmentDescription(

@@ -141,7 +141,10 @@ def write_seg(path: Path, mask: Volume, patient: str = "phantom", uids: dict[str
     header.SegmentationType, header.LossyImageCompression = "BINARY", "00"
     segment = Dataset()
     segment.SegmentNumber, segment.SegmentLabel, segment.SegmentAlgorithmType = 1, "lesion", "MANUAL"
+    segment.SegmentedPropertyCategoryCodeSequence = [_code("49755003", "Morphologically Abnormal Structure")]
+    segment.SegmentedPropertyTypeCodeSequence = [_code("52988006", "Lesion")]
     header.SegmentSequence = [segment]
+    header.ContentLabel, header.InstanceNumber = "LESIONS", 1
     grid = _stored_grid(mask.geometry)
     shared, orientation, measures = Dataset(), Dataset(), Dataset()
     row, column, spacing = _directions(grid)
@@ -150,9 +153,12 @@ def write_seg(path: Path, mask: Volume, patient: str = "phantom", uids: dict[str
     measures.SpacingBetweenSlices = f"{spacing[2]:.6g}"
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
     header.SharedFunctionalGroupsSequence = [shared]
+    _add_dimensions(header)
     frames = []
-    for k in planes:
-        frame, position, which = Dataset(), Dataset(), Dataset()
+    for place, k in enumerate(planes, 1):
+        frame, position, which, content = Dataset(), Dataset(), Dataset(), Dataset()
+        content.DimensionIndexValues = [1, place]
+        frame.FrameContentSequence = [content]
         position.ImagePositionPatient = _texts(_position(grid, int(k)))
         which.ReferencedSegmentNumber = 1
         frame.PlanePositionSequence, frame.SegmentIdentificationSequence = [position], [which]
@@ -245,6 +251,30 @@ def _injection() -> Any:
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "C-111A1", "SRT", "^18^Fluorine"
     injection.RadionuclideCodeSequence = [code]
     return injection
+
+
+def _add_dimensions(header: Any) -> None:
+    """The frames' dimensions: number of the segment, and position."""
+    from pydicom.dataset import Dataset
+
+    organisation = Dataset()
+    organisation.DimensionOrganizationUID = f"{_ROOT}0.9"
+    header.DimensionOrganizationSequence = [organisation]
+    dimensions = []
+    for pointer, group in ((0x0062000B, 0x0062000A), (0x00200032, 0x00209113)):
+        dimension = Dataset()
+        dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = pointer, group
+        dimension.DimensionOrganizationUID = organisation.DimensionOrganizationUID
+        dimensions.append(dimension)
+    header.DimensionIndexSequence = dimensions
+
+
+def _code(value: str, meaning: str) -> Any:
+    from pydicom.dataset import Dataset
+
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", meaning
+    return code
 
 
 def _stored_grid(geometry: Geometry) -> Geometry:
