@@ -43,7 +43,14 @@ def test_a_private_name_is_seen() -> None:
     assert [name for _, name in uses(source)] == ["paperworks.a._b", "c._f", "e._h"]
 
 
-@pytest.mark.parametrize("folder", sorted(p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"))
+FOLDERS = sorted(
+    str(place.relative_to(ROOT))
+    for place in [*ROOT.iterdir(), *(ROOT / "papers").iterdir()]
+    if place.is_dir() and place.name not in ("__pycache__", "papers")
+)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_private_names_stay_in_their_modules(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
