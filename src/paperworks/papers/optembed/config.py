@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ BUNDLED = ("word-pairs",)
 
 class Config(TableOptions):
     """Options of ``paperworks run optembed``."""
+
+    other_names: ClassVar = {"target": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "word-pairs",
