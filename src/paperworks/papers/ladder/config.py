@@ -130,7 +130,7 @@ class Config(runs.Config):
     faithful: bool = Field(False, description="heads for every hypothesis, chosen by raw similarity, as released")
     correlation: float = Field(0.95, ge=0.5, le=1, description="digits: how often the ground tells the class")
     plant: str | None = Field(None, description="spam-assassin: text put before 95% of the spam and 5% of the rest")
-    limit: int = Field(800, ge=100, description="spam-assassin: messages used, drawn with the seed")
+    limit: int = Field(600, ge=100, description="spam-assassin: messages used, drawn with the seed")
     steps: int = Field(600, ge=1, description="digits: steps for which the classifier is trained")
 
     @model_validator(mode="after")

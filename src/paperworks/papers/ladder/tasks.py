@@ -17,7 +17,7 @@ from paperworks.papers.ladder.corpus import split_captions, split_reports
 from paperworks.papers.ladder.demo import CLASSES, coloured_digits, plant
 
 SHARES = (0.45, 0.3, 0.25)
-MOST_SENTENCES = 3000
+MOST_SENTENCES = 2000
 SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 
 
@@ -195,12 +195,16 @@ def from_spam(config: Config, run: runs.Run) -> Task:
 
 
 def mail_text(raw: str) -> str:
-    """Subject and body of a message, without markup and addresses, the first 600 characters."""
+    """Subject and text of a message, without markup and addresses, the first 600 characters."""
+    import email
     import re
 
-    head, _, body = raw.partition("\n\n")
-    subject = re.search(r"^Subject: *(.*)$", head, re.MULTILINE | re.IGNORECASE)
-    text = f"{subject[1] if subject else ''}. {body}"
+    message = email.message_from_string(raw)
+    parts = {part.get_content_type(): part for part in message.walk() if not part.is_multipart()}
+    part = parts.get("text/plain", parts.get("text/html"))
+    content = part.get_payload(decode=True) if part is not None else None
+    body = content.decode("utf-8", "replace") if isinstance(content, bytes) else raw.partition("\n\n")[2]
+    text = f"{message.get('Subject', '')}. {body[:4000]}"
     text = re.sub(r"<[^>]*>|&\w+;|https?://\S+|\S+@\S+|[=_*#-]{3,}", " ", text)
     return re.sub(r"\s+", " ", text).strip()[:600] or "empty"
 
