@@ -33,7 +33,7 @@ from paperworks.papers.ladder import (
     match_slices,
     random_subset_head,
 )
-from paperworks.papers.ladder.studies.common import BALANCED, BIASED, Trained, discover, rectify, trained
+from paperworks.papers.ladder.studies.common import Trained, discover, rectify, trained
 from paperworks.papers.ladder.studies.digits import error_slices
 from paperworks.papers.ladder.training import train_erm, train_group_dro, train_jtt
 from paperworks.runs.files import write_text
@@ -46,7 +46,7 @@ def mitigation(seeds: int) -> Figures:
     """Worst-group accuracy, accuracy and seconds of every method, per seed."""
     found: Figures = {}
     for seed in range(seeds):
-        one = trained(seed, BIASED)
+        one = trained(seed, "B")
         train, val, test = one.parts["train"], one.parts["val"], one.parts["test"]
         x, head, x_test = one.features["val"].features, one.features["val"].head, one.features["test"].features
         began = time.perf_counter()
@@ -93,7 +93,7 @@ def precision(seeds: int) -> Figures:
     """Precision@10, average precision and seconds of slices against the known error slices, per seed."""
     found: Figures = {}
     for seed in range(seeds):
-        one = trained(seed, BALANCED)
+        one = trained(seed, "A")
         began = time.perf_counter()
         slices = discover(one)
         soft = slices.soft_membership(one.features["val"].features)

@@ -88,7 +88,8 @@ def _paste(digits: np.ndarray, y: np.ndarray, ground: np.ndarray, style: str, dr
         place += INK * digits[i] * (1 - place)
         images[i] *= BRIGHTNESS[light[i]][1]
     images[grainy] += 0.08 * draw.standard_normal((int(grainy.sum()), 3, SIDE, SIDE)).astype(np.float32)
-    said = np.where(draw.random(n) < 0.15, 1 - ground, ground) if style == "noisy" else ground
+    mistaken = draw.random(n) < 0.15  # drawn for every style, so that the images are the same
+    said = np.where(mistaken, 1 - ground, ground) if style == "noisy" else ground
     captions = [
         _caption(style, BRIGHTNESS[light[i]][0], GROUNDS[said[i]][word[i]], CORNERS[corner[i]], bool(grainy[i]))
         for i in range(n)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,10 +16,8 @@ from paperworks.papers.ladder.discovery import SliceDiscovery
 from paperworks.papers.ladder.harvest import Harvest, harvest_features
 from paperworks.papers.ladder.rectifier import SliceRectifier
 
-BALANCED = {"train": 0.95, "val": 0.5, "test": 0.5}
-"""Experiment A: the ground says the class in training, and nothing in validation."""
-BIASED = {"train": 0.95, "val": 0.9, "test": 0.5}
-"""Experiment B: the shortcut is in the validation rows as well."""
+RATES = {"A": {"train": 0.95, "val": 0.5, "test": 0.5}, "B": {"train": 0.95, "val": 0.9, "test": 0.5}}
+"""How often the ground says the class: in experiment A nothing in validation, in B the shortcut is there as well."""
 TOP_K = 50
 ROWS = 60
 """Rows on each side of each class in the specification's prototype."""
@@ -44,15 +41,22 @@ class Trained:
         return worst_group_accuracy(self.parts["test"].y, logits.argmax(axis=1), self.test_groups)
 
 
-def trained(seed: int, rates: Mapping[str, float], style: str = "plain") -> Trained:
-    """The data and the classifier of a seed; vectors of captions by the bundled sentence encoder."""
+@cache
+def trained(seed: int, experiment: Literal["A", "B"]) -> Trained:
+    """The data and the classifier of a seed, with vectors of captions by the bundled sentence encoder. It is kept."""
     from paperworks.papers.ladder.training import train_erm
 
-    parts = coloured_digits(seed, rates, style=style)
+    parts = coloured_digits(seed, RATES[experiment])
     model = train_erm(parts["train"].images, parts["train"].y, seed)
     features = {name: harvest_features(model, part.images, device="cpu") for name, part in parts.items()}
-    vectors = {name: encoded(tuple(part.captions)) for name, part in parts.items()}
-    return Trained(parts, features, vectors)
+    return Trained(parts, features, {name: encoded(tuple(part.captions)) for name, part in parts.items()})
+
+
+def with_captions(one: Trained, seed: int, experiment: Literal["A", "B"], style: str) -> Trained:
+    """The same images and classifier with captions by another hand."""
+    parts = coloured_digits(seed, RATES[experiment], style=style)
+    assert all(np.array_equal(parts[name].images, one.parts[name].images) for name in parts)
+    return Trained(parts, one.features, {name: encoded(tuple(part.captions)) for name, part in parts.items()})
 
 
 _VECTORS: dict[str, np.ndarray] = {}

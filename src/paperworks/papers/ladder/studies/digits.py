@@ -13,7 +13,7 @@ from paperworks.papers.ladder.demo import names_the_ground
 from paperworks.papers.ladder.discovery import SliceDiscovery
 from paperworks.papers.ladder.mixture import ErrorAwareMixture
 from paperworks.papers.ladder.precision import match_slices
-from paperworks.papers.ladder.studies.common import BALANCED, BIASED, ROWS, Trained, discover, rectify, seeds, trained
+from paperworks.papers.ladder.studies.common import ROWS, Trained, discover, rectify, seeds, trained, with_captions
 
 
 @runs.study(claims=["attribute-gap"], title="Slices of digits on coloured ground (A)", minutes=1.0)
@@ -21,7 +21,7 @@ def slices(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """The best hypothesis of each class, five seeds."""
     named, gaps, said = 0, [], []
     for seed in run.progress(seeds(fast), "classifiers"):
-        found = discover(trained(seed, BALANCED))
+        found = discover(trained(seed, "A"))
         best = [next((s for s in found.slices_ if s.class_code == c), None) for c in (0, 1)]
         named += sum(s is not None and names_the_ground(s.name, s.class_code) for s in best)
         gaps.append(min(s.gap if s is not None else 0.0 for s in best))
@@ -56,7 +56,7 @@ def mitigation(run: runs.Run, fast: bool) -> list[runs.Finding]:
 
     table: dict[str, list[float]] = {}
     for seed in run.progress(seeds(fast), "classifiers and rivals"):
-        one = trained(seed, BIASED)
+        one = trained(seed, "B")
         for name, value in _methods(one, seed).items():
             table.setdefault(name, []).append(value)
         train, test = one.parts["train"], one.parts["test"]
@@ -122,7 +122,7 @@ def precision(run: runs.Run, fast: bool) -> list[runs.Finding]:
     ours: list[float] = []
     theirs: dict[str, list[float]] = {name: [] for name in rivals}
     for seed in run.progress(seeds(fast), "classifiers"):
-        one = trained(seed, BALANCED)
+        one = trained(seed, "A")
         ours.append(float(np.mean([m.precision for m in _ladder_matches(one, discover(one))])))
         for name, gamma in rivals.items():
             theirs[name].append(float(np.mean([m.precision for m in domino_matches(one, seed, gamma)])))
@@ -180,12 +180,13 @@ def captions(run: runs.Run, fast: bool) -> list[runs.Finding]:
     worst: dict[str, list[float]] = {style: [] for style in styles}
     precise: dict[str, list[float]] = {"all": [], "correct only": []}
     baseline: list[float] = []
-    for seed in run.progress(seeds(fast, 4), "classifiers and captions"):
+    for seed in run.progress(seeds(fast), "classifiers and captions"):
+        plain = trained(seed, "B")
         for style in styles:
-            one = trained(seed, BIASED, style)
+            one = with_captions(plain, seed, "B", style)
             worst[style].append(one.worst_group(rectify(one, discover(one)).logits(one.features["test"].features)))
-        baseline.append(one.worst_group(one.features["test"].logits))
-        one = trained(seed, BALANCED)
+        baseline.append(plain.worst_group(plain.features["test"].logits))
+        one = trained(seed, "A")
         val, guess = one.parts["val"], one.features["val"].predictions
         right = split_captions(c for c, ok in zip(val.captions, guess == val.y, strict=True) if ok)
         for name, sentences in (("all", None), ("correct only", right)):
