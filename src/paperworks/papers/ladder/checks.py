@@ -10,6 +10,10 @@ import numpy as np
 from paperworks.errors import InputError
 
 
+TOLERANCE = 5e-3
+"""By how much probabilities may not add up to 1: those of 16 bits are rounded."""
+
+
 def matrix(field: str, values: Any, rows: int | None = None, like: str = "") -> np.ndarray:
     """A float64 matrix ``[n, d]`` of finite numbers, from an array or tensor of any number format.
 
@@ -74,8 +78,8 @@ def predicted_codes(predictions: Any, rows: int, classes: int) -> np.ndarray:
     if wide.shape[1] != classes:
         raise InputError("pred_val", f"{wide.shape[1]} columns", f"{classes}, one per class of y_val")
     sums = wide.sum(axis=1)
-    if (wide < 0).any() or np.abs(sums - 1).max() > 1e-3:
-        row = int(np.argmax((wide < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3)))
+    if (wide < 0).any() or np.abs(sums - 1).max() > TOLERANCE:
+        row = int(np.argmax((wide < 0).any(axis=1) | (np.abs(sums - 1) > TOLERANCE)))
         kind = "a negative value" if (wide[row] < 0).any() else f"a sum of {sums[row]:.4g}"
         raise InputError("pred_val", f"row {row} with {kind}, as of logits", "probabilities: softmax of the logits")
     return wide.argmax(axis=1)
