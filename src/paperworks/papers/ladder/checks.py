@@ -9,7 +9,6 @@ import numpy as np
 
 from paperworks.errors import InputError
 
-
 TOLERANCE = 5e-3
 """By how much probabilities may not add up to 1: those of 16 bits are rounded."""
 
