@@ -15,7 +15,7 @@ from paperworks.papers.ladder.studies.common import encoded, seeds
 
 SECTIONS = ("noun.animal", "noun.artifact")
 TOKEN = "zorbulent"
-EACH = {"train": 200, "val": 200}
+EACH = {"train": 150, "val": 200}
 SHARES = {"train": 0.95, "val": 0.9}
 
 
