@@ -79,7 +79,9 @@ def modal_risks(points: int, flip: float, horizon: int, episodes: int, rule: str
 
 def learned(problem: ActiveProblem, iterations: int) -> RobustActiveLearner:
     """A policy against all instances."""
-    settings = GameSettings(draws=32, roll_outs=16, policy_rate=3e-4, chunk=100)
+    settings = GameSettings(
+        draws=32, roll_outs=16, policy_rate=3e-4, guide_rate=3e-3, adversary_entropy=0.03, chunk=100
+    )
     classes = [range(len(problem.thetas))]
     return RobustActiveLearner(
         problem, classes=classes, hidden=(64,), iterations=iterations, settings=settings, n_rollouts=200

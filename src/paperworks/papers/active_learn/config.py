@@ -62,6 +62,12 @@ class Config(runs.Config):
     draws: int = Field(32, ge=1, le=10_000, description="instances that are played in each step")
     roll_outs: int = Field(16, ge=2, le=10_000, description="episodes of each instance in each step; full: 32")
     learning_rate: float = Field(3e-4, gt=0, le=1, description="Adam's learning rate of the policy; full: 0.001")
+    adversary_entropy: float = Field(
+        0.03,
+        gt=0,
+        le=10,
+        description="weight of the entropy of the adversary's choice; 0.01 where many episodes are played",
+    )
     test_rollouts: int = Field(
         4000, ge=100, le=10_000_000, description="episodes behind each worst case; at least 10,000 for small gaps"
     )

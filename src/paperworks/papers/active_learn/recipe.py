@@ -57,6 +57,8 @@ def _settings(config: Config) -> Any:
         draws=config.draws,
         roll_outs=config.roll_outs,
         policy_rate=config.learning_rate,
+        guide_rate=min(10 * config.learning_rate, 1.0),
+        adversary_entropy=config.adversary_entropy,
     )
 
 

@@ -189,7 +189,9 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
     soft = worst_case(SGBS(problem, 0.22), n_rollouts=rollouts, seed=22)
     risks = []
     for seed in SEEDS[:2] if fast else SEEDS:
-        settings = GameSettings(draws=32, roll_outs=16, policy_rate=3e-4, chunk=100)
+        settings = GameSettings(
+            draws=32, roll_outs=16, policy_rate=3e-4, guide_rate=3e-3, adversary_entropy=0.03, chunk=100
+        )
         learner = RobustActiveLearner(
             problem,
             classes=[range(17)],

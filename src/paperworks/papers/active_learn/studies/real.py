@@ -20,7 +20,7 @@ from paperworks.papers.active_learn.training import GameSettings
 from paperworks.runs import Finding
 
 SEEDS = (0, 1, 2)
-SETTINGS = GameSettings(draws=32, roll_outs=16, policy_rate=3e-4, chunk=50)
+SETTINGS = GameSettings(draws=32, roll_outs=16, policy_rate=3e-4, guide_rate=3e-3, adversary_entropy=0.03, chunk=50)
 
 
 @runs.study(claims=["twenty-questions", "stable-training"], title="20 Questions about animals (Zoo)", minutes=8)
