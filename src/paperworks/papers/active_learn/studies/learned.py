@@ -42,19 +42,19 @@ def two_classes(run: runs.Run, fast: bool) -> Iterator[Finding]:
         best = class_values(problem, listed(problem, members))
         gaps, robust, minimax, prior_gaps = [], [], [], []
         for seed in SEEDS[:1] if fast else SEEDS:
-            learner = _learn(problem, members, seed, 40 if fast else 400, 80 if fast else 800, run, f"two-{horizon}")
+            learner = _learn(problem, members, seed, 40 if fast else 250, 80 if fast else 500, run, f"two-{horizon}")
             risks = exact_risk(learner.policy_)
             gaps.append(float(max(risks[m].max() - v for m, v in zip(members, best, strict=True))))
             first = learner.policy_.query_probabilities(learner.policy_.begin(1))
             robust.append(float(first.detach()[0, 0]))
             if horizon == 1:
-                plain = _learn(problem, [[0, 1, 2, 3]], seed, 80 if fast else 800, 1, run, "minimax-1").policy_
+                plain = _learn(problem, [[0, 1, 2, 3]], seed, 80 if fast else 500, 1, run, "minimax-1").policy_
                 minimax.append(float(plain.query_probabilities(plain.begin(1)).detach()[0, 0]))
                 wrong = fixed_prior_policy(
                     problem,
                     [1, 1, 0, 0],
                     hidden=(32, 32),
-                    iterations=20 if fast else 200,
+                    iterations=20 if fast else 100,
                     settings=SMALL,
                     seed=seed,
                     progress=run.progress,
@@ -119,7 +119,7 @@ def small_thresholds(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for n, flip, horizon, value in THRESHOLDS[:2] if fast else THRESHOLDS:
         problem = ActiveProblem.flipped_thresholds(n, flip, horizon)
         optimum = solve_game(problem).value
-        policy = _learn(problem, [list(range(n))], 0, 40 if fast else 600, 1, run, f"cuts-{n}-{flip}-{horizon}").policy_
+        policy = _learn(problem, [list(range(n))], 0, 40 if fast else 500, 1, run, f"cuts-{n}-{flip}-{horizon}").policy_
         worst = float(exact_risk(policy).max())
         simulated = worst_case(policy, n_rollouts=10_000, seed=5)
         text = f"Thresholds, {n} hypotheses, flip {flip:g}, {horizon} queries:"
@@ -196,7 +196,7 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             classes=[range(17)],
             hidden=(64,),
-            iterations=10 if fast else 250,
+            iterations=10 if fast else 150,
             settings=settings,
             n_rollouts=200,
             seed=seed,
@@ -248,8 +248,8 @@ def gaussian_arms(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             radii,
             hidden=(32,),
-            iterations=5 if fast else 150,
-            robust_iterations=5 if fast else 150,
+            iterations=5 if fast else 100,
+            robust_iterations=5 if fast else 100,
             settings=GameSettings(particles=24, draws=32, roll_outs=16, policy_rate=3e-3, chunk=50),
             n_rollouts=rollouts,
             seed=seed,

@@ -28,7 +28,7 @@ def zoo(run: runs.Run, fast: bool) -> Iterator[Finding]:
     """Accuracy in 12 questions with flip 0.1, three seeds, beside SGBS and uniform questions."""
     found = read_questions("zoo")
     problem = ActiveProblem.twenty_questions(found.p_yes, 12, found.items, found.questions, noise=0.1)
-    each, rollouts = (50, 500) if fast else (1000, 10_000)
+    each, rollouts = (50, 500) if fast else (500, 10_000)
     soft, hard, passive, greedy = (
         evaluate(kind(problem), n_rollouts=each, seed=31 + i)  # type: ignore[abstract]
         for i, kind in enumerate((SGBS, GBS, Passive, InformationGain))
@@ -40,8 +40,8 @@ def zoo(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             n_classes=2,
             hidden=(96,),
-            iterations=3 if fast else 60,
-            robust_iterations=3 if fast else 150,
+            iterations=3 if fast else 40,
+            robust_iterations=3 if fast else 80,
             settings=SETTINGS,
             n_rollouts=rollouts // 2,
             seed=seed,
@@ -99,8 +99,8 @@ def recommendation(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             n_classes=2,
             hidden=(64,),
-            iterations=3 if fast else 100,
-            robust_iterations=3 if fast else 150,
+            iterations=3 if fast else 80,
+            robust_iterations=3 if fast else 80,
             settings=SETTINGS,
             n_rollouts=1000,
             seed=seed,
