@@ -40,8 +40,8 @@ def zoo(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             n_classes=2,
             hidden=(96,),
-            iterations=3 if fast else 40,
-            robust_iterations=3 if fast else 80,
+            iterations=3 if fast else 30,
+            robust_iterations=3 if fast else 60,
             settings=SETTINGS,
             n_rollouts=rollouts // 2,
             seed=seed,
@@ -99,8 +99,8 @@ def recommendation(run: runs.Run, fast: bool) -> Iterator[Finding]:
             problem,
             n_classes=2,
             hidden=(64,),
-            iterations=3 if fast else 80,
-            robust_iterations=3 if fast else 80,
+            iterations=3 if fast else 30,
+            robust_iterations=3 if fast else 30,
             settings=SETTINGS,
             n_rollouts=1000,
             seed=seed,
@@ -108,7 +108,7 @@ def recommendation(run: runs.Run, fast: bool) -> Iterator[Finding]:
         learned = learner.fit(_folder(run, f"votes-{seed}"), run.progress).policy_
         policies: list[Policy] = [learned, Passive(problem), GBS(problem), SGBS(problem), InformationGain(problem)]
         for policy in policies:
-            found = recommendation_regret(policy, held, groups, 5 if fast else 50, seed)
+            found = recommendation_regret(policy, held, groups, 5 if fast else 20, seed)
             regrets.setdefault(policy.name, []).append(float(found.mean()))
     detail = "; ".join(f"{name} {np.round(values, 4).tolist()}" for name, values in regrets.items())
     ours = np.array(regrets["learned"])
