@@ -22,7 +22,7 @@ from paperworks.training import Generated, Rows, TrainSettings, train
 
 START = TrainSettings(steps=1500, batch_size=64, learning_rate=2e-3, schedule="cosine", device="cpu")
 DPO = TrainSettings(steps=100, batch_size=32, learning_rate=3e-4, schedule="constant", device="cpu")
-ROUNDS, ROUND_STEPS, DRAWS = 3, 33, 2
+ROUNDS, ROUND_STEPS, DRAWS = 3, 20, 1
 Pair = tuple[str, str, str]
 
 
@@ -64,7 +64,7 @@ def imitated(model: Any, pairs: Sequence[Pair], steps: int, seed: int) -> Any:
 @runs.study(
     claims=["interfering-factors", "instruction-following-improves", "ablations"],
     title="a model of letters: what pairs teach, rounds of self-play, and what each part of the method brings",
-    minutes=8,
+    minutes=6,
 )
 def letters_in_miniature(run: runs.Run, fast: bool) -> Iterator[Finding]:
     taught: dict[str, list[tuple[float, float]]] = {}
