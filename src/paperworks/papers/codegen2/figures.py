@@ -22,9 +22,9 @@ def holes_figure(examples: Sequence[Mapping[str, str]], title: str = "") -> Figu
     figure = Figure(figsize=(8, 0.2 * rows + 0.5))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, 1)
-    axes.set_ylim(rows + 0.5, -1.2)
+    axes.set_ylim(rows, -2.0)
     axes.axis("off")
-    axes.text(0.02, -0.5, title, fontsize=9, color="#444444", va="center")
+    axes.text(0.02, -1.3, title, fontsize=9, color="#444444", va="center")
     row = 0
     colours = {"fill": "#d5e5f6", "right": "#d8efd8", "was": "#f6e3d5"}
     for block in blocks:
