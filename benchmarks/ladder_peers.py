@@ -121,7 +121,7 @@ def add(found: Figures, name: str, one: Trained, membership: np.ndarray, began: 
     found.setdefault(name, []).append((*values, seconds))
 
 
-def metadata() -> list[str]:
+def metadata(most: int = 1_000_000) -> list[str]:
     """Single predicates on census data: the largest error inside, here and by SliceLine, and seconds."""
     path = find_table("adult")
     if path is None or importlib.util.find_spec("sliceline") is None:
@@ -132,23 +132,24 @@ def metadata() -> list[str]:
             c: pd.qcut(table.features[c], 4, duplicates="drop").astype(str) if c in table.numeric else table.features[c]
             for c in table.features.columns
         }
-    ).fillna("missing")
+    ).fillna("missing")[:most]
     wrong = np.random.default_rng(0).random(len(frame)) < np.where(frame["race"] == "Black", 0.3, 0.15)
     wrong |= (frame["hours_per_week"] == frame["hours_per_week"].iloc[1]) & (np.arange(len(frame)) % 7 == 0)
     began = time.perf_counter()
     ours = max(MetadataBackend(min_support=0.05, conjunctions=True).find(frame, wrong), key=lambda s: s.error)
     seconds = time.perf_counter() - began
+    levels = {c: sorted(frame[c].astype(str).unique()) for c in frame.columns}
+    coded = np.stack([np.searchsorted(levels[c], frame[c].astype(str)) + 1 for c in frame.columns], axis=1)
     finder: Any = importlib.import_module("sliceline").Slicefinder(
         alpha=0.999999, k=1, max_l=2, min_sup=int(np.ceil(0.05 * len(frame))), verbose=False
     )
     began = time.perf_counter()
-    finder.fit(frame.to_numpy(str), wrong.astype(float))
+    finder.fit(coded, wrong.astype(float))
     theirs = time.perf_counter() - began
     statistics = finder.top_slices_statistics_[0]
     size, total = float(statistics["slice_size"]), float(statistics["sum_slice_error"])
-    named = " and ".join(
-        f"{c} = {v}" for c, v in zip(frame.columns, finder.top_slices_[0], strict=True) if v is not None
-    )
+    cells = zip(frame.columns, finder.top_slices_[0], strict=True)
+    named = " and ".join(f"{c} = {levels[c][int(v) - 1]}" for c, v in cells if v is not None)
     return [
         f"{len(frame):,} rows, {frame.shape[1]} columns in categories, errors drawn at random and more often in two "
         "groups; conjunctions of two conditions with 5 % of the rows or more; the slice with the largest error inside.",
