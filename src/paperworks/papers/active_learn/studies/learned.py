@@ -13,7 +13,7 @@ from paperworks.metrics import mean_interval
 from paperworks.papers.active_learn.bandits import LUCB, SequentialHalving, SuccessiveRejects, TopTwoThompson
 from paperworks.papers.active_learn.baselines import SGBS, Passive
 from paperworks.papers.active_learn.classes import make_classes
-from paperworks.papers.active_learn.evaluation import exact_risk, worst_case
+from paperworks.papers.active_learn.evaluation import evaluate, exact_risk, worst_case
 from paperworks.papers.active_learn.games import class_values, solve_game
 from paperworks.papers.active_learn.learner import RobustActiveLearner, fixed_prior_policy
 from paperworks.papers.active_learn.policies import Policy
@@ -185,8 +185,11 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
     """Worst risk over the 17 cuts beside uniform queries and SGBS, three seeds."""
     problem = noisy_cuts(16, 0.6, 12)
     rollouts = 500 if fast else 10_000
-    passive = worst_case(Passive(problem), n_rollouts=rollouts, seed=21)
-    soft = worst_case(SGBS(problem, 0.22), n_rollouts=rollouts, seed=22)
+    # all 17 cuts, each with as many episodes: the policies are nearly flat, so that a search would choose by noise
+    passive, soft = (
+        float(evaluate(policy, n_rollouts=rollouts, seed=21 + i).per_theta.max())
+        for i, policy in enumerate((Passive(problem), SGBS(problem, 0.22)))
+    )
     risks = []
     for seed in SEEDS[:2] if fast else SEEDS:
         settings = GameSettings(
@@ -202,18 +205,21 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
             seed=seed,
         )
         policy = learner.fit(_folder(run, f"medium-{seed}"), run.progress).policy_
-        risks.append(worst_case(policy, n_rollouts=rollouts, seed=23 + seed).risk.estimate)
-    detail = f"risks {np.round(risks, 4).tolist()}; uniform queries {passive.risk}; SGBS (b 0.22) {soft.risk}"
+        risks.append(float(evaluate(policy, n_rollouts=rollouts, seed=23 + seed).per_theta.max()))
+    detail = (
+        f"risks {np.round(risks, 4).tolist()}; uniform queries {passive:.4f}; SGBS (b 0.22) {soft:.4f}; the largest of "
+        f"17 figures from {rollouts} episodes each, all with the same small bias upwards"
+    )
     for name, other, margin in (("uniform queries + ML", passive, -0.05), ("SGBS", soft, 0.02)):
         yield Finding(
             "robust-policy-synthetic",
             f"Thresholds, 16 points, 12 queries, flip 0.2: worst risk over 17 cuts of the trained policy, less that of "
             f"{name}.",
             "empirical",
-            mean_interval(np.array(risks) - other.risk.estimate),
+            mean_interval(np.array(risks) - other),
             "<=",
             margin,
-            baseline=other.risk.estimate,
+            baseline=other,
             baseline_name=name,
             detail=detail,
         )
