@@ -9,34 +9,23 @@ of a seed start from the same weights and see the same rows in the same order.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.stats import spearmanr
 
 from paperworks import runs
-from paperworks.inputs.tables import find_table, read_table
-from paperworks.language import bundled_text
 from paperworks.metrics import mean_interval, ratio_interval
+from paperworks.papers.optembed import trials
 from paperworks.papers.optembed.classifier import with_compact_table
-from paperworks.papers.optembed.encoding import FieldEncoder
-from paperworks.papers.optembed.evolution import Candidates, Evolution, random_search
-from paperworks.papers.optembed.fitting import Clicks, ClickTraining, scores_of
-from paperworks.papers.optembed.models import MODELS, ClickModel, make_model
-from paperworks.papers.optembed.search import OptEmbedSearch
-from paperworks.papers.optembed.sources import split_clicks, word_pairs
+from paperworks.papers.optembed.models import MODELS, make_model
 from paperworks.papers.optembed.table import OptEmbedding, StepWithSurrogate
-from paperworks.papers.optembed.workbench import DENSE, FREQUENT, HASHED, PEP, RANDOM, UNIFORM, Bench
+from paperworks.papers.optembed.workbench import DENSE, FREQUENT, HASHED, PEP, RANDOM, UNIFORM
 from paperworks.runs import Finding, Run
 from paperworks.runs.files import write_text
 
-DIM, HIDDEN, SEEDS = 16, (64, 32), 5
-MILD = ClickTraining(1e-3, 1e-5, threshold_lr=0.1, alpha=1e-2, epochs=30, batch_size=1024)
-STRONG = ClickTraining(1e-3, 1e-4, threshold_lr=1.0, alpha=1e-2, epochs=30, batch_size=1024)
+SEEDS = 5
 
 
 @runs.study(
@@ -50,7 +39,7 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
     rng = run.rng("tables")
     ids = torch.from_numpy(np.stack([rng.integers(0, size, 1000) for size in sizes], 1))
     torch.manual_seed(run.seed)
-    table = OptEmbedding(sizes, DIM).eval()
+    table = OptEmbedding(sizes, trials.DIM).eval()
     plain = torch.nn.functional.embedding(ids + table.offsets, table.weight)
     yield Finding(
         "mask-algebra",
@@ -67,13 +56,13 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
     off = float((z.grad - torch.tensor([2.0, 1.2, 0.4, 0.4, 0.4, 0.0], dtype=torch.float64)).abs().max())
     yield Finding("mask-algebra", "largest error of the surrogate's slope at six points", "exact", off, "<=", 1e-12)
     drawn = torch.cat([table._drawn(1000).flatten() for _ in range(4 if fast else 20)])
-    shares = torch.bincount(drawn, minlength=DIM + 1)[1:] / len(drawn)
-    sigma = (1 / DIM * (1 - 1 / DIM) / len(drawn)) ** 0.5
+    shares = torch.bincount(drawn, minlength=trials.DIM + 1)[1:] / len(drawn)
+    sigma = (1 / trials.DIM * (1 - 1 / trials.DIM) / len(drawn)) ** 0.5
     yield Finding(
         "uniform-candidate-sampling",
-        f"largest deviation of a dimension's frequency from 1/{DIM}, in standard errors, {len(drawn):,} draws",
+        f"largest deviation of a dimension's frequency from 1/{trials.DIM}, in standard errors, {len(drawn):,} draws",
         "exact",
-        float((shares - 1 / DIM).abs().max()) / sigma,
+        float((shares - 1 / trials.DIM).abs().max()) / sigma,
         "<",
         4,
     )
@@ -81,19 +70,21 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
         "uniform-candidate-sampling",
         "share of coordinates kept, less (D+1)/(2D)",
         "exact",
-        abs(float(drawn.double().mean()) / DIM - (DIM + 1) / (2 * DIM)),
+        abs(float(drawn.double().mean()) / trials.DIM - (trials.DIM + 1) / (2 * trials.DIM)),
         "<",
         4 * 0.29 / len(drawn) ** 0.5,
     )
     worst, miscounted = 0.0, 0
     for name in MODELS:
         for pruned in ("zero", "oov"):
-            model = make_model(name, OptEmbedding(sizes, DIM, pruned=pruned), sizes, DIM, hidden=HIDDEN)  # type: ignore[arg-type]
+            model = make_model(
+                name, OptEmbedding(sizes, trials.DIM, pruned=pruned), sizes, trials.DIM, hidden=trials.HIDDEN
+            )  # type: ignore[arg-type]
             model(ids)
             own = model.eval().embedding
             assert isinstance(own, OptEmbedding)
-            own.fix(torch.rand(sum(sizes)) < 0.5, torch.randint(1, DIM + 1, (5,)))
-            small = with_compact_table(model, name, HIDDEN)
+            own.fix(torch.rand(sum(sizes)) < 0.5, torch.randint(1, trials.DIM + 1, (5,)))
+            small = with_compact_table(model, name, trials.HIDDEN)
             with torch.no_grad():
                 worst = max(worst, float((model(ids) - small(ids)).abs().max()))
             stored = sum(p.numel() - p.shape[1] for p in small.embedding.parameters())
@@ -141,12 +132,13 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
 )
 def accuracy(run: Run, fast: bool) -> Iterator[Finding]:
     """Every base model at half of the table; DeepFM beside other tables of its size, and at a fifth."""
-    data = _Data(run, fast)
+    data = trials.Data(run, fast)
     seeds = range(2 if fast else SEEDS)
     names = ("deepfm",) if fast else tuple(MODELS)
     jobs = [(name, seed) for name in names for seed in seeds]
     found = {
-        job: _cached(run, f"half-{job[0]}-{job[1]}", _half, data, *job, fast) for job in run.progress(jobs, "trainings")
+        job: _cached(run, f"half-{job[0]}-{job[1]}", trials.half, data, *job, fast)
+        for job in run.progress(jobs, "trainings")
     }
     for name in names:
         mine = [found[name, seed] for seed in seeds]
@@ -187,7 +179,7 @@ def accuracy(run: Run, fast: bool) -> Iterator[Finding]:
             baseline_name=f"AUC, {name}",
             detail=data.name,
         )
-    fifth = [_cached(run, f"fifth-{seed}", _fifth, data, seed, fast) for seed in run.progress(seeds, "a fifth")]
+    fifth = [_cached(run, f"fifth-{seed}", trials.fifth, data, seed, fast) for seed in run.progress(seeds, "a fifth")]
     yield Finding(
         "compact-and-more-accurate",
         "deepfm: test AUC at a fifth of the table or less, less that of the full table",
@@ -230,9 +222,9 @@ def accuracy(run: Run, fast: bool) -> Iterator[Finding]:
 )
 def supernet(run: Run, fast: bool) -> Iterator[Finding]:
     """Ranks of candidates, evolution beside random draws, and a field of noise."""
-    data = _Data(run, fast)
+    data = trials.Data(run, fast)
     seeds = range(2 if fast else SEEDS)
-    known = [_cached(run, f"ranks-{seed}", _ranks, data, seed, fast) for seed in run.progress(seeds, "seeds")]
+    known = [_cached(run, f"ranks-{seed}", trials.ranks, data, seed, fast) for seed in run.progress(seeds, "seeds")]
     yield Finding(
         "supernet-ranks-candidates",
         "Spearman correlation of the supernet's AUC with that after separate training, random candidates",
@@ -262,8 +254,8 @@ def supernet(run: Run, fast: bool) -> Iterator[Finding]:
         0,
         unit="candidates",
     )
-    noisy = _Data(run, fast, noise=500)
-    fields = [_cached(run, f"noise-{seed}", _noise, noisy, seed, fast) for seed in run.progress(seeds, "noise")]
+    noisy = trials.Data(run, fast, noise=500)
+    fields = [_cached(run, f"noise-{seed}", trials.noise, noisy, seed, fast) for seed in run.progress(seeds, "noise")]
     yield Finding(
         "pruned-rows-are-useless",
         "share of rows kept of a field of 500 random ids, less the mean share of the real fields",
@@ -289,134 +281,8 @@ def supernet(run: Run, fast: bool) -> Iterator[Finding]:
     )
 
 
-class _Data:
-    """Adult as a click table, or word pairs where it is not here; split anew for every seed."""
-
-    def __init__(self, run: Run, fast: bool, noise: int = 0) -> None:
-        path = find_table("adult")
-        if path is None or fast:
-            table = word_pairs(bundled_text("validation"), 3000 if fast else 60_000, 0)
-            frame, labels = pd.DataFrame(table.clicks.ids).astype(str), table.clicks.labels
-            self.name = "word pairs of the bundled text" + ("" if fast else " (adult is not on this machine)")
-        else:
-            read = read_table(path, _label_of(path))
-            frame = read.features.copy()
-            frame["fnlwgt"] = (frame["fnlwgt"] // 1000).astype(int)
-            assert read.label is not None
-            labels = read.label.astype(str).str.contains(">50K").to_numpy().astype(np.int8)
-            self.name = "adult"
-        if noise:
-            frame["noise"] = run.rng("noise").integers(0, noise, len(frame)).astype(str)
-        encoder = FieldEncoder(numbers="values", categorical=list(frame.columns), min_count=2).fit(frame)
-        self.clicks = Clicks(encoder.transform(frame), labels)
-        self.names, self.sizes = [f.name for f in encoder.fields_], encoder.field_dims_
-
-    def bench(self, model: str, seed: int, training: ClickTraining) -> Bench:
-        return Bench(*split_clicks(self.clicks, seed), self.sizes, model, DIM, HIDDEN, training, seed, device="cpu")
-
-
-def _label_of(path: Any) -> str:
-    """The label's column: the last one."""
-    return str(pd.read_csv(path, nrows=0).columns[-1])
-
-
 def _cached(run: Run, name: str, make: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
     path = run.state / f"{name}.json"
     if not path.is_file():
         write_text(path, json.dumps(make(*args)))
     return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _search(bench: Bench, fast: bool, **table: Any) -> tuple[OptEmbedSearch, ClickModel]:
-    model = bench.build(lambda: OptEmbedding(bench.field_dims, DIM, **table))
-    options = Evolution(generations=2 if fast else 8)
-    return OptEmbedSearch(
-        model, training=bench.training, evolution=options, device="cpu", random_state=bench.seed
-    ), model
-
-
-def _half(data: _Data, model_name: str, seed: int, fast: bool) -> dict[str, Any]:
-    bench = data.bench(model_name, seed, MILD)
-    search, model = _search(bench, fast)
-    start = time.process_time()
-    search.fit(bench.train, bench.validation)
-    search.search(bench.validation, sparsity=0.5)
-    middle = time.process_time()
-    search.retrain(bench.train, bench.validation)
-    found: dict[str, Any] = {
-        "search_seconds": middle - start,
-        "training_seconds": time.process_time() - middle,
-        "scored": len(search.found_.scored),
-        "ours": scores_of(model, bench.test)["auc"],
-        "share": 1 - search.report()["sparsity"],
-    }
-    others = (DENSE, UNIFORM, FREQUENT, RANDOM, HASHED, PEP) if model_name == "deepfm" else (DENSE,)
-    for name in others:
-        found[name] = bench.baseline(name, search.table)[1]["auc"]
-    return found
-
-
-def _fifth(data: _Data, seed: int, fast: bool) -> dict[str, Any]:
-    """Rows and dimensions to at most a fifth; dimensions alone to the same size; rows alone as far as they go."""
-    bench = data.bench("deepfm", seed, STRONG)
-    found: dict[str, Any] = {}
-    for kind, options in (
-        ("ours", {}),
-        ("rows only", {"dimensions": False}),
-        ("dimensions only", {"rows": False}),
-    ):
-        search, model = _search(bench, fast, **options)
-        search.fit(bench.train, bench.validation)
-        if kind == "rows only":
-            search.retrain(bench.train, bench.validation, dimensions=[DIM] * len(data.sizes))
-        else:
-            search.search(bench.validation, sparsity=0.8)
-            search.retrain(bench.train, bench.validation)
-        found[kind] = scores_of(model, bench.test)["auc"]
-        prefix = "" if kind == "ours" else f"{kind} "
-        found[f"{prefix}share"] = 1 - search.report()["sparsity"]
-        if kind == "ours":
-            found["rows"] = float(search.row_mask_.float().mean())
-    return found
-
-
-def _ranks(data: _Data, seed: int, fast: bool) -> dict[str, Any]:
-    bench = data.bench("deepfm", seed, MILD)
-    search, _ = _search(bench, fast)
-    search.fit(bench.train, bench.validation)
-    rng = np.random.default_rng(seed)
-    draw = Candidates(search.table.kept_rows().tolist(), DIM, None, rng)
-    chosen = [draw.random() for _ in range(4 if fast else 12)]
-    judged = [search.score(c, bench.validation) for c in chosen]
-    found = search.search(bench.validation)
-    others = random_search(
-        lambda c: search.score(c, bench.validation),
-        Candidates(search.table.kept_rows().tolist(), DIM, None, np.random.default_rng(seed + 1000)),
-        len(found.scored),
-    )
-    full = len(search.table.weight) * DIM
-    halves = search.search(bench.validation, sparsity=0.5)
-    trained = [search.retrain(bench.train, bench.validation, dimensions=c)["auc"] for c in chosen]
-    return {
-        "spearman": float(spearmanr(judged, trained).statistic),
-        "candidates": len(chosen),
-        "evolved": found.score,
-        "random": others.score,
-        "scored": len(found.scored),
-        "above_budget": sum(size > full / 2 for _, _, size in halves.scored),
-    }
-
-
-def _noise(data: _Data, seed: int, fast: bool) -> dict[str, Any]:
-    bench = data.bench("deepfm", seed, STRONG)
-    search, _ = _search(bench, fast)
-    search.fit(bench.train, bench.validation)
-    search.search(bench.validation)
-    kept = search.table.kept_rows().numpy() / np.array(data.sizes)
-    place = data.names.index("noise")
-    return {
-        "noise_share": float(kept[place]),
-        "real_share": float(np.delete(kept, place).mean()),
-        "noise_dimension": search.candidate_[place],
-        "median_dimension": float(np.median(search.candidate_)),
-    }

@@ -103,6 +103,10 @@ def rectify(one: Trained, discovery: SliceDiscovery, **options: Any) -> SliceRec
         return rectifier.fit(one.features["val"].features, one.parts["val"].y)
 
 
+FIRST_SEED = 100
+"""The settings of the digits were chosen while seeds 0 to 3 were looked at: none of them is measured."""
+
+
 def seeds(fast: bool, most: int = 5) -> range:
     """Five seeds, two in a fast reproduction."""
-    return range(2 if fast else most)
+    return range(FIRST_SEED, FIRST_SEED + (2 if fast else most))
