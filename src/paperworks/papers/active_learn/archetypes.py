@@ -50,7 +50,7 @@ def find_archetypes(ratings: ArrayLike, k: int, recommend: int = 1, seed: int = 
     filled = np.where(missing, mean, values)
     if not 2 <= k <= len(np.unique(filled, axis=0)):
         raise InputError("archetypes", k, f"from 2 to {len(np.unique(filled, axis=0))}, the number of different users")
-    groups = KMeans(k, n_init=10, random_state=seed).fit_predict(filled)
+    groups = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(filled)
     # a rating of the item's overall mean is added, for items that few of a cluster rated
     rated = np.stack([(~missing[groups == g]).sum(0) for g in range(k)])
     sums = np.stack([np.where(missing[groups == g], 0, values[groups == g]).sum(0) for g in range(k)])
