@@ -23,6 +23,8 @@ from paperworks.training import Generated, Rows, TrainSettings, train
 START = TrainSettings(steps=1500, batch_size=64, learning_rate=2e-3, schedule="cosine", device="cpu")
 DPO = TrainSettings(steps=100, batch_size=32, learning_rate=3e-4, schedule="constant", device="cpu")
 ROUNDS, ROUND_STEPS, DRAWS = 3, 20, 1
+LOSSES = {"with the SFT term": 0.1, "DPO alone": 0.0}
+"""The paper's loss, and the one of its experiment on interference as the specification has it."""
 Pair = tuple[str, str, str]
 
 
@@ -34,8 +36,8 @@ def started(seed: int, fast: bool) -> Any:
     return model
 
 
-def preferred(model: Any, pairs: Sequence[Pair], steps: int, seed: int) -> Any:
-    """A copy of the model after so many steps of DPO, without the SFT term."""
+def preferred(model: Any, pairs: Sequence[Pair], steps: int, seed: int, sft_weight: float = 0.1) -> Any:
+    """A copy of the model after so many steps of DPO with the paper's SFT term, or with another weight of it."""
     from paperworks.papers.spar.examples import pad_pairs
     from paperworks.papers.spar.loss import preference_training_loss
 
@@ -44,7 +46,9 @@ def preferred(model: Any, pairs: Sequence[Pair], steps: int, seed: int) -> Any:
         return tuned
     rows = letters.pair_rows(model, pairs)
     settings = replace(DPO, steps=steps, batch_size=min(DPO.batch_size, len(rows)), seed=seed)
-    train(tuned, Rows(rows, collate=pad_pairs), settings, loss=preference_training_loss(beta=0.1, sft_weight=0.0))
+    train(
+        tuned, Rows(rows, collate=pad_pairs), settings, loss=preference_training_loss(beta=0.1, sft_weight=sft_weight)
+    )
     return tuned
 
 
@@ -79,13 +83,14 @@ def letters_in_miniature(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 
 def _teach(model: Any, seed: int, fast: bool, taught: dict[str, list[tuple[float, float]]]) -> None:
-    """DPO on each kind of pairs: (right lengths, capitals) before and after."""
+    """DPO on each kind of pairs, with and without the SFT term: (right lengths, capitals) before and after."""
     rng = np.random.default_rng([seed, 5])
     taught.setdefault("start", []).append(letters.measure(model, seed))
     for name in ("refinement", "interfering", "independent"):
         given = letters.pairs(name, 100 if fast else 2000, rng)
-        tuned = preferred(model, given, 5 if fast else DPO.steps or 100, seed)
-        taught.setdefault(name, []).append(letters.measure(tuned, seed))
+        for kind, weight in LOSSES.items():
+            tuned = preferred(model, given, 5 if fast else DPO.steps or 100, seed, weight)
+            taught.setdefault(f"{name}, {kind}", []).append(letters.measure(tuned, seed))
 
 
 def _play(first: Any, seed: int, fast: bool, ends: dict[str, list[float]]) -> list[float]:
@@ -119,36 +124,41 @@ def _interference(taught: dict[str, np.ndarray]) -> Iterator[Finding]:
         f"{name}: right length {_listed(values[:, 0])}, capitals {_listed(values[:, 1])}"
         for name, values in taught.items()
     )
-    detail = f"600 sampled responses a seed after 100 steps of DPO; {detail}"
-    length = {name: values[:, 0] for name, values in taught.items()}
+    detail = f"600 sampled responses a seed after 100 steps; {detail}"
+    for loss in LOSSES:
+        yield from _interference_of(loss, taught, detail)
+
+
+def _interference_of(loss: str, taught: dict[str, np.ndarray], detail: str) -> Iterator[Finding]:
     claim = "interfering-factors"
+    refined, interfering = (taught[f"{name}, {loss}"] for name in ("refinement", "interfering"))
     yield Finding(
         claim,
-        "Right length after refined pairs less after interfering pairs.",
+        f"Right length after refined pairs less after interfering pairs, {loss}.",
         "empirical",
-        mean_interval(length["refinement"] - length["interfering"], unit="seeds"),
+        mean_interval(refined[:, 0] - interfering[:, 0], unit="seeds"),
         ">=",
         0.15,
-        baseline=float(length["interfering"].mean()),
+        baseline=float(interfering[:, 0].mean()),
         baseline_name="interfering pairs",
         detail=detail,
     )
     yield Finding(
         claim,
-        "Right length after refined pairs less before.",
+        f"Right length after refined pairs less before, {loss}.",
         "empirical",
-        mean_interval(length["refinement"] - length["start"], unit="seeds"),
+        mean_interval(refined[:, 0] - taught["start"][:, 0], unit="seeds"),
         ">",
         0.15,
-        baseline=float(length["start"].mean()),
+        baseline=float(taught["start"][:, 0].mean()),
         baseline_name="before DPO",
     )
-    for name, words, relation, bound in (("interfering", "interfering", ">", 0.9), ("refinement", "refined", "<", 0.8)):
+    for values, words, relation, bound in ((interfering, "interfering", ">", 0.9), (refined, "refined", "<", 0.8)):
         yield Finding(
             claim,
-            f"Share of capitals after {words} pairs.",
+            f"Share of capitals after {words} pairs, {loss}.",
             "empirical",
-            mean_interval(taught[name][:, 1], unit="seeds"),
+            mean_interval(values[:, 1], unit="seeds"),
             relation,  # type: ignore[arg-type]
             bound,
             baseline=float(taught["start"][:, 1].mean()),
