@@ -23,7 +23,7 @@ contracts: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python scripts/audit_dependencies.py
 
-# The tests again, failing where one takes more processor time than tests/budget.py allows (make test: three times as much).
+# The tests again, failing where one takes more processor time than tests/budget.py allows.
 budget: $(VENV)/.dev
 	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup --hold-budget
 

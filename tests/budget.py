@@ -6,8 +6,8 @@ includes the setup of what its tests share. Work that needs more than the budget
 Left out is what is done once in a worker or on a machine, for the first test that needs it: imports, what numba
 compiles (it is kept in ``__pycache__``), and the start of the server that forks processes (tests/forked.py).
 
-Every run of pytest fails where a budget is exceeded three times over: no load of the machine does that. With
-``--hold-budget`` it fails where a budget is exceeded at all, which is for a machine that does nothing else.
+Every run of pytest shows where a budget is exceeded three times over. With ``--hold-budget`` it fails where a budget is
+exceeded at all, which is for a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import forked
 TEST_SECONDS = 3.0
 PAPER_SECONDS = 20.0
 MARGIN = 3.0
-"""A busy machine takes up to twice the processor time for the same work: caches and cores are shared."""
+"""A test that follows thousands of others in a worker can take ten times its own processor time."""
 SHOWN = 15
 PROPERTY = "processor seconds"
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hold-budget",
         action="store_true",
-        help="fail where tests need more processor time than allowed, not only where they need three times as much",
+        help="fail where tests need more processor time than allowed; otherwise three times as much is shown",
     )
 
 
@@ -171,7 +171,8 @@ class Budget:
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         yield
-        if self.exceeded(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        held = session.config.getoption("--hold-budget") and self.exceeded(session.config)
+        if held and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -63,14 +63,14 @@ def test_what_works_too_long_fails_and_what_waits_does_not(suite: pytest.Pyteste
     assert [line.partition("::")[2].partition(":")[0] for line in over] == ["test_works", "test_lets_a_child_work"]
 
 
-def test_every_run_fails_where_a_budget_is_exceeded_three_times_over(
+def test_every_run_shows_where_a_budget_is_exceeded_three_times_over(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = suite.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider")
     assert result.ret == pytest.ExitCode.OK
     monkeypatch.setattr("budget.TEST_SECONDS", 0.04)
     result = suite.runpytest_inprocess("-p", "budget", "-p", "no:cacheprovider")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(passed=4)
     assert len([line for line in result.outlines if line.endswith("more than 0.12 s")]) == 2
 

@@ -81,7 +81,7 @@ def test_the_hubs_client_searches(api) -> None:  # type: ignore[no-untyped-def]
 def test_the_hubs_client_reads_papers(api) -> None:  # type: ignore[no-untyped-def]
     paper = measured_paper()
     info = api.paper_info(paper.arxiv)
-    assert (info.id, info.title, info.github_repo) == (paper.arxiv, paper.title, paper.repository)
+    assert (info.id, info.title, info.github_repo or "") == (paper.arxiv, paper.title, paper.repository)
     text = api.read_paper(paper.arxiv)
     assert text.startswith(f"# {paper.title}\n")
     for claim, verdict in zip(paper.claims, paper.verdicts().values(), strict=True):

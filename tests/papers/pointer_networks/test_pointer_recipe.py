@@ -17,11 +17,11 @@ from paperworks.papers.pointer_networks import (
     make_tsp,
     read_official,
     read_tsplib,
-    study,
     train,
     write_official,
 )
 from paperworks.papers.pointer_networks.recipe import CAPITALS, Config, run
+from paperworks.papers.pointer_networks.studies import hulls
 from paperworks.papers.pointer_networks.tours import tour_length
 from paperworks.runs import build_config
 from paperworks.runs.findings import Finding
@@ -163,7 +163,7 @@ def test_the_training_command(tmp_path, monkeypatch, capsys):
 
 
 def test_exact_findings_hold(tmp_path):
-    for number, one in enumerate((study._any_input_size, study._delaunay)):
+    for number, one in enumerate((hulls.any_input_size, hulls.delaunay)):
         findings = one(runs.Run(tmp_path / str(number)), True)
         assert all(isinstance(f, Finding) for f in findings)
         assert [f for f in findings if f.kind == "exact"]

@@ -43,7 +43,7 @@ class Config(TableOptions):
     threshold_lr: float = Field(0.1, gt=0, le=1000, description="step of the row thresholds; larger prunes more rows")
     alpha: float = Field(1e-2, ge=0, le=1000, description="weight of the regulariser that pushes thresholds up")
     threshold: Literal["field", "feature"] = Field("field", description="a threshold for each field, or for each value")
-    norm: Literal[1, 2] = Field(1, description="norm of a row that is held against its threshold")
+    norm: Literal["1", "2"] = Field("1", description="norm of a row that is held against its threshold")
     scale_norm: bool = Field(False, description="divide the norm by the dimension, for long rows")
     pruned: Literal["zero", "oov"] = Field(
         "zero", description="a pruned row gives zeros, or its field's learned vector"

@@ -48,7 +48,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         sparsity=sparsity,
         budget=config.budget,
         threshold=config.threshold,
-        norm=config.norm,
+        norm=1 if config.norm == "1" else 2,
         scale_norm=config.scale_norm,
         pruned=config.pruned,
         fresh=config.fresh,
@@ -221,7 +221,7 @@ def _report(
                 [
                     runs.Figure(
                         "Norms and thresholds",
-                        thresholds_figure(search.history_, config.norm),
+                        thresholds_figure(search.history_, int(config.norm)),
                         "A row whose norm is below the threshold of its field is pruned.",
                     )
                 ]
