@@ -33,7 +33,7 @@ from paperworks.papers.ladder import (
     match_slices,
     random_subset_head,
 )
-from paperworks.papers.ladder.studies.common import Trained, discover, rectify, trained
+from paperworks.papers.ladder.studies.common import FIRST_SEED, Trained, discover, rectify, trained
 from paperworks.papers.ladder.studies.digits import error_slices
 from paperworks.papers.ladder.training import train_erm, train_group_dro, train_jtt
 from paperworks.runs.files import write_text
@@ -45,7 +45,7 @@ Figures = dict[str, list[tuple[float, ...]]]
 def mitigation(seeds: int) -> Figures:
     """Worst-group accuracy, accuracy and seconds of every method, per seed."""
     found: Figures = {}
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         one = trained(seed, "B")
         train, val, test = one.parts["train"], one.parts["val"], one.parts["test"]
         x, head, x_test = one.features["val"].features, one.features["val"].head, one.features["test"].features
@@ -92,7 +92,7 @@ def mitigation(seeds: int) -> Figures:
 def precision(seeds: int) -> Figures:
     """Precision@10, average precision and seconds of slices against the known error slices, per seed."""
     found: Figures = {}
-    for seed in range(seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         one = trained(seed, "A")
         began = time.perf_counter()
         slices = discover(one)
