@@ -126,7 +126,11 @@ def test_the_three_stages_and_going_on_from_each(tmp_path) -> None:
     compact = whole.export(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["parameters"] == compact.counted_parameters()
     with pytest.raises(InputError, match="of another data"):
-        search(tmp_path / "a").fit(clicks(500, 3), held)
+        search(tmp_path / "a").fit(clicks(600, 3), held)  # as many rows, other ids
+    other = search(tmp_path / "a")
+    other.table.norm = 2
+    with pytest.raises(InputError, match="of another norm"):
+        other.fit(rows, held)
 
 
 def test_what_is_called_too_early_or_wrong_is_named() -> None:

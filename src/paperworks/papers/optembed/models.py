@@ -58,6 +58,10 @@ class ClickModel(nn.Module):
         if self.has_perceptron:
             self.layers = _perceptron(self.inputs(), hidden, dropout)
             self.output = nn.Linear(self.outputs(hidden), 1)
+        self.add_layers()
+
+    def add_layers(self) -> None:
+        """Make what a model has besides linear term and perceptron."""
 
     def inputs(self) -> int:
         """How many numbers the perceptron reads."""
@@ -124,16 +128,7 @@ class DCN(ClickModel):
 
     cross_layers = 6
 
-    def __init__(
-        self,
-        embedding: nn.Module,
-        field_dims: Sequence[int],
-        dim: int,
-        *,
-        hidden: Sequence[int] = (1024, 512, 256),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(embedding, field_dims, dim, hidden=hidden, dropout=dropout)
+    def add_layers(self) -> None:
         width = self.inputs()
         self.cross = nn.ModuleList(nn.Linear(width, 1, bias=False) for _ in range(self.cross_layers))
         self.cross_bias = nn.ParameterList(nn.Parameter(torch.zeros(width)) for _ in range(self.cross_layers))

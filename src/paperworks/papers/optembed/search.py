@@ -32,6 +32,9 @@ INITIAL, SUPERNET, MASKS, RETRAINED, RECORD = (
     "config.json",
 )
 
+TABLE_OPTIONS = ("threshold", "norm", "scale_norm", "pruned", "rows", "dimensions", "masked_norm")
+"""Attributes of the table that decide what the stages find."""
+
 
 class OptEmbedSearch:
     """Finds a smaller embedding table for a click model.
@@ -248,13 +251,10 @@ class OptEmbedSearch:
             "training": asdict(self.training),
             "field_dims": self.table.field_dims,
             "dim": self.table.dim,
-            "threshold": self.table.threshold,
-            "pruned": self.table.pruned,
-            "rows": self.table.rows,
-            "dimensions": self.table.dimensions,
+            **{name: getattr(self.table, name) for name in TABLE_OPTIONS},
             "fresh": self.fresh,
             "random_state": self.random_state,
-            "data": [len(train), len(validation), int(train.ids.sum()), int(train.labels.sum())],
+            "data": [_digest(train), _digest(validation)],
         }
         record = self._records()
         if record and record["identity"] != identity:
@@ -287,6 +287,11 @@ class OptEmbedSearch:
     def _load(self, name: str) -> None:
         assert self.folder is not None
         self.model.load_state_dict(load_file(self.folder / name))
+
+
+def _digest(rows: Clicks) -> int:
+    """A number that differs between sets of rows."""
+    return zlib.crc32(np.ascontiguousarray(rows.labels).tobytes(), zlib.crc32(np.ascontiguousarray(rows.ids).tobytes()))
 
 
 def _number(candidate: Sequence[int]) -> int:
