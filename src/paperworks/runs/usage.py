@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from paperworks import __version__
+
 _meters: list[UsageMeter] = []
 _meters_lock = threading.Lock()
 _STATUS = Path("/proc/self/status")
@@ -109,7 +111,7 @@ def bytes_below(folder: Path) -> int:
 def versions() -> dict[str, Any]:
     """The versions that matter for a measured figure, and the machine's cores."""
     found: dict[str, Any] = {
-        "paperworks": metadata.version("paperworks"),
+        "paperworks": __version__,  # of the code that runs; an older installation may stand beside it
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from paperworks import classification
+from paperworks import __version__, classification
 from paperworks.classification.data import as_labels, read_rows
 from paperworks.errors import InputError
 from paperworks.papers.s3t.bases import Base
@@ -89,7 +88,7 @@ def versions() -> dict[str, str]:
     import transformers
 
     return {
-        "paperworks": metadata.version("paperworks"),
+        "paperworks": __version__,
         "torch": torch.__version__,
         "peft": peft.__version__,
         "transformers": transformers.__version__,
