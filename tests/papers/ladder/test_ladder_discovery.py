@@ -25,7 +25,7 @@ from paperworks.papers.ladder import (
 )
 from paperworks.papers.ladder.aligner import undo_scaling
 from paperworks.papers.ladder.backends.offline import ngrams, stem, two_proportion_z
-from paperworks.papers.ladder.discovery import retrieve
+from paperworks.papers.ladder.retrieval import retrieve
 from paperworks.papers.ladder.slices import holm, two_proportion_p
 
 pytestmark = pytest.mark.filterwarnings("ignore")

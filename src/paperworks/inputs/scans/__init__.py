@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from paperworks.inputs.scans.cases import Case, find_cases, read_case, read_cases
+    from paperworks.inputs.scans.case_tables import find_cases, read_cases
+    from paperworks.inputs.scans.cases import Case, read_case
     from paperworks.inputs.scans.geometry import Geometry, Volume, resample
     from paperworks.inputs.scans.nifti import read_nifti, write_nifti
     from paperworks.inputs.scans.phantom import PhantomSettings, phantom_cases

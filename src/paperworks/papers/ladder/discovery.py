@@ -16,6 +16,7 @@ from paperworks.papers.ladder.backends.offline import OfflineContrastBackend
 from paperworks.papers.ladder.checks import class_codes, digest, matrix, predicted_codes
 from paperworks.papers.ladder.corpus import check_sentences
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
+from paperworks.papers.ladder.retrieval import ranked, text_order
 from paperworks.papers.ladder.slices import ErrorSlice, accuracy, holm, two_proportion_p
 from paperworks.papers.ladder.texts import SentenceVectors
 from paperworks.parameters import check_seed
@@ -281,7 +282,7 @@ class SliceDiscovery:
         check = getattr(backend, "check_classes", None)
         if check is not None:
             check(self.class_names_)
-        by_text = _text_order(corpus)
+        by_text = text_order(corpus)
         self.top_sentences_: dict[int, list[str]] = {}
         self.delta_: dict[int, np.ndarray] = {}
         self.stability_: dict[int, float] = {}
@@ -298,7 +299,7 @@ class SliceDiscovery:
                 continue
             delta = projected[right].mean(axis=0) - projected[wrong].mean(axis=0)
             self.delta_[code] = delta
-            chosen = _ranked(vectors @ delta, by_text)[:top_k]
+            chosen = ranked(vectors @ delta, by_text)[:top_k]
             self.top_sentences_[code] = [corpus[i] for i in chosen]
             self.stability_[code] = self._stability(projected, right, wrong, vectors, chosen[:STABLE_TOP])
             if len(wrong) < FEW_ERRORS:
@@ -375,20 +376,6 @@ class SliceDiscovery:
             confirmed=bool(len(without) and whole - accuracy(without) >= self.margin),
             examples=tuple(ids[i] for i in shown),
         )
-
-
-def retrieve(delta: np.ndarray, vectors: np.ndarray, sentences: Sequence[str], k: int) -> list[str]:
-    """The ``k`` sentences with the largest inner product with ``delta`` ``[q]``; ties in the order of the text."""
-    return [sentences[i] for i in _ranked(np.asarray(vectors) @ np.asarray(delta), _text_order(sentences))[:k]]
-
-
-def _text_order(sentences: Sequence[str]) -> np.ndarray:
-    """Positions in the order of the text: that of equal scores, so that the corpus's own order decides nothing."""
-    return np.array(sorted(range(len(sentences)), key=sentences.__getitem__))
-
-
-def _ranked(scores: np.ndarray, by_text: np.ndarray) -> np.ndarray:
-    return by_text[np.argsort(-scores[by_text], kind="stable")]
 
 
 def _names(given: Sequence[str] | None, classes: int) -> list[str]:
