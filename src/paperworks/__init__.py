@@ -14,9 +14,9 @@ from typing import Any
 from paperworks.compiled_cache import ensure_cache
 from paperworks.running import run
 from paperworks.structure import auto as _auto
+from paperworks.version import __version__
 
 __all__ = ["__version__", "run"]
-__version__ = "0.2.0"
 
 _auto.install()
 ensure_cache()

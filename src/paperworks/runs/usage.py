@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from paperworks import __version__
+from paperworks.version import __version__
 
 _meters: list[UsageMeter] = []
 _meters_lock = threading.Lock()

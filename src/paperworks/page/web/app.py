@@ -16,7 +16,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from paperworks import __version__, catalog
+from paperworks import catalog
 from paperworks.page.community.accounts import local_user
 from paperworks.page.database import Database, open_database
 from paperworks.page.database.connection import WEB_BUSY_SECONDS
@@ -32,6 +32,7 @@ from paperworks.page.web.security import Guard
 from paperworks.page.web.templating import open_templates
 from paperworks.runs.recipe import load_recipe
 from paperworks.runs.store import Store
+from paperworks.version import __version__
 
 if TYPE_CHECKING:
     from paperworks.page.search import SearchIndex

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from paperworks import __version__, classification
+from paperworks import classification
 from paperworks.classification.data import as_labels, read_rows
 from paperworks.errors import InputError
 from paperworks.papers.s3t.bases import Base
@@ -18,6 +18,7 @@ from paperworks.papers.s3t.blocks import BLOCK_ORDERS
 from paperworks.papers.s3t.layers import Adapted, Lora
 from paperworks.papers.s3t.manifest import Manifest
 from paperworks.training import TrainSettings
+from paperworks.version import __version__
 
 
 def as_ids(ids: Sequence[Any] | str | int) -> list[str]:
