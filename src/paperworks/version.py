@@ -1,3 +1,3 @@
-"""The version of the code that runs. A module of its own, so that every layer may import it without the root package."""
+"""The version of the code that runs. It has a module of its own, for every layer to import without the root package."""
 
 __version__ = "0.2.0"
