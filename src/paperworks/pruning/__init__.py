@@ -1,6 +1,8 @@
 """What every method that prunes language models shares above the core: budgets in words, a common job, figures.
 
-A paper's folder that prunes has a ``method.py`` with ``prune(job) -> Pruned``; ``paperworks compare-methods`` calls it.
+A paper's folder that prunes has a ``method.py`` with ``prune(job) -> Pruned`` for language models or
+``prune_module(job) -> PrunedModule`` for any traced module, and its ``TAXONOMY``. ``paperworks compare-methods`` calls
+them.
 Light to import: torch and transformers come with the first name that is used.
 """
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from paperworks.pruning.architecture import architecture_of, lora_targets
     from paperworks.pruning.baselines import BASELINES
     from paperworks.pruning.job import Pruned, PruningJob
+    from paperworks.pruning.module_job import ModuleJob, PrunedModule
     from paperworks.pruning.quality import measured, quality_of
     from paperworks.pruning.recovery import recover
     from paperworks.pruning.size import size_of, weights_bytes
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         trajectory_figure,
     )
     from paperworks.pruning.target import Target, most_parameters, resolved
+    from paperworks.pruning.taxonomy import Taxonomy
     from paperworks.pruning.texts import TextParts, text_parts
     from paperworks.pruning.uniform import export_uniform, taylor_ranking, with_uniform
 else:
@@ -32,9 +36,12 @@ else:
 
 __all__ = [
     "BASELINES",
+    "ModuleJob",
     "Pruned",
+    "PrunedModule",
     "PruningJob",
     "Target",
+    "Taxonomy",
     "TextParts",
     "architecture_of",
     "before_and_after",

@@ -6,8 +6,19 @@ from paperworks.language import token_windows
 from paperworks.papers.adapt_pruner.accel import AdaptAccel
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.pruning import Pruned, PruningJob
+from paperworks.pruning.taxonomy import Taxonomy
 from paperworks.structure import count
 from paperworks.training import TrainSettings
+
+TAXONOMY = Taxonomy(
+    speedup="structured",
+    when="after",
+    how="criterion",
+    by="loss change",
+    unit=("head", "channel"),
+    data="labelled",
+    recovery="finetune",
+)
 
 PER_STAGE = 0.05
 """Share of the parameters that the paper removes in a stage."""

@@ -6,6 +6,18 @@ from paperworks.errors import InputError
 from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.settings import Search, TrainerArgs, search_rate
 from paperworks.pruning import Pruned, PruningJob
+from paperworks.pruning.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    speedup="structured",
+    when="during",
+    how="learned",
+    by="meta-learning",
+    unit=("head", "channel"),
+    data="labelled",
+    recovery="finetune",
+    fusion=("low-rank adapters",),
+)
 
 LEAST_STEPS = 10
 

@@ -9,6 +9,18 @@ from paperworks.papers.compresso.config import PENALTY
 from paperworks.papers.compresso.estimator import Compresso
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.pruning import Pruned, PruningJob
+from paperworks.pruning.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    speedup="structured",
+    when="during",
+    how="learned",
+    by="sparsity regularisation",
+    unit=("head", "channel", "embedding"),
+    data="labelled",
+    recovery="finetune",
+    fusion=("low-rank adapters",),
+)
 
 LEAST_STEPS = 20
 TUNING, FINAL = 0.05, 0.25

@@ -6,6 +6,17 @@ import warnings
 
 from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.pruning import Pruned, PruningJob
+from paperworks.pruning.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    speedup="structured",
+    when="after",
+    how="criterion",
+    by="reconstruction",
+    unit=("embedding",),
+    data="unlabelled",
+    recovery="update",
+)
 
 
 def prune(job: PruningJob) -> Pruned:
