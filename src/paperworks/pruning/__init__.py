@@ -15,6 +15,9 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.pruning.architecture import architecture_of, lora_targets
     from paperworks.pruning.baselines import BASELINES
+    from paperworks.pruning.classifiers import accuracy, new_weights, reestimate_norms, steps_of, train_classifier
+    from paperworks.pruning.image_options import ImageOptions
+    from paperworks.pruning.images import ImageTask, PlainCNN, image_task, model_maker
     from paperworks.pruning.job import Pruned, PruningJob
     from paperworks.pruning.module_job import ModuleJob, PrunedModule
     from paperworks.pruning.quality import measured, quality_of
@@ -36,28 +39,38 @@ else:
 
 __all__ = [
     "BASELINES",
+    "ImageOptions",
+    "ImageTask",
     "ModuleJob",
+    "PlainCNN",
     "Pruned",
     "PrunedModule",
     "PruningJob",
     "Target",
     "Taxonomy",
     "TextParts",
+    "accuracy",
     "architecture_of",
     "before_and_after",
     "export_uniform",
+    "image_task",
     "kept_widths_figure",
     "lora_targets",
     "measured",
+    "model_maker",
     "most_parameters",
+    "new_weights",
     "quality_of",
     "quality_said",
     "recover",
+    "reestimate_norms",
     "resolved",
     "size_of",
     "size_said",
+    "steps_of",
     "taylor_ranking",
     "text_parts",
+    "train_classifier",
     "trajectory_figure",
     "weights_bytes",
     "with_uniform",
