@@ -12,6 +12,7 @@ import pytest
 
 # Two pytest workers share two cores: one thread each keeps them from slowing each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from paperworks.compiled_cache import ensure_cache
+from paperworks.numba_settings import ensure_cache, share_threads
 from paperworks.running import run
 from paperworks.structure import auto as _auto
 from paperworks.version import __version__
@@ -20,6 +20,7 @@ __all__ = ["__version__", "run"]
 
 _auto.install()
 ensure_cache()
+share_threads()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,14 @@
-"""What shells meet: flags in help, completion, compiled code without a home."""
+"""What shells meet: flags in help, completion, warnings of libraries."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from paperworks import catalog, compiled_cache
+from paperworks import catalog
 from paperworks.cli import run_command
 from paperworks.cli.app import build_app
 from paperworks.cli.options import COMPLETION
@@ -42,18 +41,6 @@ def test_completion_knows_commands_and_papers() -> None:
         script = app.generate_completion(prog_name="paperworks", shell=shell)
         for word in ("reproduce", "run", *(p.slug for p in catalog.papers() if p.has_recipe)):
             assert word in script, (shell, word)
-
-
-def test_compiled_code_has_a_place_without_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(compiled_cache.VARIABLE, raising=False)
-    compiled_cache.ensure_cache()
-    assert compiled_cache.VARIABLE not in os.environ
-    monkeypatch.setattr(compiled_cache, "_writable", lambda folder: False)
-    compiled_cache.ensure_cache()
-    folder = Path(os.environ[compiled_cache.VARIABLE])
-    assert folder.is_dir()
-    assert folder.stat().st_mode & 0o077 == 0
-    monkeypatch.delenv(compiled_cache.VARIABLE)
 
 
 def test_warnings_of_libraries_are_not_printed() -> None:
