@@ -18,7 +18,14 @@ from paperworks.version import __version__
 
 __all__ = ["__version__", "run"]
 
-_auto.install()
+
+def _register_architectures() -> None:
+    from paperworks.catalog import register_architectures
+
+    register_architectures()
+
+
+_auto.install(_register_architectures)
 ensure_cache()
 share_threads()
 

@@ -299,6 +299,16 @@ def find_module(name: str) -> str | None:
     return None
 
 
+def register_architectures() -> None:
+    """Make the Auto classes of transformers know the architectures of papers: those with ``register()`` in ``auto.py``.
+
+    ``import paperworks`` sees to it that this is called before they are first asked for a model.
+    """
+    for folder, module in _folders():
+        if (folder / "auto.py").is_file():
+            importlib.import_module(f"{module}.auto").register()
+
+
 def search(query: str, *, limit: int = 10, meaning: bool = False) -> tuple[list[tuple[Paper, float]], str]:
     """The papers that fit a query, best first, with their scores; and the method that ranked them.
 

@@ -18,14 +18,20 @@ from typing import Any, cast
 
 AUTO = "transformers.models.auto.configuration_auto"
 _REGISTERED: set[type[Any]] = set()
+_OTHERS: list[Callable[[], None]] = []
 OURS = {
     "paperworks.structure.configuration_sliced": "SlicedConfig",
     "paperworks.structure.configuration_pruned": "PrunedConfig",
 }
 
 
-def install() -> None:
-    """See to it that our architectures are registered before transformers is first asked for one."""
+def install(others: Callable[[], None] | None = None) -> None:
+    """See to it that our architectures are registered before transformers is first asked for one.
+
+    ``others`` is called then, too: it registers the architectures of layers above this one.
+    """
+    if others is not None and others not in _OTHERS:
+        _OTHERS.append(others)
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _Finder())
@@ -50,6 +56,8 @@ def register() -> None:
     for family in FAMILIES.values():
         AutoConfig.register(family.pruned_type, pruned_config_class(family), exist_ok=True)
     PrunedConfig.announce = staticmethod(_register_model)
+    for others in _OTHERS:
+        others()
 
 
 def _register_model(config_class: type[Any]) -> None:
