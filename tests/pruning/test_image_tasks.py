@@ -124,3 +124,25 @@ def test_statistics_of_norms_are_those_of_the_inputs() -> None:
     assert first.momentum == 0.1
     assert not first.training
     assert reestimate_norms(nn.Linear(2, 2), inputs) == 0
+
+
+def test_batch_statistics_of_batches_by_name_and_without_some_norms() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(pixel_values))
+
+    model, inputs = Named(), torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    batches = [{"pixel_values": part} for part in inputs.split(20)]
+    assert reestimate_norms(model, batches, passes=2, skip=["second"]) == 1
+    torch.testing.assert_close(model.first.running_mean, inputs.mean(0))
+    unbiased = torch.stack([part.var(0) for part in inputs.split(20)]).mean(0)
+    torch.testing.assert_close(model.first.running_var, unbiased)
+    assert torch.equal(model.second.running_mean, torch.zeros(3))
+    with pytest.raises(InputError, match="two"):
+        reestimate_norms(model, [{"pixel_values": inputs[:1]}])
+    with pytest.raises(InputError, match="not finite"):
+        reestimate_norms(model, inputs.new_full((4, 3), float("nan")))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,27 +122,61 @@ def new_weights(model: nn.Module, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
-def reestimate_norms(model: nn.Module, inputs: torch.Tensor, *, batch_size: int = 256) -> int:
+def reestimate_norms(
+    model: nn.Module,
+    inputs: torch.Tensor | Sequence[Any],
+    *,
+    batch_size: int = 256,
+    passes: int = 1,
+    skip: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> int:
     """Set the running statistics of all batch norms to those of ``inputs``; returns how many norms there are.
 
-    The plain mean over batches, in the manner of the first cumulative average. Nothing else of the model changes.
+    The plain mean over batches (of unbiased variances), in the manner of the first cumulative average. Nothing else of
+    the model changes; only the norms are in training mode meanwhile.
+
+    Parameters
+    ----------
+    inputs : a tensor ``[n, ...]``, or batches: tensors, or mappings of the model's arguments. Batches of one are left.
+    passes : how often all are gone through.
+    skip : patterns of paths of norms that stay as they are (``"head.*"``).
+
+    Raises
+    ------
+    InputError : no batch of two or more, or statistics that are not finite.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = {
+        path: m
+        for path, m in model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        and m.track_running_stats
+        and not any(fnmatch.fnmatch(path, pattern) for pattern in skip)
+    }
     if not norms:
         return 0
+    batches = inputs.split(batch_size) if isinstance(inputs, torch.Tensor) else inputs
+    usable = [b for b in batches if len(next(iter(b.values())) if isinstance(b, Mapping) else b) > 1]
+    if not usable:
+        raise InputError("inputs", "no batch of two examples or more", "examples to take statistics of")
     place = next(model.parameters()).device
-    momenta = [norm.momentum for norm in norms]
+    momenta = {path: norm.momentum for path, norm in norms.items()}
     with preserved_modes(model):
         model.eval()
         try:
-            for norm in norms:
+            for norm in norms.values():
                 norm.reset_running_stats()
                 norm.momentum = None
                 norm.train()
-            for batch in inputs.split(batch_size):
-                if len(batch) > 1:
+            for batch in (b for _ in progress(range(passes), "batch statistics", passes) for b in usable):
+                if isinstance(batch, Mapping):
+                    model(**{name: value.to(place) for name, value in batch.items()})
+                else:
                     model(batch.to(place))
         finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+            for path, norm in norms.items():
+                norm.momentum = momenta[path]
+    for path, norm in norms.items():
+        if not all(s is not None and bool(torch.isfinite(s).all()) for s in (norm.running_mean, norm.running_var)):
+            raise InputError("inputs", f"statistics of {path} that are not finite", "finite activations")
     return len(norms)
