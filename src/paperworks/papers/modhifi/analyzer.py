@@ -15,8 +15,8 @@ from paperworks.nn import evaluation_mode
 from paperworks.papers.modhifi.fidelity import Method, hifi_set, subset_fidelity
 from paperworks.papers.modhifi.layers import ReadLayer, layer_at, readable_layers
 from paperworks.papers.modhifi.moments import Center, Moments, batches_of, call, collect
+from paperworks.papers.modhifi.normalised import normalised_layers
 from paperworks.papers.modhifi.scores import SCORES, contribution_scores, similarity_matrix
-from paperworks.papers.modhifi.statistics import normalised_layers
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file
 
@@ -129,8 +129,8 @@ class FidelityAnalyzer:
     Parameters
     ----------
     score : of ``scores.SCORES``; ``auto`` is ``rowsum`` for convolutions and ``energy`` for linear layers.
-    center : ``auto`` centres the moments of layers that a BatchNorm follows (``channel``: one mean for each contribution
-        over samples and places) and leaves the others; or ``none``, ``channel``, ``map`` for all.
+    center : ``auto`` centres the moments of layers that a BatchNorm follows (``channel``: one mean for each
+        contribution over samples and places) and leaves the others; or ``none``, ``channel``, ``map`` for all.
     layers : paths; None means all linear layers and convolutions.
     batch_size : samples in a forward.
 

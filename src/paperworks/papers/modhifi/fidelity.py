@@ -32,7 +32,7 @@ def _checked(similarity: torch.Tensor) -> torch.Tensor:
 
 def _indices(subset: Sequence[int] | torch.Tensor, n: int) -> torch.Tensor:
     index = torch.as_tensor(subset, dtype=torch.int64).flatten()
-    if len(index) and not (0 <= int(index.min()) and int(index.max()) < n):
+    if len(index) and not (int(index.min()) >= 0 and int(index.max()) < n):
         raise InputError("subset", f"indices from {int(index.min())} to {int(index.max())}", f"0 to {n - 1}")
     if len(index.unique()) != len(index):
         raise InputError("subset", "an index twice", "each index once")
@@ -57,9 +57,7 @@ def subset_fidelity(similarity: torch.Tensor, subset: Sequence[int] | torch.Tens
     return min(1.0, max(0.0, float(b @ inverse @ b) / total))
 
 
-def optimal_scales(
-    similarity: torch.Tensor, subset: Sequence[int] | torch.Tensor, ridge: float = 0.0
-) -> torch.Tensor:
+def optimal_scales(similarity: torch.Tensor, subset: Sequence[int] | torch.Tensor, ridge: float = 0.0) -> torch.Tensor:
     """delta* float64 [n]: 1 + Q_CC^{-1} Q_{C, rest} 1 in the subset, 0 outside.
 
     ``ridge`` is added to the diagonal of Q_CC and pulls the scales towards 1. With 0, the solution of least norm.

@@ -23,6 +23,7 @@ from paperworks.papers.modhifi.compensation import (
 )
 from paperworks.papers.modhifi.layers import ReadLayer
 from paperworks.papers.modhifi.moments import Moments, batches_of, call, collect, count_samples, split_batches
+from paperworks.papers.modhifi.normalised import normalised_layers
 from paperworks.papers.modhifi.scores import SCORES
 from paperworks.papers.modhifi.selection import (
     KINDS,
@@ -34,9 +35,9 @@ from paperworks.papers.modhifi.selection import (
     union_of_best,
     unit_scores,
 )
-from paperworks.papers.modhifi.statistics import batch_norms, normalised_layers, update_batch_statistics
 from paperworks.papers.modhifi.targets import paired_moments, restored_bias, target_of
 from paperworks.parameters import check_number, check_seed, check_whole
+from paperworks.pruning.classifiers import reestimate_norms
 from paperworks.runs import Progress, no_progress
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.scores import magnitude_scores, random_scores
@@ -108,8 +109,8 @@ class ModHiFiPruner:
     Parameters
     ----------
     target, of : the share of multiply-accumulates, parameters or prunable units that stays, above 0 and at most 1.
-    p : the paper's rule in place of a target: a unit stays if it is among the best share p of the inputs of at least one
-        output. How much that leaves is then an outcome.
+    p : the paper's rule in place of a target: a unit stays if it is among the best share p of the inputs of at least
+        one output. How much that leaves is then an outcome.
     rounds : the target is approached in equal ratios; with ``p`` the rule is applied anew in each.
     score, center : see ``FidelityAnalyzer``; ``magnitude`` and ``random`` are scores of others, for comparison.
     rank, scope : how scores of outputs become one for each unit (``selection.unit_scores``), and which units are
@@ -240,7 +241,7 @@ class ModHiFiPruner:
                 after = groups.cost_model(plan)
             renewed = 0
             if self.statistics:
-                renewed = update_batch_statistics(work, batches, passes=self.passes, progress=progress)
+                renewed = reestimate_norms(work, batches, passes=self.passes, progress=progress)
         self.model_ = work.eval()
         self.report_ = PruneReport(
             kept,
@@ -401,6 +402,3 @@ def _call_order(model: nn.Module, batch: Any, layers: Mapping[str, ReadLayer]) -
         for handle in handles:
             handle.remove()
     return list(dict.fromkeys(order))
-
-
-__all__ = ["BASELINES", "LayerChange", "ModHiFiPruner", "PruneReport", "batch_norms"]

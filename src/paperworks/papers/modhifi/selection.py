@@ -1,4 +1,4 @@
-"""Which units of a traced network go: those that are in no output's high-fidelity set, or those with the least score."""
+"""Which units of a traced network go: those in no output's high-fidelity set, or those with the least score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paperworks.structure.units import Key
 
 Rank = Literal["sum", "share", "entry"]
 KINDS = ("channel", "ffn")
-"""Kinds of groups that are pruned unless others are named: channels of convolutions, inner features of linear layers."""
+"""Kinds that are pruned unless others are named: channels of convolutions, inner features of linear layers."""
 
 
 @dataclass(frozen=True)
