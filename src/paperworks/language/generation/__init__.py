@@ -4,7 +4,8 @@
     cached = CachedGenerator(generator, "answers.sqlite")        # what was answered is never asked again
     cached.generate(["Once upon a time"], GenerationSettings(max_new_tokens=50, temperature=0.7, n=3))
 
-protocol.py   Generator, GenerationSettings, SampleRequest, CallableGenerator, load_generator, generate_samples
+protocol.py   Generator, GenerationSettings, SampleRequest, CallableGenerator, load_generator, generate_samples,
+              image_message
 local.py      a causal language model of transformers
 endpoint.py   OpenAI-compatible servers
 cache.py      answers on disk
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
         CallableGenerator,
         GenerationSettings,
         Generator,
+        ImageMessage,
         Message,
         Prompt,
         SampleRequest,
         generate_samples,
+        image_message,
         load_generator,
     )
     from paperworks.language.generation.records import (
@@ -49,6 +52,7 @@ __all__ = [
     "EndpointGenerator",
     "GenerationSettings",
     "Generator",
+    "ImageMessage",
     "InstructionFile",
     "InstructionRecord",
     "Message",
@@ -57,6 +61,7 @@ __all__ = [
     "SampleRequest",
     "TransformersGenerator",
     "generate_samples",
+    "image_message",
     "load_generator",
     "read_instructions",
     "score_responses",

@@ -14,6 +14,7 @@ from paperworks.language.generation.protocol import (
     SampleRequest,
     cut_at_stop,
     gather,
+    has_images,
     requests_of,
 )
 
@@ -184,6 +185,8 @@ def prompt_text(tokenizer: Any, prompt: Prompt) -> str:
     """A chat as the text that the model reads."""
     if isinstance(prompt, str):
         return prompt
+    if has_images(prompt):
+        raise InputError("prompts", "a chat with images", "texts: this language model sees no images")
     if not getattr(tokenizer, "chat_template", None):
         raise InputError("prompts", "a chat", "texts: this tokenizer has no chat template")
     return tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,16 @@ class Message(TypedDict):
     content: str
 
 
+class ImageMessage(Message, total=False):
+    """A turn with images beside its text. Made by ``image_message``; only servers that see images take it."""
+
+    images: Sequence[str]
+
+
 Prompt = str | Sequence[Message]
 """A text to be continued, or a chat to be answered."""
 Keep = Callable[[int, str], None]
+_IMAGE_HEADS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,44 @@ def check_prompt(prompt: Any, number: int) -> Prompt:
 
 
 def prompt_json(prompt: Prompt) -> Any:
-    """The prompt as JSON has it."""
-    return prompt if isinstance(prompt, str) else [{"role": m["role"], "content": m["content"]} for m in prompt]
+    """The prompt as JSON has it; images of a message are parts of its content, as in OpenAI's API."""
+    if isinstance(prompt, str):
+        return prompt
+    return [{"role": m["role"], "content": _content_json(m)} for m in prompt]
+
+
+def _content_json(message: Message) -> Any:
+    images = message.get("images")
+    if not images:
+        return message["content"]
+    assert isinstance(images, Sequence)
+    pictures = [{"type": "image_url", "image_url": {"url": address}} for address in images]
+    return [*pictures, {"type": "text", "text": message["content"]}]
+
+
+def image_message(text: str, images: Sequence[bytes]) -> ImageMessage:
+    """A user's turn with images in front of the text.
+
+    Parameters
+    ----------
+    images : contents of PNG, JPEG, GIF or WebP files; they are sent within the request, as ``data:`` addresses.
+
+    Raises
+    ------
+    InputError : an image of another format.
+    """
+    addresses = []
+    for number, data in enumerate(images):
+        kind = next((kind for head, kind in _IMAGE_HEADS.items() if bytes(data).startswith(head)), None)
+        if kind is None or (kind == "webp" and bytes(data[8:12]) != b"WEBP"):
+            raise InputError(f"images, number {number}", "bytes of no known format", "a PNG, JPEG, GIF or WebP file")
+        addresses.append(f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
+    return {"role": "user", "content": text, "images": addresses}
+
+
+def has_images(prompt: Prompt) -> bool:
+    """Whether a turn of the prompt has images."""
+    return not isinstance(prompt, str) and any(message.get("images") for message in prompt)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
