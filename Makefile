@@ -44,7 +44,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[circuits,dev,encoder,llm,mcp,medical,music,postgres,video,vision]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[circuits,dev,encoder,llm,mcp,medical,music,postgres,ray,video,vision]'
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python

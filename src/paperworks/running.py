@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,8 @@ def run(
     /,
     *,
     out: str | Path | None = None,
-    engine: Literal["local", "child"] = "local",
+    engine: Literal["local", "child", "ray"] = "local",
+    address: str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Report:
@@ -26,7 +28,9 @@ def run(
     ----------
     slug : the paper's slug or arXiv id, such as ``"fold-se"``.
     out : a new folder for what the run makes; nothing existing is overwritten.
-    engine : ``"local"`` runs in this process, ``"child"`` in a child process.
+    engine : ``"local"`` runs in this process, ``"child"`` in a child process, ``"ray"`` on a Ray cluster.
+    address : ``HOST:PORT`` of the cluster's head; by default that of ``RAY_ADDRESS``, else a cluster of this machine
+        alone is started for the run. ``RayEngine`` of ``paperworks.runs.cluster`` has more options.
     progress : whether to show progress: bars in a notebook or terminal.
     **options : the paper's options by the names of its ``Config``, such as ``data="people.csv"``. Options that are not
         given have the defaults of the command line.
@@ -54,13 +58,20 @@ def run(
 
     from paperworks import catalog
     from paperworks.errors import InputError
-    from paperworks.runs import ChildEngine, LocalEngine, Report, Store, build_config, load_recipe
+    from paperworks.runs import ChildEngine, Engine, LocalEngine, Report, Store, build_config, load_recipe
+    from paperworks.runs.cluster import RayEngine
     from paperworks.runs.live import LiveEvents
 
     paper = catalog.find_with_recipe(slug)
-    engines = {"local": LocalEngine, "child": ChildEngine}
+    engines: dict[str, Callable[[], Engine]] = {
+        "local": LocalEngine,
+        "child": ChildEngine,
+        "ray": lambda: RayEngine(address),
+    }
     if engine not in engines:
         raise InputError("engine", repr(engine), f"one of {', '.join(engines)}")
+    if address is not None and engine != "ray":
+        raise InputError("address", repr(address), "an address only with engine='ray'")
     paper.require_extra()
     recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
     config = build_config(recipe.config, options)

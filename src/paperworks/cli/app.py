@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 import paperworks
 from paperworks import catalog
 from paperworks.cli import data, doctor, feed, mcp, page, show
-from paperworks.cli.recipes import comparison_app, execute_run, publish_run, run_app
+from paperworks.cli.engines import CPUS, Address, EngineName, check_ray_flags, make_engine
+from paperworks.cli.recipes import COMPARISON, comparison_app, execute_run, publish_run, run_app
 from paperworks.errors import InputError
 
 Switch = Annotated[bool, Parameter(negative="")]
@@ -176,7 +177,15 @@ def compare(first: str, second: str, *, json: Json = False) -> None:
         show.print_comparison(comparison)
 
 
-def resume(run: str, *, out: Path | None = None, quiet: Switch = False, json: Json = False) -> None:
+def resume(
+    run: str,
+    *,
+    out: Path | None = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    quiet: Switch = False,
+    json: Json = False,
+) -> None:
     """Go on with a run that was cancelled, failed or killed, from its last checkpoint.
 
     Parameters
@@ -185,10 +194,11 @@ def resume(run: str, *, out: Path | None = None, quiet: Switch = False, json: Js
         the run's id, its beginning or end, or 'last'
     out
         a new folder for what it makes; by default the one that the run was started with
+    engine
+        where it runs: in this process, in a child process, or on a Ray cluster
     quiet
         no progress
     """
-    from paperworks.runs.engine import LocalEngine
     from paperworks.runs.store import Store
 
     store = Store()
@@ -196,7 +206,8 @@ def resume(run: str, *, out: Path | None = None, quiet: Switch = False, json: Js
     saved = store.about(record.folder).get("out")
     target = out or (Path(saved) if saved else None)
     if record.status != "finished":
-        execute_run(store, record.id, LocalEngine(), target, quiet, json)
+        in_parts = record.slug == COMPARISON
+        execute_run(store, record.id, make_engine(engine, address=address, in_parts=in_parts), target, quiet, json)
     elif target is None or (out is None and target.exists() and any(target.iterdir())):
         raise InputError("run", f"{record.id}, which is finished", "an unfinished run, or --out to copy its result to")
     else:  # asked for elsewhere, or the run's process ended before it could publish
@@ -233,6 +244,10 @@ def reproduce(
     all: Switch = False,
     fast: Switch = False,
     out: Path | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: Address = None,
+    cpus: Annotated[float | None, Parameter(help=CPUS)] = None,
+    gpus: Annotated[float | None, Parameter(help="GPUs of a node that are kept for a study")] = None,
     quiet: Switch = False,
     json: Json = False,
 ) -> int:
@@ -250,6 +265,8 @@ def reproduce(
         a small version of each study in seconds; prints its findings and writes nothing
     out
         write the results into this folder instead of the checkout
+    engine
+        where the studies run: here one after the other, or on a Ray cluster many at once
     quiet
         no progress
     """
@@ -257,6 +274,7 @@ def reproduce(
     from paperworks.runs.files import require_writable
     from paperworks.runs.live import LiveEvents
 
+    check_ray_flags(engine, address=address, cpus=cpus, gpus=gpus)
     if all == bool(slugs):
         raise InputError("slugs", "papers together with --all" if slugs else "nothing", "the slugs of papers, or --all")
     chosen = [p for p in catalog.papers() if p.has_study] if all else [catalog.find(s) for s in slugs]
@@ -266,13 +284,28 @@ def reproduce(
         reproduction.chosen_studies(paper, study)
     if out is not None:
         require_writable(out / "results", "out")
-    measured, written = [], []
+    measured: list[reproduction.Measured] = []
+    written: list[Path] = []
+
+    def done(one: reproduction.Measured) -> None:
+        measured.append(one)
+        if not fast and not one.errors:  # at once: the next paper may be stopped
+            written.extend(reproduction.write_results([one], catalog.papers, out))
+
     with LiveEvents(quiet) as live:
-        for paper in chosen:
-            one = reproduction.measure(paper, only=study, fast=fast, listener=live)
-            measured.append(one)
-            if not fast and not one.errors:  # at once: the next paper may be stopped
-                written += reproduction.write_results([one], catalog.papers, out)
+        if engine == "ray":
+            from paperworks.runs.cluster import Cluster, check_share
+
+            cpus, gpus = 1.0 if cpus is None else cpus, gpus or 0.0
+            check_share("cpus", cpus, least=1.0)
+            check_share("gpus", gpus)
+            with Cluster(address) as cluster:
+                reproduction.measure_on_cluster(
+                    cluster, chosen, done, only=study, fast=fast, listener=live, cpus=cpus, gpus=gpus
+                )
+        else:
+            for paper in chosen:
+                done(reproduction.measure(paper, only=study, fast=fast, listener=live))
     if json:
         print(jsonlib.dumps([m.results(fast) | {"errors": m.errors} for m in measured], indent=1))
     else:

@@ -17,7 +17,10 @@ from pydantic_core import PydanticUndefined
 from paperworks.errors import InputError
 from paperworks.runs.config import Config, describe_bounds, is_sequence, strip_optional
 
-RESERVED = ("out", "config", "engine", "time-limit", "memory-limit", "json", "quiet", "debug", "help")
+RESERVED = (
+    *("out", "config", "engine", "address", "cpus", "gpus", "time-limit", "memory-limit"),
+    *("json", "quiet", "debug", "help"),
+)
 """Flags of ``paperworks run`` itself; a recipe's options must have other names."""
 
 

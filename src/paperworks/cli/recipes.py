@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from paperworks import catalog
 from paperworks.cli import show
 from paperworks.cli.options import COMPLETION
+
+COMPARISON = "compare-methods"
 
 
 def run_app(arguments: list[str]) -> App:
@@ -38,14 +40,16 @@ def run_app(arguments: list[str]) -> App:
 def comparison_app(arguments: list[str]) -> App:
     """``compare-methods``; its flags come from its Config, and only when it is named."""
     words = "Prune a checkpoint by several methods to the same size, and set size, speed and quality side by side."
-    app = App(name="compare-methods", help=words, help_format="plaintext")
-    if arguments[:1] == ["compare-methods"]:
-        app.default(_recipe_command("compare-methods", "paperworks.comparison.recipe", "llm"))
+    app = App(name=COMPARISON, help=words, help_format="plaintext")
+    if arguments[:1] == [COMPARISON]:
+        app.default(_recipe_command(COMPARISON, "paperworks.comparison.recipe", "llm", in_parts=True))
     return app
 
 
-def _recipe_command(slug: str, module: str, extra: str) -> Any:
-    from paperworks.cli.options import config_command, merge_options, option_names, parse_bytes, parse_seconds
+def _recipe_command(slug: str, module: str, extra: str, in_parts: bool = False) -> Any:
+    """``in_parts``: on a cluster the recipe runs here and gives parts of its work to the nodes."""
+    from paperworks.cli.engines import ADDRESS, CPUS, ENGINE, GPUS, EngineName, make_engine
+    from paperworks.cli.options import config_command, merge_options, option_names
     from paperworks.extras import require_extra
     from paperworks.runs.config import build_config
     from paperworks.runs.recipe import load_recipe
@@ -63,9 +67,12 @@ def _recipe_command(slug: str, module: str, extra: str) -> Any:
     flags = [
         option("out", Path | None, "a new folder for what the run makes; nothing existing is overwritten"),
         option("config", Path | None, "a .toml or .json file of options; flags override it"),
-        option("engine", Literal["local", "child"], "where it runs: in this process, or in a child process", "local"),
-        option("time_limit", str | None, "end the run after this time (90s, 10m, 2h); uses the child engine"),
-        option("memory_limit", str | None, "end the run above this memory (500MiB, 8GiB); uses the child engine"),
+        option("engine", EngineName, ENGINE, "local"),
+        option("address", str | None, ADDRESS),
+        option("cpus", float | None, CPUS),
+        option("gpus", float | None, GPUS),
+        option("time_limit", str | None, "end the run after this time (90s, 10m, 2h); uses a child process"),
+        option("memory_limit", str | None, "end the run above this memory (500MiB, 8GiB); uses a child process"),
         option("quiet", bool, "no progress", False, negative=""),
         option("json", bool, "print the report as JSON", False, negative=""),
     ]
@@ -75,7 +82,6 @@ def _recipe_command(slug: str, module: str, extra: str) -> Any:
             execute(given)
 
     def execute(given: dict[str, Any]) -> None:
-        from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
         from paperworks.runs.store import Store
 
         require_extra(extra, slug)
@@ -84,12 +90,8 @@ def _recipe_command(slug: str, module: str, extra: str) -> Any:
         out: Path | None = own["out"]
         if out is not None:
             Store.require_writable(out)
-        engine: Engine = LocalEngine()
-        if own["engine"] == "child" or own["time_limit"] or own["memory_limit"]:
-            engine = ChildEngine(
-                parse_seconds(own["time_limit"]) if own["time_limit"] else None,
-                parse_bytes(own["memory_limit"]) if own["memory_limit"] else None,
-            )
+        named = {name: own[name] for name in ("address", "cpus", "gpus", "time_limit", "memory_limit")}
+        engine = make_engine(own["engine"], **named, in_parts=in_parts)
         store = Store()
         run_id = store.create(slug, recipe.module, config, out)
         execute_run(store, run_id, engine, out, own["quiet"], own["json"])

@@ -8,6 +8,7 @@ anew.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -40,11 +41,16 @@ T = TypeVar("T")
 CHOICES, CONTEXT, ENDING = 200, 48, 12
 """Questions made of the held-out text where the user gives none: so many, of so many tokens of context and ending."""
 DENSE = "dense"
+PLACES = ("model", "out", "text", "evaluation", "choices")
+"""What of a task is a path."""
 
 
 def main(folder: Path) -> None:
     """Do what ``task.json`` says."""
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    for name in PLACES:
+        if task[name] is not None:  # a path of this machine, or one beside the folder
+            task[name] = os.path.normpath(folder.absolute() / task[name])
     torch.manual_seed(task["seed"])
     try:
         result = _measure(task, folder)

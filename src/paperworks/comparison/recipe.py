@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paperworks import runs
 from paperworks.comparison.config import Config
 from paperworks.comparison.methods import check_methods, method_names
 from paperworks.comparison.plot import comparison_figure
+from paperworks.comparison.tables import Row, as_csv, by_seed, failures, method_notes, shown, summarise
 from paperworks.errors import InputError
 from paperworks.metrics import wilson_interval
 from paperworks.runs.files import write_text
 from paperworks.runs.processes import ChildProcess, python_module
 
+if TYPE_CHECKING:
+    from paperworks.runs.cluster import Cluster, Work
+
 DENSE = "dense"
+RESULT = "result.json"
+READ = ("model", "text", "evaluation", "choices")
+"""What of a task is a path from which a method reads."""
 LOOK_SECONDS = 0.2
 """How often the progress of a method's process is read."""
-Row = dict[str, Any]
 
 
 def run(config: Config, run: runs.Run) -> runs.Report:
@@ -70,19 +73,22 @@ class _Comparison:
             read_questions(config.choices.expanduser(), load_tokenizer(self.folder), longest=config.length)
 
     def report(self) -> runs.Report:
-        work = [(DENSE, 0), *((m, s) for s in range(self.config.seeds) for m in self.methods)]
+        work = [(m, s) for s in range(self.config.seeds) for m in self.methods]
         rows: list[Row] = []
-        for method, seed in self.run.progress(work, "methods"):
-            started = time.monotonic()
-            rows.append(self._result(method, seed))
-            if method == DENSE and time.monotonic() - started > 1:
-                # the dense model is tuned and measured like all others, but not pruned
-                minutes = (len(work) - 1) * (time.monotonic() - started) / 60
-                self.run.log.info(f"about {max(1, round(minutes))} min or more for {len(work) - 1} prunings")
-            if method == DENSE and "error" in rows[0]:
-                raise InputError("model", f"{self.folder}: {rows[0]['error']}", "a model that can be measured")
+        if self.run.cluster is not None:
+            rows = self._on_cluster(self.run.cluster, work)
+        else:
+            for method, seed in self.run.progress([(DENSE, 0), *work], "methods"):
+                started = time.monotonic()
+                rows.append(self._result(method, seed))
+                if method == DENSE and time.monotonic() - started > 1:
+                    # the dense model is tuned and measured like all others, but not pruned
+                    minutes = len(work) * (time.monotonic() - started) / 60
+                    self.run.log.info(f"about {max(1, round(minutes))} min or more for {len(work)} prunings")
+                if method == DENSE:
+                    self._require_measured(rows[0])
         write_text(self.run.files / "comparison.json", json.dumps(rows, indent=1))
-        write_text(self.run.files / "comparison.csv", _csv(rows))
+        write_text(self.run.files / "comparison.csv", as_csv(rows))
         return self._write_up(rows)
 
     def _result(self, method: str, seed: int) -> Row:
@@ -91,16 +97,83 @@ class _Comparison:
         It is not asked again once it has answered with figures. A run that goes on tries failed methods anew: what was
         in their way may be mended, and the parts that they had finished are kept.
         """
-        folder = self.run.state / f"{method}-{seed}"
-        kept = folder / "result.json"
-        if not kept.exists() or "error" in json.loads(kept.read_text(encoding="utf-8")):
-            kept.unlink(missing_ok=True)
+        folder, ending = self._folder(method, seed), ""
+        if not self._answered(folder):
             self.run.step(method if method == DENSE else f"{method}, seed {seed}")
             write_text(folder / "task.json", json.dumps(self._task(method, seed, folder)))
             ending = self._wait(folder)
-            if not kept.exists():
-                return {"method": method, "seed": seed, "error": f"its process ended with {ending}"}
+        return self._row(method, seed, ending)
+
+    def _folder(self, method: str, seed: int) -> Path:
+        return self.run.state / f"{method}-{seed}"
+
+    @staticmethod
+    def _answered(folder: Path) -> bool:
+        """Whether there is an answer with figures; one without them is removed."""
+        kept = folder / RESULT
+        if kept.exists() and "error" not in json.loads(kept.read_text(encoding="utf-8")):
+            return True
+        kept.unlink(missing_ok=True)
+        return False
+
+    def _row(self, method: str, seed: int, ending: str) -> Row:
+        kept = self._folder(method, seed) / RESULT
+        if not kept.exists():
+            return {"method": method, "seed": seed, "error": f"its process ended with {ending}"}
         return {"method": method, "seed": seed, **json.loads(kept.read_text(encoding="utf-8"))}
+
+    def _require_measured(self, dense: Row) -> None:
+        if "error" in dense:
+            raise InputError("model", f"{self.folder}: {dense['error']}", "a model that can be measured")
+
+    def _on_cluster(self, cluster: Cluster, work: list[tuple[str, int]]) -> list[Row]:
+        """The dense model first, as everything is compared with it; then all methods and seeds at once."""
+        dense = self._spread(cluster, [(DENSE, 0)])
+        self._require_measured(dense[0])
+        return dense + self._spread(cluster, work)
+
+    def _spread(self, cluster: Cluster, work: list[tuple[str, int]]) -> list[Row]:
+        from paperworks.runs.cluster import Ended, gpus_for
+
+        tasks = {f"{method}, seed {seed}": (method, seed) for method, seed in work}
+        open_tasks = {name: task for name, task in tasks.items() if not self._answered(self._folder(*task))}
+        endings: dict[str, str] = {}
+        said = dict.fromkeys(open_tasks, "")
+
+        def tick() -> None:
+            self.run.check()
+            for name, task in open_tasks.items():
+                now = _read(self._folder(*task) / "progress.json")
+                if now and now != said[name]:
+                    said[name] = now
+                    event = json.loads(now)
+                    self.run.emit("progress", **event | {"description": f"{name}: {event['description']}"})
+
+        def ended(part: Work, how: Ended) -> None:
+            endings[part.name] = how.ending
+            self.run.step(f"{part.name}: ended, {len(open_tasks) - len(endings)} to go")
+
+        def note(part: Work, text: str) -> None:
+            self.run.log.info(f"{part.name}: {text}")
+
+        gpus = gpus_for(self.config.device)
+        cluster.execute((self._part(*task, name, gpus) for name, task in open_tasks.items()), tick, note, ended)
+        return [self._row(*task, endings.get(name, "")) for name, task in tasks.items()]
+
+    def _part(self, method: str, seed: int, name: str, gpus: float) -> Work:
+        """The work of a method and a seed on a node: its folder, its models and what it reads, beside each other."""
+        from paperworks.runs.cluster import Work
+
+        folder = self._folder(method, seed)
+        task = self._task(method, seed, folder)
+        inputs = {f"inputs/{key}/{Path(task[key]).name}": Path(task[key]) for key in READ if task[key] is not None}
+        models = Path(task["out"])
+        models.mkdir(parents=True, exist_ok=True)
+        place = "state" if method == DENSE else f"files/models/{method}/seed-{seed}"
+        folders = {"state": folder} if method == DENSE else {"state": folder, place: models}
+        task |= {key: f"../inputs/{key}/{Path(task[key]).name}" for key in READ if task[key] is not None}
+        write_text(folder / "task.json", json.dumps(task | {"out": f"../{place}"}))
+        return Work(name, "paperworks.comparison.child", ["{root}/state"], folders, inputs, gpus=gpus)
 
     def _task(self, method: str, seed: int, folder: Path) -> dict[str, Any]:
         c = self.config
@@ -176,8 +249,8 @@ class _Comparison:
                 self._speed_table(summary),
                 self._effort_table(summary),
             ]
-            + ([_by_seed(rows)] if self.config.seeds > 1 else [])
-            + ([_failures(failed)] if failed else []),
+            + ([by_seed(rows)] if self.config.seeds > 1 else [])
+            + ([failures(failed)] if failed else []),
             [comparison_figure(summary, steps)] if good else [],
             [
                 runs.ReportFile("comparison.json", "every figure of every method and seed"),
@@ -229,7 +302,7 @@ class _Comparison:
             "that a method took while pruning count. Compare the column 'after pruning' only among methods with equal "
             f"steps. The dense model was tuned in the same way. {choice}"
         )
-        return runs.Table("Quality at the same budget", columns, _shown(table), note)
+        return runs.Table("Quality at the same budget", columns, shown(table), note)
 
     def _size_table(self, summary: list[Row]) -> runs.Table:
         whole = summary[0]
@@ -250,7 +323,7 @@ class _Comparison:
             f"Counted in the model as it runs, sequences of {self.config.length} tokens; the cache is that of keys and "
             "values; bytes are those of the weights."
         )
-        return runs.Table("Size", columns, _shown(table), note)
+        return runs.Table("Size", columns, shown(table), note)
 
     def _speed_table(self, summary: list[Row]) -> runs.Table:
         columns = ["method", "reading, tokens/s", "times dense", "writing, tokens/s", "times dense ", "ms per token"]
@@ -262,13 +335,13 @@ class _Comparison:
             f"Batch of 8, {self.config.rounds} rounds in turn with the dense model; the ratio is the median over "
             "rounds; a token that is written takes so many milliseconds."
         )
-        return runs.Table("Speed", columns, _shown(table), note)
+        return runs.Table("Speed", columns, shown(table), note)
 
     @staticmethod
     def _effort_table(summary: list[Row]) -> runs.Table:
         columns = ["method", "steps while pruning", "seconds", "MiB over the start"]
         table: list[list[Any]] = [[s["method"], s["steps"], s["seconds"], s["memory"] / 2**20] for s in summary]
-        return runs.Table("What pruning took", columns, _shown(table))
+        return runs.Table("What pruning took", columns, shown(table))
 
     def _notes(self, rows: list[Row]) -> list[str]:
         dense = self.dense
@@ -277,80 +350,6 @@ class _Comparison:
             f"the layers, of which {1 - (dense.parameters - self.target) / dense.prunable:.1%} may stay."
         ]
         return notes + method_notes(rows)
-
-
-def method_notes(rows: list[Row]) -> list[str]:
-    """What the methods say of their fits: once, with the seeds where it is not true of all of them."""
-    said: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for note in dict.fromkeys(row.get("notes", [])):
-            said.setdefault((row["method"], note), []).append(str(row["seed"]))
-    found = []
-    for (method, note), seeds in said.items():
-        of_all = len(seeds) == sum(row["method"] == method for row in rows)
-        which = "" if of_all else f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
-        found.append(f"{method}{which}: {note}")
-    return found
-
-
-def summarise(method: str, rows: list[Row]) -> dict[str, Any]:
-    """Means over the seeds of a method that did not fail; NaN where all did."""
-    good = [r for r in rows if "error" not in r]
-
-    def mean(values: list[float]) -> float:
-        return statistics.fmean(values) if values else math.nan
-
-    found: dict[str, Any] = {"method": method}
-    for when in ("before", "after"):
-        values = [r[when]["perplexity"] for r in good]
-        found[when] = mean(values)
-        found[f"{when} spread"] = max(values) - min(values) if values else math.nan
-    for name in ("acc", "acc_norm"):
-        found[name] = mean([r["after"][f"choice {name}"] for r in good if f"choice {name}" in r["after"]])
-    for name in ("parameters", "macs", "cache", "bytes", "seconds", "memory", "steps"):
-        found[name] = mean([r[name] for r in good])
-    for name in ("prefill", "decode", "latency", "prefill ratio", "decode ratio"):
-        found[name] = mean([r["speed"][name] for r in good])
-    return found
-
-
-def _shown(table: list[list[Any]]) -> list[list[Any]]:
-    """Cells of methods that failed are empty."""
-    return [[None if isinstance(cell, float) and math.isnan(cell) else cell for cell in row] for row in table]
-
-
-def _by_seed(rows: list[Row]) -> runs.Table:
-    return runs.Table(
-        "Perplexity by seed",
-        ["method", "seed", "after pruning", "after all steps"],
-        [[r["method"], r["seed"], r["before"]["perplexity"], r["after"]["perplexity"]] for r in rows if "before" in r],
-    )
-
-
-def _failures(rows: list[Row]) -> runs.Table:
-    return runs.Table(
-        "Methods that did not get there",
-        ["method", "seed", "reason"],
-        [[r["method"], r["seed"], r["error"]] for r in rows],
-    )
-
-
-def _csv(rows: list[Row]) -> str:
-    flat = []
-    for row in rows:
-        line: Row = {}
-        for name, value in row.items():
-            if isinstance(value, dict):
-                line |= {f"{name} {inner}": v for inner, v in value.items()}
-            else:
-                line[name] = "; ".join(value) if isinstance(value, list) else value
-        flat.append(line)
-    columns = list(dict.fromkeys(name for line in flat for name in line))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns)
-    writer.writeheader()
-    writer.writerows(flat)
-    return out.getvalue()
 
 
 def _read(path: Path) -> str:

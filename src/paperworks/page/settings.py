@@ -77,6 +77,9 @@ class Settings(BaseModel):
         None, ge=1, le=64, description="web server processes; by default one, when public one per core (at most 4)"
     )
     run_workers: int = Field(1, ge=0, le=64, description="processes that execute runs, started with the page")
+    ray_address: str = Field(
+        "", description="HOST:PORT of a Ray cluster on which the workers execute runs; by default on this machine"
+    )
     smtp_url: SecretStr = Field(
         SecretStr(""), description="smtp://user:password@host:port (STARTTLS if offered) or smtps://"
     )

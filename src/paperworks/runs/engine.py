@@ -1,26 +1,26 @@
-"""Engines: where a run is executed. This process, or a child process with limits; Ray fits behind the same protocol."""
+"""Engines: where a run is executed. This process, or a child process with limits; ``runs.cluster`` has one for Ray."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from paperworks.errors import InputError
 from paperworks.runs.config import build_config
+from paperworks.runs.limits import LOOK_SECONDS, LimitWatch, RunLimits
 from paperworks.runs.processes import ChildProcess, on_interrupt, python_module
 from paperworks.runs.recipe import load_recipe
 from paperworks.runs.report import Report
-from paperworks.runs.run import Cancelled, Listener, Run, stop_on_interrupt
+from paperworks.runs.run import Cancelled, EventTail, Listener, Run, stop_on_interrupt
 from paperworks.runs.store import RunFailed, RunRecord, Store
-from paperworks.runs.usage import UsageMeter, bytes_below, tree_bytes, versions
+from paperworks.runs.usage import UsageMeter, bytes_below, versions
 
-LOOK_SECONDS, DISK_SECONDS = 0.05, 1.0
-"""How often a child's time and memory, and its files, are looked at."""
+if TYPE_CHECKING:
+    from paperworks.runs.cluster.work import Cluster
 
 
 class Engine(Protocol):
@@ -84,16 +84,7 @@ class ChildEngine:
         disk_bytes: int | None = None,
         launch: Callable[[Store, str], Launch] | None = None,
     ) -> None:
-        for name, limit, unit in (
-            ("time limit", seconds, "seconds"),
-            ("memory limit", memory_bytes, "bytes"),
-            ("disk limit", disk_bytes, "bytes"),
-        ):
-            if limit is not None and not limit > 0:
-                raise InputError(name, limit, f"more than 0 {unit}")
-        self.seconds = seconds
-        self.memory_bytes = memory_bytes
-        self.disk_bytes = disk_bytes
+        self.limits = RunLimits(seconds, memory_bytes, disk_bytes)
         self.launch = launch
 
     def execute(self, store: Store, run_id: str, listener: Listener | None = None) -> RunRecord:
@@ -101,19 +92,16 @@ class ChildEngine:
         folder = store.working / run_id
         with store.claim(run_id):
             pass  # raises early if the run is unknown or busy
-        events = _Tail(folder / "events.jsonl", store.runs / run_id / "events.jsonl", listener)
+        events = EventTail(folder / "events.jsonl", store.runs / run_id / "events.jsonl", listener)
         interrupts: list[None] = []
         passed = ""
         process, ended = self._child(store, run_id)
         measured = (folder, store.state(run_id)) if self.launch is None else (store.root,)
-        started = looked = time.monotonic()
+        limits = LimitWatch(self.limits, *measured)
         with on_interrupt(lambda: interrupts.append(None)), process as child:
             for _ in child.watch(LOOK_SECONDS):
                 events.forward()
-                now = time.monotonic()
-                passed = self._over(child.pid, now - started)
-                if not passed and now - looked > DISK_SECONDS:
-                    passed, looked = self._over_disk(*measured), now
+                passed = limits.passed(child.pid)
                 if passed or len(interrupts) > 1:
                     break
                 if interrupts:
@@ -126,7 +114,7 @@ class ChildEngine:
             raise KeyboardInterrupt
         if passed:
             failure = RunFailed(passed)
-            store.stop(run_id, failure, time.monotonic() - started)
+            store.stop(run_id, failure, limits.elapsed)
             raise failure
         error = store.error(run_id) or RunFailed(f"the run's process ended with {child.ending}")
         if isinstance(error, InputError):
@@ -140,31 +128,20 @@ class ChildEngine:
         child = ChildProcess(given.command, environment=given.environment, inherit=False, folder=given.folder)
         return child, given.ended
 
-    def _over(self, pid: int, elapsed: float) -> str:
-        if self.seconds is not None and elapsed > self.seconds:
-            return (
-                f"time limit: found more than {self.seconds:g} seconds; expected the run to end before (--time-limit)"
-            )
-        if self.memory_bytes is not None:
-            used = tree_bytes(pid)
-            if used > self.memory_bytes:
-                return (
-                    f"memory limit: found {used / 2**20:.0f} MiB in use; "
-                    f"expected at most {self.memory_bytes / 2**20:.0f} MiB (--memory-limit)"
-                )
-        return ""
 
-    def _over_disk(self, *folders: Path) -> str:
-        if self.disk_bytes is None:
-            return ""
-        used = sum(bytes_below(folder) for folder in folders if folder.is_dir())
-        if used <= self.disk_bytes:
-            return ""
-        return f"disk limit: found {used / 2**20:.0f} MiB written; expected at most {self.disk_bytes / 2**20:.0f} MiB"
+def execute_here(
+    store: Store,
+    run_id: str,
+    listener: Listener | None = None,
+    *,
+    cluster: Cluster | None = None,
+    places: Mapping[str, str] | None = None,
+) -> RunRecord:
+    """Execute a run in this process; after any error it stays in the store, with the error.
 
-
-def execute_here(store: Store, run_id: str, listener: Listener | None = None) -> RunRecord:
-    """Execute a run in this process; after any error it stays in the store, with the error."""
+    ``cluster`` is for recipes that divide their work. ``places`` are values of options that name files, where those
+    files lie elsewhere than the run's options say; the report shows the options.
+    """
     with store.claim(run_id) as folder:
         about = store.about(folder)
         meter = UsageMeter()
@@ -172,8 +149,10 @@ def execute_here(store: Store, run_id: str, listener: Listener | None = None) ->
         run.emit("started", resumed=run.resumed)
         try:
             recipe = load_recipe(about["slug"], about["module"])
-            config = build_config(recipe.config, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            own = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = build_config(recipe.config, own | dict(places or {}))
             run.seed = config.seed
+            run.cluster = cluster
             with meter, stop_on_interrupt(run, "stopping at the next checkpoint"):
                 report = recipe.function(config, run)
             with stop_on_interrupt(run, "the report is being written"):
@@ -185,7 +164,8 @@ def execute_here(store: Store, run_id: str, listener: Listener | None = None) ->
                     **dict(report.usage),
                     **versions(),
                 }
-                origin = {"paper": about["slug"], "run": run_id, "options": config.model_dump(mode="json")}
+                options = config.model_dump(mode="json") | {name: own[name] for name in places or {}}
+                origin = {"paper": about["slug"], "run": run_id, "options": options}
                 run.emit("finished", text=report.headline)
                 return store.finish(run_id, replace(report, usage=usage, origin=origin), meter.seconds)
         except Exception as error:
@@ -205,27 +185,3 @@ def _check_report(report: object, run: Run) -> None:
     for file in report.files:
         if not (run.files / file.path).exists():
             raise FileNotFoundError(f"the report names {file.path!r}, which is not in the run's files")
-
-
-class _Tail:
-    """Hands the lines that another process appends to an events file to a listener."""
-
-    def __init__(self, path: Path, moved: Path, listener: Listener | None) -> None:
-        self._path, self._moved, self._listener = path, moved, listener
-        self._offset = path.stat().st_size if path.exists() else 0
-
-    def forward(self) -> None:
-        if self._listener is None:
-            return
-        for path in (self._path, self._moved):
-            try:
-                with path.open("rb") as handle:
-                    handle.seek(self._offset)
-                    new = handle.read()
-            except FileNotFoundError:
-                continue
-            whole = new[: new.rfind(b"\n") + 1]
-            self._offset += len(whole)
-            for line in whole.splitlines():
-                self._listener(json.loads(line))
-            return

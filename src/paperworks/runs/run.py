@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from paperworks.runs.cluster.work import Cluster
+
 T = TypeVar("T")
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -64,6 +66,7 @@ class Run:
     seed : the run's seed.
     log : a ``logging.Logger`` whose records become events.
     resumed : whether an earlier attempt left state behind.
+    cluster : machines to which a recipe may give parts of its work, or None.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Run:
         self.state = state if state is not None else folder / "state"
         self.seed = seed
         self.resumed = resumed
+        self.cluster: Cluster | None = None
         for needed in (self.files, self.state):
             needed.mkdir(parents=True, exist_ok=True)
         self._listener = listener
@@ -197,3 +201,31 @@ class _EventHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._run.emit("log", level=record.levelname.lower(), text=record.getMessage())
+
+
+class EventTail:
+    """Hands the lines that another process appends to an events file to a listener.
+
+    ``moved`` is where the file stands when its run has finished.
+    """
+
+    def __init__(self, path: Path, moved: Path, listener: Listener | None) -> None:
+        self._path, self._moved, self._listener = path, moved, listener
+        self._offset = path.stat().st_size if path.exists() else 0
+
+    def forward(self) -> None:
+        """Hand over the whole lines that are new."""
+        if self._listener is None:
+            return
+        for path in (self._path, self._moved):
+            try:
+                with path.open("rb") as handle:
+                    handle.seek(self._offset)
+                    new = handle.read()
+            except FileNotFoundError:
+                continue
+            whole = new[: new.rfind(b"\n") + 1]
+            self._offset += len(whole)
+            for line in whole.splitlines():
+                self._listener(json.loads(line))
+            return

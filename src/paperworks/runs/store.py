@@ -134,7 +134,13 @@ class Store:
         about = self.about(folder)
         about["seconds"] = round(about["seconds"] + seconds, 3)
         write_text(folder / "run.json", json.dumps(about, indent=1))
+        return self.adopt(run_id)
+
+    def adopt(self, run_id: str) -> RunRecord:
+        """Move a run into place whose folder in ``working`` is that of a finished run. The caller holds the claim."""
+        folder = self.working / run_id
         _sync(folder)
+        self.runs.mkdir(parents=True, exist_ok=True)
         os.rename(folder, self.runs / run_id)
         shutil.rmtree(self.state(run_id), ignore_errors=True)
         (self.runs / run_id / "lock").unlink(missing_ok=True)

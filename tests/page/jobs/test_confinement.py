@@ -200,6 +200,10 @@ def test_a_public_page_takes_uploads_only_where_their_runs_are_confined(
         check_confinement(load_settings(**public, uploads=True))
     check_confinement(load_settings(**public, uploads=True, unconfined_uploads=True))
     check_confinement(load_settings(**public))
+    on_cluster = {**public, "ray_address": "10.0.0.1:6379"}
+    with pytest.raises(InputError, match=r"ray_address: .*not confined.*--unconfined-uploads"):
+        check_confinement(load_settings(**on_cluster, uploads=True))
+    check_confinement(load_settings(**on_cluster))
     check_confinement(load_settings())
     monkeypatch.setattr(worker_module, "find_confinement", lambda: Confinement("bubblewrap", ""))
     check_confinement(load_settings(**public, uploads=True))

@@ -31,8 +31,10 @@ from paperworks.page.jobs.workplace import PathHider, Workplace
 from paperworks.page.loops import call_until_available, run_loop
 from paperworks.page.sandbox.confinement import Confinement, Limits, find_confinement
 from paperworks.page.settings import Settings
+from paperworks.runs.cluster import RayEngine
 from paperworks.runs.config import build_config
-from paperworks.runs.engine import ChildEngine, Launch
+from paperworks.runs.engine import ChildEngine, Engine, Launch
+from paperworks.runs.limits import RunLimits
 from paperworks.runs.recipe import load_recipe
 from paperworks.runs.run import Cancelled
 from paperworks.runs.store import RunBusy, Store
@@ -51,6 +53,12 @@ log = logging.getLogger("paperworks.page.worker")
 def check_confinement(settings: Settings) -> None:
     """Raise InputError for a public page that would take uploads whose runs are not confined, unless it shall."""
     if settings.public and settings.uploads_allowed and not settings.unconfined_uploads:
+        if settings.ray_address:
+            raise InputError(
+                "ray_address",
+                "a cluster, on whose nodes runs are not confined",
+                "none on a public page that takes uploads; or --unconfined-uploads, if all who sign up are trusted",
+            )
         found = find_confinement()
         if not found.confines:
             raise InputError(
@@ -161,7 +169,11 @@ class Worker:
             launch = self._confinement.launch(store.root, run_id, uploads, limits, hidden)
             return replace(launch, ended=workplace.drop_links)
 
-        engine = ChildEngine(settings.run_seconds, settings.run_memory_bytes, disk, launch)
+        engine: Engine = ChildEngine(settings.run_seconds, settings.run_memory_bytes, disk, launch)
+        if settings.ray_address:
+            run_limits = RunLimits(settings.run_seconds, settings.run_memory_bytes, disk)
+            sent = {f"uploads/{upload_id}": folder for upload_id, folder in uploads.items()}
+            engine = RayEngine(settings.ray_address, limits=run_limits, inputs=sent)
         for _ in range(20):
             try:
                 engine.execute(workplace.store, run_id)
