@@ -1,0 +1,85 @@
+"""Pruning by a graph metanetwork as a method for any traced module, for ``paperworks compare-methods``."""
+
+from __future__ import annotations
+
+import torch
+
+from paperworks.papers.meta_pruning.graph import make_layout
+from paperworks.papers.meta_pruning.meta_training import MetaSettings
+from paperworks.papers.meta_pruning.metanetwork import GraphMetaNetwork
+from paperworks.papers.meta_pruning.pruner import MetaPruner
+from paperworks.papers.meta_pruning.targets import fine_tune
+from paperworks.papers.meta_pruning.workbench import bundled_for
+from paperworks.pruning.module_job import ModuleJob, PrunedModule
+from paperworks.pruning.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy(
+    speedup="structured",
+    when="after",
+    how="learned",
+    by="graph network",
+    unit=("channel", "filter", "neuron", "head"),
+    data="labelled",
+    recovery="finetune",
+)
+META_SHARE, TUNE_SHARE = 0.25, 0.25
+"""Shares of a job's steps for meta-training, where no bundled metanetwork fits, and for fine-tuning after the edit."""
+
+
+def prune_module(job: ModuleJob) -> PrunedModule:
+    """Edit, fine-tune, and cut to the job's cost.
+
+    A bundled metanetwork is used where it is for networks of this kind. Else one is trained on the network itself for a
+    quarter of the steps, as the official code does with a single vision transformer. Another quarter goes into the
+    fine-tuning that the edit needs; what is left is the caller's.
+
+    Raises
+    ------
+    InputError : no labels, or a cost that cannot be reached.
+    """
+    images, labels = job.labelled("meta-pruning")
+    model = job.copy()
+    notes: list[str] = []
+    steps = 0
+    layout = make_layout(model, _inputs(job, model))
+    found = bundled_for(layout)
+    pruner = MetaPruner(None if found is None else found[1], device=job.device, random_state=job.seed)
+    if found is not None:
+        notes.append(f"edited by the bundled metanetwork for {found[0]}")
+    else:
+        steps = int(META_SHARE * job.train_steps)
+        metanetwork = GraphMetaNetwork.for_layouts(layout, seed=job.seed, hidden=8, layers=3, rho=0.01)
+        if steps:
+            pruner.settings = MetaSettings(epochs=1, batches=steps, batch_size=job.batch_size)
+        pruner = MetaPruner(metanetwork, settings=pruner.settings, device=job.device, random_state=job.seed)
+        if steps:
+            pruner.fit([model], (images, labels), progress=job.progress)
+        notes.append(f"the metanetwork was trained on this network alone, for {steps} steps")
+    model = job.copy()
+    target = pruner.target(model.cpu(), _on_cpu(job.example_inputs))
+    edited = pruner.edited(target) if found is not None or steps else model
+    tuned = int(TUNE_SHARE * job.train_steps)
+    fine_tune(
+        edited,
+        (images, labels),
+        epochs=tuned * min(job.batch_size, len(labels)) / len(labels),
+        batch_size=job.batch_size,
+        learning_rate=job.learning_rate,
+        seed=job.seed,
+        device=job.device,
+        progress=job.progress,
+    )
+    if not tuned:
+        notes.append("without fine-tuning after the edit, which the method needs")
+    edited = edited.to(next(job.copy().parameters()).device)
+    small = pruner.cut_to(edited, job.analyze(edited), 1 / job.macs)
+    return PrunedModule(small, steps + tuned, notes)
+
+
+def _inputs(job: ModuleJob, model: torch.nn.Module) -> object:
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda x: x.to(place), job.example_inputs)
+
+
+def _on_cpu(inputs: object) -> torch.Tensor:
+    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda x: x.cpu(), inputs)  # type: ignore[no-any-return]

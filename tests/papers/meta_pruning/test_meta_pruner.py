@@ -1,0 +1,188 @@
+"""Meta-training, resuming, the choice of the epoch, and pruning with a metanetwork."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks_of_tests import build
+from torch import nn
+
+from paperworks.errors import InputError
+from paperworks.papers.meta_pruning import (
+    GraphMetaNetwork,
+    MetaPruner,
+    MetaSettings,
+    NetGraph,
+    Target,
+    fine_tune,
+    make_layout,
+    meta_train,
+    sparsity_gradient,
+)
+from paperworks.papers.meta_pruning.graph import tensors_of_model
+from paperworks.papers.meta_pruning.targets import Examples, as_pair, logits_with
+from paperworks.structure.trace import analyze, load_cut, save_cut
+
+
+@pytest.fixture(scope="module")
+def data() -> Examples:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    images = torch.rand(60, 1, 8, 8, generator=generator) * 0.3
+    for label in range(3):
+        images[labels == label, 0, label * 2] += 0.7
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def target(data: Examples) -> Target:
+    model, _ = build("mlp")
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    fine_tune(model, data, epochs=3, learning_rate=0.1, batch_size=20)
+    return Target(model, make_layout(model, data[0][:2]), analyze(model, data[0][:2]))
+
+
+def network(target: Target, rho: float = 0.05) -> GraphMetaNetwork:
+    return GraphMetaNetwork.for_layouts(target.layout, seed=3, hidden=4, layers=1, rho=rho)
+
+
+def test_a_step_follows_the_gradient_of_both_losses(target: Target, data: Examples) -> None:
+    """One plain step on the written-out objective gives the weights that the two-stage chain rule gives."""
+    ours, plain = network(target), network(target)
+    settings = MetaSettings(epochs=1, batch_size=60, reg=0.3, learning_rate=0.01, weight_decay=0.0)
+    meta_train(ours, [target], data, settings)
+    own = tensors_of_model(target.model)
+    edited = plain.edited_tensors(target.layout, own)
+    loss = nn.functional.cross_entropy(logits_with(target.model, edited, data[0]), data[1])
+    pulls = sparsity_gradient({**own, **{n: v.detach() for n, v in edited.items()}}, target.groups, 0.3)
+    loss = loss + sum((pulls[name] * edited[name]).sum() for name in pulls if name in edited)  # type: ignore[assignment]
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=0.0)
+    loss.backward()
+    optimizer.step()
+    compared = 0
+    for name, value in plain.named_parameters():
+        if value.grad is not None:
+            sure = value.grad.abs() > 1e-4  # the first step of Adam is the sign of the gradient
+            compared += int(sure.sum())
+            assert torch.allclose(ours.state_dict()[name][sure], value.detach()[sure], atol=1e-5), name
+    assert compared > 100
+
+
+def test_the_statistics_of_a_batch_leave_the_network_as_it_is(target: Target, data: Examples) -> None:
+    before = copy.deepcopy(target.model.state_dict())
+    stored, batch = network(target), network(target)
+    for made, norms in ((stored, "stored"), (batch, "batch")):
+        meta_train(made, [target], data, MetaSettings(epochs=1, norms=norms))  # type: ignore[arg-type]
+    for name, value in target.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not target.model.training
+    assert any(not torch.equal(a, b) for a, b in zip(stored.parameters(), batch.parameters(), strict=True))
+
+
+def test_the_epoch_with_the_best_score_is_kept(target: Target, data: Examples) -> None:
+    scores = iter([0.2, 0.9, 0.5])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def score(made: GraphMetaNetwork) -> float:
+        seen.append({name: value.clone() for name, value in made.state_dict().items()})
+        return next(scores)
+
+    made = network(target)
+    history = meta_train(made, [target], data, MetaSettings(epochs=3), score=score)
+    assert (history.best_epoch, history.best_score) == (2, 0.9)
+    assert all(torch.equal(value, seen[1][name]) for name, value in made.state_dict().items())
+    assert any(not torch.equal(value, seen[2][name]) for name, value in made.state_dict().items())
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(target: Target, data: Examples, tmp_path: Path) -> None:
+    whole, parts = network(target), network(target)
+    meta_train(whole, [target, target], data, MetaSettings(epochs=4, batch_size=20))
+    meta_train(parts, [target, target], data, MetaSettings(epochs=2, batch_size=20), checkpoint=tmp_path / "meta.pt")
+    again = network(target)
+    history = meta_train(
+        again, [target, target], data, MetaSettings(epochs=4, batch_size=20), checkpoint=tmp_path / "meta.pt"
+    )
+    assert len(history.rows) == 4
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_networks_are_edited_pruned_and_saved(target: Target, data: Examples, tmp_path: Path) -> None:
+    other = copy.deepcopy(target.model)
+    settings = MetaSettings(epochs=2)
+    pruner = MetaPruner(hidden=4, layers=1, settings=settings, finetune_epochs=1, speeds=(1.5, 2.0))
+    pruner.fit([target.model], data, other, data)
+    assert pruner.history_.best_score == max(row["score"] for row in pruner.history_.rows)
+    before = copy.deepcopy(target.model.state_dict())
+    edited = pruner.transform(target.model, data[0])
+    assert not torch.equal(edited.head.weight, target.model.head.weight)
+    assert pruner.curve(edited, data).shape == (2,)
+    pruned = pruner.prune(target.model, data, speedup=2.0, final_epochs=1, test_data=data)
+    dense = target.groups.cost()
+    assert pruned.speedup >= 2
+    assert pruned.report["macs"] <= dense.macs / 2
+    assert {name for name in pruned.report if name.startswith("accuracy")} == {
+        "accuracy of the dense network",
+        "accuracy after the edit",
+        "accuracy after fine-tuning",
+        "accuracy after pruning",
+        "accuracy after the last fine-tuning",
+    }
+    assert pruner.prune(target.model, data, parameters=0.5, final_epochs=0).share <= 0.5
+    plain = pruner.prune(target.model, data, speedup=1.0, final_epochs=0, edit=False)
+    tuned = fine_tune(copy.deepcopy(target.model), data, epochs=1)
+    assert torch.equal(plain.model.head.weight, tuned.head.weight)
+    for name, value in target.model.state_dict().items():
+        assert torch.equal(value, before[name])  # the network that was passed stays as it was
+    save_cut(pruned.model, tmp_path / "cut")
+    loaded = load_cut(tmp_path / "cut", lambda: build("mlp")[0])
+    assert torch.equal(loaded(data[0]), pruned.model(data[0]))
+
+
+def test_zeros_stay_zeros_through_the_last_fine_tuning(target: Target, data: Examples) -> None:
+    graph = NetGraph.from_module(target.model, data[0][:2])
+    made = GraphMetaNetwork.for_layouts(graph.layout, hidden=4, layers=1)
+    found = MetaPruner(made, criterion="unstructured", finetune_epochs=0).prune(
+        target.model, data, speedup=4.0, final_epochs=2
+    )
+    weights = torch.cat([found.model.layers[0].weight.flatten(), found.model.layers[3].weight.flatten()])
+    assert int((weights != 0).sum()) == len(weights) - round(0.75 * len(weights))
+    pattern = MetaPruner(made, criterion="2:4", finetune_epochs=0).prune(
+        target.model, data, speedup=2.0, final_epochs=2
+    )
+    blocks = pattern.model.layers[0].weight.reshape(-1, 4)
+    assert bool(((blocks != 0).sum(1) == 2).all())
+
+
+def test_bad_input_is_named(target: Target, data: Examples) -> None:
+    pruner = MetaPruner()
+    with pytest.raises(InputError, match="metanetwork"):
+        pruner.transform(target.model, data[0])
+    with pytest.raises(InputError, match="models"):
+        pruner.fit([], data)
+    with pytest.raises(InputError, match="selection"):
+        pruner.fit([target.model], data, target.model, data)
+    with pytest.raises(InputError, match="selection_data"):
+        pruner.fit([target.model], data, copy.deepcopy(target.model))
+    with pytest.raises(InputError, match="data"):
+        pruner.fit([target.model], (data[0], data[1][:5]))
+    with pytest.raises(InputError, match="data"):
+        pruner.fit([target.model], (data[0], data[1].float()))
+    with pytest.raises(InputError, match="data"):
+        as_pair((np.full((2, 4), np.nan), [0, 1]), "data")
+    with pytest.raises(InputError, match="speedup"):
+        pruner.prune(target.model, data)
+    with pytest.raises(InputError, match="parameters"):
+        pruner.prune(target.model, data, parameters=1.5)
+    for option in ({"criterion": "l3"}, {"speeds": (0.5,)}, {"finetune_epochs": -1}, {"random_state": -1}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            MetaPruner(**option)  # type: ignore[arg-type]
+    for bad in ({"epochs": 0}, {"reg": -1.0}, {"alpha": 0.5}, {"norms": "x"}, {"learning_rate": 0.0}):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            MetaSettings(**bad)  # type: ignore[arg-type]
