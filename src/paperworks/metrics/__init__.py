@@ -7,6 +7,7 @@ from paperworks.metrics.auc import DeLongTest, auc_interval, delong_covariance, 
 from paperworks.metrics.auc_comparison import AucComparison, compare_auc, roc_auc
 from paperworks.metrics.groups import GroupAccuracy, group_accuracy, worst_group_accuracy
 from paperworks.metrics.intervals import Interval, bootstrap_interval, mean_interval, ratio_interval, wilson_interval
+from paperworks.metrics.panoptic import PanopticQuality, boundary_iou, panoptic_quality
 from paperworks.metrics.probe import LinearProbe, linear_probe
 from paperworks.metrics.ranking import hits_at_k, precision_at_k, recall_at_k
 from paperworks.metrics.segmentation import MeanIoU, mean_iou
@@ -18,8 +19,10 @@ __all__ = [
     "Interval",
     "LinearProbe",
     "MeanIoU",
+    "PanopticQuality",
     "auc_interval",
     "bootstrap_interval",
+    "boundary_iou",
     "compare_auc",
     "delong_covariance",
     "delong_test",
@@ -28,6 +31,7 @@ __all__ = [
     "linear_probe",
     "mean_interval",
     "mean_iou",
+    "panoptic_quality",
     "precision_at_k",
     "ratio_interval",
     "recall_at_k",

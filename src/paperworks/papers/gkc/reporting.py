@@ -1,0 +1,160 @@
+"""What the runs report: accuracy by class, other names with overlays, and the cost beside the two-stage way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paperworks import runs
+from paperworks.papers.gkc.asking import Answer
+from paperworks.papers.gkc.config import Config
+from paperworks.papers.gkc.figures import loss_figure, overlay_figure
+from paperworks.papers.gkc.prediction import Accuracy, SegmentQuality
+from paperworks.papers.gkc.segments import Scene
+from paperworks.papers.gkc.synonyms import SynonymTable, describe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from paperworks.papers.gkc.run_input import RunInput
+    from paperworks.papers.gkc.training_run import Comparison
+
+MOST_ROWS = 40
+GIGA = 1e9
+
+
+def training_report(
+    config: Config,
+    data: RunInput,
+    synonyms: SynonymTable,
+    own: Accuracy,
+    quality: SegmentQuality,
+    other_names: Accuracy | None,
+    comparison: Comparison | None,
+    reply: Answer | None,
+    losses: Sequence[float],
+    table: pd.DataFrame,
+    files: list[runs.ReportFile],
+    notes: list[str],
+    distillation: str,
+) -> runs.Report:
+    """The report of a run that trained."""
+    metrics = {
+        "mean IoU, trained classes": own.seen,
+        "pixel accuracy": own.pixel_accuracy,
+        "panoptic quality": quality.panoptic,
+        "boundary IoU": quality.boundary,
+    }
+    headline = f"Mean IoU of the {len(data.counted)} trained classes is {own.seen:.1%} on {len(data.test)} test images"
+    if data.unseen:
+        metrics |= {"mean IoU, novel classes": own.unseen, "harmonic mean": own.harmonic}
+        headline += f", and {own.unseen:.1%} of {len(data.unseen)} classes that were never trained"
+    headline += "."
+    if comparison is not None:
+        ratio = comparison.cost.flops_ratio
+        metrics["operations of the two-stage way, times"] = ratio
+        headline += f" The two-stage way needs {ratio:.1f} times as many operations."
+    tables = [_accuracy_table(data, own, other_names, comparison)]
+    if comparison is not None:
+        tables.append(_cost_table(comparison))
+    if reply is not None:
+        tables.append(_asked_table(reply))
+    rows = [[row["class"], row["group"], _figure(row["intersection over union"])] for _, row in table.iterrows()]
+    note = f"The first {MOST_ROWS}; all are in accuracy.csv." if len(rows) > MOST_ROWS else ""
+    tables.append(runs.Table("Every class", ["class", "group", "IoU"], rows[:MOST_ROWS], note))
+    if any(len(names) > 1 for names in synonyms.names.values()) or synonyms.dropped:
+        listed: list[list[Any]] = describe(synonyms)[:MOST_ROWS]
+        tables.append(runs.Table("Synonyms in training", ["class", "synonyms", "dropped"], listed))
+    figures = []
+    if reply is not None:
+        figures.append(_overlays(reply, data.test))
+    figures.append(runs.Figure("Loss", loss_figure(losses), f"Distillation: {distillation}."))
+    lead = [data.notes[-1]]
+    if own.seen < 0.2:
+        lead.append("The accuracy is low: train longer (--steps), on more images, or from trained weights (--start).")
+    return runs.Report(
+        headline=headline,
+        metrics=metrics,
+        tables=tables,
+        figures=figures,
+        files=files,
+        notes=[*data.notes[:-1], *notes, *_notes(config)],
+        lead=lead,
+    )
+
+
+def _notes(config: Config) -> list[str]:
+    notes = []
+    if config.start is None:
+        notes.append(
+            "It starts from a bundled trunk of 0.6 million weights, trained on made shapes. Give --start for more."
+        )
+    if config.towers is None:
+        notes.append("Names are vectors of the bundled MiniLM, a sentence encoder. Give --towers for CLIP's.")
+    return notes
+
+
+def _figure(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _accuracy_table(
+    data: RunInput, own: Accuracy, other_names: Accuracy | None, comparison: Comparison | None
+) -> runs.Table:
+    rows: list[list[Any]] = [["this segmenter", own]]
+    if other_names is not None:
+        rows.append(["this segmenter, with names that no training saw", other_names])
+    if comparison is not None:
+        rows.append(["two stages: the image encoder on every mask", comparison.accuracy])
+    body = [[name, _figure(a.seen), _figure(a.unseen), _figure(a.harmonic), a.pixel_accuracy] for name, a in rows]
+    columns = ["", "mean IoU, trained", "mean IoU, novel", "harmonic mean", "pixel accuracy"]
+    return runs.Table("Accuracy", columns, body, "All classes compete in every row.")
+
+
+def _cost_table(comparison: Comparison) -> runs.Table:
+    cost = comparison.cost
+    rows: list[list[Any]] = [
+        ["this segmenter alone", cost.student_flops / GIGA, cost.student_seconds * 1000, 1.0],
+        [
+            f"two stages, {cost.crops} crops",
+            cost.two_stage_flops / GIGA,
+            cost.two_stage_seconds * 1000,
+            cost.flops_ratio,
+        ],
+    ]
+    columns = ["one image", "operations, 10^9", "time, ms", "operations, times"]
+    note = "Operations by PyTorch's counter (a multiply and an add are two). The paper: 151 against 1165, 7.7 times."
+    return runs.Table("Cost", columns, rows, note)
+
+
+def _asked_table(found: Answer) -> runs.Table:
+    rows: list[list[Any]] = [
+        [name, found.images_with(n), found.share(n)] for n, name in enumerate(found.names[: len(found.asked)])
+    ]
+    others = found.names[len(found.asked) :]
+    listed = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+    note = f"Other names that competed: {listed}." if others else "No other name competed: every pixel is one of these."
+    return runs.Table("Asked names", ["name", "images", "share of all pixels"], rows, note)
+
+
+def _overlays(found: Answer, scenes: Sequence[Scene]) -> runs.Figure:
+    shown = len(found.asked) or len(found.names)
+    caption = "Above: images that training did not see. Below: where the asked names were found."
+    return runs.Figure("Asked names", overlay_figure(scenes, found.classes, found.names, shown), caption)
+
+
+def asking_report(
+    found: Answer, scenes: Sequence[Scene], files: list[runs.ReportFile], notes: list[str]
+) -> runs.Report:
+    """The report of a run that asked a trained segmenter."""
+    counts = ", ".join(f"{name} in {found.images_with(n)}" for n, name in enumerate(found.asked[:6]))
+    return runs.Report(
+        headline=f"Of {len(scenes)} images: {counts}.",
+        metrics={f"share of {name}": found.share(n) for n, name in enumerate(found.asked)},
+        tables=[_asked_table(found)],
+        figures=[_overlays(found, scenes)],
+        files=files,
+        notes=notes,
+    )

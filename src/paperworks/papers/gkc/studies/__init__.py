@@ -1,0 +1,1 @@
+"""The studies: exact properties, the shape world, digits, and the cost."""

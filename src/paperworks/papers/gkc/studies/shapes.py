@@ -1,0 +1,230 @@
+"""The arms of the method on the shape world, three seeds each: names, distillation, two stages.
+
+Every arm starts from the bundled trunk, sees the same scenes in the same order and has the same losses but its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from paperworks.metrics import mean_interval
+from paperworks.papers.gkc.fitting import Distillation, Diversification, fit_segmenter
+from paperworks.papers.gkc.prediction import accuracy_of, semantic_maps
+from paperworks.papers.gkc.segmenter import GKCForOpenVocabularySegmentation
+from paperworks.papers.gkc.segments import Scene
+from paperworks.papers.gkc.shape_world import (
+    BASE,
+    COMBINATIONS,
+    EVERY,
+    TRAINED,
+    held_out_name,
+    make_scenes,
+    synonyms_of,
+)
+from paperworks.papers.gkc.starting import bundled_towers, new_segmenter
+from paperworks.papers.gkc.synonyms import SynonymTable
+from paperworks.papers.gkc.towers import Towers
+from paperworks.papers.gkc.training_data import RegionVectors, region_vectors
+from paperworks.papers.gkc.two_stage import two_stage
+from paperworks.runs import Finding, Run, study
+from paperworks.runs.files import write_text
+from paperworks.training import TrainSettings
+
+SEEDS, STEPS, SCENES, TESTS = 3, 150, 600, 150
+RATE, POINTS = 1e-3, 256
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm trains, and whether the two-stage way is measured on its masks."""
+
+    diversification: Diversification
+    distillation: Distillation
+    two_stage: bool = False
+
+
+ARMS: Mapping[str, Arm] = {
+    "plain": Arm("off", "off", two_stage=True),
+    "synonyms": Arm("threshold", "off", two_stage=True),
+    "text-guided": Arm("off", "distance"),
+    "point-to-point": Arm("off", "point"),
+    "vision-guided": Arm("off", "vision"),
+    "both": Arm("threshold", "distance"),
+}
+"""Synonyms are text diversification; both is the paper's method."""
+
+MEASURES = ("base", "novel", "base, other names", "novel, other names", "two stages, base", "two stages, novel")
+
+
+@study(
+    claims=[
+        "open-vocabulary-accuracy",
+        "seen-classes-kept",
+        "text-diversification",
+        "distillation-forms",
+        "diversification-helps-others",
+    ],
+    title="Six arms on the shape world, three seeds",
+    minutes=8,
+)
+def shape_world(run: Run, fast: bool) -> Iterator[Finding]:
+    """Mean IoU of base and of novel shapes, with their own names and with names that no training saw."""
+    seeds = range(2 if fast else SEEDS)
+    found = {name: {measure: [] for measure in MEASURES} for name in ARMS}  # type: dict[str, dict[str, list[float]]]
+    for seed in seeds:
+        measured = measure_seed(run, seed, fast)
+        for name, row in measured.items():
+            for measure, value in row.items():
+                found[name][measure].append(value)
+    yield from _findings({name: {m: np.array(v) for m, v in row.items()} for name, row in found.items()})
+
+
+def measure_seed(run: Run, seed: int, fast: bool = False) -> dict[str, dict[str, float]]:
+    """Mean IoU of every arm by measure; what a run was stopped after is not measured again."""
+    file = run.state / f"shapes-{seed}.json"
+    done: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    towers = bundled_towers()
+    train = make_scenes(24 if fast else SCENES, 10_000 + 2 * seed, BASE)
+    test = make_scenes(10 if fast else TESTS, 10_001 + 2 * seed, COMBINATIONS)
+    regions = region_vectors(train, towers)
+    for name, arm in ARMS.items():
+        if name not in done:
+            run.step(f"shape world, seed {seed}: {name}")
+            model = _fitted(run, arm, train, towers, regions, seed, 3 if fast else STEPS)
+            done[name] = _measured(model, arm, towers, test)
+            write_text(file, json.dumps(done))
+    return done
+
+
+def _fitted(
+    run: Run, arm: Arm, scenes: list[Scene], towers: Towers, regions: RegionVectors, seed: int, steps: int
+) -> GKCForOpenVocabularySegmentation:
+    model = new_segmenter(seed=seed)
+    settings = TrainSettings(
+        steps=steps,
+        batch_size=16,
+        learning_rate=RATE,
+        weight_decay=0.05,
+        clip_norm=1.0,
+        warmup_steps=min(10, steps // 4),
+        device="cpu",
+        seed=seed,
+    )
+    fit_segmenter(
+        model,
+        scenes,
+        SynonymTable({name: tuple(synonyms_of(name)) for name in TRAINED}),
+        towers,
+        settings,
+        diversification=arm.diversification,
+        distillation=arm.distillation,
+        points=POINTS,
+        backbone_rate=1.0,
+        regions=regions,
+        progress=run.progress,
+    )
+    return model
+
+
+def _measured(model: GKCForOpenVocabularySegmentation, arm: Arm, towers: Towers, test: list[Scene]) -> dict[str, float]:
+    base, novel = range(len(BASE)), range(len(TRAINED), len(EVERY))
+    images = [scene.image for scene in test]
+    row: dict[str, float] = {}
+    for suffix, names in (("", list(EVERY)), (", other names", [held_out_name(name) for name in EVERY])):
+        model.set_vocabulary(names, towers.encode_text)
+        own = accuracy_of(semantic_maps(model, images), test, len(EVERY), base, novel)
+        row |= {f"base{suffix}": own.seen, f"novel{suffix}": own.unseen}
+    if arm.two_stage:
+        model.set_vocabulary(list(EVERY), towers.encode_text)
+        size = [test[0].image.shape[:2]]
+        maps = [model.post_process_semantic(o, size)[0].numpy() for o in two_stage(model, towers, images)]
+        both = accuracy_of(maps, test, len(EVERY), base, novel)
+        row |= {"two stages, base": both.seen, "two stages, novel": both.unseen}
+    return row
+
+
+def _findings(found: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[Finding]:
+    plain, both, synonyms = found["plain"], found["both"], found["synonyms"]
+    drop = {name: found[name]["base"] - found[name]["base, other names"] for name in ("plain", "synonyms")}
+    yield Finding(
+        "text-diversification",
+        "names that no training saw: the fall of the base classes' mean IoU with synonyms, less 0.7 times that without",
+        "empirical",
+        mean_interval(drop["synonyms"] - 0.7 * drop["plain"]),
+        "<=",
+        0,
+        baseline=float(drop["plain"].mean()),
+        baseline_name="fall without synonyms",
+        detail=f"fall with synonyms {drop['synonyms'].mean():.3f}; mean IoU with such names "
+        f"{_mean(synonyms, 'base, other names')} against {_mean(plain, 'base, other names')} without",
+    )
+    yield _gain("text-diversification", "synonyms in training against plain names", synonyms, plain, "novel", 0, ">")
+    yield _gain(
+        "open-vocabulary-accuracy",
+        "synonyms and text-guided distillation, alone at test time, against the two-stage way with the plain student",
+        both,
+        plain,
+        "novel",
+        0,
+        ">",
+        "two stages, novel",
+    )
+    yield _gain("open-vocabulary-accuracy", "synonyms and distillation against plain", both, plain, "novel", 0, ">=")
+    yield _gain("seen-classes-kept", "synonyms and distillation against plain", both, plain, "base", -0.02, ">=")
+    yield _gain(
+        "seen-classes-kept",
+        "synonyms and distillation, alone at test time, against the two-stage way with the plain student",
+        both,
+        plain,
+        "base",
+        0,
+        ">",
+        "two stages, base",
+    )
+    text = found["text-guided"]
+    yield _gain("distillation-forms", "text-guided distillation against none", text, plain, "novel", 0, ">")
+    for name in ("point-to-point", "vision-guided"):
+        statement = f"text-guided against {name} distillation"
+        yield _gain("distillation-forms", statement, text, found[name], "novel", 0, ">")
+    yield _gain(
+        "diversification-helps-others",
+        "the two-stage way on a student with synonyms against one without",
+        synonyms,
+        plain,
+        "two stages, novel",
+        0,
+        ">",
+    )
+
+
+def _gain(
+    claim: str,
+    statement: str,
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    measure: str,
+    bound: float,
+    relation: str,
+    other_measure: str = "",
+) -> Finding:
+    group = "novel" if measure.endswith("novel") else "base"
+    other = theirs[other_measure or measure]
+    return Finding(
+        claim,
+        f"{statement}: difference of the mean IoU of {group} shapes",
+        "empirical",
+        mean_interval(ours[measure] - other),
+        relation,  # type: ignore[arg-type]
+        bound,
+        baseline=float(other.mean()),
+        baseline_name="mean IoU of the latter",
+        detail=f"mean IoU {ours[measure].mean():.3f}",
+    )
+
+
+def _mean(row: Mapping[str, np.ndarray], measure: str) -> str:
+    return f"{row[measure].mean():.3f}"
