@@ -13,6 +13,8 @@ from paperworks.page.access import access_link, access_token
 OWN = ("/account", "/bookmarks", "/following", "/runs", "/runs/" + "0" * 32)
 READ = (
     "/",
+    "/collections",
+    "/?period=week",
     "/about",
     "/tags",
     "/papers/2401.15024",

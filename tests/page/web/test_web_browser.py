@@ -175,6 +175,8 @@ PAGES = [
     "/moderation",
     "/papers/2611.77777",
     "/bookmarks",
+    "/collections",
+    "/?period=week",
     f"/papers/{measured_paper().arxiv}/run",
     "/runs",
     "/nope",

@@ -83,6 +83,10 @@ CHANGES = [
     "/papers/2401.15024/bookmark",
     "/papers/2401.15024/comments",
     "/tags/garden/follow",
+    "/collections",
+    "/collections/some/edit",
+    "/collections/some/remove",
+    "/collections/some/papers/2401.15024",
     "/comments/1",
     "/comments/1/delete",
     "/account/name",
@@ -108,7 +112,11 @@ def test_no_change_without_a_token_of_this_visitor(member: Browser, public_app: 
 def test_every_route_that_changes_something_is_in_the_list_above(public_app: FastAPI) -> None:
     """All but those without a log-in, whose tokens are tested with accounts, and the mail program's unsubscribe."""
     known = {
-        p.replace("2401.15024", "{paper_id}").replace("garden", "{tag}").replace("/1", "/{comment_id}") for p in CHANGES
+        p.replace("2401.15024", "{paper_id}")
+        .replace("garden", "{tag}")
+        .replace("/1", "/{comment_id}")
+        .replace("/some", "/{name}")
+        for p in CHANGES
     }
     free = {"/sign-up", "/sign-up/{token}", "/log-in", "/forgotten", "/forgotten/{token}"}
     others = {

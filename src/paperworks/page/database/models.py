@@ -92,6 +92,8 @@ class Entry(Base):
     repository: Mapped[str] = mapped_column(Text, default="")
     source: Mapped[str] = mapped_column(String(200), default="")
     works: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
+    works_since: Mapped[date | None] = mapped_column(Date, index=True)
+    """The day on which the paper began to work here; None where it does not, or since before days were noted."""
     claims_held: Mapped[int] = mapped_column(Integer, default=0)
     claims_total: Mapped[int] = mapped_column(Integer, default=0)
     upvotes_elsewhere: Mapped[int] = mapped_column(Integer, default=0)
@@ -229,6 +231,35 @@ class Bookmark(Base):
 
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id", ondelete="CASCADE"), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Collection(Base):
+    """Papers that a user put together under a title. ``id`` is random: a link to a shared one cannot be guessed."""
+
+    __tablename__ = "collections"
+    __table_args__ = (Index("collections_shared", "shared", "changed", "id"),)
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    title: Mapped[str] = mapped_column(String(120))
+    text: Mapped[str] = mapped_column(Text, default="")
+    """What it is for, in the user's words."""
+    shared: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether others see it."""
+    created: Mapped[datetime] = mapped_column(default=now)
+    changed: Mapped[datetime] = mapped_column(default=now)
+
+    user: Mapped[User] = relationship(lazy="joined")
+
+
+class CollectionEntry(Base):
+    """An entry of a collection."""
+
+    __tablename__ = "collection_entries"
+
+    collection_id: Mapped[str] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id", ondelete="CASCADE"), primary_key=True, index=True)
     created: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -9,7 +9,16 @@ importers/     arXiv, daily papers, RSS and Atom, JSONL, pasted pages
 """
 
 from paperworks.page.feed.entries import ImportOutcome, IncomingPaper, seed_catalogue, upsert
-from paperworks.page.feed.listing import FeedPage, FeedQuery, Period, list_entries, organisations, periods, tag_counts
+from paperworks.page.feed.listing import (
+    FeedPage,
+    FeedQuery,
+    Period,
+    list_entries,
+    newly_working,
+    organisations,
+    periods,
+    tag_counts,
+)
 from paperworks.page.feed.trend import refresh_trends, trend_score
 
 __all__ = [
@@ -19,6 +28,7 @@ __all__ = [
     "IncomingPaper",
     "Period",
     "list_entries",
+    "newly_working",
     "organisations",
     "periods",
     "refresh_trends",

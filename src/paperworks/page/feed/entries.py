@@ -245,6 +245,10 @@ def seed_catalogue(database: Database) -> ImportOutcome:
                 "claims_held": paper.claims_held,
                 "claims_total": len(paper.claims),
             }
+            if paper.works and not entry.works:
+                entry.works_since = _began(paper, change)
+            elif not paper.works:
+                entry.works_since = None
             if any(getattr(entry, name) != value for name, value in figures.items()):
                 for name, value in figures.items():
                     setattr(entry, name, value)
@@ -252,6 +256,14 @@ def seed_catalogue(database: Database) -> ImportOutcome:
             outcome.count(change)
         refresh_trends(session, now())
     return outcome
+
+
+def _began(paper: catalog.Paper, change: Change) -> date:
+    """The day on which a paper began to work here: today, or when it was measured for a page that first hears of it."""
+    today = now().date()
+    if change != "added" or not paper.results:
+        return today
+    return min(today, date.fromisoformat(paper.results["measured"]))
 
 
 def _find(session: Session, paper: IncomingPaper, keys: list[str]) -> list[Entry]:

@@ -102,7 +102,11 @@ def list_entries(session: Session, query: FeedQuery, columns: Sequence[Any] = ()
     """
     span = None
     if query.period != "all":
-        day = query.start or session.scalar(select(func.max(Entry.listed)).where(Entry.hidden.is_(False)))
+        latest: list[Any] = [func.max(Entry.listed)]
+        if query.period == "week":
+            latest.append(func.max(Entry.works_since))
+        row = session.execute(select(*latest).where(Entry.hidden.is_(False))).one()
+        day = query.start or max((found for found in row if found is not None), default=None)
         if day is None:
             return FeedPage([], None, 0)
         span = period_of(day, query.period)
@@ -126,10 +130,24 @@ def list_entries(session: Session, query: FeedQuery, columns: Sequence[Any] = ()
     )
 
 
+def newly_working(session: Session, first: date, last: date, tags: Sequence[str] = ()) -> list[int]:
+    """The ids of the entries that began to work here between two days and have all tags, the newest first."""
+    asked = select(Entry.id).where(
+        Entry.works_since.between(first, last), *filters(tags, works=True, organisation=None)
+    )
+    return list(session.scalars(asked.order_by(Entry.works_since.desc(), Entry.trend.desc(), Entry.id.desc())))
+
+
 def periods(session: Session) -> dict[str, list[Period]]:
-    """The days, weeks and months that have entries, newest first: keys ``day``, ``week`` and ``month``."""
+    """The days, weeks and months that have entries, newest first: keys ``day``, ``week`` and ``month``.
+
+    A week in which an entry began to work here is among them too.
+    """
     counts = session.execute(
         select(Entry.listed, func.count()).where(Entry.hidden.is_(False)).group_by(Entry.listed)
+    ).all()
+    began = session.scalars(
+        select(Entry.works_since).where(Entry.hidden.is_(False), Entry.works_since.is_not(None)).distinct()
     ).all()
     names: tuple[PeriodName, ...] = ("day", "week", "month")
     found: dict[str, list[Period]] = {}
@@ -139,6 +157,10 @@ def periods(session: Session) -> dict[str, list[Period]]:
             span = period_of(day, name)
             assert span is not None
             sums[span] = sums.get(span, 0) + count
+        for since in began if name == "week" else ():
+            span = period_of(since, name) if since is not None else None
+            assert span is not None
+            sums.setdefault(span, 0)
         found[name] = [Period(*span, sums[span]) for span in sorted(sums, reverse=True)]
     return found
 

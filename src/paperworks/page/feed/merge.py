@@ -7,7 +7,17 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from paperworks.page.database import Bookmark, Comment, Entry, EntryKey, EntryTag, EntryVector, Job, Vote
+from paperworks.page.database import (
+    Bookmark,
+    CollectionEntry,
+    Comment,
+    Entry,
+    EntryKey,
+    EntryTag,
+    EntryVector,
+    Job,
+    Vote,
+)
 
 FILLED = (
     "arxiv",
@@ -27,13 +37,19 @@ FILLED = (
 def merge_entries(session: Session, kept: Entry, other: Entry) -> None:
     """Move everything of ``other`` to ``kept`` and delete ``other``. What ``kept`` lacks is filled from ``other``."""
     filling = {name: getattr(other, name) for name in FILLED if not getattr(kept, name) and getattr(other, name)}
-    figures = {name: getattr(other, name) for name in ("works", "claims_held", "claims_total")}
+    figures = {name: getattr(other, name) for name in ("works", "works_since", "claims_held", "claims_total")}
     tags = set(other.tag_names) - set(kept.tag_names)
     both: tuple[type[Vote] | type[Bookmark], ...] = (Vote, Bookmark)
     for table in both:  # a user who has one on both entries keeps one
         own = select(table.user_id).where(table.entry_id == kept.id)
         session.execute(delete(table).where(table.entry_id == other.id, table.user_id.in_(own)))
-    moved: tuple[Any, ...] = (Vote, Bookmark, Comment, Job, EntryKey)
+    holding = select(CollectionEntry.collection_id).where(CollectionEntry.entry_id == kept.id)
+    session.execute(
+        delete(CollectionEntry).where(
+            CollectionEntry.entry_id == other.id, CollectionEntry.collection_id.in_(holding.scalar_subquery())
+        )
+    )
+    moved: tuple[Any, ...] = (Vote, Bookmark, CollectionEntry, Comment, Job, EntryKey)
     for table in moved:
         session.execute(
             update(table)

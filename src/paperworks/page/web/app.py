@@ -50,6 +50,7 @@ VIEWS = (
     "paper",
     "discussion",
     "reactions",
+    "collections",
     "tags",
     "results",
     "submit",

@@ -8,6 +8,7 @@ STROKES = {
     "search": '<circle cx="11" cy="11" r="7"/><path d="m20 20-4-4"/>',
     "up": '<path d="M12 5 5 13h4v6h6v-6h4z"/>',
     "bookmark": '<path d="M6 4h12v17l-6-4.5L6 21z"/>',
+    "stack": '<path d="M12 3 3 8l9 5 9-5zM3 12l9 5 9-5M3 16l9 5 9-5"/>',
     "talk": '<path d="M4 5h16v11H10l-5 4v-4H4z"/>',
     "run": '<path d="M7 4v16l13-8z"/>',
     "tag": '<path d="M4 4h8l8 8-8 8-8-8z"/><circle cx="8.5" cy="8.5" r="1.2"/>',

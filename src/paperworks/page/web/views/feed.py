@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from paperworks.page.feed import list_entries
-from paperworks.page.web.cards import CARD_COLUMNS, cards_of
+from paperworks.page.feed import list_entries, newly_working
+from paperworks.page.web.cards import CARD_COLUMNS, cards_of, rows_of
 from paperworks.page.web.deps import ThePage, Viewer, is_htmx, render
 from paperworks.page.web.filters import KEPT_SECONDS, TheFilters, choices
 
@@ -29,6 +29,10 @@ def feed(
             page.cached(name, KEPT_SECONDS, lambda: found.total)
         offered = choices(page, session)
         cards = cards_of(page, session, found.entries, user)
+        began = []
+        if filters.period == "week" and not cursor and found.first is not None and found.last is not None:
+            rows = rows_of(session, ids := newly_working(session, found.first, found.last, filters.tag))
+            began = cards_of(page, session, [rows[i] for i in ids if i in rows], user, level=3)
     older, newer = offered.around(filters.period, found.first)
     template = "feed/feed.html"
     if is_htmx(request):
@@ -43,5 +47,6 @@ def feed(
         newer=newer,
         further=bool(cursor),
         cards=cards,
+        began=began,
         side="" if cursor and is_htmx(request) else page.fragment("feed/side.html", filters=filters, choices=offered),
     )

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
+from paperworks.page.community.collections import own_collections
 from paperworks.page.community.comments import discussion
 from paperworks.page.database import AMONG_IDS, Entry, Job
 from paperworks.page.links import paper_id as name_of
@@ -81,6 +82,7 @@ def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Respo
         run = last_public_run(session, entry.id)
         similar = similar_entries(page, session, entry.id)
         shown = reactions(session, user, [entry])
+        own = own_collections(session, user.id, entry.id) if user is not None else []
     return render(
         request,
         "paper/paper.html",
@@ -91,6 +93,7 @@ def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Respo
         run=run,
         similar=similar,
         shown_authors=SHOWN_AUTHORS,
+        collections=own,
         **shown,
     )
 
