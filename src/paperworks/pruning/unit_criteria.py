@@ -58,7 +58,8 @@ class UnitCriterion:
 def _producer(model: nn.Module, group: TracedGroup) -> torch.Tensor:
     """The weights that make the units in the group's first layer, [n_units, rest]."""
     piece = next(p for p in group.units.slices if p.param == group.root)
-    weight = parameter_at(model, piece).detach().movedim(piece.axis, 0).flatten(1)
+    weight = parameter_at(model, piece).detach().movedim(piece.axis, 0)
+    weight = weight.reshape(len(weight), -1)
     table = piece.index.table
     return weight[table.flatten().to(weight.device)].reshape(len(table), -1).double()
 
