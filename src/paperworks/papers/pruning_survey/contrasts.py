@@ -29,11 +29,15 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Variant:
-    """One side of a contrast at one ratio. ``epochs``: of the recovery, in place of the protocol's."""
+    """One side of a contrast at one ratio.
+
+    ``once``: networks that are pruned before training get the epochs of the dense network only, where all sides begin
+    untrained; else those of the recovery as well.
+    """
 
     name: str
     spec: PruneSpec
-    epochs: float | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,12 @@ def _one_shot_or_iterative(ratio: float) -> list[Variant]:
         Variant("one-shot", _weights(ratio)),
         Variant("gradual", _weights(ratio, schedule="gradual", rounds=ROUNDS)),
         Variant("random", _weights(ratio, criterion="random")),
-        Variant("SynFlow in 1 step, untrained", _weights(ratio, **before)),
-        Variant("SynFlow in 100 steps, untrained", _weights(ratio, schedule="iterative", rounds=100, **before)),
+        Variant("SynFlow in 1 step, untrained", _weights(ratio, **before), once=True),
+        Variant(
+            "SynFlow in 100 steps, untrained",
+            _weights(ratio, schedule="iterative", rounds=100, **before),
+            once=True,
+        ),
     ]
 
 
@@ -104,7 +112,7 @@ def _data_free_or_driven(ratio: float) -> list[Variant]:
     ]
     for name in ("SNIP", "GraSP", "Taylor"):
         found.append(Variant(f"{name}, 128 examples", _weights(ratio, criterion=name.lower(), **before)))
-    return found
+    return [replace(variant, once=True) for variant in found]
 
 
 def _initialised_or_pretrained(ratio: float) -> list[Variant]:
@@ -331,7 +339,8 @@ def run_contrast(
         assert contrast.variants is not None
         for variant in contrast.variants(ratio):
             if not chosen or variant.name in chosen:
-                rows.append(bench.trial(variant.name, variant.spec, seed, variant.epochs))
+                epochs = bench.protocol.epochs if variant.once else None
+                rows.append(bench.trial(variant.name, variant.spec, seed, epochs))
     return rows
 
 

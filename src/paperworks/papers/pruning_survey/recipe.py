@@ -127,12 +127,11 @@ def variants_table(rows: Sequence[Row], dense: Sequence[float]) -> Table:
                     interval,
                     min(r.least for r in own),
                     own[0].epochs,
-                    statistics.fmean(r.seconds for r in own),
                     own[0].note,
                 ]
             )
     columns = ["variant", "ratio", "parameters left", "MACs left", "before recovery", "accuracy", "95 % interval"]
-    columns += ["least kept", "epochs", "seconds", "note"]
+    columns += ["least kept", "epochs", "note"]
     note = (
         f"Dense: accuracy {statistics.fmean(dense):.3f}, mean of {len(dense)} seed(s). Of masked networks MACs are "
         "those of the weights that are left: no dense kernel is faster for them. Least kept: weights in the "
@@ -187,7 +186,9 @@ def taxonomy_table() -> Table:
 def rows_as_csv(rows: Sequence[Row]) -> str:
     """The rows as a table in text."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(asdict(rows[0])))
+    # times are another in each run, and a run that goes on must end with the same file
+    names = [name for name in asdict(rows[0]) if name != "seconds"]
+    writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return out.getvalue()
