@@ -16,14 +16,20 @@ if TYPE_CHECKING:
         subset_fidelity,
     )
     from paperworks.papers.modhifi.pruner import ModHiFiPruner, PruneReport
+    from paperworks.papers.modhifi.synthetic import SyntheticImages, frechet_distance
+    from paperworks.papers.modhifi.unlearner import ClassUnlearner, UnlearnReport
 else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
+    "ClassUnlearner",
     "FidelityAnalyzer",
     "FidelityReport",
     "ModHiFiPruner",
     "PruneReport",
+    "SyntheticImages",
+    "UnlearnReport",
+    "frechet_distance",
     "hifi_set",
     "optimal_scales",
     "reconstruction_error",

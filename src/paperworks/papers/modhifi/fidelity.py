@@ -116,9 +116,9 @@ def hifi_set(
     -------
     indices in the order in which they were taken (ascending for mc and exact), and their FS.
     """
+    check_seed("seed", seed)
     q = _checked(similarity)
     n = len(q)
-    check_seed("seed", seed)
     if (k is None) == (eta is None):
         raise InputError("k", f"k {k} and eta {eta}", "one of k and eta")
     if k is not None and not 1 <= k <= n:

@@ -35,7 +35,7 @@ from paperworks.papers.modhifi.selection import (
     union_of_best,
     unit_scores,
 )
-from paperworks.papers.modhifi.targets import paired_moments, restored_bias, target_of
+from paperworks.papers.modhifi.targets import call_order, paired_moments, restored_bias, target_of
 from paperworks.parameters import check_number, check_seed, check_whole
 from paperworks.pruning.classifiers import reestimate_norms
 from paperworks.runs import Progress, no_progress
@@ -275,7 +275,7 @@ class ModHiFiPruner:
         dropped = _dropped_inputs(prunable, plan, layers)
         changes, notes = [], []
         source = copy.deepcopy(work) if self.sequential else None
-        order = _call_order(work, batches[0], layers) if self.sequential else list(layers)
+        order = call_order(work, batches[0], layers) if self.sequential else list(layers)
         for path in progress(order, f"round {number + 1}: rescaling what stays", len(order)):
             layer = layers[path]
             gone = dropped[path]
@@ -386,19 +386,3 @@ def _dropped_inputs(
         for reader in one.readers:
             found[reader.layer.path][reader.positions[gone].flatten()] = True
     return found
-
-
-def _call_order(model: nn.Module, batch: Any, layers: Mapping[str, ReadLayer]) -> list[str]:
-    """Paths in the order in which a forward calls them first."""
-    order: list[str] = []
-    handles = [
-        layer.module.register_forward_pre_hook(lambda _m, _a, path=path: order.append(path))
-        for path, layer in layers.items()
-    ]
-    try:
-        with evaluation_mode(model), torch.no_grad():
-            call(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(dict.fromkeys(order))

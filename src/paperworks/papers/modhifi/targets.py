@@ -90,3 +90,19 @@ def restored_bias(
         return (matrix.view(groups, -1, d) @ of[:, :, None]).flatten()
 
     return layer.bias.detach().double().cpu() + outputs(before, dense_mean) - outputs(after, mean)
+
+
+def call_order(model: nn.Module, batch: Any, layers: Mapping[str, ReadLayer]) -> list[str]:
+    """Paths in the order in which a forward calls them first."""
+    order: list[str] = []
+    handles = [
+        layer.module.register_forward_pre_hook(lambda _m, _a, path=path: order.append(path))
+        for path, layer in layers.items()
+    ]
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            call(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(order))
