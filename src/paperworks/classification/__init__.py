@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from paperworks.classification.data import ImageExamples, as_examples, take_rows
     from paperworks.classification.dynamics import CallAtSteps, TrainingDynamics
     from paperworks.classification.estimator import TorchClassifier
-    from paperworks.classification.fitting import fit
+    from paperworks.classification.fitting import AugmentedRows, fit
     from paperworks.classification.gradients import gradient_norms
     from paperworks.classification.prediction import (
         features,
@@ -43,6 +43,7 @@ else:
     __getattr__, __dir__ = lazy_imports(__name__)
 
 __all__ = [
+    "AugmentedRows",
     "CallAtSteps",
     "ImageExamples",
     "PretrainedClassifier",

@@ -90,7 +90,7 @@ def fit(
         dynamics.check_size(count)
         loss = dynamics.recording(loss)
         callbacks = [*callbacks, dynamics]
-    rows = _AugmentedRows(add_columns(examples, columns), sampler, augment)
+    rows = AugmentedRows(add_columns(examples, columns), sampler, augment)
     evaluate = None if validation is None else _validation_loss(*validation, settings)
     return train(
         model,
@@ -104,8 +104,11 @@ def fit(
     )
 
 
-class _AugmentedRows(Rows):
-    """Rows whose images are augmented, with random numbers of their own in each epoch."""
+class AugmentedRows(Rows):
+    """Rows in a shuffled order for ``train``; images are augmented, with random numbers of their own in each epoch.
+
+    ``augment`` None leaves the images as they are.
+    """
 
     def __init__(self, examples: Any, sampler: Sampler | None, augment: Transform | None) -> None:
         super().__init__(examples, sampler)

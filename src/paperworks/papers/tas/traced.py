@@ -1,0 +1,424 @@
+"""The search in the user's own module: one width for every traced group of units.
+
+groups = structure.trace.analyze(model)         what has to leave together
+each group: candidates, 2 drawn per forward     producers' outputs are mixed; a BatchNorm for each candidate
+the mean cost                                   moments of the shares in the polynomial of the trace, exact
+the found network                               structure.trace.cut, first units, fresh weights
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from paperworks.errors import InputError
+from paperworks.papers.tas.choices import RATIOS, Draw, width_candidates
+from paperworks.papers.tas.interpolation import channel_interpolation, pad_channels
+from paperworks.papers.tas.network import fresh_weights
+from paperworks.papers.tas.space import Genotype, SearchSpace
+from paperworks.parameters import check_seed, check_whole
+from paperworks.structure import magnitude_scores
+from paperworks.structure.plan import KeepPlan
+from paperworks.structure.trace import Polynomial, TracedGroup, TracedGroups, analyze, cut, masked_outputs
+from paperworks.structure.trace.capture import arguments, tensors_of
+from paperworks.structure.trace.positions import largest_difference
+
+Start = Literal["scratch", "given"]
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+Blended = Callable[[torch.Tensor, int, int], torch.Tensor]
+Monomials = dict[tuple[tuple[str, int], ...], float]
+"""Coefficients by (group, power)."""
+
+
+class TracedSpace(SearchSpace):
+    """The search space of widths in a module that ``structure.trace`` can trace.
+
+    All layers of a group share their widths, so residual streams need no further convolutions. Narrower outputs are
+    filled up with zeros, which is the function of the cut module; groups where that is not so (a sigmoid behind the
+    units, a norm over units of several groups, units that no module makes) keep their width: see ``left_out``.
+
+    Parameters
+    ----------
+    model : the full module. It is copied.
+    example_inputs : a tensor (a batch of 2 is enough), a tuple, or a dict of keyword arguments.
+    ratios : candidate widths as shares of the units of each group.
+    sampled, blend : as in ``SearchNetwork``.
+    cost : ``macs`` or ``parameters``.
+    multiple_of : candidates are rounded up to multiples of this, where the group has as many.
+    start : ``scratch``: the search begins with new weights, as in the paper; ``given``: with those of the model.
+    ignore : patterns of parameter names whose channels stay.
+    seed : of new weights and logits.
+
+    Attributes
+    ----------
+    groups : what was traced.
+    left_out : groups that keep their width, with the reason.
+
+    Raises
+    ------
+    InputError : a module that cannot be traced, or that has no group to search in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        *,
+        ratios: Sequence[float] = RATIOS,
+        sampled: int = 2,
+        blend: Literal["interpolate", "pad"] = "interpolate",
+        cost: Literal["macs", "parameters"] = "macs",
+        multiple_of: int = 1,
+        start: Start = "scratch",
+        ignore: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        check_seed("seed", seed)
+        check_whole("sampled", sampled, 1)
+        check_whole("multiple_of", multiple_of, 1)
+        for name, value, allowed in (
+            ("cost", cost, ("macs", "parameters")),
+            ("start", start, ("scratch", "given")),
+            ("blend", blend, ("interpolate", "pad")),
+        ):
+            if value not in allowed:
+                raise InputError(name, repr(value), " or ".join(allowed))
+        groups = analyze(copy.deepcopy(model).eval(), example_inputs, ignore=ignore)
+        found, left_out = _searchable(groups)
+        known = {name: _candidates(groups[name].n_units, ratios, multiple_of) for name in found}
+        if not found:
+            reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items()) or "no group of units"
+            raise InputError("model", f"nothing to search in ({reasons})", "convolutions or linear layers in a row")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__({("widths", name): known[name] for name in found}, sampled)
+        self.groups, self.left_out, self.cost_name, self.seed = groups, left_out, cost, seed
+        module = fresh_weights(groups.model, seed) if start == "scratch" else copy.deepcopy(groups.model)
+        self.module = _instrumented(self, module, found, known, _blended(blend))
+        self._now: list[Draw] = []
+        polynomial = getattr(groups.cost_model, cost)
+        self._monomials = monomials(polynomial, {groups[name].key: name for name in found})
+        self.full_cost = float(getattr(groups.cost(), cost))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module returns, with freshly drawn widths."""
+        self._now, _ = self.draw()
+        return self.module(*args, **kwargs)
+
+    def drawn(self, number: int) -> Draw:
+        """What was drawn for a group in this forward pass."""
+        return self._now[number]
+
+    def expected_cost(self) -> torch.Tensor:
+        """The mean over all combinations of widths, float64: moments of the shares in the polynomial of the cost."""
+        powers: dict[tuple[str, int], torch.Tensor] = {}
+        chances = dict(zip((name for _, name in self.choices), self.widths.probabilities(), strict=True))
+        shares = {
+            name: torch.tensor(known, dtype=torch.float64) / self.groups[name].n_units
+            for (_, name), known in self.choices.items()
+        }
+        total = torch.zeros((), dtype=torch.float64)
+        for monomial, factor in self._monomials.items():
+            product: torch.Tensor | float = factor
+            for name, power in monomial:
+                if (name, power) not in powers:
+                    powers[name, power] = (chances[name].cpu() * shares[name] ** power).sum()
+                product = product * powers[name, power]
+            total = total + product
+        return total
+
+    def plan(self, genotype: Genotype, *, scores: Mapping[Any, torch.Tensor] | None = None) -> KeepPlan:
+        """The plan that keeps the first units of every group, or those with the best ``scores``."""
+        self.check(genotype)
+        kept = {}
+        for name, width in genotype["widths"].items():
+            order = None if scores is None else scores[self.groups[name].key].argsort(descending=True, stable=True)
+            kept[name] = list(range(width)) if order is None else order[:width].sort().values.tolist()
+        return self.groups.keep(kept)
+
+    def cost_of(self, genotype: Genotype) -> float:
+        """The cost of a network of the space, exactly."""
+        self.check(genotype)
+        shares = {
+            self.groups[name].key: width / self.groups[name].n_units for name, width in genotype["widths"].items()
+        }
+        return float(round(getattr(self.groups.cost_model, self.cost_name)(shares)))
+
+    def build(self, genotype: Genotype, *, seed: int = 0) -> nn.Module:
+        """The cut module with new weights; ``structure.trace.save_cut`` keeps it."""
+        return fresh_weights(cut(self.groups, self.plan(genotype)), seed)
+
+    def inherit(self, trained: nn.Module, genotype: Genotype) -> nn.Module:
+        """The cut module with the weights of ``trained``, of the units with the largest magnitude.
+
+        Raises InputError where ``trained`` is not the module that was traced, with other weights.
+        """
+        groups = analyze(trained, self.groups.inputs)
+        if {name: group.n_units for name, group in groups.items()} != {n: g.n_units for n, g in self.groups.items()}:
+            raise InputError("trained", "a module with other groups of units", "the one that is searched in, trained")
+        scores = magnitude_scores(trained, groups.units)
+        plan = self.plan(genotype, scores=scores)
+        return cut(groups, plan)
+
+
+def _candidates(units: int, ratios: Sequence[float], multiple_of: int) -> tuple[int, ...]:
+    rounded = {min(units, -(-width // multiple_of) * multiple_of) for width in width_candidates(units, ratios)}
+    return tuple(sorted(rounded))
+
+
+def monomials(polynomial: Polynomial, names: Mapping[Any, str]) -> Monomials:
+    """A polynomial of the trace, multiplied out; groups that are not in ``names`` keep all their units."""
+    total: Counter[tuple[tuple[str, int], ...]] = Counter()
+    for factor, lengths in polynomial.terms:
+        expanded: dict[tuple[str, ...], float] = {(): factor}
+        for length in lengths:
+            following: Counter[tuple[str, ...]] = Counter()
+            for members, value in expanded.items():
+                for positions, keys in length:
+                    more = [names[key] for key in keys if key in names]
+                    following[tuple(sorted((*members, *more)))] += value * positions  # type: ignore[assignment]
+            expanded = dict(following)
+        for members, value in expanded.items():
+            total[tuple(sorted(Counter(members).items()))] += value  # type: ignore[assignment]
+    return dict(total)
+
+
+def _searchable(groups: TracedGroups) -> tuple[list[str], dict[str, str]]:
+    """The groups whose widths can be drawn in a forward pass, and why the others cannot."""
+    found: list[str] = []
+    left_out: dict[str, str] = {}
+    owned: Counter[str] = Counter()
+    for group in groups.values():
+        if group.by_default:
+            owned.update({name for name, _ in _points(groups.model, group)})
+    for name, group in groups.items():
+        if not group.by_default:
+            left_out[name] = group.note or "not planned by default"
+            continue
+        why = _obstacle(groups, group, owned)
+        if why:
+            left_out[name] = why
+        else:
+            found.append(name)
+    for name in list(found):
+        if not _fills_with_zeros(groups, name):
+            found.remove(name)
+            left_out[name] = "zeros in place of units are not the function of the cut module behind a norm per width"
+    return found, left_out
+
+
+def _points(model: nn.Module, group: TracedGroup) -> list[tuple[str, torch.Tensor]]:
+    """Modules whose output (or norm) has the units of a group, with the positions ``[units, positions of each]``."""
+    points: dict[str, torch.Tensor] = {}
+    for piece in group.units.slices:
+        path, _, leaf = piece.param.rpartition(".")
+        module = model.get_submodule(path)
+        makes = isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and leaf == "weight" and piece.axis == 0
+        if makes or (isinstance(module, _NORMS) and leaf == "weight"):
+            points[path] = piece.index.table
+    return list(points.items())
+
+
+def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> str:
+    points = _points(groups.model, group)
+    if not any(not isinstance(groups.model.get_submodule(name), _NORMS) for name, _ in points):
+        return "no convolution or linear layer makes the units"
+    if group.n_units < 2:
+        return "one unit"
+    seen = {name for name, _ in points}
+    for piece in group.units.slices:
+        path, _, leaf = piece.param.rpartition(".")
+        module = groups.model.get_submodule(path)
+        if leaf == "weight" and isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and piece.axis == 1:
+            continue  # the units enter here
+        if path not in seen and not isinstance(module, nn.PReLU):
+            return f"{piece.param} is not of a convolution, a linear layer or a batch norm"
+    for name, table in points:
+        module = groups.model.get_submodule(name)
+        size = len(module.get_parameter("weight"))
+        if (table < 0).any() or table.numel() != size or owned[name] > 1:
+            return f"{name} has channels of other groups, too"
+        if isinstance(module, _NORMS) and not (module.affine and module.track_running_stats):
+            return f"{name} has no gain or no running statistics"
+    return ""
+
+
+def _fills_with_zeros(groups: TracedGroups, name: str) -> bool:
+    """Whether the mixed module with the smallest width of one group computes what the cut module does."""
+    table = groups[name].n_units
+    width = max(1, table // 2)
+    plan = groups.keep({name: list(range(width))})
+    expected = masked_outputs(groups, plan)
+    trial = _Trial(groups, name, width)
+    return largest_difference(expected, trial.outputs()) <= 1e-4 * max(1.0, *(float(t.abs().max()) for t in expected))
+
+
+class _Trial:
+    """One group at one width, in a copy of the module."""
+
+    def __init__(self, groups: TracedGroups, name: str, width: int) -> None:
+        self.groups = groups
+        known = {name: (width, groups[name].n_units)}
+        self.module = _instrumented(self, copy.deepcopy(groups.model), [name], known, _blended("interpolate"))
+
+    def drawn(self, number: int) -> Draw:
+        return Draw((0,), torch.ones(1))
+
+    def outputs(self) -> list[torch.Tensor]:
+        args, kwargs = arguments(self.groups.inputs)
+        with torch.no_grad():
+            return tensors_of(self.module.eval()(*args, **kwargs))
+
+
+def _instrumented(
+    owner: Any, module: nn.Module, found: Sequence[str], known: Mapping[str, tuple[int, ...]], blended: Blended
+) -> nn.Module:
+    """The module with drawn widths: norms replaced by one for each candidate, outputs of the other producers mixed."""
+    groups: TracedGroups = owner.groups
+    points = {name: _points(groups.model, groups[name]) for name in found}
+    direct = _norms_behind(module, groups, {path for several in points.values() for path, _ in several})
+    followed = set(direct.values())
+    for number, name in enumerate(found):
+        for path, table in points[name]:
+            point = module.get_submodule(path)
+            if isinstance(point, _NORMS):
+                module.set_submodule(
+                    path, NormChoice(owner, number, point, known[name], table, blended, mixes=path in direct)
+                )
+            elif path not in followed:
+                mixer = OutputChoice(owner, number, known[name], table, blended, axis=-1)
+                if isinstance(point, _CONVOLUTIONS):
+                    mixer.axis = 1
+                point.register_forward_hook(mixer)
+    return module
+
+
+def _norms_behind(module: nn.Module, groups: TracedGroups, paths: set[str]) -> dict[str, str]:
+    """Norms that take the very output of a producer, by name, with that producer."""
+    made: dict[int, tuple[str, torch.Tensor]] = {}
+    taken: dict[str, str] = {}
+    uses: Counter[str] = Counter()
+    handles = []
+
+    def note(path: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+            made[id(output)] = (path, output)
+            uses[path] += 1
+
+        return hook
+
+    def look(path: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, inputs: Any) -> None:
+            if inputs and id(inputs[0]) in made:
+                taken[path] = made[id(inputs[0])][0]
+
+        return hook
+
+    for path in paths:
+        point = module.get_submodule(path)
+        if isinstance(point, _NORMS):
+            handles.append(point.register_forward_pre_hook(look(path)))
+        else:
+            handles.append(point.register_forward_hook(note(path)))
+    args, kwargs = arguments(groups.inputs)
+    try:
+        with torch.no_grad():
+            module.eval()(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {norm: producer for norm, producer in taken.items() if uses[producer] == 1}
+
+
+def _blended(name: str) -> Blended:
+    return channel_interpolation if name == "interpolate" else pad_channels
+
+
+class _Mixer:
+    """Brings the channels of a group to units, and several widths of them to one feature map of the full size."""
+
+    def __init__(self, owner: Any, number: int, candidates: tuple[int, ...], table: torch.Tensor, blended: Blended):
+        self.owner, self.number, self.candidates, self.blended = owner, number, candidates, blended
+        self.units, self.each = table.shape
+        flat = table.flatten()
+        self.plain = bool((flat == torch.arange(len(flat))).all())
+        self.order, self.back = flat, flat.argsort()
+
+    def to_units(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """Channels in the order of the units along axis 1."""
+        moved = x.movedim(axis, 1)
+        return moved if self.plain else moved.index_select(1, self.order.to(x.device))
+
+    def from_units(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """The reverse of ``to_units``, with zeros for the units that are missing."""
+        full = pad_channels(x, self.units * self.each, 1)
+        return (full if self.plain else full.index_select(1, self.back.to(x.device))).movedim(1, axis)
+
+    def mixed(self, parts: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of feature maps ``[n, units x each, ...]`` of several widths, at the largest of them."""
+        widest = max(part.shape[1] for part in parts) // self.each
+        total: torch.Tensor | None = None
+        for part, weight in zip(parts, weights, strict=True):
+            split = part.unflatten(1, (-1, self.each))
+            scaled = weight * self.blended(split, widest, 1).flatten(1, 2)
+            total = scaled if total is None else total + scaled
+        assert total is not None
+        return total
+
+
+class OutputChoice(_Mixer):
+    """A forward hook that mixes the drawn widths of a layer's output."""
+
+    def __init__(
+        self, owner: Any, number: int, candidates: tuple[int, ...], table: torch.Tensor, blended: Blended, axis: int
+    ) -> None:
+        super().__init__(owner, number, candidates, table, blended)
+        self.axis = axis
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        draw = self.owner.drawn(self.number)
+        units = self.to_units(output, self.axis)
+        parts = [units[:, : self.candidates[pick] * self.each] for pick in draw.picks]
+        return self.from_units(self.mixed(parts, draw.weights), self.axis)
+
+
+class NormChoice(nn.Module):
+    """A BatchNorm for each candidate width. Behind a layer it mixes the drawn widths; elsewhere the widest one acts."""
+
+    def __init__(
+        self,
+        owner: Any,
+        number: int,
+        norm: Any,
+        candidates: tuple[int, ...],
+        table: torch.Tensor,
+        blended: Blended,
+        *,
+        mixes: bool,
+    ) -> None:
+        super().__init__()
+        self.mixer, self.mixes = _Mixer(owner, number, candidates, table, blended), mixes
+        self.norms = nn.ModuleList()
+        for width in candidates:
+            kept = self.mixer.order[: width * self.mixer.each]
+            one = type(norm)(len(kept), eps=norm.eps, momentum=norm.momentum)
+            with torch.no_grad():
+                for name in ("weight", "bias", "running_mean", "running_var"):
+                    getattr(one, name).copy_(getattr(norm, name)[kept])
+            self.norms.append(one)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixer = self.mixer
+        draw = mixer.owner.drawn(mixer.number)
+        units = mixer.to_units(x, 1)
+        picks = draw.picks
+        if not self.mixes:
+            picks = (max(picks, key=lambda pick: mixer.candidates[pick]),)
+        parts = [self.norms[pick](units[:, : mixer.candidates[pick] * mixer.each]) for pick in picks]
+        return mixer.from_units(parts[0] if len(parts) == 1 else mixer.mixed(parts, draw.weights), 1)
