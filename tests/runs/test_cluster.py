@@ -184,7 +184,7 @@ def test_an_address_that_nobody_answers_fails_in_seconds(
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(InputError, match="something else than Ray answers"):
+        with pytest.raises(InputError, match="did not answer as Ray does within 3 seconds"):
             RayEngine(f"127.0.0.1:{silent.getsockname()[1]}").execute(store, create(store))
     assert time.monotonic() - started < 20
 

@@ -15,7 +15,7 @@ from paperworks.version import __version__
 
 CONNECT_SECONDS = 3.0
 """How long a machine may take to accept a connection."""
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0
 """How long Ray may then take to say that it is there. A process of its own asks: Ray itself would try for minutes."""
 PROBE_SECONDS = 60.0
 """How long a node may take to start the process that says what it has installed."""
@@ -69,7 +69,9 @@ def _require_answer(address: str) -> None:
     try:
         subprocess.run(ask, timeout=ANSWER_SECONDS, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        raise InputError("address", f"{address}, where something else than Ray answers", EXPECTED) from None
+        raise InputError(
+            "address", f"{address}, which did not answer as Ray does within {ANSWER_SECONDS:g} seconds", EXPECTED
+        ) from None
 
 
 def require_same_version() -> None:
