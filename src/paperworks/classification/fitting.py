@@ -48,6 +48,7 @@ def fit(
     dynamics: TrainingDynamics | None = None,
     callbacks: Sequence[TrainingCallback] = (),
     sampler: Sampler | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     checkpoint_dir: Path | None = None,
     progress: Progress = no_progress,
 ) -> TrainResult:
@@ -72,6 +73,7 @@ def fit(
     validation : (data, labels); the weights with the least cross-entropy on them are kept, see ``settings.eval_every``.
     dynamics : notes what happens to each example in this training.
     sampler : order of the rows; default: shuffled anew in every epoch.
+    optimizer : in place of the settings' own, for options by group of parameters; see ``make_optimizer``.
     checkpoint_dir, callbacks, progress : see ``paperworks.training.train``.
 
     Raises
@@ -99,6 +101,7 @@ def fit(
         loss=loss,
         evaluate=evaluate,
         callbacks=callbacks,
+        optimizer=optimizer,
         checkpoint_dir=checkpoint_dir,
         progress=progress,
     )

@@ -42,13 +42,14 @@ class PretrainedClassifier:
     def examples(self, items: ImageDataset | Sequence[str], *, max_length: int | None = None) -> Data:
         """Images or texts as the model's input, for ``fit``, ``predict`` and ``features``.
 
-        Images are prepared batch by batch, when they are asked for, as uint8 RGB through the processor. Texts are
-        encoded at once, cut to ``max_length`` tokens (default: what the model takes) and padded to the longest.
+        Images are prepared batch by batch, when they are asked for, as uint8 RGB (grey, where the model has one channel)
+        through the processor. Texts are encoded at once, cut to ``max_length`` tokens (default: what the model takes) and padded to the longest.
         """
         if self.kind == "image":
             if not isinstance(items, ImageDataset):
                 raise InputError("items", type(items).__name__, "an ImageDataset, for an image classifier")
-            return _ProcessedImages(items, self.processor)
+            grey = getattr(self.model.config, "num_channels", 3) == 1
+            return _ProcessedImages(items, self.processor, 1 if grey else 3)
         texts = list(items)
         bad = next((i for i, text in enumerate(texts) if not isinstance(text, str)), None)
         if bad is not None or not texts:
@@ -112,15 +113,16 @@ def load_classifier(path: Path | str, *, progress: Progress = no_progress) -> Pr
 class _ProcessedImages(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     """Images through a processor of transformers."""
 
-    def __init__(self, images: ImageDataset, processor: Any) -> None:
-        self.images, self.processor = images, processor
+    def __init__(self, images: ImageDataset, processor: Any, channels: Literal[1, 3] = 3) -> None:
+        self.images, self.processor, self.channels = images, processor, channels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """The images at these positions."""
-        pixels = [self.images.array([int(row)], channels=3, dtype="uint8")[0].transpose(1, 2, 0) for row in rows]
+        every = [self.images.array([int(row)], channels=self.channels, dtype="uint8")[0] for row in rows]
+        pixels = [one.transpose(1, 2, 0) for one in every]
         made = self.processor(images=pixels, return_tensors="pt", input_data_format="channels_last")
         return {"pixel_values": made["pixel_values"]}
 

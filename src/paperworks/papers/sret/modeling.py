@@ -132,7 +132,7 @@ class SReTModel(SReTPreTrainedModel):
         for number, stage in enumerate(self.stages):
             if number:
                 maps = self.poolings[number - 1](maps)
-            tokens = stage(maps.flatten(2).transpose(1, 2))
+            tokens = stage(maps.flatten(2).transpose(1, 2).contiguous())
             maps = tokens.transpose(1, 2).reshape(maps.shape)
             kept.append(maps)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -169,11 +169,11 @@ def _apply(
 def into_groups(tokens: Tensor, groups: int, permutation: Tensor | None = None) -> Tensor:
     """``[n, N, ...]`` permuted and cut into consecutive groups: ``[n G, N / G, ...]``."""
     if permutation is not None:
-        tokens = tokens[:, permutation]
+        tokens = tokens.index_select(1, permutation)
     return tokens.reshape(tokens.shape[0] * groups, tokens.shape[1] // groups, *tokens.shape[2:])
 
 
 def out_of_groups(tokens: Tensor, groups: int, permutation: Tensor | None = None) -> Tensor:
     """The inverse of ``into_groups``."""
     tokens = tokens.reshape(tokens.shape[0] // groups, tokens.shape[1] * groups, *tokens.shape[2:])
-    return tokens if permutation is None else tokens[:, torch.argsort(permutation)]
+    return tokens if permutation is None else tokens.index_select(1, torch.argsort(permutation))

@@ -1,0 +1,1 @@
+"""Studies of the claims: counts and identities; digits; sums of two digits; depth; resolution."""

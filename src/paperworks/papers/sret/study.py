@@ -1,0 +1,8 @@
+"""The paper's claims, counted exactly and measured again in miniature."""
+
+from __future__ import annotations
+
+from paperworks.papers.sret.studies.digits import deep, resolution, slices, sums, teacher
+from paperworks.papers.sret.studies.exact import attention, counts, depth
+
+__all__ = ["attention", "counts", "deep", "depth", "resolution", "slices", "sums", "teacher"]
