@@ -42,8 +42,9 @@ class PretrainedClassifier:
     def examples(self, items: ImageDataset | Sequence[str], *, max_length: int | None = None) -> Data:
         """Images or texts as the model's input, for ``fit``, ``predict`` and ``features``.
 
-        Images are prepared batch by batch, when they are asked for, as uint8 RGB (grey, where the model has one channel)
-        through the processor. Texts are encoded at once, cut to ``max_length`` tokens (default: what the model takes) and padded to the longest.
+        Images are prepared batch by batch, when they are asked for, as uint8 RGB (grey for a model of one channel)
+        through the processor. Texts are encoded at once, cut to ``max_length`` tokens (default: what the model takes)
+        and padded to the longest.
         """
         if self.kind == "image":
             if not isinstance(items, ImageDataset):

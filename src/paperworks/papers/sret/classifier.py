@@ -38,8 +38,8 @@ SAMPLE = 2_000
 class SReTClassifier(ClassifierMixin, BaseEstimator):
     """Train a sliced recursive transformer on images.
 
-    Images are an array (``[n, h, w]``, ``[n, h, w, c]``, ``[n, c, h, w]``), an ``ImageDataset``, or the path of a folder
-    or file of images, whose own labels count where ``y`` is None (see ``paperworks.inputs.images.read_images``).
+    Images are an array (``[n, h, w]``, ``[n, h, w, c]``, ``[n, c, h, w]``), an ``ImageDataset``, or the path of a
+    folder or file of images, whose own labels count where ``y`` is None (see ``paperworks.inputs.images.read_images``).
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
         image_size : side in pixels, or (height, width).
         X, y, unlabelled : as in ``fit``, with the same classes.
         options : parameters of this class to change, such as ``epochs`` (default: a third) and ``learning_rate``
-            (default: a tenth); and ``groups1`` and ``groups2``, where the groups do not divide the new numbers of tokens.
+            (default: a tenth); and ``groups1`` and ``groups2``, where the groups do not divide the numbers of tokens.
         """
         check_is_fitted(self)
         groups = {name: options.pop(name) for name in ("groups1", "groups2") if name in options}
@@ -375,7 +375,8 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
             rows = len(images) + (0 if more is None else len(more))
             return check_logits("teacher", np.asarray(self.teacher), rows, len(self.classes_))
         parts = [images] if more is None else [images, more]
-        return np.concatenate([teacher_logits(self.teacher, p, self.classes_, progress=self.progress) for p in parts])
+        names = self.classes_.tolist()
+        return np.concatenate([teacher_logits(self.teacher, p, names, progress=self.progress) for p in parts])
 
 
 def decay_groups(model: torch.nn.Module) -> list[dict[str, Any]]:

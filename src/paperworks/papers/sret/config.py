@@ -23,9 +23,7 @@ class Config(runs.Config):
     )
     label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
     limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
-    test_size: float = Field(
-        0.25, gt=0, lt=1, description="share of the images that only tests, where no split is given"
-    )
+    test_size: float = Field(0.25, gt=0, lt=1, description="share of the images to test on, where no split is given")
     network: Literal["auto", "micro", "tiny", "tiny-large", "small"] = Field(
         "auto", description="size: micro (0.12 M parameters), SReT_T, SReT_LT, SReT_S; auto is micro below 96 pixels"
     )

@@ -75,7 +75,8 @@ class SReTConfig(PretrainedConfig):
             num_channels = rest.pop("in_chans")
         if "num_classes" in rest:
             rest["num_labels"] = rest.pop("num_classes")
-        self.image_size = image_size if isinstance(image_size, int) else list(image_size)
+        sides = [image_size] if isinstance(image_size, int) else list(image_size)
+        self.image_size = sides[0] if len(set(sides)) == 1 and len(sides) <= 2 else sides
         self.num_channels = num_channels
         self.base_dims, self.heads = list(base_dims), list(heads)
         self.depth, self.recursive_num = list(depth), list(recursive_num)

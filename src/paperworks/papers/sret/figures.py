@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperworks.papers.sret.configuration import SReTConfig
 from paperworks.papers.sret.modeling import SReTForImageClassification
 
 if TYPE_CHECKING:
@@ -72,9 +71,10 @@ def networks_figure(rows: Sequence[tuple[str, int, int, tuple[float, float, floa
     axes = figure.subplots(1, 3, sharey=True)
     place = np.arange(len(rows))
     names = [name for name, *_ in rows]
-    for number, (title, scale) in enumerate((("parameters, thousands", 1e3), ("multiply-adds, millions", 1e6))):
-        axes[number].barh(place, [row[number + 1] / scale for row in rows], color=COLOURS[0])
-        axes[number].set_xlabel(title)
+    axes[0].barh(place, [parameters / 1e3 for _, parameters, _, _ in rows], color=COLOURS[0])
+    axes[0].set_xlabel("parameters, thousands")
+    axes[1].barh(place, [macs / 1e6 for _, _, macs, _ in rows], color=COLOURS[0])
+    axes[1].set_xlabel("multiply-adds, millions")
     centre = np.array([row[3][0] for row in rows])
     ends = np.array([[row[3][0] - row[3][1], row[3][2] - row[3][0]] for row in rows]).T
     axes[2].errorbar(centre, place, xerr=np.maximum(ends, 0), fmt="o", color=COLOURS[1], capsize=3)
@@ -119,8 +119,3 @@ def predictions_figure(images: np.ndarray, said: Sequence[str], right: np.ndarra
         place.set_title(said[row], fontsize=8, color="black" if right[row] else COLOURS[1])
     figure.set_layout_engine("constrained")
     return figure
-
-
-def cost_of_config(config: SReTConfig) -> str:
-    """The groups of a configuration as in the paper: ``[8-4-1, 2-1-1]``."""
-    return f"[{'-'.join(map(str, config.groups1))}, {'-'.join(map(str, config.groups2))}]"

@@ -46,10 +46,7 @@ def network_config(
         raise InputError("network", repr(name), f"one of {', '.join(NETWORKS)}{nearest(name, NETWORKS)}")
     if name == "auto":
         name = "micro" if min(image_size) < RELEASED_FROM else "tiny"
-    if name in VARIANTS:
-        values = variant_config(name, sliced=sliced).to_dict()
-    else:
-        values = _micro(min(image_size))
+    values = variant_config(name, sliced=sliced).to_dict() if name in VARIANTS else _micro(min(image_size))
     values["depth"] = [distinct * loops for distinct in values["recursive_num"]]
     values.update(options)
     strides, stages = values["stem_strides"], len(values["depth"])
@@ -62,9 +59,8 @@ def network_config(
             values[field] = [_fitting(count, tokens) for count, tokens in zip(wanted, grids, strict=True)]
     if not sliced and "drop_path_rate" not in options:
         values["drop_path_rate"] = 0.0
-    size = sides[0] if sides[0] == sides[1] else sides
     kept = {k: v for k, v in values.items() if k not in ("id2label", "label2id", "architectures", "dtype")}
-    return SReTConfig(**{**kept, "image_size": size, "num_channels": channels, "num_labels": classes})
+    return SReTConfig(**{**kept, "image_size": sides, "num_channels": channels, "num_labels": classes})
 
 
 def image_sides(images: ImageDataset, image_size: int | Sequence[int] | None) -> tuple[int, int]:

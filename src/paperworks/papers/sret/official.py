@@ -178,8 +178,6 @@ def _config(state: Mapping[str, Tensor], path: str, sliced: bool, options: dict[
         "num_channels": shape("patch_embed.conv1.weight")[1],
         "num_labels": shape("head.weight")[0],
     }
-    if size["image_size"][0] == size["image_size"][1]:
-        size["image_size"] = size["image_size"][0]
     for name in VARIANTS:
         known = variant_config(name)
         same = known.widths == widths and int(known.mlp_ratio * widths[0]) == hidden

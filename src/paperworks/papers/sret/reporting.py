@@ -14,7 +14,6 @@ from paperworks.metrics import Interval, wilson_interval
 from paperworks.papers.sret.classifier import SReTClassifier
 from paperworks.papers.sret.costs import Profile, profile
 from paperworks.papers.sret.figures import (
-    cost_of_config,
     groups_figure,
     losses_figure,
     networks_figure,
@@ -86,8 +85,8 @@ def report(
         for one, took in zip(trained, seconds, strict=True)
     ]
     compared = [(t.name, t.cost.parameters, t.cost.macs, _ends(t.accuracy)) for t in trained]
-    pixels = test.array(np.argsort(final.right, kind="stable")[:16], size=final.classifier.model_.config.sides)
     order = np.argsort(final.right, kind="stable")[:16]
+    pixels = test.array(order, size=final.classifier.model_.config.sides)
     said = final.classifier.classes_[final.probabilities.argmax(1)]
     words = [str(said[row]) if final.right[row] else f"{said[row]}, not {final.truth[row]}" for row in order]
     return runs.Report(
@@ -166,7 +165,9 @@ def _seconds(trained: list[Trained]) -> list[float]:
 
 
 def _stages(final: Trained) -> runs.Table:
-    cost, config = final.cost, final.classifier.model_.config
+    cost = final.cost
+    config: Any = final.classifier.model_.config
+    groups = ", ".join("-".join(map(str, counts)) for counts in (config.groups1, config.groups2))
     rows: list[list[runs.report.Cell]] = [
         [
             number + 1,
@@ -181,7 +182,7 @@ def _stages(final: Trained) -> runs.Table:
         for number, stage in enumerate(cost.stages)
     ]
     return runs.Table(
-        f"Where the cost is: groups {cost_of_config(config)}",
+        f"Where the cost is: groups [{groups}]",
         [
             "stage",
             "tokens",
