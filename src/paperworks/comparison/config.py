@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from paperworks import runs
+from paperworks.pruning.image_options import BUNDLED, MODELS
 
 
 class Config(runs.Config):
@@ -41,3 +43,16 @@ class Config(runs.Config):
     rank: int = Field(8, ge=1, description="rank of the adapters of the recovery")
     evaluation_sequences: int = Field(256, ge=1, description="held-out sequences, at most")
     rounds: int = Field(5, ge=1, description="rounds in which the speed is measured, in turn with the dense model")
+    images: Annotated[str | None, runs.File(BUNDLED)] = Field(
+        None,
+        description="compare on an image classifier instead, at equal operations: labelled images, as a folder with a "
+        f"folder per class, .npz, IDX, Parquet, or one of {', '.join(BUNDLED)}",
+    )
+    network: Annotated[str, runs.File(MODELS)] = Field(
+        "small-cnn", description=f"with images: {', '.join(MODELS)}, trained here, or the folder of a classifier"
+    )
+    macs: float = Field(0.5, gt=0, le=1, description="with images: the share of the operations that may stay")
+    epochs: float = Field(10, gt=0, le=10_000, description="with images: epochs of the dense network")
+    image_size: int | None = Field(None, ge=4, le=1024, description="with images: side in pixels to resize to")
+    image_limit: int | None = Field(None, ge=20, description="with images: use at most so many, drawn with the seed")
+    image_learning_rate: float = Field(0.05, gt=0, lt=10, description="with images: highest rate of SGD")

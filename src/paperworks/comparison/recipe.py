@@ -31,6 +31,10 @@ LOOK_SECONDS = 0.2
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Prune a checkpoint by several methods to the same number of parameters: one table, one plot, all the models."""
+    if config.images is not None:
+        from paperworks.comparison.images import compare_images
+
+        return compare_images(config, run)
     return _Comparison(config, run).report()
 
 
