@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,10 @@ from paperworks.papers.meta_pruning import (
     sparsity_gradient,
 )
 from paperworks.papers.meta_pruning.graph import tensors_of_model
+from paperworks.papers.meta_pruning.method import TAXONOMY, prune_module
 from paperworks.papers.meta_pruning.targets import Examples, as_pair, logits_with
+from paperworks.pruning import ModuleJob
+from paperworks.pruning.taxonomy import declaration_in
 from paperworks.structure.trace import analyze, load_cut, save_cut
 
 
@@ -186,3 +190,26 @@ def test_bad_input_is_named(target: Target, data: Examples) -> None:
     for bad in ({"epochs": 0}, {"reg": -1.0}, {"alpha": 0.5}, {"norms": "x"}, {"learning_rate": 0.0}):
         with pytest.raises(InputError, match=next(iter(bad))):
             MetaSettings(**bad)  # type: ignore[arg-type]
+
+
+def test_a_job_of_the_comparison_is_done_at_its_cost(target: Target, data: Examples) -> None:
+    job = ModuleJob(
+        target.model,
+        data[0][:2],
+        macs=0.5,
+        data=torch.utils.data.TensorDataset(*data),
+        train_steps=8,
+        batch_size=20,
+        device="cpu",
+    )
+    before = copy.deepcopy(target.model.state_dict())
+    found = prune_module(job)
+    dense, left = job.dense_cost().macs, job.analyze(found.module).cost().macs
+    assert left <= 0.5 * dense
+    assert found.steps <= 8
+    assert found.notes
+    for name, value in target.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert declaration_in(Path(inspect.getfile(prune_module))).taxonomy == TAXONOMY
+    with pytest.raises(InputError, match="data"):
+        prune_module(ModuleJob(target.model, data[0][:2], macs=0.5))

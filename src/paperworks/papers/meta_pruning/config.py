@@ -39,18 +39,18 @@ class Config(ImageOptions):
     layout: Literal["auto", "paper"] = Field("auto", description="layout of the graph; paper is for ResNet and VGG")
     hidden: int = Field(16, ge=2, le=1024, description="width of the metanetwork, an even number")
     layers: int = Field(4, ge=1, le=64, description="layers of message passing")
-    rho: float = Field(0.02, ge=0, le=1, description="size of the metanetwork's edits")
-    meta_epochs: int = Field(20, ge=1, description="passes of meta-training over the networks")
-    meta_batches: int = Field(1, ge=1, description="steps of meta-training with each network in a pass, a batch each")
+    rho: float = Field(0.1, ge=0, le=1, description="size of the metanetwork's edits")
+    meta_epochs: int = Field(30, ge=1, description="passes of meta-training over the networks")
+    meta_batches: int = Field(3, ge=1, description="steps of meta-training with each network in a pass, a batch each")
     meta_learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of meta-training (AdamW)")
     reg: float = Field(
-        0.02, ge=0, le=1000, description="size of the sparsity gradient, relative to a mean cross-entropy's"
+        0.01, ge=0, le=1000, description="size of the sparsity gradient, relative to a mean cross-entropy's"
     )
     alpha: float = Field(16.0, ge=1, le=1e6, description="how much harder weak channels are pulled than strong ones")
     norms: Literal["stored", "batch"] = Field(
-        "stored", description="statistics of batch norms in the meta-loss: running ones, or those of the batch"
+        "batch", description="statistics of batch norms in the meta-loss: running ones, or those of the batch"
     )
-    select_every: int = Field(2, ge=1, description="passes between two looks at the network that chooses the epoch")
+    select_every: int = Field(3, ge=1, description="passes between two looks at the network that chooses the epoch")
     epochs: int = Field(40, ge=1, description="epochs of networks that are trained here")
     learning_rate: float = Field(0.1, gt=0, le=10, description="learning rate of networks that are trained here (SGD)")
     finetune_epochs: int = Field(20, ge=0, description="epochs between the edit and the pruning")

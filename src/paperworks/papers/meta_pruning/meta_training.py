@@ -68,15 +68,15 @@ class MetaSettings:
     """
 
     epochs: int = 30
-    batches: int = 1
+    batches: int = 3
     batch_size: int = 500
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     milestones: tuple[int, ...] = ()
-    reg: float = 0.02
+    reg: float = 0.01
     alpha: float = 16.0
-    norms: Norms = "stored"
-    select_every: int = 1
+    norms: Norms = "batch"
+    select_every: int = 3
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batches", "batch_size", "select_every"):

@@ -53,7 +53,7 @@ class GraphMetaNetwork(SavedNetwork):
         edge_types: Mapping[str, int],
         hidden: int = 16,
         layers: int = 4,
-        rho: float = 0.02,
+        rho: float = 0.1,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(
@@ -196,18 +196,21 @@ class _Convolution(nn.Module):
         for block in blocks:
             rows, columns = block.target.to(x.device), block.source.to(x.device)
             part = a[block.start : block.start + block.count]
-            # messages run from the columns to the rows; against the edges the other way
-            senders, receivers = ((one, two), (three, four)) if not against else ((two, one), (four, three))
+            # messages run from the columns (sources) to the rows (targets); against the edges the other way
+            if against:
+                by_row, by_column, change_row, change_column = one, two, three, four
+            else:
+                by_row, by_column, change_row, change_column = two, one, four, three
             if block.full:
                 part = part.view(len(rows), len(columns), -1)
-                found = receivers[0][rows][:, None] * senders[0][columns][None] * part
-                change = receivers[1][rows][:, None] * senders[1][columns][None] * part
+                found = by_row[rows][:, None] * by_column[columns][None] * part
+                change = change_row[rows][:, None] * change_column[columns][None] * part
                 messages.append(_reduced(found, columns if against else rows, 0 if against else 1))
                 changes.append(change.flatten(0, 1))
             else:
-                found = receivers[0][rows] * senders[0][columns] * part
+                found = by_row[rows] * by_column[columns] * part
                 messages.append((columns if against else rows, found, found.square(), found, found, 1))
-                changes.append(receivers[1][rows] * senders[1][columns] * part)
+                changes.append(change_row[rows] * change_column[columns] * part)
         return self.combine(_combined(messages, len(x))), torch.cat(changes)
 
 

@@ -48,7 +48,7 @@ def prune_module(job: ModuleJob) -> PrunedModule:
         notes.append(f"edited by the bundled metanetwork for {found[0]}")
     else:
         steps = int(META_SHARE * job.train_steps)
-        metanetwork = GraphMetaNetwork.for_layouts(layout, seed=job.seed, hidden=8, layers=3, rho=0.01)
+        metanetwork = GraphMetaNetwork.for_layouts(layout, seed=job.seed, hidden=8, layers=3)
         if steps:
             pruner.settings = MetaSettings(epochs=1, batches=steps, batch_size=job.batch_size)
         pruner = MetaPruner(metanetwork, settings=pruner.settings, device=job.device, random_state=job.seed)

@@ -88,7 +88,7 @@ class MetaPruner:
         layout: LayoutName = "auto",
         hidden: int = 16,
         layers: int = 4,
-        rho: float = 0.02,
+        rho: float = 0.1,
         settings: MetaSettings | None = None,
         finetune_epochs: int = 20,
         finetune_rate: float = 0.01,

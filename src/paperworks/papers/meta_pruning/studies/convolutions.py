@@ -14,8 +14,8 @@ from paperworks.papers.meta_pruning.studies.protocol import measured
 from paperworks.runs import Finding, Run
 
 SEEDS = (0, 1, 2)
-OPTIONS = {"hidden": 16, "layers": 4, "rho": 0.02}
-SETTINGS = MetaSettings(epochs=30, reg=0.02, select_every=2)
+OPTIONS = {"hidden": 16, "layers": 4, "rho": 0.1}
+SETTINGS = MetaSettings(epochs=30, batches=3, reg=0.01, norms="batch", select_every=3)
 WIDTHS = (12, 16, 16, 24)
 
 
