@@ -16,6 +16,7 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.inputs.images import read_images
 from paperworks.nn import resolve_device
+from paperworks.papers.gkc import shape_world
 from paperworks.papers.gkc.config import Config
 from paperworks.papers.gkc.prediction import predict
 from paperworks.papers.gkc.scene_files import image_of
@@ -56,19 +57,26 @@ class Answer:
         return sum(bool((m == number).any()) for m in self.classes)
 
 
-def competing(asked: Vocabulary, trained: Vocabulary | None) -> Vocabulary:
-    """The asked classes, then the trained ones that share no name with them: what is none of the asked goes there."""
+def competing(asked: Vocabulary, others: Vocabulary | None) -> Vocabulary:
+    """The asked classes, then the others that share no name with them: what is none of the asked goes there."""
     taken = {name.lower() for name in asked.names}
-    rest = (
-        {}
-        if trained is None
-        else {
+    rest = {}
+    if others is not None:
+        rest = {
             cls: names
-            for cls, names in trained.classes.items()
+            for cls, names in others.classes.items()
             if cls not in asked.classes and not taken & {name.lower() for name in names}
         }
-    )
     return Vocabulary({**asked.classes, **rest})
+
+
+def _others(config: Config, trained: Vocabulary) -> Vocabulary | None:
+    """What competes with the asked names; in the shape world's own question, its backgrounds."""
+    if config.others is not None:
+        return None if config.others.strip().lower() == "none" else parse_vocabulary(config.others, "others")
+    if config.bundled and config.ask is None:
+        return parse_vocabulary(list(shape_world.BACKGROUNDS))
+    return trained
 
 
 def answer(
@@ -81,7 +89,7 @@ def answer(
     trained = model.vocabulary
     assert trained is not None
     asked = parse_vocabulary(ask, "ask") if ask is not None else None
-    vocabulary = trained if asked is None else competing(asked, trained)
+    vocabulary = trained if asked is None else competing(asked, _others(config, trained))
     model.set_vocabulary(vocabulary, towers.encode_text)
     try:
         outputs = predict(model, [scene.image for scene in scenes])
@@ -131,7 +139,6 @@ def write_maps(found: Answer, scenes: Sequence[Scene], folder: Path) -> None:
 
 def ask_model(config: Config, run: runs.Run) -> runs.Report:
     """Answer with a segmenter that was trained."""
-    from paperworks.papers.gkc import shape_world
     from paperworks.papers.gkc.reporting import asking_report
 
     assert config.model is not None

@@ -28,6 +28,10 @@ class Config(runs.Config):
     ask: str | None = Field(
         None, description="other names to look for after training, such as 'red square, sofa|couch' (| joins synonyms)"
     )
+    others: str | None = Field(
+        None,
+        description="names that compete with the asked ones, or none; default the trained names that are not asked",
+    )
     model: Annotated[str | None, runs.File()] = Field(
         None, description="folder of a trained segmenter, which answers ask on the images; nothing is trained then"
     )

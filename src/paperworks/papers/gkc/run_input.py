@@ -18,8 +18,9 @@ from paperworks.papers.gkc.segments import Scene
 from paperworks.papers.gkc.starting import bundled_towers
 from paperworks.papers.gkc.synonyms import SynonymTable, build_synonyms
 from paperworks.papers.gkc.towers import Towers, load_towers
+from paperworks.papers.gkc.world_scores import scene_sets
 
-TEST_SCENES = 100
+TEST_SCENES = 60
 FEWEST = 4
 """Images that a training needs."""
 
@@ -35,6 +36,7 @@ class RunInput:
     class_names : the trained classes; then, of the shape world, the novel ones, which only the test has.
     trained : how many of the classes are trained.
     unseen, counted : classes of the unseen mean, and of the seen mean.
+    sets : of the shape world, further test scenes: of base shapes, and of novel ones.
     """
 
     train: list[Scene]
@@ -45,6 +47,12 @@ class RunInput:
     unseen: list[int] = field(default_factory=list)
     stuff: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
+    sets: tuple[list[Scene], list[Scene]] | None = None
+
+    @property
+    def asked(self) -> list[Scene]:
+        """The images in which other names are looked for."""
+        return self.test if self.sets is None else self.sets[1]
 
 
 def read_input(config: Config, run: runs.Run) -> RunInput:
@@ -74,6 +82,7 @@ def _shapes(config: Config, run: runs.Run) -> RunInput:
         list(range(trained, len(every))),
         (shapes, shapes + 1),
         [note],
+        scene_sets(max(2, tests // 2), 2 * (config.seed % 2**62) + 2),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,16 +24,26 @@ from paperworks.papers.gkc.run_input import RunInput, read_input, read_synonyms,
 from paperworks.papers.gkc.segmenter import GKCForOpenVocabularySegmentation
 from paperworks.papers.gkc.starting import new_segmenter
 from paperworks.papers.gkc.towers import Towers
-from paperworks.papers.gkc.two_stage import Cost, measure_cost, two_stage
+from paperworks.papers.gkc.two_stage import Cost, measure_cost, two_stage_maps
+from paperworks.papers.gkc.world_scores import Maps, score
 from paperworks.training import TrainSettings
 
 
 @dataclass
-class Comparison:
-    """The two-stage way on the same masks: its accuracy and what both cost."""
+class Scores:
+    """Accuracy in one way of reading: all classes compete; and on two test sets with names of their own.
 
-    accuracy: Accuracy
-    cost: Cost
+    Attributes
+    ----------
+    name : of the way.
+    together : all classes compete on all scenes; None where it was not measured.
+    base, novel : mean IoU of the shape world's sets (see ``world_scores``); None for a user's images.
+    """
+
+    name: str
+    together: Accuracy | None
+    base: float | None = None
+    novel: float | None = None
 
 
 def train_and_ask(config: Config, run: runs.Run) -> runs.Report:
@@ -71,12 +81,17 @@ def train_and_ask(config: Config, run: runs.Run) -> runs.Report:
     losses = list(result.losses)
     run.step("testing on images that were not trained on")
     model.set_vocabulary(data.class_names, towers.encode_text)
-    own = _accuracy(semantic_maps(model, [s.image for s in data.test], run.progress), data)
+    scores = [_scores(model, towers, data, "this segmenter", semantic_maps)]
+    model.set_vocabulary(data.class_names, towers.encode_text)
     quality = segment_quality(model, data.test, config.threshold, data.stuff)
-    other_names = _other_names(model, towers, data) if config.bundled else None
-    comparison = None
+    if data.sets is not None:
+        base, novel = score(model, towers, data.sets, shape_world.held_out_name)
+        scores.append(Scores("this segmenter, with names that no training saw", None, base, novel))
+    cost = None
     if config.compare and towers.joint and towers.encode_images is not None:
-        comparison = _compare(model, towers, data)
+        maps = partial(two_stage_maps, towers=towers)
+        scores.append(_scores(model, towers, data, "two stages: the image encoder on every mask", maps))
+        cost = _cost(model, towers)
     model.set_vocabulary(data.class_names[: data.trained], towers.encode_text)
     folder = run.output("segmenter")
     check = save_segmenter(model, folder)
@@ -90,26 +105,14 @@ def train_and_ask(config: Config, run: runs.Run) -> runs.Report:
     reply: Answer | None = None
     if asked is not None:
         run.step(f"looking for {asked}")
-        reply = answer(model, asked, data.test, towers, config)
-    write_maps(reply or answer(model, None, data.test, towers, config), data.test, run.output("maps"))
+        reply = answer(model, asked, data.asked, towers, config)
+    write_maps(reply or answer(model, None, data.test, towers, config), data.asked, run.output("maps"))
     files.append(runs.ReportFile("maps", "maps of the test images, PNG with ids, and what the ids are"))
-    table = _table(data, own, synonyms.names)
+    table = _table(data, scores[0])
     table.to_csv(run.files / "accuracy.csv", index=False)
     files.append(runs.ReportFile("accuracy.csv", "intersection over union of every class"))
     return training_report(
-        config,
-        data,
-        synonyms,
-        own,
-        quality,
-        other_names,
-        comparison,
-        reply,
-        losses,
-        table,
-        files,
-        [*said, check],
-        distillation,
+        config, data, synonyms, scores, quality, cost, reply, losses, table, files, [*said, check], distillation
     )
 
 
@@ -135,27 +138,18 @@ def _form(config: Config, towers: Towers) -> Distillation:
     return config.distillation
 
 
-def _accuracy(maps: Sequence[np.ndarray], data: RunInput) -> Accuracy:
-    return accuracy_of(maps, data.test, len(data.class_names), data.counted, data.unseen)
-
-
-def _other_names(model: GKCForOpenVocabularySegmentation, towers: Towers, data: RunInput) -> Accuracy:
-    """Accuracy where every class has a name that no training saw."""
-    model.set_vocabulary([shape_world.held_out_name(name) for name in data.class_names], towers.encode_text)
-    return _accuracy(semantic_maps(model, [s.image for s in data.test]), data)
-
-
-def _compare(model: GKCForOpenVocabularySegmentation, towers: Towers, data: RunInput) -> Comparison:
+def _scores(model: GKCForOpenVocabularySegmentation, towers: Towers, data: RunInput, name: str, maps: Maps) -> Scores:
     model.set_vocabulary(data.class_names, towers.encode_text)
-    images = [scene.image for scene in data.test]
-    outputs = two_stage(model, towers, images)
-    maps = [model.post_process_semantic(o, [i.shape[:2]])[0].numpy() for o, i in zip(outputs, images, strict=True)]
-    queries = model.trunk.config.num_queries
+    guess = maps(model, [scene.image for scene in data.test])
+    together = accuracy_of(guess, data.test, len(data.class_names), data.counted, data.unseen)
+    return Scores(name, together, *(score(model, towers, data.sets, maps=maps) if data.sets is not None else ()))
+
+
+def _cost(model: GKCForOpenVocabularySegmentation, towers: Towers) -> Cost:
     height, width = model.config.image_size
-    encoder = _image_tower(towers)
     pixels = torch.zeros(1, 3, int(height), int(width), device=model.no_object.device)
-    crops = torch.zeros(queries, 3, towers.crop_size, towers.crop_size)
-    return Comparison(_accuracy(maps, data), measure_cost(model, encoder, pixels, crops, rounds=5))
+    crops = torch.zeros(model.trunk.config.num_queries, 3, towers.crop_size, towers.crop_size)
+    return measure_cost(model, _image_tower(towers), pixels, crops.to(pixels), rounds=5)
 
 
 def _image_tower(towers: Towers) -> torch.nn.Module:
@@ -163,10 +157,9 @@ def _image_tower(towers: Towers) -> torch.nn.Module:
     return getattr(module, "vision_model", module)
 
 
-def _table(data: RunInput, own: Accuracy, names: object) -> pd.DataFrame:
-    groups = ["novel" if n in data.unseen else "base" if n in data.counted else "background" for n in _range(data)]
-    return pd.DataFrame({"class": data.class_names, "group": groups, "intersection over union": own.per_class})
-
-
-def _range(data: RunInput) -> range:
-    return range(len(data.class_names))
+def _table(data: RunInput, scores: Scores) -> pd.DataFrame:
+    assert scores.together is not None
+    numbers = range(len(data.class_names))
+    groups = ["novel" if n in data.unseen else "trained" if n in data.counted else "background" for n in numbers]
+    values = scores.together.per_class
+    return pd.DataFrame({"class": data.class_names, "group": groups, "intersection over union": values})

@@ -75,6 +75,14 @@ def two_stage(
     return found
 
 
+def two_stage_maps(
+    model: GKCForOpenVocabularySegmentation, images: Sequence[np.ndarray], towers: Towers
+) -> list[np.ndarray]:
+    """Semantic maps of the two-stage way, int64, at the images' own sizes."""
+    outputs = two_stage(model, towers, images)
+    return [model.post_process_semantic(o, [i.shape[:2]])[0].numpy() for o, i in zip(outputs, images, strict=True)]
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one image costs, alone and with the image encoder on every mask.
