@@ -167,12 +167,14 @@ class HiResVisionEncoder(nn.Module):
             tokens = tower(given)[:, tower.prefix :]
         finally:
             self._groups = []
-        maps, start = list[torch.Tensor](), 0
         square = tokens.unflatten(1, (tower.side, tower.side))
-        for grid, count in zip(grids, counts, strict=True):
-            maps.append(merge_slices(square[None, start : start + count], grid)[0])
-            start += count
-        return [*maps, *square[start:]]
+        if len(set(grids)) == 1:  # in one piece: its gradient is one tensor, not one for each image
+            total = sum(counts)
+            maps = merge_slices(square[:total].unflatten(0, (len(grids), counts[0])), grids[0]).unbind()
+            return [*maps, *square[total:].unbind()]
+        pieces = square.split([*counts, *[1] * (len(square) - sum(counts))])
+        maps = tuple(merge_slices(one[None], grid)[0] for one, grid in zip(pieces, grids, strict=False))
+        return [*maps, *(one[0] for one in pieces[len(grids) :])]
 
     def sample(self, maps: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> list[TokenRows]:
         """The sampler's tokens of maps ``[Hf, Wf, D]`` of any sizes, without those of padding only."""
@@ -272,9 +274,12 @@ class HiResVisionEncoder(nn.Module):
         tower, adapter = self.tower, self.adapters[str(layer)]
         tokens = hidden[:, tower.prefix :]
         for grid, rows in self._groups:
-            slices = tokens[rows].reshape(-1, grid[0] * grid[1], tower.side, tower.side, tower.width)
+            every = len(rows) == len(tokens)
+            slices = (tokens if every else tokens[rows]).reshape(
+                -1, grid[0] * grid[1], tower.side, tower.side, tower.width
+            )
             mixed = adapter(slices, grid).reshape(len(rows), tower.side**2, tower.width)
-            tokens = mixed if len(rows) == len(tokens) else tokens.index_copy(0, rows, mixed)
+            tokens = mixed if every else tokens.index_copy(0, rows, mixed)
         hidden = torch.cat([hidden[:, : tower.prefix], tokens], 1)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 

@@ -125,10 +125,17 @@ class VisionTower(nn.Module):
         return prefix
 
 
-def load_tower(vision: Any, *, trust_remote_code: bool = False) -> VisionTower:
+def load_tower(
+    vision: Any,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    trust_remote_code: bool = False,
+) -> VisionTower:
     """A vision tower from a folder of transformers or of ``TinyViT``, a module, or a ``VisionTower`` (as it is).
 
-    The mean and the deviation of the pixels come from the folder's ``preprocessor_config.json`` where there is one.
+    ``mean`` and ``std`` of the pixels, where they are not given, come from the folder's ``preprocessor_config.json``,
+    or are those of the architecture.
 
     Raises InputError for a folder that is none, whose weights are not those of its configuration, or whose model has no
     square grid of patches.
@@ -136,11 +143,12 @@ def load_tower(vision: Any, *, trust_remote_code: bool = False) -> VisionTower:
     if isinstance(vision, VisionTower):
         return vision
     if isinstance(vision, nn.Module):
-        return VisionTower(vision)
+        return VisionTower(vision, mean=mean, std=std)
     if not isinstance(vision, (str, Path)):
         raise InputError("vision", type(vision).__name__, "a folder, a module of transformers or a VisionTower")
     folder = Path(vision).expanduser()
-    mean, std = _stored_normalisation(folder)
+    stored = _stored_normalisation(folder)
+    mean, std = stored[0] if mean is None else mean, stored[1] if std is None else std
     if _is_tiny(folder):
         return VisionTower(TinyViT.from_pretrained(folder), mean=mean, std=std, source=folder)
     try:

@@ -111,6 +111,7 @@ class EntityGrid:
         check_whole("n_choices", n_choices, 2, len(self.entities.names))
         self.n_choices = n_choices
         self.train, self.test = self.entities.split(seed)
+        self._fitted: dict[tuple[str, int], np.ndarray] = {}
 
     def part(self, split: Split) -> EntitySet:
         """The objects of a split."""
@@ -118,12 +119,18 @@ class EntityGrid:
             raise InputError("split", repr(split), "train or test")
         return self.train if split == "train" else self.test
 
+    def fitted(self, row: int, split: Split = "test") -> np.ndarray:
+        """Object ``row`` of a split at the size at which it is placed, uint8 ``[h, w, 3 or 4]``."""
+        if (split, row) not in self._fitted:
+            self._fitted[split, row] = self.part(split).fitted(row, self.entity_side)
+        return self._fitted[split, row]
+
     def draw(self, placed: Sequence[tuple[int, int]], split: Split = "test") -> np.ndarray:
         """A canvas uint8 ``[c, c, 3]`` with objects at positions: pairs (row of the split's set, position)."""
         part = self.part(split)
         canvas = np.full((self.canvas, self.canvas, 3), part.background, np.uint8)
         for row, position in placed:
-            image = part.fitted(row, self.entity_side)
+            image = self.fitted(row, split)
             left, top, right, bottom = box_at(position, self.slice_side, *image.shape[:2])
             if image.shape[2] == 4:
                 alpha = image[:, :, 3:].astype(np.float32) / 255

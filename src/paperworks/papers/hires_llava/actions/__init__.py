@@ -1,0 +1,1 @@
+"""The actions of the recipe: probe, benchmark (entitygrid), classify, tune (train)."""

@@ -1,0 +1,1 @@
+"""Studies: exact parts, reading across cuts, samplers, from image to answer."""
