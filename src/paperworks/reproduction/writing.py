@@ -14,7 +14,10 @@ from paperworks.runs.files import write_text
 from paperworks.runs.render import evidence_text, format_cell, format_seconds, margin_text, relation_text, verdict_text
 
 OURS = "paperworks.papers."
-TABLE_START, TABLE_END = "<!-- papers -->", "<!-- end of papers -->"
+TABLE_START = "<!-- papers -->"
+"""The line in README.md after which the table of papers stands."""
+TABLE_END = "<!-- end of papers -->"
+"""The line that ends it."""
 
 
 def write_results(

@@ -1,0 +1,71 @@
+"""The tutorials: one question, few commands on input that the reader makes first, and files that other tools open."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from paperworks import catalog
+from paperworks.runs import load_recipe
+from paperworks.runs.config import names_file
+from test_documented_commands import commands
+
+ROOT = Path(__file__).resolve().parent.parent
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def blocks(path: Path) -> list[str]:
+    return BLOCK.findall(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
+def test_a_tutorial_is_a_question_and_its_answer(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    paper = catalog.find_with_recipe(path.stem)
+    head, _, rest = text.partition("\n\n")
+    assert re.fullmatch(r"# [^\n]+\?", head)
+    assert rest.startswith("You leave with ")
+    assert 1 <= len(list(commands(text))) <= 5
+    assert f"src/paperworks/papers/{paper.folder.name}/README.md" in text
+    for block in blocks(path):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
+def test_its_input_is_made_by_its_first_block(path: Path, tmp_path: Path) -> None:
+    """The block runs as it stands, and every file that the first command names is there afterwards."""
+    words = next(iter(commands(path.read_text(encoding="utf-8"))))
+    assert words[:2] == ["run", path.stem]
+    first = blocks(path)[0] if "<!-- input -->" in path.read_text(encoding="utf-8") else ""
+    if first:
+        made = subprocess.run(
+            [sys.executable, "-c", first], cwd=tmp_path, env=os.environ | {"PYTHONSAFEPATH": "1"}, capture_output=True
+        )
+        assert made.returncode == 0, made.stderr.decode()[-2000:]
+    paper = catalog.find_with_recipe(path.stem)
+    fields = load_recipe(paper.slug, f"{paper.module}.recipe").config.model_fields
+    for flag, value in pairwise(words):
+        name = flag.removeprefix("--").replace("-", "_")
+        file = names_file(fields[name]) if flag.startswith("--") and name in fields else None
+        if file is None or value in file.bundled or (file.also and re.fullmatch(file.also, value)):
+            continue
+        assert (tmp_path / value).exists(), f"{flag} {value}"
+
+
+def test_the_index_lists_every_tutorial() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        pytest.importorskip("mkdocs")
+        import docs_pages
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    text = docs_pages.tutorials_index()
+    assert [line.partition("](")[2].partition(")")[0] for line in text.splitlines()[6:]] == [p.name for p in TUTORIALS]
