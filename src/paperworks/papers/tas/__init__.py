@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paperworks.papers.tas.expectation import ExpectedCost, cost_penalty
     from paperworks.papers.tas.inheritance import inherit_weights
     from paperworks.papers.tas.interpolation import channel_interpolation
+    from paperworks.papers.tas.latency import LatencyTable, measure_latency_table
     from paperworks.papers.tas.network import ShapedNetwork, export_program
     from paperworks.papers.tas.released import released_shape
     from paperworks.papers.tas.shapes import NetworkShape, cifar_resnet, imagenet_resnet, plain_network
@@ -28,6 +29,7 @@ __all__ = [
     "ChoiceLogits",
     "ExpectedCost",
     "Found",
+    "LatencyTable",
     "NetworkShape",
     "Operator",
     "SearchNetwork",
@@ -44,6 +46,7 @@ __all__ = [
     "imagenet_resnet",
     "inherit_weights",
     "macs",
+    "measure_latency_table",
     "parameters",
     "plain_network",
     "random_genotype",

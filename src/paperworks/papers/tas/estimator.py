@@ -39,7 +39,7 @@ class TransformableSearch:
     example_inputs : for a module what ``structure.trace.analyze`` takes; for a shape the images' (height, width), or a
         batch of images.
     target : wanted cost, as a share of the full network's.
-    cost : ``macs``, ``parameters``, or for a shape a function such as ``latency_cost(...)``.
+    cost : ``macs``, ``parameters``, or for a shape a function, such as the table of ``measure_latency_table``.
     search : ``width``, ``depth`` or both; a traced module has widths only.
     n_sampled : widths drawn in a forward pass.
     settings : see ``SearchSettings``; ``target`` and ``random_state`` replace its own.
