@@ -21,7 +21,7 @@ from paperworks.papers.hires_llava.entitygrid.answerers import (
     TemplateAnswerer,
     endpoint_answerer,
     model_answerer,
-    normalised_correlation,
+    normalised_correlations,
     pipeline_answerer,
 )
 from paperworks.papers.hires_llava.entitygrid.entities import glyphs, load_entities
@@ -146,16 +146,18 @@ def test_templates_within_slices_fail_where_the_cuts_run() -> None:
     assert sliced.unparsed > 0
 
 
-def test_correlation_is_that_of_numpy() -> None:
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_correlation_is_that_of_numpy(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paperworks.papers.hires_llava.entitygrid.answerers.MOST_WINDOW_VALUES", most)
     rng = np.random.default_rng(0)
-    image, template = rng.random((9, 8, 3)), rng.random((4, 3, 3))
-    scores = normalised_correlation(image, template)
-    assert scores.shape == (6, 6)
-    for y, x in ((0, 0), (5, 5), (2, 3)):
-        expected = np.corrcoef(image[y : y + 4, x : x + 3].ravel(), template.ravel())[0, 1]
-        assert scores[y, x] == pytest.approx(expected)
-    assert normalised_correlation(template, image).size == 0
-    assert not normalised_correlation(np.ones((9, 8, 3)), template).any()
+    image, templates = rng.random((9, 8, 3)), rng.random((2, 4, 3, 3))
+    scores = normalised_correlations(image, templates)
+    assert scores.shape == (2, 6, 6)
+    for number, y, x in ((0, 0, 0), (1, 5, 5), (0, 2, 3)):
+        expected = np.corrcoef(image[y : y + 4, x : x + 3].ravel(), templates[number].ravel())[0, 1]
+        assert scores[number, y, x] == pytest.approx(expected)
+    assert normalised_correlations(image[:3], templates).size == 0
+    assert not normalised_correlations(np.ones((9, 8, 3)), templates).any()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperworks.errors import InputError
@@ -261,3 +261,23 @@ def test_a_window_attends_to_its_own_tokens_by_hand() -> None:
     z = z + layer.feed_forward(layer.norm(z))
     with torch.no_grad():
         assert torch.allclose(sampler(whole)[0][0], z, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(30, 3000), st.integers(30, 3000))
+def test_grids_are_as_good_as_those_of_llava_next(height: int, width: int) -> None:
+    """The peer that users have: transformers' choice among the same grids, with lengths cut to whole pixels."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    side, most = 336, 4
+    grids = [(m, n) for m in range(1, most + 1) for n in range(1, most + 1) if m * n <= most]
+    tall, wide = select_best_resolution((height, width), [(m * side, n * side) for m, n in grids])
+    theirs, ours = (tall // side, wide // side), choose_grid(height, width, side, most)
+
+    def resolution(grid: tuple[int, int]) -> float:
+        scale = min(grid[1] * side / width, grid[0] * side / height)
+        return min(height * width, scale * scale * height * width)
+
+    assert resolution(ours) >= resolution(theirs) * (1 - 1e-9)
+    if resolution(ours) < resolution(theirs) * (1 + 1e-9):  # as sharp: then no more slices than theirs
+        assert ours[0] * ours[1] <= theirs[0] * theirs[1]

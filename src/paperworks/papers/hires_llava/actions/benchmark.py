@@ -24,6 +24,9 @@ from paperworks.papers.hires_llava.entitygrid.positions import POSITIONS
 from paperworks.papers.hires_llava.figures import canvas_figure, positions_figure
 from paperworks.runs.files import write_text
 
+MOST_TEMPLATE_WORK = 2e9
+"""Objects times pixels times images: some minutes."""
+
 
 def benchmark(config: Config, run: runs.Run) -> runs.Report:
     """Write the benchmark, ask every question, and score by task and position."""
@@ -70,9 +73,9 @@ def _answerer(config: Config, grid: EntityGrid, dataset: EntityDataset, model: A
         return OracleAnswerer(dataset), "the records themselves"
     if config.answerer == "random":
         return RandomAnswerer(config.seed), "chance"
-    if len(grid.test) * grid.canvas**2 > 5e8:
-        found = f"{len(grid.test):,} objects on canvases of {grid.canvas} pixels"
-        raise InputError("answerer", found, "fewer objects or a smaller canvas, for templates")
+    if len(grid.test) * grid.canvas**2 * config.test_images > MOST_TEMPLATE_WORK:
+        found = f"{len(grid.test):,} objects on {config.test_images:,} canvases of {grid.canvas} pixels"
+        raise InputError("answerer", found, "for templates: fewer objects or images, or a smaller canvas")
     scope: Any = config.answerer.removeprefix("template-")
     where = "the whole image" if scope == "image" else "one slice at a time"
     return TemplateAnswerer(grid.test, grid.entity_side, scope), f"templates, {where}"

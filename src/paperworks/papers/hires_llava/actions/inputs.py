@@ -78,16 +78,13 @@ def digit_pages(count: int, seed: int) -> list[np.ndarray]:
 def entity_grid(config: Config, side: int) -> EntityGrid:
     """EntityGrid on canvases of two slices of ``side`` pixels along each side."""
     canvas = 2 * side if config.canvas is None else config.canvas
-    entities = config.entities
-    per_category = 40 if entities not in ("digits",) else None
-    grid = EntityGrid(
-        entities,
+    return EntityGrid(
+        config.entities,
         canvas=canvas,
-        per_category=20 if entities == "glyphs" else per_category,
+        per_category=20 if config.entities == "glyphs" else 40,
         n_choices=_choices(config),
         seed=config.seed,
     )
-    return grid
 
 
 def _choices(config: Config) -> int:

@@ -23,6 +23,8 @@ from paperworks.parameters import check_seed
 
 FOUND = 0.98
 """Normalised cross-correlation from which on an object counts as found."""
+MOST_WINDOW_VALUES = 5_000_000
+"""Windows of an image are laid out in memory up to so many values; beyond, Fourier transforms are used."""
 
 
 class OracleAnswerer:
@@ -66,7 +68,13 @@ class TemplateAnswerer:
         if scope not in ("image", "slice"):
             raise InputError("scope", repr(scope), "image or slice")
         self.entities, self.scope, self.slices = entities, scope, slices
-        self._templates = [self._flattened(entities.fitted(row, entity_side)) for row in range(len(entities))]
+        by_shape: dict[tuple[int, int], tuple[list[np.ndarray], list[int]]] = {}
+        for row, label in enumerate(entities.labels.tolist()):
+            template = self._flattened(entities.fitted(row, entity_side))
+            images, labels = by_shape.setdefault((template.shape[0], template.shape[1]), ([], []))
+            images.append(template)
+            labels.append(label)
+        self._templates = {shape: (np.stack(images), labels) for shape, (images, labels) in by_shape.items()}
         self._seen: tuple[str, list[tuple[float, float, float, int]]] = ("", [])
 
     def __call__(self, image: Any, question: str, choices: Sequence[str]) -> str:
@@ -98,12 +106,11 @@ class TemplateAnswerer:
         for row in range(count):
             for column in range(count):
                 part = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
-                for template, label in zip(self._templates, self.entities.labels.tolist(), strict=True):
-                    scores = normalised_correlation(part, template)
-                    for y, x in zip(*np.nonzero(scores >= FOUND), strict=True):
-                        height, width = template.shape[:2]
+                for (height, width), (templates, labels) in self._templates.items():
+                    scores = normalised_correlations(part, templates)
+                    for number, y, x in zip(*np.nonzero(scores >= FOUND), strict=True):
                         center = (column * side + x + width / 2, row * side + y + height / 2)
-                        hits.append((float(scores[y, x]), *center, label))
+                        hits.append((float(scores[number, y, x]), *center, labels[number]))
         # neighbouring places of one object, and like objects, answer as well: the best of each place stays
         kept = list[tuple[float, float, float, int]]()
         for hit in sorted(hits, reverse=True):
@@ -119,24 +126,35 @@ class TemplateAnswerer:
         return NAMES[min(POSITIONS, key=distance) - 1]
 
 
-def normalised_correlation(image: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Normalised cross-correlation at every place where the template lies whole in the image, in [-1, 1].
+def normalised_correlations(image: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    """Normalised cross-correlation at every place where a template lies whole in the image, in [-1, 1].
 
-    ``image`` ``[H, W, c]`` and ``template`` ``[h, w, c]`` have the same channels; the mean is taken over all of them.
-    Places without contrast get 0.
+    ``image`` ``[H, W, c]`` and ``templates`` ``[t, h, w, c]`` have the same channels; the mean is taken over all of
+    them. Returns ``[t, H - h + 1, W - w + 1]``. Places without contrast get 0.
     """
     from scipy.signal import correlate
 
-    h, w, channels = template.shape
-    if h > image.shape[0] or w > image.shape[1]:
-        return np.zeros((0, 0))
-    centred = template - template.mean()
-    # per channel and with the image's own mean taken off first, so that sums of squares stay exact enough
+    count, h, w, channels = templates.shape
+    rows, columns = image.shape[0] - h + 1, image.shape[1] - w + 1
+    if rows < 1 or columns < 1:
+        return np.zeros((count, 0, 0))
+    centred = templates - templates.mean((1, 2, 3), keepdims=True)
+    # the image's own mean is taken off first, so that sums of squares stay exact enough
     shifted = image - image.mean()
-    cross = sum(correlate(shifted[:, :, c], centred[:, :, c], mode="valid", method="fft") for c in range(channels))
+    if rows * columns * h * w * channels <= MOST_WINDOW_VALUES:
+        windows = np.lib.stride_tricks.sliding_window_view(shifted, (h, w), (0, 1))  # [rows, columns, c, h, w]
+        flat = windows.transpose(0, 1, 3, 4, 2).reshape(rows * columns, -1)
+        cross = (flat @ centred.reshape(count, -1).T).T.reshape(count, rows, columns)
+    else:
+        cross = np.stack(
+            [
+                sum(correlate(shifted[:, :, c], one[:, :, c], mode="valid", method="fft") for c in range(channels))
+                for one in centred
+            ]
+        )
     total, squares = _box_sums(shifted.sum(2), h, w), _box_sums((shifted**2).sum(2), h, w)
     variance = np.maximum(squares - total**2 / (h * w * channels), 0)
-    norm = np.sqrt(variance * (centred**2).sum())
+    norm = np.sqrt(variance[None] * (centred**2).sum((1, 2, 3))[:, None, None])
     return np.where(norm > 1e-6 * max(1.0, float(norm.max(initial=0))), cross / np.where(norm > 0, norm, 1), 0.0)
 
 

@@ -21,8 +21,8 @@ from paperworks.papers.hires_llava.towers import VisionTower
 
 SEEDS = 3
 PRETRAIN_STEPS = 300
-READ = ReadingSettings(steps=300, batch_size=32, learning_rate=5e-3, test_per_position=60)
-PLAIN = ReadingSettings(steps=300, batch_size=32, learning_rate=1e-2, test_per_position=60)
+READ = ReadingSettings(steps=250, batch_size=32, learning_rate=5e-3, test_per_position=60)
+PLAIN = ReadingSettings(steps=250, batch_size=32, learning_rate=1e-2, test_per_position=60)
 """Of readers without the adapter: a linear head alone bears a higher rate."""
 
 
