@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -20,6 +21,7 @@ from paperworks.nn import SmallCNN
 from paperworks.papers.pruning_survey import (
     DynamicSparseTraining,
     Limits,
+    PrunedClassifier,
     PruneSpec,
     SoftFilters,
     densities,
@@ -359,3 +361,27 @@ def test_masks_are_not_emptied_by_a_floor() -> None:
     result = prune(model, {"ratio": 0.95, "floor": 0.04})
     assert least_kept(result.masks) >= 1
     assert isinstance(result.spec, PruneSpec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"ratio": 0.8},
+        {"ratio": 0.8, "schedule": "gradual", "rounds": 2},
+        {"speedup": "structured", "criterion": "group-norm", "target": "macs", "ratio": 0.5},
+    ],
+)
+def test_an_estimator_that_prunes(spec: dict[str, Any]) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(120, 6)).astype(np.float32)
+    y = np.where(X[:, 0] + X[:, 1] > 0, "yes", "no")
+    found = PrunedClassifier(spec=spec, hidden=(32,), steps=60, recovery_steps=40, random_state=1).fit(X, y)
+    assert found.score(X, y) > 0.85
+    assert found.predict_proba(X).shape == (120, 2)
+    if found.result_.masks:
+        assert density_of({n: w != 0 for n, w in prunable_weights(found.module_).items()}) <= 0.21
+    else:
+        assert next(found.module_.parameters()).shape[0] < 32
+    assert clone(found).get_params()["spec"] == spec
+    with pytest.raises(InputError, match="recovery_steps"):
+        PrunedClassifier(recovery_steps=-1).fit(X, y)

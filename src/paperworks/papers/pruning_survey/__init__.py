@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from paperworks.papers.pruning_survey.bench import Bench, Protocol, Row
     from paperworks.papers.pruning_survey.contrasts import CONTRASTS, Contrast, Variant, run_contrast
     from paperworks.papers.pruning_survey.dynamic_sparse import DynamicSparseTraining, SoftFilters
+    from paperworks.papers.pruning_survey.estimator import PrunedClassifier
     from paperworks.papers.pruning_survey.layerwise import input_grams, obs_row, sparsegpt, sparsegpt_layers
     from paperworks.papers.pruning_survey.masks import MaskCallback, by_pattern, keep_best, n_of_m, prunable_weights
     from paperworks.papers.pruning_survey.pruner import PruneResult, load_pruned, prune
@@ -35,6 +36,7 @@ __all__ = [
     "Protocol",
     "PruneResult",
     "PruneSpec",
+    "PrunedClassifier",
     "Recommendation",
     "Row",
     "SoftFilters",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from paperworks import runs
@@ -22,7 +23,7 @@ from paperworks.pruning import ImageOptions, PlainCNN, image_task
 from paperworks.pruning.evidence import Evidence
 from paperworks.pruning.unit_criteria import score_units
 from paperworks.runs import Finding, Run
-from paperworks.structure.trace import analyze, cut, measure_latency, ranked_plan
+from paperworks.structure.trace import analyze, cut, ranked_plan
 
 BATCH = 64
 SHOWN = ("group-norm", "l1", "l2", "fpgm", "taylor", "gates", "mean-activation", "random")
@@ -45,22 +46,25 @@ def speed(run: Run, fast: bool) -> Iterator[Finding]:
     images = torch.rand(BATCH, 1, 28, 28)
     groups = analyze(model, images[:2])
     scores = score_units("group-norm", model, groups)
-    smaller = cut(groups, ranked_plan(groups, scores, macs=0.5, scope="group", multiple_of=4))
+    smaller = cut(groups, ranked_plan(groups, scores, macs=0.5, scope="group", multiple_of=8))
     masked = PlainCNN().eval()
     masked.load_state_dict(model.state_dict())
     sizes = {name: weight.detach().abs() for name, weight in prunable_weights(masked).items()}
     masks = keep_best(sizes, 0.5, "local")
     apply_masks(masked, masks)
     share = weight_macs(smaller, images) / weight_macs(model, images)
+    models = {"dense": model, "cut": smaller, "masked": masked}
     cut_ratios, mask_ratios = [], []
-    for _ in run.progress(range(2 if fast else 8), "timing in turns"):
-        found = measure_latency({"dense": model, "cut": smaller, "masked": masked}, images, rounds=5)
-        cut_ratios.append(found["dense"].median / found["cut"].median)
-        mask_ratios.append(found["dense"].median / found["masked"].median)
+    with threadpool_limits(1):
+        for number in run.progress(range(3 if fast else 11), "timing in turns"):
+            found = {name: _seconds(one, images) for name, one in models.items()}
+            if number:  # the first warms up
+                cut_ratios.append(found["dense"] / found["cut"])
+                mask_ratios.append(found["dense"] / found["masked"])
     claim = "only-structured-speeds-up-everywhere"
     yield Finding(
         claim,
-        "images per second of the cut network over the dense one, at half of the operations",
+        "images per second of processor time: the cut network over the dense one, at half of the operations",
         "empirical",
         ratio_interval(cut_ratios),
         ">=",
@@ -69,13 +73,22 @@ def speed(run: Run, fast: bool) -> Iterator[Finding]:
     )
     yield Finding(
         claim,
-        "images per second with half of the weights masked over the dense network: no more than 1.1",
+        "images per second of processor time: half of the weights masked, over the dense network: no more than 1.1",
         "empirical",
         ratio_interval(mask_ratios),
         "<=",
         1.1,
         detail="dense kernels multiply with the zeros",
     )
+
+
+@torch.no_grad()
+def _seconds(model: nn.Module, images: torch.Tensor, times: int = 3) -> float:
+    """Processor time of a forward pass: other work on the machine counts less in it than in the time of the clock."""
+    start = time.process_time()
+    for _ in range(times):
+        model(images)
+    return (time.process_time() - start) / times
 
 
 @runs.study(claims=["cost-of-scores"], title="What scores cost", minutes=1)

@@ -21,8 +21,8 @@ from paperworks.papers.pruning_survey.studies.benches import (
 from paperworks.runs import Finding, Run
 
 RATIOS = (0.5, 0.8, 0.95)
-SHORT = 4
-"""Epochs of recovery where many networks are compared."""
+SHORT, LONG = 4, 10
+"""Epochs: of the recovery where many networks are compared; of dense networks."""
 
 
 @runs.study(
@@ -32,7 +32,7 @@ SHORT = 4
 )
 def units(run: Run, fast: bool) -> Iterator[Finding]:
     """Equal parameters left, 4 epochs of recovery, three ratios."""
-    bench = digits_bench(run, fast, SHORT)
+    bench = digits_bench(run, fast, SHORT, LONG)
     seeds = seeds_of(fast)
     ratios = (0.8,) if fast else RATIOS
     rows: list[Row] = []
@@ -63,8 +63,8 @@ def units(run: Run, fast: bool) -> Iterator[Finding]:
     minutes=4,
 )
 def schedules(run: Run, fast: bool) -> Iterator[Finding]:
-    """98 % and 95 % of the weights removed; 15 epochs, and 15 after; untrained networks are trained for 15."""
-    bench = digits_bench(run, fast)
+    """98 % and 95 % of the weights removed; 10 epochs, and 10 after; untrained networks are trained for 10."""
+    bench = digits_bench(run, fast, LONG, LONG)
     seeds = seeds_of(fast)
     rows = rows_of(bench, "one-shot-vs-iterative", 0.98, seeds)
     yield finding(
@@ -83,8 +83,8 @@ def schedules(run: Run, fast: bool) -> Iterator[Finding]:
     minutes=4,
 )
 def inheritance(run: Run, fast: bool) -> Iterator[Finding]:
-    """95 % of the weights removed; 80 % of the parameters in channels."""
-    bench = digits_bench(run, fast)
+    """95 % of the weights removed; 80 % of the parameters in channels; 10 epochs, and 10 after."""
+    bench = digits_bench(run, fast, LONG, LONG)
     seeds = seeds_of(fast)
     claim = "after-training-beats-before"
     rows = rows_of(bench, "initialised-vs-pretrained", 0.95, seeds)
