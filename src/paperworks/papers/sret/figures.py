@@ -49,9 +49,10 @@ def groups_figure(image: np.ndarray, model: SReTForImageClassification) -> Figur
     axes[0].imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     axes[0].set_title("image", fontsize=10)
     for place, (title, groups) in zip(axes[1:], maps, strict=True):
-        place.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        # lighter than it is, so that colours show on black
+        place.imshow(0.45 + 0.55 * shown, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
         colours = ListedColormap(COLOURS[: max(2, min(len(COLOURS), int(groups.max()) + 1))])
-        place.imshow(groups % len(COLOURS), cmap=colours, alpha=0.55, extent=extent, interpolation="nearest")
+        place.imshow(groups % len(COLOURS), cmap=colours, alpha=0.6, extent=extent, interpolation="nearest")
         place.set_title(title, fontsize=10)
     for place in axes:
         place.set_xticks([])
