@@ -32,6 +32,7 @@ from paperworks.papers.tas.inheritance import narrows
 from paperworks.papers.tas.method import prune_module
 from paperworks.papers.tas.repair import repaired
 from paperworks.papers.tas.searched import searched_weights
+from paperworks.papers.tas.space import kept_widths
 from paperworks.pruning.module_job import ModuleJob
 from paperworks.runs import Cancelled
 from paperworks.structure.trace import cut, load_cut, save_cut
@@ -136,6 +137,13 @@ def test_repair_moves_towards_the_target() -> None:
     for target in (0.2, 0.5, 0.9):
         places = repaired(space, target * space.full_cost, 0.05)
         assert abs(space.cost_of(space.genotype_at(places)) / space.full_cost / target - 1) <= 0.05
+
+
+def test_widths_of_blocks_that_leave_are_zero() -> None:
+    widths = {"stem": 4, "stages.0.0.convs.0": 3, "stages.0.1.convs.0": 5, "stages.1.0.convs.0": 6}
+    kept = kept_widths({"widths": widths, "depths": {"stages.0": 1, "stages.1": 1}})
+    assert kept == {**widths, "stages.0.1.convs.0": 0}
+    assert kept_widths({"widths": {"stages.2/channel": 4}, "depths": {}}) == {"stages.2/channel": 4}
 
 
 def test_rivals_have_the_cost() -> None:

@@ -85,12 +85,12 @@ class SearchSettings:
             check_whole(name, getattr(self, name), 1)
         for name in ("cost_weight", "weight_decay", "architecture_weight_decay"):
             check_number(name, getattr(self, name))
-        rates = [self.learning_rate, *self.temperature]
+        rates = {"learning_rate": self.learning_rate, "temperature": min(self.temperature)}
         if self.architecture_learning_rate is not None:
-            rates.append(self.architecture_learning_rate)
-        for value in rates:
+            rates["architecture_learning_rate"] = self.architecture_learning_rate
+        for name, value in rates.items():
             if not (math.isfinite(value) and value > 0):
-                raise InputError("learning_rate", value, "rates and temperatures above 0")
+                raise InputError(name, value, "a number above 0")
         for name, known in (("temperature_rule", ("linear", "cosine")), ("penalty", ("paper", "code"))):
             if getattr(self, name) not in known:
                 raise InputError(name, repr(getattr(self, name)), " or ".join(known))

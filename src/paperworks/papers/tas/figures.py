@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from paperworks.papers.tas.space import Genotype
+from paperworks.papers.tas.space import Genotype, kept_widths
 
 
 def widths_figure(candidates: Mapping[str, tuple[int, ...]], genotype: Genotype) -> Figure:
     """Full and found width of every layer, and blocks of every stage as numbers."""
-    widths = [(name, max(candidates[name]), value) for name, value in genotype["widths"].items()]
+    widths = [(name, max(candidates[name]), value) for name, value in kept_widths(genotype).items()]
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(widths))

@@ -9,7 +9,7 @@ from paperworks.metrics import wilson_interval
 from paperworks.papers.tas.config import Config
 from paperworks.papers.tas.estimator import TransformableSearch
 from paperworks.papers.tas.figures import search_figure, widths_figure
-from paperworks.papers.tas.space import Genotype, SearchSpace
+from paperworks.papers.tas.space import Genotype, SearchSpace, kept_widths
 from paperworks.papers.tas.traced import TracedSpace
 from paperworks.pruning.images import ImageTask
 
@@ -72,7 +72,12 @@ def report(
                 f"Accuracy on {count:,} test images; one training of {config.training_epochs} epochs each. Differences "
                 f"within {interval.low:.3f} to {interval.high:.3f}, the 95% interval of the full network, say nothing.",
             ),
-            runs.Table("The found network", ["choice", "full", "found", "probability"], _choices(finder, genotype)),
+            runs.Table(
+                "The found network",
+                ["choice", "full", "found", "probability"],
+                _choices(finder, genotype),
+                "Widths, and numbers of blocks by stage. 0: the block leaves.",
+            ),
         ],
         figures=[
             runs.Figure(
@@ -104,12 +109,12 @@ def _where(config: Config, finder: TransformableSearch) -> str:
 
 
 def _choices(finder: TransformableSearch, genotype: Genotype) -> list[list[str | float | int | None]]:
-    chosen = {**genotype["widths"], **genotype["depths"]}
+    chosen, left = {**genotype["widths"], **genotype["depths"]}, {**kept_widths(genotype), **genotype["depths"]}
     rows: list[list[str | float | int | None]] = []
     for name, known in finder.candidates_.items():
         value = chosen[name]
         chance = finder.probabilities_[name][known.index(value)] if value in known else None
-        rows.append([name, max(known), value, chance])
+        rows.append([name, max(known), left[name], chance if left[name] else None])
     return rows
 
 

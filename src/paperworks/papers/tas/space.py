@@ -17,6 +17,17 @@ Genotype = dict[str, dict[str, int]]
 """A network of a space: ``widths`` by convolution or group, ``depths`` by stage."""
 
 
+def kept_widths(genotype: Genotype) -> dict[str, int]:
+    """The widths of a network by layer or group, 0 in blocks that leave (``stages.S.B...`` with B beyond the depth)."""
+    found = dict(genotype["widths"])
+    for name in found:
+        stage, _, rest = name.removeprefix("stages.").partition(".")
+        depth = genotype["depths"].get(f"stages.{stage}")
+        if name.startswith("stages.") and depth is not None and int(rest.partition(".")[0]) >= depth:
+            found[name] = 0
+    return found
+
+
 class SearchSpace(nn.Module):
     """Networks of several widths and depths that share weights, and the logits of the choices among them.
 
