@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster as Nodes
 from paperworks import catalog, reproduction
 from paperworks.runs.cluster import Cluster, Work
 
-PAPERS = "fold-se,paging,quilt,permutations-ntk,archetypes"
+PAPERS = "paging,loki,fold-se,permutations-ntk,music-word2vec"
 SERIAL = [4, 12]
 """Tasks of the two sizes whose difference gives the cost of one task."""
 
