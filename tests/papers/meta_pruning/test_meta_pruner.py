@@ -22,11 +22,14 @@ from paperworks.papers.meta_pruning import (
     fine_tune,
     make_layout,
     meta_train,
+    random_edit,
+    sparse_fine_tune,
     sparsity_gradient,
 )
 from paperworks.papers.meta_pruning.graph import tensors_of_model
 from paperworks.papers.meta_pruning.method import TAXONOMY, prune_module
 from paperworks.papers.meta_pruning.targets import Examples, as_pair, logits_with
+from paperworks.papers.meta_pruning.workbench import BUNDLE, bundled_for
 from paperworks.pruning import ModuleJob
 from paperworks.pruning.taxonomy import declaration_in
 from paperworks.structure.trace import analyze, load_cut, save_cut
@@ -59,7 +62,9 @@ def network(target: Target, rho: float = 0.05) -> GraphMetaNetwork:
 def test_a_step_follows_the_gradient_of_both_losses(target: Target, data: Examples) -> None:
     """One plain step on the written-out objective gives the weights that the two-stage chain rule gives."""
     ours, plain = network(target), network(target)
-    settings = MetaSettings(epochs=1, batch_size=60, reg=0.3, learning_rate=0.01, weight_decay=0.0)
+    settings = MetaSettings(
+        epochs=1, batches=1, batch_size=60, reg=0.3, learning_rate=0.01, weight_decay=0.0, norms="stored"
+    )
     meta_train(ours, [target], data, settings)
     own = tensors_of_model(target.model)
     edited = plain.edited_tensors(target.layout, own)
@@ -98,7 +103,7 @@ def test_the_epoch_with_the_best_score_is_kept(target: Target, data: Examples) -
         return next(scores)
 
     made = network(target)
-    history = meta_train(made, [target], data, MetaSettings(epochs=3), score=score)
+    history = meta_train(made, [target], data, MetaSettings(epochs=3, select_every=1), score=score)
     assert (history.best_epoch, history.best_score) == (2, 0.9)
     assert all(torch.equal(value, seen[1][name]) for name, value in made.state_dict().items())
     assert any(not torch.equal(value, seen[2][name]) for name, value in made.state_dict().items())
@@ -119,7 +124,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(target: Target, da
 
 def test_networks_are_edited_pruned_and_saved(target: Target, data: Examples, tmp_path: Path) -> None:
     other = copy.deepcopy(target.model)
-    settings = MetaSettings(epochs=2)
+    settings = MetaSettings(epochs=2, select_every=1)
     pruner = MetaPruner(hidden=4, layers=1, settings=settings, finetune_epochs=1, speeds=(1.5, 2.0))
     pruner.fit([target.model], data, other, data)
     assert pruner.history_.best_score == max(row["score"] for row in pruner.history_.rows)
@@ -213,3 +218,32 @@ def test_a_job_of_the_comparison_is_done_at_its_cost(target: Target, data: Examp
     assert declaration_in(Path(inspect.getfile(prune_module))).taxonomy == TAXONOMY
     with pytest.raises(InputError, match="data"):
         prune_module(ModuleJob(target.model, data[0][:2], macs=0.5))
+
+
+def test_controls_are_as_large_as_the_edit_and_take_as_many_steps(target: Target, data: Examples) -> None:
+    made = network(target, rho=0.5)
+    pruner = MetaPruner(made, finetune_epochs=0)
+    edited = pruner.edited(target)
+    control = random_edit(target.model, edited, target.layout, seed=1)
+    own, ours, other = (tensors_of_model(model) for model in (target.model, edited, control))
+    for name in own:
+        assert torch.allclose((other[name] - own[name]).norm(), (ours[name] - own[name]).norm(), rtol=1e-4, atol=1e-6)
+    assert not torch.equal(other["head.weight"], ours["head.weight"])
+    tuned = [sparse_fine_tune(copy.deepcopy(target.model), target.groups, data, epochs=2, reg=r) for r in (0.0, 0.3)]
+    norms = [float(tensors_of_model(model)["layers.0.weight"].norm()) for model in tuned]
+    assert norms[1] < norms[0]
+
+
+def test_the_bundled_metanetwork_is_for_perceptrons_with_batch_norms(target: Target) -> None:
+    name, made = bundled_for(target.layout) or ("", None)
+    assert name == "perceptrons"
+    assert made is not None
+    model, inputs = build("residual")
+    assert bundled_for(make_layout(model, inputs)) is None
+    assert sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file()) <= 4 * 2**20
+
+
+def test_a_measured_ratio_of_times_that_cannot_be_reached_is_refused(target: Target, data: Examples) -> None:
+    pruner = MetaPruner(network(target), finetune_epochs=0)
+    with pytest.raises(InputError, match="latency"):
+        pruner.prune(target.model, data, latency=1e6)

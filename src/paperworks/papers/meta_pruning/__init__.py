@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from paperworks.papers.meta_pruning.controls import random_edit, sparse_fine_tune
     from paperworks.papers.meta_pruning.criterion import (
         group_importance,
         group_l2_scores,
@@ -48,6 +49,8 @@ __all__ = [
     "meta_train",
     "n_of_m_masks",
     "pull",
+    "random_edit",
+    "sparse_fine_tune",
     "sparsity_gradient",
     "speed_plans",
     "train_targets",

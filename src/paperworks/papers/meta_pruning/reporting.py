@@ -10,15 +10,18 @@ from torch import nn
 
 from paperworks import runs
 from paperworks.papers.meta_pruning.config import Config
+from paperworks.papers.meta_pruning.controls import random_edit
 from paperworks.papers.meta_pruning.criterion import STRUCTURED
 from paperworks.papers.meta_pruning.figures import curves_figure, history_figure
 from paperworks.papers.meta_pruning.graph import NetGraph
 from paperworks.papers.meta_pruning.pruner import MetaPruner, PrunedNetwork
+from paperworks.papers.meta_pruning.targets import fine_tune
 from paperworks.papers.meta_pruning.workbench import Bench, ready_pruner, trained_networks
 from paperworks.runs.report import Cell
 from paperworks.structure.trace import save_cut
 
 ORIGINAL, TUNED, OURS = "as it was trained", "fine-tuned", "metanetwork, fine-tuned"
+CONTROL = "random edits of that size, fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,17 @@ def measure(config: Config, bench: Bench, pruner: MetaPruner, model: nn.Module, 
         for edit in (True, False)
     )
     target = pruner.target(model, bench.example)
-    networks = {ORIGINAL: model, TUNED: plain.ready, OURS: ours.ready}
+    run.step("the control: random edits of the same size")
+    control = fine_tune(
+        random_edit(model, pruner.edited(target), target.layout, pruner.random_state),
+        bench.train,
+        epochs=config.finetune_epochs,
+        learning_rate=config.finetune_rate,
+        seed=pruner.random_state,
+        device=config.device,
+        progress=run.progress,
+    )
+    networks = {ORIGINAL: model, TUNED: plain.ready, OURS: ours.ready, CONTROL: control}
     curves = {name: pruner.curve_of(network, target, bench.test) for name, network in networks.items()}
     return Measured(curves, ours, plain)
 
@@ -107,13 +120,14 @@ def _report(
         headline=f"Pruned to {what}, the network that the metanetwork edited gets {ours[last]:.1%} of {count:,} test "
         f"images right, without the metanetwork {plain[last]:.1%}, dense {ours['accuracy of the dense network']:.1%}. "
         f"Before any training after the pruning it keeps {verdict} accuracy: {means[OURS]:.3f} and {means[TUNED]:.3f} "
-        f"over {len(pruner.speeds)} speed-ups.",
+        f"over {len(pruner.speeds)} speed-ups; {means[CONTROL]:.3f} after random edits of the same size.",
         metrics={
             "accuracy_with": ours[last],
             "accuracy_without": plain[last],
             "curve_with": means[OURS],
             "curve_without": means[TUNED],
             "curve_original": means[ORIGINAL],
+            "curve_random": means[CONTROL],
             "speedup": found.ours.speedup,
             "parameters_kept": found.ours.share,
         },
@@ -122,6 +136,7 @@ def _report(
             "accuracy_without": "accuracy without it",
             "curve_with": "mean of the accuracy curve with it",
             "curve_without": "mean of the curve without it",
+            "curve_random": "mean of the curve with random edits",
             "speedup": "dense over kept multiply-accumulates",
             "parameters_kept": "share of parameters kept",
         },
