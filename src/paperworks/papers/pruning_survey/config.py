@@ -35,9 +35,9 @@ class Config(ImageOptions):
     ratios: tuple[float, ...] = Field((0.9, 0.98), description="shares of the parameters (or operations) that leave")
     seeds: int = Field(3, ge=1, le=100, description="repetitions, each with another network and other draws")
     epochs: float = Field(
-        6, gt=0, le=10_000, description="epochs of the dense network, and of networks that begin anew"
+        4, gt=0, le=10_000, description="epochs of the dense network, and of networks that begin anew"
     )
-    recovery_epochs: float = Field(6, ge=0, le=10_000, description="epochs after pruning")
+    recovery_epochs: float = Field(4, ge=0, le=10_000, description="epochs after pruning")
     learning_rate: float = Field(0.05, gt=0, lt=10, description="highest rate of SGD")
     batch_size: int = Field(64, ge=1, le=100_000, description="images of a step")
     hardware: Literal["any", "sparse-gpu", "sparse-cpu"] = Field(

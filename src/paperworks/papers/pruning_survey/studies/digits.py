@@ -20,8 +20,8 @@ from paperworks.papers.pruning_survey.studies.benches import (
 )
 from paperworks.runs import Finding, Run
 
-RATIOS = (0.5, 0.8, 0.95)
-SHORT, LONG = 4, 10
+RATIOS = (0.8, 0.95)
+SHORT, LONG = 3, 10
 """Epochs: of the recovery where many networks are compared; of dense networks."""
 
 
@@ -31,8 +31,8 @@ SHORT, LONG = 4, 10
     minutes=4,
 )
 def units(run: Run, fast: bool) -> Iterator[Finding]:
-    """Equal parameters left, 4 epochs of recovery, three ratios."""
-    bench = digits_bench(run, fast, SHORT, LONG)
+    """Equal parameters left, 8 epochs, 3 of recovery, two ratios."""
+    bench = digits_bench(run, fast, SHORT, 8)
     seeds = seeds_of(fast)
     ratios = (0.8,) if fast else RATIOS
     rows: list[Row] = []
@@ -83,8 +83,8 @@ def schedules(run: Run, fast: bool) -> Iterator[Finding]:
     minutes=4,
 )
 def inheritance(run: Run, fast: bool) -> Iterator[Finding]:
-    """95 % of the weights removed; 80 % of the parameters in channels; 10 epochs, and 10 after."""
-    bench = digits_bench(run, fast, LONG, LONG)
+    """95 % of the weights removed; 80 % of the parameters in channels; 8 epochs, and 8 after."""
+    bench = digits_bench(run, fast, 8, 8)
     seeds = seeds_of(fast)
     claim = "after-training-beats-before"
     rows = rows_of(bench, "initialised-vs-pretrained", 0.95, seeds)
