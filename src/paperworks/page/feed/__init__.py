@@ -1,6 +1,7 @@
 """Papers of the feed: one entry per paper whatever its sources, their trend, and lists of them.
 
 entries.py     what a source says of a paper, and the one entry that it becomes
+seed.py        the catalogue in the feed
 keys.py        the names under which papers are recognised again
 submissions.py papers that readers submit
 trend.py       the formula by which the feed is sorted
@@ -8,7 +9,7 @@ listing.py     days, weeks and months of entries, filtered, sorted, by cursor
 importers/     arXiv, daily papers, RSS and Atom, JSONL, pasted pages
 """
 
-from paperworks.page.feed.entries import ImportOutcome, IncomingPaper, seed_catalogue, upsert
+from paperworks.page.feed.entries import ImportOutcome, IncomingPaper, upsert
 from paperworks.page.feed.listing import (
     FeedPage,
     FeedQuery,
@@ -19,6 +20,7 @@ from paperworks.page.feed.listing import (
     periods,
     tag_counts,
 )
+from paperworks.page.feed.seed import seed_catalogue
 from paperworks.page.feed.trend import refresh_trends, trend_score
 
 __all__ = [
