@@ -12,7 +12,7 @@ from paperworks.papers.gkc.paper_size import CROP, CROPS, SIDE, clip_image_tower
 from paperworks.papers.gkc.two_stage import measure_cost
 from paperworks.runs import Finding, Run, study
 
-ROUNDS = 5
+ROUNDS = 3
 GIGA = 1e9
 
 

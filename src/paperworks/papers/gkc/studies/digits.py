@@ -16,7 +16,7 @@ from paperworks.papers.gkc.vocabulary import encode_names
 from paperworks.runs import Finding, Run, study
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-WIDTH, REGIONS, STEPS, SEEDS = 64, 32, 400, 3
+WIDTH, REGIONS, STEPS, SEEDS = 64, 32, 250, 3
 NOISE = 0.3
 
 

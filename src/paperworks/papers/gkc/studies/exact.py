@@ -32,9 +32,9 @@ _CLAIMS = [
 def exact(run: Run, fast: bool) -> Iterator[Finding]:
     """Random rows in double precision, and the bundled trunk after a few steps of training."""
     rng = run.rng("rows")
-    yield from _optimum(rng, 5 if fast else 50)
-    yield from _forms(rng, 5 if fast else 50)
-    model, changed = _trained(2 if fast else 10)
+    yield from _optimum(rng, 5 if fast else 30)
+    yield from _forms(rng, 5 if fast else 30)
+    model, changed = _trained(2 if fast else 4)
     yield from _teacher(model, changed)
     yield from _vocabulary(model)
 
