@@ -180,3 +180,29 @@ def test_bad_input_names_what_is_right() -> None:
         encoder.encode(["absent.png"])
     with pytest.raises(InputError, match="slices: found 3; expected 4"):
         encoder.maps(torch.zeros(3, 3, 16, 16), [(2, 2)])
+
+
+def test_folders_of_two_towers_and_of_classifiers_give_their_vision_tower(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPModel, ViTForImageClassification
+
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "vocab_size": 9,
+    }
+    vision = SIZES | {"intermediate_size": 32}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(tmp_path / "clip")
+    ViTForImageClassification(ViTConfig(**vision)).save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1]}'
+    )
+    clip, vit = load_tower(tmp_path / "clip"), load_tower(tmp_path / "vit")
+    assert (clip.kind, vit.kind) == ("CLIPVisionModel", "ViTModel")
+    assert clip.mean == pytest.approx(CLIP_MEAN)
+    assert vit.mean == (0.1, 0.2, 0.3)
+    encoder = HiResVisionEncoder(tmp_path / "clip")
+    encoder.save_pretrained(tmp_path / "saved")
+    again = HiResVisionEncoder.from_pretrained(tmp_path / "saved")
+    assert np.array_equal(encoder.encode([image(32, 32)])[0].tokens, again.encode([image(32, 32)])[0].tokens)

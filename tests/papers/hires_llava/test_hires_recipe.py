@@ -32,7 +32,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_default_probe(tmp_path: Path) -> None:
     report = report_of(tmp_path, limit=2)
-    assert "Beside a cut, tokens of TinyViT change" in report.headline
+    assert "Where slices meet, tokens of TinyViT change by" in report.headline
     assert [f.title for f in report.figures][-1] == "EntityGrid: accuracy at the nine positions"
     assert len(report.tables[1].rows) == 3
     content = json.loads((tmp_path / "run" / "files" / "fragmentation.json").read_text())

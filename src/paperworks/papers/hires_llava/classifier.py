@@ -19,6 +19,7 @@ from paperworks.nn import evaluation_mode, resolve_device
 from paperworks.papers.hires_llava.batches import as_tensors, mean_tokens, tokens_of_batch
 from paperworks.papers.hires_llava.encoder import HiResVisionEncoder
 from paperworks.papers.hires_llava.features import Prepared
+from paperworks.papers.hires_llava.pixels import stored_rgb
 from paperworks.papers.hires_llava.samplers import SamplerName
 from paperworks.parameters import check_number, check_seed, check_whole
 from paperworks.runs import Progress, no_progress
@@ -246,16 +247,10 @@ class _Prepared:
 def _images_of(X: Any) -> Sequence[Any]:
     if isinstance(X, (str, Path)):
         X = read_images(X)
-    images = [_pixels(X, row) for row in range(len(X))] if isinstance(X, ImageDataset) else list(X)
+    images = [stored_rgb(X, row) for row in range(len(X))] if isinstance(X, ImageDataset) else list(X)
     if not images:
         raise InputError("X", "no images", "at least one image")
     return images
-
-
-def _pixels(dataset: ImageDataset, row: int) -> np.ndarray:
-    size = dataset[row].shape[:2]
-    batch = dataset.array([row], size=(int(size[0]), int(size[1])), channels=3, dtype="uint8")
-    return np.ascontiguousarray(batch[0].transpose(1, 2, 0))
 
 
 def _images_and_labels(X: Any, y: Any) -> tuple[Sequence[Any], Any]:

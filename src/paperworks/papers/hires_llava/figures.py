@@ -21,7 +21,7 @@ def cuts_figure(report: FragmentationReport, names: Sequence[str], most: int = 4
     from matplotlib.figure import Figure
 
     chosen = report.images[:most]
-    figure = Figure(figsize=(2.1 * len(chosen) + 0.9, 4.6))
+    figure = Figure(figsize=(2.1 * len(chosen) + 0.9, 4.6), layout="constrained")
     axes = figure.subplots(2, len(chosen), squeeze=False)
     known = np.concatenate([one.change[~np.isnan(one.change)] for one in chosen])
     largest = float(np.quantile(known, 0.98))

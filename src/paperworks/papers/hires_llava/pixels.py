@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.inputs.images import as_batch, decode_image
+from paperworks.inputs.images import ImageDataset, as_batch, decode_image
 
 
 def as_rgb(item: Any, number: int = 0) -> tuple[np.ndarray, str]:
@@ -62,6 +62,13 @@ def all_rgb(items: Sequence[Any], patch: int = 1) -> tuple[list[np.ndarray], lis
             counts[said] = counts.get(said, 0) + 1
     notes = [f"{count:,} image{'s' * (count != 1)} converted to 8-bit RGB ({said})" for said, count in counts.items()]
     return images, notes
+
+
+def stored_rgb(dataset: ImageDataset, row: int) -> np.ndarray:
+    """Image ``row`` of a set at its own size, uint8 ``[h, w, 3]``."""
+    height, width = dataset[row].shape[:2]
+    batch = dataset.array([row], size=(int(height), int(width)), channels=3, dtype="uint8")
+    return np.ascontiguousarray(batch[0].transpose(1, 2, 0))
 
 
 def _array(item: Any, field: str) -> tuple[np.ndarray, bool]:

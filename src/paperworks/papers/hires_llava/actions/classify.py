@@ -11,10 +11,11 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.inputs.images import ImageDataset, read_images
 from paperworks.metrics import wilson_interval
-from paperworks.papers.hires_llava.actions.inputs import described, rgb, the_tower
+from paperworks.papers.hires_llava.actions.inputs import described, the_tower
 from paperworks.papers.hires_llava.classifier import HiResClassifier
 from paperworks.papers.hires_llava.config import Config
 from paperworks.papers.hires_llava.entitygrid.generation import EntityGrid
+from paperworks.papers.hires_llava.pixels import stored_rgb
 from paperworks.runs.files import write_text
 
 ADAPTED, SLICED, LOW = "slices with the adapter", "slices without", "whole image at one slice's size"
@@ -105,7 +106,7 @@ def _labelled(config: Config, run: runs.Run) -> tuple[list[np.ndarray], np.ndarr
     run.step(f"reading {config.images}")
     dataset: ImageDataset = read_images(config.images, progress=run.progress)
     labels = np.array(dataset.class_names)[dataset.require_labels()]
-    return [rgb(dataset, row) for row in range(len(dataset))], labels, described(dataset)
+    return [stored_rgb(dataset, row) for row in range(len(dataset))], labels, described(dataset)
 
 
 def _split(labels: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:

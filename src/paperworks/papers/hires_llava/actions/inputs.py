@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from paperworks import runs
-from paperworks.errors import InputError
 from paperworks.inputs.images import ImageDataset, read_images
 from paperworks.nn import resolve_device
 from paperworks.papers.hires_llava.config import Config
 from paperworks.papers.hires_llava.encoder import HiResVisionEncoder
 from paperworks.papers.hires_llava.entitygrid.generation import EntityGrid
+from paperworks.papers.hires_llava.pixels import stored_rgb
 from paperworks.papers.hires_llava.restoration import PIXEL_MEAN, PIXEL_STD, stand_in_tower
 from paperworks.papers.hires_llava.towers import VisionTower, load_tower
 
@@ -45,13 +44,9 @@ def read_user_images(config: Config, run: runs.Run) -> Images:
     if len(dataset) > config.limit:
         chosen = np.sort(run.rng("images").choice(len(dataset), config.limit, replace=False))
         notes.append(f"{config.limit:,} of {len(dataset):,} images were drawn (option limit)")
-    return Images([rgb(dataset, int(row)) for row in chosen], [dataset.image_name(int(row)) for row in chosen], notes)
-
-
-def rgb(dataset: ImageDataset, row: int) -> np.ndarray:
-    """Image ``row`` as uint8 ``[h, w, 3]``."""
-    batch = dataset.array([row], size=dataset[row].shape[:2], channels=3, dtype="uint8")  # type: ignore[arg-type]
-    return np.ascontiguousarray(batch[0].transpose(1, 2, 0))
+    return Images(
+        [stored_rgb(dataset, int(row)) for row in chosen], [dataset.image_name(int(row)) for row in chosen], notes
+    )
 
 
 def described(dataset: ImageDataset) -> list[str]:
@@ -126,14 +121,3 @@ def encoder_maker(config: Config, **more: Any) -> Any:
         return HiResVisionEncoder(vision, **(options | more))
 
     return make
-
-
-def sentence_of(notes: Sequence[str]) -> str:
-    """Notes as one line."""
-    return "; ".join(note.rstrip(".") for note in notes)
-
-
-def require_cut(sizes: Sequence[tuple[int, int]], side: int, field: str = "images") -> None:
-    """Raise InputError where every image fits into one slice."""
-    if sizes and all(max(size) <= side for size in sizes):
-        raise InputError(field, f"no image larger than {side} x {side} pixels", "at least one that has to be cut")

@@ -91,8 +91,8 @@ def _report(
 ) -> runs.Report:
     name = tower.kind if config.encoder is None else f"{tower.kind} ({config.encoder})"
     headline = (
-        f"Beside a cut, tokens of {name} change {found.ratio.estimate:.2f} times as much as where the window moves "
-        "but no cut is near"
+        f"Where slices meet, tokens of {name} change by {found.beside:.0%} of their norm when the window moves off the "
+        f"cut, {found.ratio.estimate:.2f} times as much as where no cut is near"
     )
     metrics = {
         "change_beside_cuts": found.beside,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,22 @@ from paperworks.metrics import mean_interval
 from paperworks.papers.hires_llava.encoder import HiResVisionEncoder
 from paperworks.papers.hires_llava.entitygrid.generation import EntityGrid
 from paperworks.papers.hires_llava.samplers import make_sampler
-from paperworks.papers.hires_llava.studies.setting import READ, SEEDS, adapted, seed_tower, small
+from paperworks.papers.hires_llava.studies.setting import (
+    READ,
+    SEEDS,
+    SHORT_PRETRAIN_STEPS,
+    TOWER_STEPS,
+    adapted,
+    seed_tower,
+    small,
+)
 from paperworks.papers.hires_llava.towers import VisionTower
 from paperworks.runs import Finding, Run
 from paperworks.runs.files import write_text
 from paperworks.training import TrainSettings, cross_entropy_loss, train
 
-SAMPLER_STEPS, SAMPLER_RATE, CANVASES = 300, 3e-3, 1800
-SAMPLERS = ("self-mining", "qformer", "avgpool", "concat", "resampler")
+SAMPLER_STEPS, SAMPLER_RATE, CANVASES = 300, 3e-3, 900
+SAMPLERS = ("self-mining", "qformer", "avgpool")
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ def sampler_accuracy(
 
 
 def _samplers_of(seed: int, fast: bool) -> dict[str, float]:
-    grid, tower = seed_tower(seed, fast)
+    grid, tower = seed_tower(seed, fast, SHORT_PRETRAIN_STEPS)
     count, steps = (60, 5) if fast else (CANVASES, SAMPLER_STEPS)
     plain = HiResVisionEncoder(tower, sra_layers="none", sampler=None, global_view=False)
     data, test = (maps_of(plain, grid, n, split, seed) for n, split in ((count, "train"), (count // 3, "test")))
@@ -177,7 +185,7 @@ def _with_adapter(grid: EntityGrid, tower: VisionTower, seed: int, fast: bool, s
 
     encoder = adapted()(tower)
     reader = SliceReader(encoder, len(grid.entities.names), seed=seed)
-    train_reader(reader, grid, small(READ, fast), seed=seed)
+    train_reader(reader, grid, small(replace(READ, steps=TOWER_STEPS), fast), seed=seed)
     count = 60 if fast else CANVASES
     data, test = (maps_of(encoder, grid, n, split, seed) for n, split in ((count, "train"), (count // 3, "test")))
     return {

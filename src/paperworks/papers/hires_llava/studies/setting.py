@@ -20,10 +20,14 @@ from paperworks.papers.hires_llava.restoration import (
 from paperworks.papers.hires_llava.towers import VisionTower
 
 SEEDS = 3
-PRETRAIN_STEPS = 300
-READ = ReadingSettings(steps=250, batch_size=32, learning_rate=5e-3, test_per_position=60)
-PLAIN = ReadingSettings(steps=250, batch_size=32, learning_rate=1e-2, test_per_position=60)
+PRETRAIN_STEPS, SHORT_PRETRAIN_STEPS = 250, 150
+READ = ReadingSettings(steps=200, batch_size=32, learning_rate=5e-3, test_per_position=60)
+PLAIN = ReadingSettings(steps=200, batch_size=32, learning_rate=1e-2, test_per_position=60)
 """Of readers without the adapter: a linear head alone bears a higher rate."""
+
+
+TOWER_STEPS = 80
+"""Of readers where many are trained: on towers of other architectures, and of the adapter in front of samplers."""
 
 
 def adapted(path: str = "both") -> Callable[[Any], HiResVisionEncoder]:
@@ -40,8 +44,8 @@ def small(steps: ReadingSettings, fast: bool) -> ReadingSettings:
     return ReadingSettings(5, 8, steps.learning_rate, 5) if fast else steps
 
 
-def seed_tower(seed: int, fast: bool) -> tuple[EntityGrid, VisionTower]:
+def seed_tower(seed: int, fast: bool, steps: int = PRETRAIN_STEPS) -> tuple[EntityGrid, VisionTower]:
     """The grid and the frozen encoder of a seed."""
     grid = EntityGrid("digits", canvas=32, seed=seed)
-    model = stand_in_tower(grid, steps=5 if fast else PRETRAIN_STEPS, seed=seed)
+    model = stand_in_tower(grid, steps=5 if fast else steps, seed=seed)
     return grid, VisionTower(model, mean=PIXEL_MEAN, std=PIXEL_STD)
