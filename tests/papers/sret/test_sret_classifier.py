@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from tiny_sret import SMALL, small
+from transformers import pipeline
 
 from paperworks import runs
 from paperworks.classification import load_classifier
@@ -116,8 +117,16 @@ def test_a_folder_of_all_kinds_of_images(folder: Path, tmp_path: Path) -> None:
     made = two(network={"num_channels": 3}, image_size=8, epochs=1).fit(str(folder))
     assert made.predict_proba(str(folder)).shape == (15, 2)
     assert 0 <= made.score(folder) <= 1
-    with pytest.raises(InputError, match=r"image_size: found images of 1 sizes|channels"):
-        two(epochs=1).fit(str(folder))
+    grey = two(epochs=1).fit(str(folder))
+    assert grey.predict_proba(folder).shape == (15, 2), "colours become grey for a network of one channel"
+    with pytest.raises(InputError, match="channels: found 1; expected 3"):
+        SReTClassifier(small(num_channels=3), channels=1, epochs=1, device="cpu").fit(folder)
+    made.save_pretrained(tmp_path / "c")
+    said = pipeline("image-classification", model=str(tmp_path / "c"), device="cpu")(str(folder / "dark" / "RGB.png"))
+    expected = made.predict_proba(read_images(folder / "dark" / "RGB.png"))[0]
+    assert {one["label"]: one["score"] for one in said} == pytest.approx(
+        dict(zip(("dark", "light"), expected, strict=True)), abs=1e-3
+    )
     source = read_source(Config(data=str(folder)), runs.Run(tmp_path / "run"))
     assert any("broken.png" in note for note in source.notes)
     assert any("moving.gif" in note for note in source.notes)

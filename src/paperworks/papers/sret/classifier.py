@@ -48,7 +48,7 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
         and whose head is new where its classes are others.
     image_size : side, or (height, width), that images are resized to; None: their own, rounded up as the network needs.
     sliced : with groups; False is plain attention. For a network by name.
-    channels : 1 (grey) or 3; None: as the images are.
+    channels : 1 (grey) or 3; None: as the given network has, or the images.
     fit_images : "stretch", "crop" or "pad", for images of another shape.
     value_range : values that are black and white, for arrays of floats outside of [0, 1] and 32-bit integers.
     epochs, batch_size, learning_rate, weight_decay, warmup, clip_norm : of AdamW with a cosine schedule; ``warmup`` is
@@ -142,7 +142,7 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError("y", f"one class ({self.classes_[0]!r})", "labels of at least two classes")
-        self._channels = self.channels or (1 if images.array([0]).shape[1] == 1 else 3)
+        self._channels = self.channels or self._own_channels(images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state % 2**63)
             self.model_ = self._make(images)
@@ -202,8 +202,8 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model, its image processor and the classes to a new folder.
 
-        Transformers loads it (``pipeline("image-classification", model=folder)`` after ``import paperworks``), and so
-        does ``from_pretrained``.
+        Transformers loads it after ``import paperworks``: ``pipeline("image-classification", model=folder)``, which has
+        three channels always, or ``AutoModelForImageClassification``. So does ``from_pretrained``.
         """
         import transformers
 
@@ -274,6 +274,14 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise InputError("y", f"class {unknown[0]!r}", f"one of {', '.join(map(str, self.classes_))}")
         return np.searchsorted(self.classes_, labels)
+
+    def _own_channels(self, images: ImageDataset) -> int:
+        """What the given network has; of a network by name, what the images have."""
+        if isinstance(self.network, SReTConfig):
+            return self.network.num_channels
+        if isinstance(self.network, SReTForImageClassification):
+            return self.network.config.num_channels
+        return images.array([0]).shape[1]
 
     def _make(self, images: ImageDataset) -> SReTForImageClassification:
         classes, network = len(self.classes_), self.network

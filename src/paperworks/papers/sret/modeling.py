@@ -149,7 +149,7 @@ class SReTModel(SReTPreTrainedModel):
         if tuple(images.shape[2:]) != config.sides:
             height, width = config.sides
             found = f"images of {images.shape[2]} x {images.shape[3]}"
-            expected = f"{height} x {width}, which the position grid is for; resize_positions makes it fit another size"
+            expected = f"{height} x {width}, which the positions are for; resize_positions or finetune_at change them"
             raise InputError("pixel_values", found, expected)
 
 
