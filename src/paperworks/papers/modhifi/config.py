@@ -73,9 +73,11 @@ class Config(ImageOptions):
     multiple_of: int = Field(8, ge=1, le=1024, description="kept channels are rounded up to multiples")
     compare: bool = Field(True, description="show the parts of the method and other ways beside it")
     forget: str | None = Field(None, description="class to forget, by name; default the first")
-    unlearn_p: float = Field(0.2, gt=0, le=1, description="share of the inputs of every output that is edited")
-    min_agreement: float | None = Field(
-        None, gt=0, le=1, description="choose that share: the other classes keep this much of their predictions"
+    unlearn_p: float | None = Field(
+        None, gt=0, le=1, description="share of the inputs of every output that is edited; default chosen on samples"
+    )
+    min_agreement: float = Field(
+        0.9, gt=0, le=1, description="for that choice: samples of other classes that must keep their class"
     )
     layers: int | None = Field(
         None, ge=1, description="how many of the last convolutions are edited; default a quarter of them"

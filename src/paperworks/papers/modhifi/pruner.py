@@ -292,17 +292,26 @@ class ModHiFiPruner:
                 parts = [pair.target(centered) for pair in pairs]
                 means = (pairs[2].dense_mean / pairs[2].rows, pairs[2].mean / pairs[2].rows)
             rows = whole[path].rows
-            change, matrix, said = self._edit(layer, gone, parts, rows, number, bool(held))
+            change, matrix, said = self.edited(layer, gone, parts, rows, number, bool(held))
             bias = None if free or not self.restore_mean else restored_bias(layer, layer.matrix(), matrix, *means)
             layer.write(matrix, bias)
             changes.append(change)
             notes += [said] if said else []
         return plan, changes, notes
 
-    def _edit(
-        self, layer: ReadLayer, gone: torch.Tensor, parts: list[Target], rows: int, number: int, checked: bool
+    def edited(
+        self,
+        layer: ReadLayer,
+        gone: torch.Tensor,
+        parts: Sequence[Target],
+        rows: int,
+        number: int = 0,
+        checked: bool = True,
     ) -> tuple[LayerChange, torch.Tensor, str]:
-        """Rescale one layer: fitted on one part of the samples, checked on another, then fitted on all."""
+        """Rescale one layer: fitted on one part of the samples, checked on another, then fitted on all.
+
+        Returns what happened, the matrix [c_out, d] without the inputs ``gone`` (bool), and a warning or "".
+        """
         fitted, held, whole = parts
         matrix, blocks = layer.matrix(), layer.blocks()
         zeroed = without_dropped(matrix, blocks, gone)

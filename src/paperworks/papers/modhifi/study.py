@@ -7,7 +7,17 @@ residual network (stem 32, blocks 32, 64/2, 64, BatchNorm), a plain one, a small
 from __future__ import annotations
 
 from paperworks.papers.modhifi.studies.digits import counterfactuals, data_quality, pruning
-from paperworks.papers.modhifi.studies.exact import fidelity
-from paperworks.papers.modhifi.studies.forgetting import unlearning
+from paperworks.papers.modhifi.studies.exact import bounds, fidelity
+from paperworks.papers.modhifi.studies.forgetting import other_networks, unlearning
+from paperworks.papers.modhifi.studies.texts import encoder
 
-__all__ = ["counterfactuals", "data_quality", "fidelity", "pruning", "unlearning"]
+__all__ = [
+    "bounds",
+    "counterfactuals",
+    "data_quality",
+    "encoder",
+    "fidelity",
+    "other_networks",
+    "pruning",
+    "unlearning",
+]

@@ -39,12 +39,14 @@ class UnlearnReport:
     p : the share that was used.
     trials : (p, agreement with the dense network on the samples to retain, mean probability that forget samples keep of
         the class they had), where p was chosen.
+    met : False where no p kept ``min_agreement``; then p is the one that kept most.
     """
 
     edited: dict[str, torch.Tensor]
     edit: str
     p: float
     trials: tuple[tuple[float, float, float], ...] = ()
+    met: bool = True
 
     @property
     def share(self) -> float:
@@ -131,7 +133,7 @@ class ClassUnlearner:
 
         Raises
         ------
-        InputError : no samples, a layer that is not there, or no p that keeps ``min_agreement``.
+        InputError : no samples, or a layer that is not there.
         """
         place = next((p.device for p in model.parameters()), torch.device("cpu"))
         forget = batches_of(forget_samples, self.batch_size, device=place)
@@ -143,7 +145,7 @@ class ClassUnlearner:
             return with_edits(model, chosen, edit), chosen
 
         trials: list[tuple[float, float, float]] = []
-        p = self.p
+        p, met = self.p, True
         if retain_samples is not None:
             retain = batches_of(retain_samples, self.batch_size, device=place)
             had, stay = _probabilities(model, forget).argmax(1), _probabilities(model, retain).argmax(1)
@@ -153,12 +155,10 @@ class ClassUnlearner:
                 left = float(_probabilities(made, forget).gather(1, had[:, None]).mean())
                 trials.append((share, agreement, left))
             able = [trial for trial in trials if trial[1] >= self.min_agreement]
-            if not able:
-                most = max(trial[1] for trial in trials)
-                raise InputError("min_agreement", self.min_agreement, f"at most {most:.3f}, the most that some p keeps")
-            p = min(able, key=lambda trial: trial[2])[0]
+            met = bool(able)
+            p = min(able, key=lambda trial: trial[2])[0] if met else max(trials, key=lambda trial: trial[1])[0]
         self.model_, chosen = edited(p)
-        self.report_ = UnlearnReport(chosen, edit, p, tuple(trials))
+        self.report_ = UnlearnReport(chosen, edit, p, tuple(trials), met)
         return self
 
     def _layers(self, model: nn.Module, batch: Any) -> tuple[list[str], str]:

@@ -43,15 +43,15 @@ def unlearn_images(config: Config, run: runs.Run) -> runs.Report:
     remaining = work.calibration[~of_class.to(work.calibration.device)]
     started = time.process_time()
     unlearner = ClassUnlearner(
-        config.unlearn_p,
+        config.unlearn_p or 0.2,
         "auto" if config.layers is None else config.layers,
         config.edit,
         score="rowsum" if config.score == "auto" else config.score,
-        min_agreement=config.min_agreement or 0.9,
+        min_agreement=config.min_agreement,
     ).fit(
         work.dense,
         work.calibration[of_class.to(work.calibration.device)],
-        None if config.min_agreement is None else remaining,
+        None if config.unlearn_p is not None else remaining,
         progress=run.progress,
     )
     seconds = time.process_time() - started
@@ -134,6 +134,11 @@ def _report(
     names = work.task.class_names
     ours, dense = found[OURS], found["dense"]
     lead = list(work.notes)
+    if not report.met:
+        lead.append(
+            f"No share of kernels leaves the other classes as asked (--min-agreement {config.min_agreement:g}): "
+            "the one that keeps most is shown. Fewer layers (--layers 1) may do."
+        )
     if attacked is not None and attacked.forget > 0.5 * dense.forget:
         lead.append(
             f"The class is hidden, not erased: whoever renews the batch statistics on images of the other classes gets "

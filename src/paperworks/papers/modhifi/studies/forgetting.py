@@ -22,46 +22,52 @@ from paperworks.papers.modhifi.attacks import (
     without_logit,
 )
 from paperworks.papers.modhifi.studies.digits import Rows, by_seed
-from paperworks.papers.modhifi.studies.networks import accuracy, digits, synthetic, trained
+from paperworks.papers.modhifi.studies.networks import SEEDS, Name, accuracy, digits, synthetic, trained
 from paperworks.papers.modhifi.unlearner import ClassUnlearner
 from paperworks.runs import Finding, Run
 
+# chosen on seed 100, which is not measured; those of the residual network are the specification's
 OPTIONS: dict[str, dict[str, Any]] = {
     "residual": {"p": 0.2, "layers": 2},
-    "plain": {"p": 0.2, "layers": 2},
-    "transformer": {"p": 0.1},
+    "plain": {"p": 0.2, "layers": 1},
+    "transformer": {"p": 0.05},
 }
 
 
 @runs.study(
-    claims=[
-        "class-unlearning",
-        "class-unlearning-vgg",
-        "class-unlearning-transformer",
-        "batch-statistics-recall",
-    ],
-    title="Digits: every class forgotten in turn, from synthetic samples of it",
-    minutes=4,
+    claims=["class-unlearning", "batch-statistics-recall"],
+    title="Digits, residual network: every class forgotten in turn, from synthetic samples of it",
+    minutes=2,
 )
 def unlearning(run: Run, fast: bool) -> Iterator[Finding]:
     """Means over the ten classes for each seed."""
+    yield from _residual(_measured(run, fast, ("residual",), SEEDS))
 
+
+@runs.study(
+    claims=["class-unlearning-vgg", "class-unlearning-transformer"],
+    title="Digits, plain network and small vision transformer: five classes forgotten in turn",
+    minutes=3,
+)
+def other_networks(run: Run, fast: bool) -> Iterator[Finding]:
+    """Means over five classes for each of three seeds."""
+    yield from _others(_measured(run, fast, ("plain", "transformer"), 3))
+
+
+def _measured(run: Run, fast: bool, names: tuple[Name, ...], seeds: int) -> Rows:
     def measure(seed: int) -> dict[str, float]:
         train, test = digits(seed, fast)
         x, y = synthetic(train, seed)
         found: dict[str, float] = {}
-        for name in ("residual", "plain", "transformer"):
+        for name in names:
             model = trained(run, name, seed, train, fast)
             found[f"{name} dense"] = accuracy(model, test)
-            rows = [
-                _one(name, model, x, y, train.tensors, test.tensors, k, seed) for k in range(0, 10, 5 if fast else 1)
-            ]
-            found |= {f"{name} {key}": float(np.mean([row[key] for row in rows])) for key in rows[0]}
+            classes = range(0, 10, 5 if fast else 1 if name == "residual" else 2)
+            rows = [_one(name, model, x, y, train.tensors, test.tensors, k, seed) for k in classes]
+            found |= {f"{name} {key}": float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
         return found
 
-    rows = by_seed(run, "unlearning", fast, measure)
-    yield from _residual(rows)
-    yield from _others(rows)
+    return by_seed(run, "-".join(names), fast, measure, seeds)
 
 
 def _one(
@@ -89,6 +95,8 @@ def _one(
         "seconds": seconds,
     }
     if name == "transformer":
+        if k % 4:
+            return found
         again = tuned(unlearner.model_, x[y != k], y[y != k], epochs=3, seed=seed, device="cpu")
         after = forgetting(again, test, k)
         return found | {"tuned forget": after.forget, "tuned remain": after.remain}
@@ -99,6 +107,9 @@ def _one(
         found |= {
             "ascent forget": ascent.forget,
             "ascent remain": ascent.remain,
+        }
+    if name == "residual" and k % 2 == 0:
+        found |= {
             "probe": probe_accuracy(unlearner.model_, train, test, k),
             "logit probe": probe_accuracy(without_logit(model, k), train, test, k),
         }
@@ -154,8 +165,12 @@ def _residual(rows: Rows) -> Iterator[Finding]:
 
 def _others(rows: Rows) -> Iterator[Finding]:
     for name, claim, words in (
-        ("plain", "class-unlearning-vgg", "plain network, last 2 convolutions, p 0.2"),
-        ("transformer", "class-unlearning-transformer", "small vision transformer, feed-forward layers negated, p 0.1"),
+        ("plain", "class-unlearning-vgg", "plain network, last convolution, p 0.2"),
+        (
+            "transformer",
+            "class-unlearning-transformer",
+            "small vision transformer, feed-forward layers negated, p 0.05",
+        ),
     ):
         r = {key.removeprefix(f"{name} "): value for key, value in rows.items() if key.startswith(f"{name} ")}
         yield Finding(

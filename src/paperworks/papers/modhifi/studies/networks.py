@@ -17,7 +17,7 @@ from paperworks.papers.modhifi.synthetic import Kind, SyntheticImages
 from paperworks.pruning import train_classifier
 from paperworks.runs import Run
 
-SEEDS = 5
+SEEDS = 3
 PER_CLASS = 100
 Name = Literal["residual", "plain", "transformer"]
 
