@@ -275,7 +275,8 @@ class GKCForOpenVocabularySegmentation(PreTrainedModel):
 
         ``texts`` are unit vectors ``[S, E]``, or ``[B, S, E]`` of each image.
         """
-        with torch.autocast(embeddings.device.type, enabled=False):
+        place = embeddings.device.type
+        with torch.autocast("cpu" if place == "meta" else place, enabled=False):
             unit = functional.normalize(embeddings.float(), dim=-1)
             nothing = functional.normalize(self.no_object.float(), dim=-1)
             named = unit @ texts.float().transpose(-1, -2)
