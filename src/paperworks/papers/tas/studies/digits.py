@@ -102,7 +102,7 @@ def by_seed(run: Run, name: str, seeds: int, measure: Callable[[int], dict[str, 
 @runs.study(claims=["target-is-met"], title="Three targets", minutes=4)
 def targets(run: Run, fast: bool) -> Iterator[Finding]:
     """Searches on digits at 0.3, 0.5 and 0.7 of the operations."""
-    seeds, epochs = (2, 20) if fast else (3, EPOCHS)
+    seeds, epochs = 2, 20 if fast else EPOCHS // 2
 
     def measure(seed: int) -> dict[str, float]:
         split = digits_split(seed)
@@ -250,7 +250,7 @@ def depth(run: Run, fast: bool) -> Iterator[Finding]:
         labels = torch.arange(400) % 2
         images = 0.5 * torch.randn(400, 1, 8, 8, generator=generator) + labels[:, None, None, None]
         _, found = found_network(
-            (images, labels), seed, target=0.5, epochs=10 if fast else 30, what=("depth",), shape=shape
+            (images, labels), seed, target=0.5, epochs=10 if fast else 20, what=("depth",), shape=shape
         )
         return {"depth": float(found.genotype["depths"]["stages.0"]), "share": found.share}
 
@@ -270,7 +270,7 @@ def depth(run: Run, fast: bool) -> Iterator[Finding]:
         row: dict[str, float] = {}
         for name in ("width", "depth"):
             what: tuple[Searched, ...] = (name,)  # type: ignore[assignment]
-            _, found = found_network(split.train, seed, epochs=10 if fast else 30, what=what, shape=DEEP)
+            _, found = found_network(split.train, seed, epochs=10, what=what, shape=DEEP)
             row[f"share {name}"] = found.share
             widths, depths = list(found.genotype["widths"].values()), list(found.genotype["depths"].values())
             fixed = depths == list(DEEP.depths) if name == "width" else widths == list(DEEP.widths)
