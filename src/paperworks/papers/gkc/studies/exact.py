@@ -62,7 +62,8 @@ def _optimum(rng: np.random.Generator, draws: int) -> Iterator[Finding]:
         student, teacher, order = _unit(rng, count, 16), _unit(rng, count, 16), torch.from_numpy(rng.permutation(count))
         before = float(loss(student, teacher, text))
         moved = max(moved, abs(float(loss(student[order], teacher[order], text[order])) - before))
-        alone = min(alone, abs(float(loss(student, teacher.roll(1, 0), text)) - before))
+        # away from the optimum a sum of distances that all exceed the texts' does not see a permutation
+        alone = min(alone, float(loss(region, region.roll(1, 0), text)))
     detail = f"{draws} draws of 2 to 7 regions, double precision"
     name = "distillation-optimum"
     yield Finding(
@@ -87,7 +88,13 @@ def _optimum(rng: np.random.Generator, draws: int) -> Iterator[Finding]:
         detail=detail,
     )
     yield Finding(
-        name, "permuting the teacher's regions alone changes it by at least", "exact", alone, ">", 1e-6, detail=detail
+        name,
+        "permuting the teacher's regions alone raises it from 0 to at least",
+        "exact",
+        alone,
+        ">",
+        1e-4,
+        detail=detail,
     )
 
 
