@@ -19,7 +19,7 @@ QUICK = {
     # A node that is gone is noticed within some seconds and not after half a minute.
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_initial_delay_ms": "500",
-    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
 }
 
