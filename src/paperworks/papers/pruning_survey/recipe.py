@@ -91,7 +91,7 @@ def _notes(config: Config, bench: Bench) -> list[str]:
     began = "from the weights in the folder" if bench.trained else f"{config.epochs:g} epochs from new weights"
     return [
         f"Dense network: {began}; recovery {config.recovery_epochs:g} epochs; SGD at {config.learning_rate:g} with "
-        "momentum 0.9 along a cosine. Networks pruned before training get both.",
+        "momentum 0.9 along a cosine.",
         "Accuracy is that of the last step, never chosen on the test images.",
         *bench.task.notes[1:],
     ]
