@@ -43,7 +43,7 @@ def by_seed(run: Run, name: str, fast: bool, measure: Callable[[int], dict[str, 
         if not kept.is_file():
             write_text(kept, json.dumps(measure(seed)))
         found.append(json.loads(kept.read_text(encoding="utf-8")))
-    return {key: np.array([row[key] for row in found]) for key in found[0]}
+    return {key: np.array([row[key] for row in found if key in row]) for key in found[0]}
 
 
 @runs.study(
