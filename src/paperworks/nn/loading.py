@@ -130,27 +130,27 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_values(config: Any, path: Path) -> None:
+def _check_values(config: Any, path: Path, field: str = "model") -> None:
     if not isinstance(config, dict):
-        raise InputError("model", f"{path} with a {type(config).__name__}", "a config: names with values")
+        raise InputError(field, f"{path} with a {type(config).__name__}", "a config: names with values")
     for name, value in config.items():
         counts = name.startswith(("num_", "n_", "max_position")) or name.endswith(("_size", "_dim"))
         if counts and isinstance(value, (int, float)) and value < 0:
-            raise InputError("model", f"{name} = {value} in {path}", "sizes of 0 or more")
+            raise InputError(field, f"{name} = {value} in {path}", "sizes of 0 or more")
 
 
-def read_transformers_config(folder: Path) -> Any:
-    """The configuration of a folder as transformers' class. Raises InputError for one that it does not take."""
+def read_transformers_config(folder: Path, field: str = "model") -> Any:
+    """The configuration of a folder as transformers' class. Raises InputError, naming ``field``, for a wrong one."""
     from transformers import AutoConfig
 
     path = folder / "config.json"
     try:
-        _check_values(json.loads(path.read_text(encoding="utf-8")), path)
+        _check_values(json.loads(path.read_text(encoding="utf-8")), path, field)
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except InputError:
         raise
     except Exception as error:  # whatever a strange configuration makes transformers raise
-        raise InputError("model", f"{path} ({first_line(error)})", "a config that transformers knows") from None
+        raise InputError(field, f"{path} ({first_line(error)})", "a config that transformers knows") from None
 
 
 def first_line(error: Exception) -> str:

@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoBackbone, AutoConfig, Mask2FormerModel, PreTrainedConfig
 
 from paperworks.errors import InputError
+from paperworks.nn.loading import first_line, read_transformers_config
 from paperworks.papers.gkc.clip_resnet import CLIP_MEAN, CLIP_STD, load_clip_resnet
 from paperworks.papers.gkc.segmenter import GKCConfig, GKCForOpenVocabularySegmentation, TrunkConfig, trunk_of
 from paperworks.papers.gkc.towers import CropEncoder, Towers, load_towers
 from paperworks.parameters import check_seed
 
 BUNDLE = Path(__file__).parent / "bundle"
+OWN_KINDS = (GKCConfig.model_type, "paperworks_gkc_trunk")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -58,14 +60,22 @@ def new_segmenter(
             mean, std = CLIP_MEAN, CLIP_STD
         else:
             kind = _kind(path)
+            if kind not in OWN_KINDS:
+                read_transformers_config(path, "start")
             mean, std = _statistics(path)
-            if kind == GKCConfig.model_type:
-                given = GKCForOpenVocabularySegmentation.from_pretrained(path)
-                trunk, mean, std = given.trunk, given.config.image_mean, given.config.image_std
-            elif kind in ("mask2former", "paperworks_gkc_trunk"):
-                trunk = _mask2former(path)
-            else:
-                trunk = _around(_backbone(path), queries)
+            try:
+                if kind == GKCConfig.model_type:
+                    given = GKCForOpenVocabularySegmentation.from_pretrained(path)
+                    trunk, mean, std = given.trunk, given.config.image_mean, given.config.image_std
+                elif kind in ("mask2former", "paperworks_gkc_trunk"):
+                    trunk = _mask2former(path)
+                else:
+                    trunk = _around(_backbone(path), queries)
+            except InputError:
+                raise
+            except Exception as error:  # whatever a damaged folder makes transformers raise
+                found = f"{path}, which does not load ({first_line(error)})"
+                raise InputError("start", found, "a whole folder of transformers") from None
     config = GKCConfig(trunk.config.to_dict(), text_width, image_size=(size, size), image_mean=mean, image_std=std)
     model = GKCForOpenVocabularySegmentation(config)
     model.trunk.load_state_dict(trunk.float().state_dict())

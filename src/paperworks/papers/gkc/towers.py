@@ -15,6 +15,7 @@ from torch.nn import functional
 from paperworks.embedding import load_text_encoder
 from paperworks.errors import InputError
 from paperworks.nn import resolve_device
+from paperworks.nn.loading import first_line, read_transformers_config
 from paperworks.papers.gkc.vocabulary import EncodeText
 
 EncodeImages = Callable[[np.ndarray], torch.Tensor]
@@ -72,13 +73,15 @@ def load_towers(source: str | Path | None = None, device: str = "auto") -> Tower
         raise InputError("towers", f"{folder}, without config.json", "a folder of a CLIP or SigLIP model")
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+    read_transformers_config(folder, "towers")
     try:
         model, said = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError("towers", f"{folder}, which does not load ({reason})", "a CLIP or SigLIP folder") from None
+    except Exception as error:  # whatever a damaged folder makes transformers raise
+        raise InputError(
+            "towers", f"{folder}, which does not load ({first_line(error)})", "a CLIP or SigLIP folder"
+        ) from None
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
         raise InputError("towers", f"{folder}, a {model.config.model_type}", "a model with two towers: CLIP, SigLIP")
     if said["missing_keys"]:
