@@ -106,12 +106,14 @@ class Imports:
     """The third-party modules that importing a module of the package brings, read from the sources.
 
     Imports in an ``if``, a ``try`` and in functions do not count; those in functions of the folder ``whole`` do.
+    ``asked_for`` has the extras that this folder asks for by name where it needs them.
     """
 
     def __init__(self, whole: Path) -> None:
         self.whole = whole
         self.seen: set[str] = set()
         self.third_party: dict[str, str] = {}
+        self.asked_for: set[str] = set()
 
     def follow(self, module: str) -> None:
         parts = module.split(".")
@@ -126,7 +128,10 @@ class Imports:
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if not path.is_file():
             return
-        for node in self._statements(ast.parse(path.read_text(encoding="utf-8")), path.is_relative_to(self.whole)):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if path.is_relative_to(self.whole):
+            self.asked_for |= set(_required(tree))
+        for node in self._statements(tree, path.is_relative_to(self.whole)):
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     self._name(str(node.module), alias.name, path)
@@ -159,6 +164,15 @@ class Imports:
         return isinstance(node, ast.If | ast.Try) or (isinstance(node, ast.FunctionDef) and not whole)
 
 
+def _required(tree: ast.AST) -> Iterator[str]:
+    """The extras that code asks for by ``require_extra("name", ...)`` before it imports what they bring."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require_extra":
+            first = node.args[0]
+            if isinstance(first, ast.Constant):
+                yield str(first.value)
+
+
 @cache
 def lazy_homes(package: Path) -> dict[str, str]:
     """Name -> module of the names that a package imports lazily."""
@@ -182,7 +196,8 @@ def test_a_recipe_imports_no_more_than_its_extra_brings(paper: catalog.Paper) ->
     imports = Imports(paper.folder)
     imports.follow(f"{paper.module}.recipe")
     base = {normal(re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0]) for text in PROJECT["dependencies"]}
-    allowed = base | {normal(name) for name in extras.packages_of(paper.extra)}
+    brought = [paper.extra, *sorted(imports.asked_for)]
+    allowed = base | {normal(name) for extra in brought for name in extras.packages_of(extra)}
     optional = {normal(name) for one in DECLARED for name in extras.packages_of(one)}
     missing = {
         module: path
