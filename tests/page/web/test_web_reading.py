@@ -33,6 +33,16 @@ def next_page(html: str) -> str | None:
     return found[1].replace("&amp;", "&") if found else None
 
 
+def all_titles(local: Browser, path: str | None) -> list[str]:
+    """Titles of a listing and of the pages that follow it."""
+    found: list[str] = []
+    while path is not None:
+        text = local.get(path).text
+        found += titles(text)
+        path = next_page(text)
+    return found
+
+
 @pytest.mark.parametrize("path", OPEN + OWN)
 def test_every_page_is_served_on_ones_own_machine(local: Browser, path: str) -> None:
     answer = local.get(path)
@@ -76,12 +86,7 @@ def test_a_feed_page_is_small_and_is_sent_compressed(local: Browser) -> None:
 def test_the_pages_of_the_feed_hold_every_paper_once(local: Browser) -> None:
     with local.page.database.reading() as session:
         everything = list(session.scalars(select(Entry.title).where(Entry.hidden.is_(False))))
-    seen: list[str] = []
-    path: str | None = "/?sort=date"
-    while path is not None:
-        html = local.get(path).text
-        seen += re.findall(r'class="card-title"><a href="[^"]+">(.+?)</a>', html)
-        path = next_page(html)
+    seen = all_titles(local, "/?sort=date")
     assert len(seen) == len(set(seen)) == len(everything)
 
 
@@ -115,13 +120,7 @@ def test_filters_and_periods(local: Browser, path: str, condition: object) -> No
     with local.page.database.reading() as session:
         wanted = set(session.scalars(select(Entry.title).where(condition)))  # type: ignore[arg-type]
     assert wanted
-    shown: list[str] = []
-    following: str | None = path
-    while following is not None:
-        answer = local.get(following).text
-        shown += titles(answer)
-        following = next_page(answer)
-    assert sorted(shown) == sorted(wanted)
+    assert sorted(all_titles(local, path)) == sorted(wanted)
 
 
 def test_the_steps_between_days_lead_to_days_with_papers(local: Browser) -> None:

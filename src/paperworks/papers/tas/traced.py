@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 
 from paperworks.errors import InputError
 from paperworks.papers.tas.choices import RATIOS, Draw, width_candidates
-from paperworks.papers.tas.interpolation import channel_interpolation, pad_channels
+from paperworks.papers.tas.mixing import CONVOLUTIONS, NORMS, blend_function, instrumented, producers_and_norms
 from paperworks.papers.tas.network import fresh_weights
 from paperworks.papers.tas.space import Genotype, SearchSpace
 from paperworks.parameters import check_seed, check_whole
@@ -29,9 +29,6 @@ from paperworks.structure.trace.capture import arguments, tensors_of
 from paperworks.structure.trace.positions import largest_difference
 
 Start = Literal["scratch", "given"]
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-Blended = Callable[[torch.Tensor, int, int], torch.Tensor]
 Monomials = dict[tuple[tuple[str, int], ...], float]
 """Coefficients by (group, power)."""
 
@@ -100,7 +97,7 @@ class TracedSpace(SearchSpace):
             super().__init__({("widths", name): known[name] for name in found}, sampled)
         self.groups, self.left_out, self.cost_name, self.seed = groups, left_out, cost, seed
         module = fresh_weights(groups.model, seed) if start == "scratch" else copy.deepcopy(groups.model)
-        self.module = _instrumented(self, module, found, known, _blended(blend))
+        self.module = instrumented(self, module, found, known, blend_function(blend))
         self._now: list[Draw] = []
         polynomial = getattr(groups.cost_model, cost)
         self._monomials = monomials(polynomial, {groups[name].key: name for name in found})
@@ -196,7 +193,7 @@ def _searchable(groups: TracedGroups) -> tuple[list[str], dict[str, str]]:
     owned: Counter[str] = Counter()
     for group in groups.values():
         if group.by_default:
-            owned.update({name for name, _ in _points(groups.model, group)})
+            owned.update({name for name, _ in producers_and_norms(groups.model, group)})
     for name, group in groups.items():
         if not group.by_default:
             left_out[name] = group.note or "not planned by default"
@@ -213,21 +210,9 @@ def _searchable(groups: TracedGroups) -> tuple[list[str], dict[str, str]]:
     return found, left_out
 
 
-def _points(model: nn.Module, group: TracedGroup) -> list[tuple[str, torch.Tensor]]:
-    """Modules whose output (or norm) has the units of a group, with the positions ``[units, positions of each]``."""
-    points: dict[str, torch.Tensor] = {}
-    for piece in group.units.slices:
-        path, _, leaf = piece.param.rpartition(".")
-        module = model.get_submodule(path)
-        makes = isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and leaf == "weight" and piece.axis == 0
-        if makes or (isinstance(module, _NORMS) and leaf == "weight"):
-            points[path] = piece.index.table
-    return list(points.items())
-
-
 def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> str:
-    points = _points(groups.model, group)
-    if not any(not isinstance(groups.model.get_submodule(name), _NORMS) for name, _ in points):
+    points = producers_and_norms(groups.model, group)
+    if not any(not isinstance(groups.model.get_submodule(name), NORMS) for name, _ in points):
         return "no convolution or linear layer makes the units"
     if group.n_units < 2:
         return "one unit"
@@ -235,7 +220,7 @@ def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> 
     for piece in group.units.slices:
         path, _, leaf = piece.param.rpartition(".")
         module = groups.model.get_submodule(path)
-        if leaf == "weight" and isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and piece.axis == 1:
+        if leaf == "weight" and isinstance(module, (*CONVOLUTIONS, nn.Linear)) and piece.axis == 1:
             continue  # the units enter here
         if path not in seen and not isinstance(module, nn.PReLU):
             return f"{piece.param} is not of a convolution, a linear layer or a batch norm"
@@ -244,7 +229,7 @@ def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> 
         size = len(module.get_parameter("weight"))
         if (table < 0).any() or table.numel() != size or owned[name] > 1:
             return f"{name} has channels of other groups, too"
-        if isinstance(module, _NORMS) and not (module.affine and module.track_running_stats):
+        if isinstance(module, NORMS) and not (module.affine and module.track_running_stats):
             return f"{name} has no gain or no running statistics"
     return ""
 
@@ -265,7 +250,7 @@ class _Trial:
     def __init__(self, groups: TracedGroups, name: str, width: int) -> None:
         self.groups = groups
         known = {name: (width, groups[name].n_units)}
-        self.module = _instrumented(self, copy.deepcopy(groups.model), [name], known, _blended("interpolate"))
+        self.module = instrumented(self, copy.deepcopy(groups.model), [name], known, blend_function("interpolate"))
 
     def drawn(self, number: int) -> Draw:
         return Draw((0,), torch.ones(1))
@@ -274,151 +259,3 @@ class _Trial:
         args, kwargs = arguments(self.groups.inputs)
         with torch.no_grad():
             return tensors_of(self.module.eval()(*args, **kwargs))
-
-
-def _instrumented(
-    owner: Any, module: nn.Module, found: Sequence[str], known: Mapping[str, tuple[int, ...]], blended: Blended
-) -> nn.Module:
-    """The module with drawn widths: norms replaced by one for each candidate, outputs of the other producers mixed."""
-    groups: TracedGroups = owner.groups
-    points = {name: _points(groups.model, groups[name]) for name in found}
-    direct = _norms_behind(module, groups, {path for several in points.values() for path, _ in several})
-    followed = set(direct.values())
-    for number, name in enumerate(found):
-        for path, table in points[name]:
-            point = module.get_submodule(path)
-            if isinstance(point, _NORMS):
-                module.set_submodule(
-                    path, NormChoice(owner, number, point, known[name], table, blended, mixes=path in direct)
-                )
-            elif path not in followed:
-                mixer = OutputChoice(owner, number, known[name], table, blended, axis=-1)
-                if isinstance(point, _CONVOLUTIONS):
-                    mixer.axis = 1
-                point.register_forward_hook(mixer)
-    return module
-
-
-def _norms_behind(module: nn.Module, groups: TracedGroups, paths: set[str]) -> dict[str, str]:
-    """Norms that take the very output of a producer, by name, with that producer."""
-    made: dict[int, tuple[str, torch.Tensor]] = {}
-    taken: dict[str, str] = {}
-    uses: Counter[str] = Counter()
-    handles = []
-
-    def note(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            made[id(output)] = (path, output)
-            uses[path] += 1
-
-        return hook
-
-    def look(path: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: Any) -> None:
-            if inputs and id(inputs[0]) in made:
-                taken[path] = made[id(inputs[0])][0]
-
-        return hook
-
-    for path in paths:
-        point = module.get_submodule(path)
-        if isinstance(point, _NORMS):
-            handles.append(point.register_forward_pre_hook(look(path)))
-        else:
-            handles.append(point.register_forward_hook(note(path)))
-    args, kwargs = arguments(groups.inputs)
-    try:
-        with torch.no_grad():
-            module.eval()(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {norm: producer for norm, producer in taken.items() if uses[producer] == 1}
-
-
-def _blended(name: str) -> Blended:
-    return channel_interpolation if name == "interpolate" else pad_channels
-
-
-class _Mixer:
-    """Brings the channels of a group to units, and several widths of them to one feature map of the full size."""
-
-    def __init__(self, owner: Any, number: int, candidates: tuple[int, ...], table: torch.Tensor, blended: Blended):
-        self.owner, self.number, self.candidates, self.blended = owner, number, candidates, blended
-        self.units, self.each = table.shape
-        flat = table.flatten()
-        self.plain = bool((flat == torch.arange(len(flat))).all())
-        self.order, self.back = flat, flat.argsort()
-
-    def to_units(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """Channels in the order of the units along axis 1."""
-        moved = x.movedim(axis, 1)
-        return moved if self.plain else moved.index_select(1, self.order.to(x.device))
-
-    def from_units(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """The reverse of ``to_units``, with zeros for the units that are missing."""
-        full = pad_channels(x, self.units * self.each, 1)
-        return (full if self.plain else full.index_select(1, self.back.to(x.device))).movedim(1, axis)
-
-    def mixed(self, parts: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-        """The weighted sum of feature maps ``[n, units x each, ...]`` of several widths, at the largest of them."""
-        widest = max(part.shape[1] for part in parts) // self.each
-        total: torch.Tensor | None = None
-        for part, weight in zip(parts, weights, strict=True):
-            split = part.unflatten(1, (-1, self.each))
-            scaled = weight * self.blended(split, widest, 1).flatten(1, 2)
-            total = scaled if total is None else total + scaled
-        assert total is not None
-        return total
-
-
-class OutputChoice(_Mixer):
-    """A forward hook that mixes the drawn widths of a layer's output."""
-
-    def __init__(
-        self, owner: Any, number: int, candidates: tuple[int, ...], table: torch.Tensor, blended: Blended, axis: int
-    ) -> None:
-        super().__init__(owner, number, candidates, table, blended)
-        self.axis = axis
-
-    def __call__(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        draw = self.owner.drawn(self.number)
-        units = self.to_units(output, self.axis)
-        parts = [units[:, : self.candidates[pick] * self.each] for pick in draw.picks]
-        return self.from_units(self.mixed(parts, draw.weights), self.axis)
-
-
-class NormChoice(nn.Module):
-    """A BatchNorm for each candidate width. Behind a layer it mixes the drawn widths; elsewhere the widest one acts."""
-
-    def __init__(
-        self,
-        owner: Any,
-        number: int,
-        norm: Any,
-        candidates: tuple[int, ...],
-        table: torch.Tensor,
-        blended: Blended,
-        *,
-        mixes: bool,
-    ) -> None:
-        super().__init__()
-        self.mixer, self.mixes = _Mixer(owner, number, candidates, table, blended), mixes
-        self.norms = nn.ModuleList()
-        for width in candidates:
-            kept = self.mixer.order[: width * self.mixer.each]
-            one = type(norm)(len(kept), eps=norm.eps, momentum=norm.momentum)
-            with torch.no_grad():
-                for name in ("weight", "bias", "running_mean", "running_var"):
-                    getattr(one, name).copy_(getattr(norm, name)[kept])
-            self.norms.append(one)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mixer = self.mixer
-        draw = mixer.owner.drawn(mixer.number)
-        units = mixer.to_units(x, 1)
-        picks = draw.picks
-        if not self.mixes:
-            picks = (max(picks, key=lambda pick: mixer.candidates[pick]),)
-        parts = [self.norms[pick](units[:, : mixer.candidates[pick] * mixer.each]) for pick in picks]
-        return mixer.from_units(parts[0] if len(parts) == 1 else mixer.mixed(parts, draw.weights), 1)
