@@ -24,7 +24,7 @@ OWN = ["/bookmarks", "/following", "/account", "/submit"]
 
 
 def titles(text: str) -> list[str]:
-    found = re.findall(r'class="card-title"><a href="[^"]+">([^<]+)</a>', text)
+    found = re.findall(r'class="card-title"><a href="[^"]+">(.+?)</a>', text)
     return [html.unescape(title) for title in found]
 
 
