@@ -313,9 +313,10 @@ def slice_stream(model: PreTrainedModel, widths: Sequence[int]) -> PreTrainedMod
 
 
 def _sliced_family(model: PreTrainedModel) -> Family:
+    architecture: str = model.config.model_type
     if not isinstance(model.config, SlicedConfig):
         raise InputError("model", type(model).__name__, "a model whose norms are folded (fold_norms)")
-    return FAMILIES[model.config.model_type.removeprefix("sliced_")]
+    return FAMILIES[architecture.removeprefix("sliced_")]
 
 
 def _stream_width(layer: Any, family: Family) -> int:
