@@ -1,4 +1,4 @@
-"""The paper's claims, measured again on handwritten digits, clothes, and in closed form.
+"""The paper's claims, measured again on handwritten digits and in closed form; larger images are in ``image_studies``.
 
 Setting (of the specification): digits, 1,297 training and 500 test images; a perceptron 64-128-128-10; SGD 0.05 with
 momentum 0.9, weight decay 5e-4, cosine, 400 steps of at most 64 rows whatever is kept; temperature 4; a teacher of the
@@ -14,20 +14,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from paperworks import nn, runs
 from paperworks.inputs.images import read_images
-from paperworks.metrics import Interval, mean_interval
+from paperworks.metrics import mean_interval
 from paperworks.papers.kd_data_pruning.closed_form_studies import isotropic, teachers_data
+from paperworks.papers.kd_data_pruning.image_studies import fashion, fashion_noise, mnist
 from paperworks.papers.kd_data_pruning.pruner import DEFAULT_SETTINGS
 from paperworks.papers.kd_data_pruning.scoring import ExampleScores
 from paperworks.papers.kd_data_pruning.selection import rank
-from paperworks.papers.kd_data_pruning.sweeps import sweep
+from paperworks.papers.kd_data_pruning.sweeps import accuracies, difference, means, sweep
 from paperworks.runs import Finding
 
-__all__ = ["isotropic", "teachers_data"]
+__all__ = ["fashion", "fashion_noise", "isotropic", "mnist", "teachers_data"]
 
 SETTINGS = replace(DEFAULT_SETTINGS, steps=400, clip_norm=0.0, device="cpu")
 METHODS = ("random", "el2n", "grand", "forgetting")
@@ -74,26 +74,6 @@ def _settings(fast: bool) -> Any:
     return replace(SETTINGS, steps=40) if fast else SETTINGS
 
 
-def _accuracies(found: pd.DataFrame, method: str, fraction: float, alpha: float) -> np.ndarray:
-    """Accuracy by seed."""
-    rows = found[(found["method"] == method) & (found["fraction"] == fraction) & (found["alpha"] == alpha)]
-    return rows.sort_values("seed")["accuracy"].to_numpy()
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> Interval:
-    return mean_interval(a - b)
-
-
-def _means(found: pd.DataFrame) -> str:
-    """Mean accuracies in words: method, fraction, and one figure per weight."""
-    table = found.pivot_table(index=["fraction", "method"], columns="alpha", values="accuracy")
-    return "; ".join(
-        f"{fraction:g} {method}: "
-        + ", ".join(f"{alpha:g} {value:.3f}" for alpha, value in row.items() if value == value)
-        for (fraction, method), row in table.iterrows()
-    )
-
-
 @runs.study(
     claims=[
         "distillation-always-helps",
@@ -117,9 +97,9 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
         progress=run.progress,
         **_options(fast),
     )
-    at = partial(_accuracies, found)
+    at = partial(accuracies, found)
     fractions = sorted(found["fraction"].unique())
-    detail = f"mean accuracies by kept share, method and weight: {_means(found)}"
+    detail = f"mean accuracies by kept share, method and weight: {means(found)}"
     for fraction in fractions:
         for method in METHODS:
             plain = at(method, fraction, 0.0)
@@ -127,7 +107,7 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "distillation-always-helps",
                 f"Digits, {fraction:.0%} kept by {method}: accuracy gained by a teacher of weight 0.5.",
                 "empirical",
-                _difference(at(method, fraction, 0.5), plain),
+                difference(at(method, fraction, 0.5), plain),
                 ">",
                 0.0,
                 baseline=plain.mean(),
@@ -142,7 +122,7 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 f"Digits, {fraction:.0%} kept, teacher of weight 0.5: accuracy of random rows less that of {method}, "
                 "which may be 0.02 higher.",
                 "empirical",
-                _difference(at("random", fraction, 0.5), scored),
+                difference(at("random", fraction, 0.5), scored),
                 ">",
                 -0.02,
                 baseline=scored.mean(),
@@ -155,7 +135,7 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
             f"Digits by {method}: what weight 1 gains over weight 0.5 is more at {fractions[0]:.0%} kept than at "
             f"{fractions[-1]:.0%}.",
             "empirical",
-            _difference(few, many),
+            difference(few, many),
             ">",
             0.0,
             baseline=many.mean(),
@@ -168,7 +148,7 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "hard-scores-fail-alone",
                 f"Digits, {fraction:.0%} kept, no teacher: accuracy of random rows less that of {method}.",
                 "empirical",
-                _difference(at("random", fraction, 0.0), scored),
+                difference(at("random", fraction, 0.0), scored),
                 ">",
                 0.0,
                 baseline=scored.mean(),
@@ -193,18 +173,18 @@ def _half(run: runs.Run, fast: bool) -> Iterator[Finding]:
         progress=run.progress,
         **_options(fast),
     )
-    every = _accuracies(found, "all", 1.0, 0.0)
+    every = accuracies(found, "all", 1.0, 0.0)
     for alpha in (0.5, 1.0):
         yield Finding(
             "random-half-beats-full",
             f"Digits: accuracy of a random half with a teacher of weight {alpha:g}, less that of all rows without one.",
             "empirical",
-            _difference(_accuracies(found, "random", 0.5, alpha), every),
+            difference(accuracies(found, "random", 0.5, alpha), every),
             ">",
             0.0,
             baseline=every.mean(),
             baseline_name="accuracy of all rows without a teacher",
-            detail=_means(found),
+            detail=means(found),
         )
 
 
@@ -226,26 +206,26 @@ def _noise(run: runs.Run, fast: bool) -> Iterator[Finding]:
         progress=run.progress,
         **_options(fast),
     )
-    at = partial(_accuracies, found)
+    at = partial(accuracies, found)
     for method in methods:
         plain = at(method, 0.05, 0.0)
         yield Finding(
             "noise-does-less-harm",
             f"Digits with 30% wrong labels, 5% kept by {method}: accuracy gained by a teacher of weight 1.",
             "empirical",
-            _difference(at(method, 0.05, 1.0), plain),
+            difference(at(method, 0.05, 1.0), plain),
             ">",
             0.0,
             baseline=plain.mean(),
             baseline_name="accuracy without a teacher",
-            detail=_means(found) if method == "random" else "",
+            detail=means(found) if method == "random" else "",
         )
     yield Finding(
         "noise-does-less-harm",
         "Digits, 5% kept by el2n: with a teacher of weight 1, accuracy lost to 30% wrong labels compared with random "
         "rows without a teacher (accuracy difference, el2n with teacher less random without).",
         "empirical",
-        _difference(at("el2n", 0.05, 1.0), at("random", 0.05, 0.0)),
+        difference(at("el2n", 0.05, 1.0), at("random", 0.05, 0.0)),
         ">",
         0.0,
         baseline=at("random", 0.05, 0.0).mean(),
@@ -257,7 +237,7 @@ def _noise(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "weight-grows-as-data-shrinks",
             f"Digits with 30% wrong labels, 5% kept by {method}: accuracy of weight 1 less that of weight 0.5.",
             "empirical",
-            _difference(at(method, 0.05, 1.0), half),
+            difference(at(method, 0.05, 1.0), half),
             ">",
             0.05,
             baseline=half.mean(),
@@ -311,7 +291,7 @@ def _capacity(run: runs.Run, fast: bool) -> Iterator[Finding]:
             progress=run.progress,
             **_options(fast),
         )
-        found[width] = _accuracies(table, "random", 0.03, 1.0)
+        found[width] = accuracies(table, "random", 0.03, 1.0)
         teachers[width] = float(np.mean(list(table.attrs["teacher"].values())))
     detail = "mean accuracy of the student (of the teacher): " + ", ".join(
         f"width {w} {found[w].mean():.4f} ({teachers[w]:.4f})" for w in widths
@@ -320,7 +300,7 @@ def _capacity(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "larger-teachers-hurt",
         "Digits, 3% kept at random: accuracy with a teacher of width 512 less that with one of the student's 128.",
         "empirical",
-        _difference(found[512], found[128]),
+        difference(found[512], found[128]),
         "<",
         0.0,
         baseline=found[128].mean(),
@@ -332,66 +312,10 @@ def _capacity(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "smaller-teachers-can-help",
             f"Digits, 3% kept at random: accuracy with a teacher of width {width} less that with one of width 128.",
             "empirical",
-            _difference(found[width], found[128]),
+            difference(found[width], found[128]),
             ">",
             0.0,
             baseline=found[128].mean(),
             baseline_name="accuracy with a teacher of width 128",
             detail=detail,
-        )
-
-
-@runs.study(
-    claims=["distillation-always-helps", "random-is-enough"], title="Fashion-MNIST, 4,000 training images", minutes=2
-)
-def _fashion(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    images = read_images("fashion-mnist")
-    rng = np.random.default_rng(0)
-    train, test = (
-        rng.permutation(np.flatnonzero(images.splits == name))[:n]
-        for name, n in (("train", 600 if fast else 4000), ("test", 2000))
-    )
-    sets: list[Set] = [
-        (torch.from_numpy(images.array(rows).reshape(len(rows), -1)), images.require_labels()[rows])
-        for rows in (train, test)
-    ]
-    methods = ("random", "el2n", "forgetting")
-    found = sweep(
-        partial(_perceptron, inputs=784),
-        sets[0],
-        sets[1],
-        _settings(fast),
-        fractions=(0.05,),
-        methods=methods,
-        seeds=_seeds(fast),
-        alphas=(0.0, 1.0),
-        progress=run.progress,
-        **_options(fast),
-    )
-    at = partial(_accuracies, found)
-    for method in methods:
-        plain = at(method, 0.05, 0.0)
-        yield Finding(
-            "distillation-always-helps",
-            f"Fashion-MNIST, 5% kept by {method}: accuracy gained by a teacher of weight 1.",
-            "empirical",
-            _difference(at(method, 0.05, 1.0), plain),
-            ">",
-            0.0,
-            baseline=plain.mean(),
-            baseline_name="accuracy without a teacher",
-            detail=_means(found) if method == "random" else "",
-        )
-    for method in methods[1:]:
-        scored = at(method, 0.05, 1.0)
-        yield Finding(
-            "random-is-enough",
-            f"Fashion-MNIST, 5% kept, teacher of weight 1: accuracy of random rows less that of {method}, which may be "
-            "0.02 higher.",
-            "empirical",
-            _difference(at("random", 0.05, 1.0), scored),
-            ">",
-            -0.02,
-            baseline=scored.mean(),
-            baseline_name=f"accuracy of {method} with the teacher",
         )
