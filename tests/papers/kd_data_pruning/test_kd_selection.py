@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from paperworks.papers.kd_data_pruning import (
     recommend,
     ridge_student,
     sweep,
+    sweeps,
     train_student,
 )
 from paperworks.papers.kd_data_pruning.scoring import memorization_subsets
@@ -233,6 +236,38 @@ def test_sweeps_have_every_combination(digits) -> None:
     assert best["fraction"] == 0.2
     means = found[found["fraction"] == 0.2].groupby(["method", "alpha"])["accuracy"].mean()
     assert best["accuracy"] == means.max()
+
+
+def test_a_sweep_that_was_stopped_goes_on_after_the_last_student(
+    digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = digits
+    options = {"fractions": (0.2,), "methods": ("random", "el2n", "forgetting"), "alphas": (0.0, 1.0), "seeds": (0, 1)}
+    small = {"teacher_steps": 20, "scoring_steps": 20, "early_steps": 4, "runs": 1}
+
+    def swept(folder: Path | None) -> Any:
+        return sweep(make, (x[:180], y[:180]), (x[180:], y[180:]), QUICK, folder=folder, **options, **small)
+
+    whole, trained = swept(None), []
+    plain = sweeps.train_student
+
+    def counted(*arguments: Any, **rest: Any) -> Any:
+        if len(trained) == 8:
+            raise KeyboardInterrupt
+        trained.append(1)
+        return plain(*arguments, **rest)
+
+    monkeypatch.setattr(sweeps, "train_student", counted)
+    with pytest.raises(KeyboardInterrupt):
+        swept(tmp_path)
+    trained.clear()
+    found = swept(tmp_path)
+    assert len(trained) == len(whole) - 8
+    assert found.equals(whole)
+    assert found.attrs == whole.attrs
+    monkeypatch.setattr(sweeps, "train_student", None)  # all is known: nothing is trained
+    monkeypatch.setattr(sweeps.classification, "fit", None)
+    assert swept(tmp_path).equals(whole)
 
 
 def test_closed_forms_agree_with_each_other_and_with_simulation() -> None:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from paperworks.errors import InputError
 from paperworks.papers.s3t import S3T, Folder, UnknownRecordError, verify_folder
 from paperworks.papers.s3t.assignment import assign
-from paperworks.papers.s3t.manifest import seal
+from paperworks.papers.s3t.formats import seal
 from paperworks.papers.s3t.receipts import JournalHead, canonical
 from paperworks.papers.s3t.records import write_index
 

@@ -113,7 +113,7 @@ def sweep(
 
 
 class _Seed:
-    """What the students of one seed share; trained when first asked for. ``known`` is what a stopped sweep has found."""
+    """What the students of one seed share, trained when first asked for; ``known`` is what a stopped sweep found."""
 
     def __init__(
         self,

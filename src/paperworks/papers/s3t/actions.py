@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.s3t.config import Config
+from paperworks.papers.s3t.formats import FORMAT, UNSEALED_TIME
 from paperworks.papers.s3t.manifest import Manifest
 from paperworks.papers.s3t.planner import plan
 from paperworks.papers.s3t.store import Folder
@@ -107,6 +108,11 @@ def verify(config: Config, run: runs.Run) -> runs.Report:
             f"{len(found.erasing)} files or folders on the disk are not served: a deletion was stopped after its "
             "decision, a retraining was stopped, or somebody put them there. Any delete or serve erases them: "
             f"{', '.join(found.erasing[:3])}"
+        )
+    if found.format <= UNSEALED_TIME:
+        notes.append(
+            f"The manifest is of format {found.format}, whose digest leaves out when it was made. The next deletion or "
+            f"retraining writes format {FORMAT}, which seals everything."
         )
     return runs.Report(
         headline=f"Verified: {found.stages} live stages have the tensors that were trained, on no deleted record; the "

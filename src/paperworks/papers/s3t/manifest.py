@@ -3,12 +3,12 @@
 ``manifest.json`` is the truth about a folder, and is replaced in one step: a deletion is done when the new manifest is
 there. It ends with a digest of itself, an HMAC where a key is given, so that an edit by hand is found. What grows with
 the number of records or of deletions is in files beside it, of which it has the digests: the records (``records.py``)
-and the receipts (``receipts.py``), which are chained by their own. So a deletion writes a few kilobytes.
+and the receipts (``receipts.py``), which are chained by their own. So a deletion writes a few kilobytes. Manifests that
+earlier versions wrote are read too (``formats.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, SkipValidation, ValidationError
 
 from paperworks.errors import InputError
 from paperworks.papers.s3t.blocks import PEFT_PREFIX, BlockOrder, block_layers
+from paperworks.papers.s3t.formats import FORMAT, INLINE, inline_parts, known_format, seal
 from paperworks.papers.s3t.receipts import Cut, DeletionReceipt, Journal, JournalHead, Stored, canonical, sha256
 from paperworks.papers.s3t.records import IndexHead, Place
 from paperworks.parameters import LARGEST_SEED
@@ -91,11 +92,12 @@ class Manifest(Stored):
     sequences : of each shard.
     generations : how often each shard was trained again; part of its seeds and of its folder's name.
     requests : requests served so far.
+    stored_format : of the file that it was read from; not written.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    format: Literal[2] = 2
+    format: Literal[3] = FORMAT
     created_time: str
     versions: dict[str, str]
     seed: int = Field(ge=0, le=LARGEST_SEED)
@@ -114,6 +116,7 @@ class Manifest(Stored):
     generations: tuple[int, ...]
     requests: int = 0
     journal: SkipValidation[Journal] = Journal()
+    stored_format: int = FORMAT
 
     @property
     def deleted(self) -> dict[str, int]:
@@ -153,34 +156,44 @@ class Manifest(Stored):
 
     def to_json(self, index: IndexHead, key: bytes | None = None) -> str:
         """The text of ``manifest.json``, with its digest; ``index`` is that of the records."""
-        content = self.model_dump(mode="json", exclude={"records", "journal"})
+        content = self.model_dump(mode="json", exclude={"records", "journal", "stored_format"})
         content |= {"records": index.model_dump(), "journal": self.journal.head.model_dump()}
         lines = [f" {json.dumps(name)}: {canonical(value)}" for name, value in content.items()]
         return "{\n" + ",\n".join([*lines, f' "digest": "{seal(content, key)}"']) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str, key: bytes | None = None) -> tuple[Manifest, IndexHead, JournalHead]:
+    def from_json(
+        cls, text: str, where: str, key: bytes | None = None
+    ) -> tuple[Manifest, IndexHead | None, JournalHead | None]:
         """Read and check; the records and the receipts are to be read by what it says of them.
 
-        Raises InputError where the text is no manifest, or is not as this package wrote it.
+        A manifest of format 1 has both itself, and no heads. Raises InputError where the text is no manifest, or is not
+        as this package wrote it.
         """
         try:
             content = json.loads(text)
             given = content.pop("digest")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(
                 where, f"no manifest ({error or type(error).__name__})", "manifest.json as fit wrote it"
             ) from None
-        if not isinstance(given, str) or not hmac.compare_digest(given, seal(content, key)):
+        stored = known_format(content, where)
+        if not isinstance(given, str) or not given.isascii() or not hmac.compare_digest(given, seal(content, key)):
             raise InputError(
                 where,
                 "content that is not what its digest says: it was edited, or the key is another one",
                 "manifest.json as fit, delete and retrain wrote it",
             )
+        index = journal = None
+        own: dict[str, Any] = {"records": {}}
+        if stored <= INLINE:
+            own["records"], own["journal"] = inline_parts(content, where)
         try:
-            index = IndexHead.model_validate(content.pop("records", None))
-            journal = JournalHead.model_validate(content.pop("journal", None))
-            return cls.model_validate({**content, "records": {}}), index, journal
+            if stored > INLINE:
+                index = IndexHead.model_validate(content.pop("records", None))
+                journal = JournalHead.model_validate(content.pop("journal", None))
+            content |= {"format": FORMAT, "stored_format": stored}
+            return cls.model_validate(content | own), index, journal
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
@@ -195,12 +208,6 @@ def record_key(salt: str, record: str) -> str:
 def membership(keys: Iterable[str]) -> str:
     """A digest of which records a slice has."""
     return sha256("\n".join(sorted(keys)))
-
-
-def seal(content: dict[str, Any], key: bytes | None) -> str:
-    """Digest of a manifest's content but the time of its making: SHA-256, or HMAC-SHA-256 with a key."""
-    text = canonical({name: value for name, value in content.items() if name != "created_time"}).encode()
-    return hashlib.sha256(text).hexdigest() if key is None else hmac.new(key, text, "sha256").hexdigest()
 
 
 def with_deleted(manifest: Manifest, records: Sequence[str], time: str) -> tuple[Manifest, DeletionReceipt]:

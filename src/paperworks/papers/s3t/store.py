@@ -68,6 +68,8 @@ class Folder:
         Records are looked up in their file when they are asked for.
         """
         manifest, index, head = self._head()
+        if index is None or head is None:
+            return manifest  # of format 1, which has both in itself
         try:
             journal = Journal.read(self.path, head)
         except InputError:
@@ -76,7 +78,7 @@ class Folder:
             return self.read()  # another process replaced it in the meantime
         return manifest.model_copy(update={"records": RecordIndex(self.path, index), "journal": journal})
 
-    def _head(self) -> tuple[Manifest, IndexHead, JournalHead]:
+    def _head(self) -> tuple[Manifest, IndexHead | None, JournalHead | None]:
         file = self.path / MANIFEST
         try:
             text = file.read_text(encoding="utf-8")

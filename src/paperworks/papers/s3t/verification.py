@@ -40,6 +40,7 @@ class Verification:
     receipts : the number of the receipt of each deleted id.
     stages : live stages whose tensors were compared with their digests.
     deletions : receipts in the log: the state is that after so many deletions.
+    format : of the manifest; 0 where it could not be read. Up to 2, an edit of its ``created_time`` is not found.
     """
 
     problems: tuple[str, ...]
@@ -48,6 +49,7 @@ class Verification:
     receipts: dict[str, int]
     stages: int
     deletions: int
+    format: int = 0
 
     @property
     def ok(self) -> bool:
@@ -103,7 +105,9 @@ def verify_folder(folder: Folder, ids: Sequence[str] | None = None) -> Verificat
             states[record], receipts[record] = "deleted", manifest.deleted[key]
         else:
             states[record] = "served" if manifest.records[key] in served else "not served"
-    return Verification(tuple(problems), tuple(erasing), states, receipts, stages, len(manifest.log))
+    return Verification(
+        tuple(problems), tuple(erasing), states, receipts, stages, len(manifest.log), manifest.stored_format
+    )
 
 
 def _log_problems(manifest: Manifest) -> list[str]:
