@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from collections.abc import Sequence
 from email.message import EmailMessage
@@ -130,3 +131,23 @@ class Elements(HTMLParser):
     def named(self, tag: str) -> list[dict[str, str | None]]:
         """The attributes of all elements of a tag."""
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def titles(text: str) -> list[str]:
+    found = re.findall(r'class="card-title"><a href="[^"]+">(.+?)</a>', text)
+    return [html.unescape(title) for title in found]
+
+
+def next_page(html: str) -> str | None:
+    found = re.search(r'<p class="more"><a class="button quiet" href="([^"]+)"', html)
+    return found[1].replace("&amp;", "&") if found else None
+
+
+def all_titles(local: Browser, path: str | None) -> list[str]:
+    """Titles of a listing and of the pages that follow it."""
+    found: list[str] = []
+    while path is not None:
+        text = local.get(path).text
+        found += titles(text)
+        path = next_page(text)
+    return found
