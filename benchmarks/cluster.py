@@ -23,6 +23,7 @@ from paperworks import catalog, reproduction
 from paperworks.runs.cluster import Cluster, Work
 
 PAPERS = "paging,loki,fold-se,permutations-ntk,music-word2vec"
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray gives its workers what others leave; here others work too
 SERIAL = [4, 12]
 """Tasks of the two sizes whose difference gives the cost of one task."""
 

@@ -16,6 +16,8 @@ import psutil
 
 QUICK = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's own is 15: beside the other tests its workers would get next to no processor time.
+    "RAY_worker_niceness": "0",
     # A node that is gone is noticed within some seconds and not after half a minute.
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_initial_delay_ms": "500",

@@ -71,15 +71,20 @@ def test_a_run_comes_back_into_the_store(nodes: TwoNodes, store: Store) -> None:
 
 
 def test_a_killed_node_loses_nothing_and_nothing_finished_is_done_twice(site: Path, store: Store) -> None:
-    """Four works on two nodes; the one that dies had done one of them, and was in the middle of another."""
+    """Four works on two nodes; the one that dies had done one of them, and was in the middle of another.
+
+    The slow works wait in their middle until the node is dead, so that it dies there however busy the machine is.
+    """
     paths = os.pathsep.join([str(site), *(path for path in sys.path if path.endswith("src"))])
-    log = store.root / "log"
+    log, dead = store.root / "log", store.root / "dead"
     (site / "counted.py").write_text(
         "import pathlib, sys, time\n"
-        "folder, log, name, items, pause = pathlib.Path(sys.argv[1]), *sys.argv[2:]\n"
+        "folder, log, dead = map(pathlib.Path, sys.argv[1:4])\n"
+        "name, items = sys.argv[4:]\n"
         "for i in range(int(items)):\n"
+        "    while i >= 6 and not dead.exists():\n"
+        "        time.sleep(0.05)\n"
         "    if not (folder / str(i)).exists():\n"
-        "        time.sleep(float(pause))\n"
         "        with open(log, 'a') as out: out.write(f'{name} {i}\\n')\n"
         "        (folder / str(i)).write_text(str(i))\n"
     )
@@ -87,8 +92,8 @@ def test_a_killed_node_loses_nothing_and_nothing_finished_is_done_twice(site: Pa
     works = []
     for name, folder in folders.items():
         folder.mkdir()
-        items, pause = (3, 0.05) if name.startswith("quick") else (24, 0.25)
-        works.append(Work(name, "counted", ["{root}/here", str(log), name, str(items), str(pause)], {"here": folder}))
+        items = 3 if name.startswith("quick") else 12
+        works.append(Work(name, "counted", ["{root}/here", str(log), str(dead), name, str(items)], {"here": folder}))
     notes: list[str] = []
     finished: list[str] = []
     here: dict[str, set[str]] = {}
@@ -100,6 +105,7 @@ def test_a_killed_node_loses_nothing_and_nothing_finished_is_done_twice(site: Pa
             if not here and under_way and len(finished) == 2:
                 here.update(came_back)
                 two.kill(1)
+                dead.touch()
 
         with Cluster(two.address) as cluster:
             ended = cluster.execute(
@@ -109,12 +115,12 @@ def test_a_killed_node_loses_nothing_and_nothing_finished_is_done_twice(site: Pa
     assert {name: how.code for name, how in ended.items()} == dict.fromkeys(folders, 0)
     assert sum("was lost" in note for note in notes) == 1
     for name, folder in folders.items():
-        assert {path.name for path in folder.iterdir()} == {str(i) for i in range(3 if "quick" in name else 24)}
+        assert {path.name for path in folder.iterdir()} == {str(i) for i in range(3 if "quick" in name else 12)}
     lines = log.read_text().splitlines()
     done = {name: [int(line.split()[1]) for line in lines if line.split()[0] == name] for name in folders}
     assert done["quick-1"] == done["quick-2"] == [0, 1, 2]
     # One of the two was on the node that lives. The other went on from what had come back.
-    assert min(len(done[name]) for name in ("slow-1", "slow-2")) == 24
+    assert min(len(done[name]) for name in ("slow-1", "slow-2")) == 12
     for name in ("slow-1", "slow-2"):
         assert all(done[name].count(int(item)) == 1 for item in here[name])
 
@@ -124,13 +130,16 @@ def test_errors_and_limits_come_back(nodes: TwoNodes, store: Store) -> None:
         RayEngine(nodes.address).execute(store, create(store, mode="fail", n=3))
     with pytest.raises(InputError, match="where: found nothing"):
         RayEngine(nodes.address).execute(store, create(store, mode="bad"))
-    slow = create(store, n=1000, pause=0.1)
     with pytest.raises(RunFailed, match="time limit"):
-        RayEngine(nodes.address, limits=RunLimits(seconds=2)).execute(store, slow)
+        RayEngine(nodes.address, limits=RunLimits(seconds=0.3)).execute(store, create(store, n=1000, pause=0.1))
+    # Each item writes something: after some of them the run has passed this, however slowly it counts.
+    full = create(store, n=1000, pause=0.1)
+    with pytest.raises(RunFailed, match="disk limit"):
+        RayEngine(nodes.address, limits=RunLimits(disk_bytes=5_000)).execute(store, full)
     assert {r.status for r in store.records()} == {"failed"}
-    kept = len(list(store.state(slow).glob("*.done")))
+    kept = len(list(store.state(full).glob("*.done")))
     assert kept > 0
-    record = RayEngine(nodes.address, limits=RunLimits(seconds=600)).execute(store, shortened(store, slow, kept + 2))
+    record = RayEngine(nodes.address).execute(store, shortened(store, full, kept + 2))
     assert record.metrics == {"things": kept + 2, "fresh": 2}
 
 

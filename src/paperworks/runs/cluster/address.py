@@ -17,6 +17,8 @@ CONNECT_SECONDS = 3.0
 """How long a machine may take to accept a connection."""
 ANSWER_SECONDS = 20.0
 """How long Ray may then take to say that it is there. A process of its own asks: Ray itself would try for minutes."""
+ASK = "import sys; from ray.scripts.scripts import main; print('asks', flush=True); sys.exit(main())"
+"""That process. The time counts from the line that it writes: the import takes long on a machine that is busy."""
 PROBE_SECONDS = 60.0
 """How long a node may take to start the process that says what it has installed."""
 ENVIRONMENT = "RAY_ADDRESS"
@@ -65,13 +67,20 @@ def _require_answer(address: str) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError("address", f"{address}, where nobody answers ({reason})", EXPECTED) from None
-    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check", "--address", address]
-    try:
-        subprocess.run(ask, timeout=ANSWER_SECONDS, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+    ask = [sys.executable, "-c", ASK, "health-check", "--skip-version-check", "--address", address]
+    with subprocess.Popen(ask, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asking:
+        assert asking.stdout is not None
+        asking.stdout.readline()
+        try:
+            answered = asking.wait(ANSWER_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            answered = False
+        finally:
+            asking.kill()
+    if not answered:
         raise InputError(
             "address", f"{address}, which did not answer as Ray does within {ANSWER_SECONDS:g} seconds", EXPECTED
-        ) from None
+        )
 
 
 def require_same_version() -> None:
