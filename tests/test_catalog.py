@@ -35,6 +35,8 @@ def test_entry(paper: catalog.Paper) -> None:
     assert paper.claims
     assert all(c.value and c.source for c in paper.claims)
     assert paper.date[:2] == "20"
+    assert len(paper.author_names) == (paper.authors or 0)
+    assert not paper.figure or 40 <= len(paper.figure_alt) <= 200
 
 
 def write_results(folder: Path, findings: list[dict]) -> None:

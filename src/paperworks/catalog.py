@@ -48,7 +48,9 @@ class Paper:
     """A paper of the catalogue.
 
     ``module`` is the import path of its folder, ``folder`` the folder itself. ``extra`` is the extra of this package
-    that its method needs (see ``paperworks.extras``), empty for the base. ``other`` has the keys that are unknown here.
+    that its method needs (see ``paperworks.extras``), empty for the base. ``figure_alt`` says in words what its picture
+    shows, and ``figure_has_images`` that this is photographs, scans or bits, whose colours are not to be turned in the
+    dark. ``other`` has the keys that are unknown here.
     """
 
     slug: str
@@ -66,6 +68,8 @@ class Paper:
     author_names: tuple[str, ...] = ()
     organisation: str | None = None
     extra: str = ""
+    figure_alt: str = ""
+    figure_has_images: bool = False
     other: dict[str, Any] = field(default_factory=dict)
 
     @property

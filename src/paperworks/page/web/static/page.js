@@ -16,6 +16,16 @@
     say.timer = setTimeout(function () { box.classList.remove("shown"); }, 6000);
   }
 
+  function copy(node) {
+    var done = function () { say("Copied."); };
+    var select = function () {  // no clipboard here (plain HTTP): the text is selected, for Ctrl+C
+      getSelection().selectAllChildren(node);
+      say("The text is selected: copy it with Ctrl+C.");
+    };
+    if (navigator.clipboard) navigator.clipboard.writeText(node.textContent).then(done, select);
+    else select();
+  }
+
   document.addEventListener("DOMContentLoaded", function () {
     document.querySelectorAll("[data-theme-switch]").forEach(function (button) {
       button.hidden = false;
@@ -24,6 +34,10 @@
         root.dataset.theme = dark ? "light" : "dark";
         try { localStorage.setItem("theme", root.dataset.theme); } catch (e) { /* for this page only */ }
       });
+    });
+    document.querySelectorAll("[data-copy]").forEach(function (button) {
+      button.hidden = false;
+      button.addEventListener("click", function () { copy(document.getElementById(button.dataset.copy)); });
     });
     if (matchMedia("(min-width: 60rem)").matches) {
       document.querySelectorAll("details[data-open-wide]").forEach(function (d) { d.open = true; });

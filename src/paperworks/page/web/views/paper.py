@@ -16,7 +16,7 @@ from paperworks.page.community.comments import discussion
 from paperworks.page.database import AMONG_IDS, Entry, Job
 from paperworks.page.links import paper_id as name_of
 from paperworks.page.links import paper_path
-from paperworks.page.web import markdown_page
+from paperworks.page.web import bibtex, markdown_page
 from paperworks.page.web.addresses import PAPER_ID
 from paperworks.page.web.assets import FOR_GOOD
 from paperworks.page.web.deps import Page, ThePage, Viewer, render
@@ -62,6 +62,27 @@ def markdown(
     return Response(text, media_type="text/markdown; charset=utf-8")
 
 
+@router.get(
+    "/papers/{paper_id:paper}.bib",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/x-bibtex": {"schema": {"type": "string"}}}},
+        404: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "no such paper"},
+        422: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "an id that cannot be one"},
+    },
+    tags=["papers"],
+    summary="One paper as BibTeX",
+)
+def citation(
+    page: ThePage,
+    paper_id: Annotated[str, Path(description="arXiv id, slug, or p and a number", pattern=f"^(?:{PAPER_ID})$")],
+) -> Response:
+    """The paper as an entry of BibTeX."""
+    with page.database.reading() as session:
+        text = bibtex.write(find_entry(session, paper_id))
+    return Response(text, media_type="application/x-bibtex; charset=utf-8")
+
+
 @router.get("/figures/{name}", include_in_schema=False)
 def figure(page: ThePage, name: str) -> Response:
     """The picture of a paper, under a name that changes with it."""
@@ -93,6 +114,7 @@ def paper(request: Request, page: ThePage, user: Viewer, paper_id: str) -> Respo
         run=run,
         similar=similar,
         shown_authors=SHOWN_AUTHORS,
+        citation=bibtex.write(entry),
         collections=own,
         **shown,
     )
