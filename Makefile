@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types contracts cluster audit pytest budget docs clean
+.PHONY: demo test lint types contracts cluster tutorials audit pytest budget docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/paperworks run slicegpt
@@ -24,6 +24,10 @@ contracts: $(VENV)/.dev
 cluster: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/pytest tests/runs/test_cluster.py tests/page/jobs/test_ray_worker.py
+
+# All tutorials as they stand, and what they quote. Not in `make test`: they take some minutes.
+tutorials: $(VENV)/.dev
+	PAPERWORKS_TUTORIALS=1 $(BIN)/pytest tests/test_tutorials.py
 
 audit: $(VENV)/.dev
 	$(BIN)/python scripts/audit_dependencies.py

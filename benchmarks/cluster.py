@@ -123,16 +123,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     papers = given.papers.split(",")
+    found: dict[str, Any] = {"ray": ray.__version__, "cores": os.cpu_count()}
+
+    def keep(name: str, value: Any) -> None:
+        found[name] = {"measured": value, "load": round(os.getloadavg()[0], 1)}
+        print(json.dumps({name: found[name]}), flush=True)
+        if given.out is not None:
+            given.out.write_text(json.dumps(found, indent=1))
+
     costs = [overhead() for _ in range(given.repeats)]
-    found: dict[str, Any] = {"ray": ray.__version__, "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    found["overhead, seconds (median)"] = {k: round(statistics.median(c[k] for c in costs), 2) for k in costs[0]}
-    print(json.dumps(found), flush=True)
-    found["a killed node"] = [takeover() for _ in range(given.repeats)]
-    print(json.dumps(found["a killed node"]), flush=True)
-    found["reproduce"] = [reproduce(papers, count) for count in (1, 2)]
-    print(json.dumps(found, indent=1))
-    if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=1))
+    keep("overhead, seconds (median)", {k: round(statistics.median(c[k] for c in costs), 2) for k in costs[0]})
+    for count in (1, 2):
+        keep(f"reproduce on {count}", reproduce(papers, count))
+    keep("a killed node", [takeover() for _ in range(given.repeats)])
 
 
 if __name__ == "__main__":

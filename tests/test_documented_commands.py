@@ -131,3 +131,44 @@ def test_a_command_that_is_none_is_refused(words: list[str]) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         check(words)
     assert not isinstance(caught.value, AssertionError)
+
+
+NOT_RUN_HERE = {
+    ("run",): "checked above; recipes run in the tests of their papers, and those of tutorials in 'make tutorials'",
+    ("reproduce",): "studies take minutes; tests/test_reproduction.py runs the command",
+    ("compare-methods",): "takes minutes; tests/pruning/test_comparison.py runs the command",
+    ("mcp",): "serves until it is ended; tests/mcp_server starts it",
+    ("page", "--public"): "serves until it is ended; tests/page/web/test_web_server.py starts it",
+    ("feed", "import", "2401.15024"): "asks arXiv",
+    ("new",): "writes into the checkout; tests/test_folders.py runs it on a copy",
+    ("resume", "last", "--engine", "ray"): "needs a cluster; tests/runs/test_cluster.py runs it",
+}
+PASTED = ROOT / "tests" / "page" / "feed" / "pages" / "01-issue-date-and-comments-on-one-line.txt"
+
+
+def test_every_other_command_of_the_guides_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of the documents, in one new home; what is not run here is named with the reason."""
+    from paperworks.cli import run_command
+    from paperworks.page.database import open_database
+    from paperworks.page.feed import seed_catalogue
+    from paperworks.page.settings import load_settings
+
+    monkeypatch.chdir(tmp_path)
+    Path("daily.txt").write_bytes(PASTED.read_bytes())
+    database = open_database(load_settings().database_url)
+    seed_catalogue(database)  # as the page does when it starts
+    database.close()
+    seen: set[tuple[str, ...]] = set()
+    ran = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for words in commands(path.read_text(encoding="utf-8")):
+            if tuple(words) in seen or any(tuple(words[: len(start)]) == start for start in NOT_RUN_HERE):
+                continue
+            seen.add(tuple(words))
+            code = run_command(words)
+            output = capsys.readouterr()
+            ran.append((code, shlex.join(words), output.err))
+    assert [line for line in ran if line[0] != 0] == []
+    assert len(ran) >= 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from test_documented_commands import commands
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+QUOTED = re.compile(r"^> (.+)$", re.MULTILINE)
 
 
 def blocks(path: Path) -> list[str]:
@@ -58,6 +60,42 @@ def test_its_input_is_made_by_its_first_block(path: Path, tmp_path: Path) -> Non
         if file is None or value in file.bundled or (file.also and re.fullmatch(file.also, value)):
             continue
         assert (tmp_path / value).exists(), f"{flag} {value}"
+
+
+@pytest.mark.over_budget("runs all that a tutorial has")
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not os.environ.get("PAPERWORKS_TUTORIALS"), reason="run by 'make tutorials'")
+@pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
+def test_it_runs_as_it_stands(path: Path, tmp_path: Path) -> None:
+    """All its code and commands, in order; each sentence that it quotes is one of a report, apart from the digits."""
+    text = path.read_text(encoding="utf-8")
+    said = []
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    python = blocks(path)
+    if "<!-- input -->" in text:
+        run("-c", python.pop(0))
+    for words in commands(text):
+        said.append(json.loads(run("-m", "paperworks", *words, "--quiet", "--json"))["headline"])
+    for block in python:
+        run("-c", block)
+    quoted = QUOTED.findall(text)
+    assert quoted
+    assert {digits_apart(sentence) for sentence in quoted} <= {digits_apart(sentence) for sentence in said}
+
+
+def digits_apart(text: str) -> str:
+    return re.sub(r"[-+]?\d[\d,.]*\d|[-+]?\d", "#", text)
 
 
 def test_the_index_lists_every_tutorial() -> None:

@@ -167,6 +167,8 @@ PAGES = [
     "/search?q=gardens",
     f"/papers/{measured_paper().arxiv}",
     "/tags",
+    "/results?tag=pruning",
+    "/comparisons",
     "/about",
     "/account",
     "/submit",

@@ -6,11 +6,15 @@ import csv
 import io
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from web_helpers import Browser
 
 from paperworks import catalog
+from paperworks.comparison.measured import measured
+
+ROOT = Path(__file__).parents[3]
 
 
 def shown(text: str, column: int) -> list[str]:
@@ -70,3 +74,41 @@ def test_what_the_table_does_not_have_is_refused(visitor: Browser, query: str) -
 def test_words_are_text(visitor: Browser) -> None:
     answer = visitor.get("/results", params={"q": '"><script>alert(1)</script>'})
     assert "<script>alert" not in answer.text
+
+
+def test_methods_at_one_budget_are_ranked_as_they_were_measured(visitor: Browser) -> None:
+    text = visitor.get("/comparisons").text
+    assert "/comparisons" in visitor.get("/results").text
+    figures = measured()
+    assert text.count("<table") == len(figures.budgets) == 2
+    for (_, rows), part in zip(figures.budgets, text.split("<table")[1:], strict=True):
+        methods = sorted((row for row in rows if row["method"] != "dense"), key=lambda row: row["after"])
+        assert [name.split()[0] for name in shown(part, 0)] == [row["method"] for row in methods]
+        assert [float(cell.split()[0]) for cell in shown(part, 1)] == [round(row["after"], 2) for row in methods]
+    linked = set(re.findall(r'<td><a href="/papers/([^"]+)"', text))
+    assert linked == {paper.arxiv for paper in catalog.papers()} & linked
+    assert len(linked) >= 1
+
+
+def test_comparisons_sort_by_every_column(visitor: Browser) -> None:
+    for name in ("method", "before", "parameters", "macs", "cache", "prefill ratio", "decode ratio", "seconds"):
+        text = visitor.get("/comparisons", params={"sort": name, "down": "1"}).text
+        (_, rows), *_ = measured().budgets
+        best = max((row for row in rows if row["method"] != "dense"), key=lambda row: row[name])
+        assert shown(text.split("<table")[1], 0)[0].split()[0] == best["method"]
+        assert text.count('aria-sort="descending"') == 2
+    assert visitor.get("/comparisons?sort=colour").status_code == 422
+
+
+@pytest.mark.skipif(catalog.checkout() is None, reason="not a checkout")
+def test_the_figures_are_those_of_the_benchmarks_tables() -> None:
+    """The file and the tables come from one run: each perplexity of the file stands in the tables."""
+    text = (ROOT / "docs" / "benchmarks" / "compare-methods-tables.md").read_text(encoding="utf-8")
+    assert f"`{measured().command}`" in text
+    for target, rows in measured().budgets:
+        part = text.partition(f"## {target.removesuffix('p')} of")[2].partition("\n## ")[0]
+        for row in rows:
+            (line,) = re.findall(rf"^\| {row['method']} \| {row['steps']} \| .*$", part, re.MULTILINE)[:1]
+            cells = [float(cell) for cell in line.split("|")[3:7]]
+            wanted = [row[name] for name in ("before", "before spread", "after", "after spread")]
+            assert cells == pytest.approx(wanted, rel=1e-3)

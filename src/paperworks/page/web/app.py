@@ -53,6 +53,7 @@ VIEWS = (
     "collections",
     "tags",
     "results",
+    "comparisons",
     "submit",
     "moderation",
     "accounts",
