@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("mcp")
 
-from mcp import Client, StdioServerParameters
+from mcp import Client
 from mcp.server import MCPServer
 
 from paperworks import catalog
@@ -235,14 +235,22 @@ def test_no_option_of_any_paper_passes_a_path_that_is_not_allowed(paper: catalog
 COMMAND = "from paperworks.cli import main; main()"
 
 
-def test_the_command_serves_on_standard_input() -> None:
-    parameters = StdioServerParameters(command=sys.executable, args=["-c", COMMAND, "mcp"], env=dict(os.environ))
-
-    async def names() -> list[str]:
-        async with Client(parameters) as client:
-            return [tool.name for tool in (await client.list_tools()).tools]
-
-    assert {"search_papers", "run_paper", "wait_for_run", "get_report", "cancel_run"} <= set(anyio.run(names))
+@pytest.mark.over_budget("starts a client and a server")
+@pytest.mark.skipif(catalog.checkout() is None, reason="not a checkout")
+def test_the_session_of_the_documentation_goes_as_it_is_shown(tiny_paper: Any, tmp_path: Path) -> None:
+    """Its script starts ``paperworks mcp`` on standard input and output, as an assistant does."""
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    script = Path(__file__).parents[2] / "scripts" / "mcp_session.py"
+    given = [str(tmp_path), "--slug", "tiny-paper", "--query", "counts things", "--option", "where=rows.csv"]
+    done = subprocess.run([sys.executable, str(script), *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0] == '> search_papers {"query": "counts things", "limit": 3}'
+    assert json.loads(told[1])["slug"] == "tiny-paper"
+    asked = [line.split()[1] for line in told if line.startswith(">")]
+    assert list(dict.fromkeys(asked)) == ["search_papers", "show_paper", "run_paper", "wait_for_run", "get_report"]
+    assert [line for line in told if "found '/etc/passwd', which is outside" in line]
+    assert json.loads(told[-1]) == {"headline": "Counted 5 things"}
 
 
 def test_http_needs_the_token(server: MCPServer) -> None:
