@@ -8,6 +8,8 @@ contrastive.py   contrastive losses in bounded memory, gradient caching
 dual_encoder.py  two towers trained on pairs
 eight_bit.py  products for queries that need not be exact
 kmeans.py     k-means with bounded memory
+shards.py     sets of many files, encoded and assigned in parts, here or on a Ray cluster
+sharded_rows.py  vectors in several files as rows of one array
 selection.py  k-center, herding, facility location, best score first
 neighbors.py  nearest neighbours, exact and approximate
 search.py     hybrid search over a list of texts, and rank fusion
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
         k_center_greedy,
         score_first,
     )
+    from paperworks.embedding.sharded_rows import ShardedRows
+    from paperworks.embedding.shards import assign_shards, encode_shards
     from paperworks.embedding.text import SentenceEncoder, sentence_encoder
     from paperworks.embedding.text_encoders import TextEncoder
 else:
@@ -68,12 +72,15 @@ __all__ = [
     "ModuleEncoder",
     "NearestNeighbors",
     "SentenceEncoder",
+    "ShardedRows",
     "TextEncoder",
     "TruncationWarning",
+    "assign_shards",
     "cached_backward",
     "clip_loss",
     "coverage_radius",
     "dual_encoder_loss",
+    "encode_shards",
     "encode_to_file",
     "facility_location",
     "gather_features",

@@ -21,7 +21,7 @@ def as_rows(vectors: Any, field: str = "X") -> Any:
     Parameters
     ----------
     vectors : an array, a memory map, anything with ``shape``, ``dtype`` and slices (h5py, zarr), a nested list, or the
-        path of a ``.npy`` file, which is memory-mapped.
+        path of a ``.npy`` file or of a folder of them (see ``ShardedRows``), which are memory-mapped.
 
     Raises
     ------
@@ -29,6 +29,10 @@ def as_rows(vectors: Any, field: str = "X") -> Any:
     """
     if isinstance(vectors, (str, Path)):
         path = Path(vectors).expanduser()
+        if path.is_dir():
+            from paperworks.embedding.sharded_rows import ShardedRows
+
+            return ShardedRows(path, field)
         try:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, BadZipFile) as error:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from paperworks.embedding import CallableEncoder, encode_shards
 from paperworks.errors import InputError
 from paperworks.language.generation import InstructionFile, InstructionRecord, read_instructions
 from paperworks.papers.diversify_conquer import (
@@ -27,9 +28,8 @@ from paperworks.papers.diversify_conquer import (
     recipe,
 )
 from paperworks.papers.diversify_conquer.config import Config
-from paperworks.papers.diversify_conquer.pool import bundled_records, split_text
+from paperworks.papers.diversify_conquer.pool import bundled_records, row_text, split_text
 from paperworks.papers.diversify_conquer.quality import compression_quality, compression_ratio
-from paperworks.papers.diversify_conquer.ray_steps import AssignBatch, by_position
 from paperworks.papers.diversify_conquer.scorers import rating
 from paperworks.runs import Run, build_config
 from paperworks.training import TrainSettings
@@ -333,14 +333,27 @@ def test_training_learns_answers_and_goes_on_from_its_folders(tmp_path: Path) ->
         again.train(2, [InstructionRecord("0", turns[:1])])  # type: ignore[arg-type]
 
 
-def test_batches_for_ray_assign_as_one_machine_does() -> None:
-    rng = np.random.default_rng(0)
-    vectors, centers = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32)
-    assign = AssignBatch(centers)
-    order = rng.permutation(50)
-    batches = [assign({"position": part, "vector": vectors[part]}) for part in np.array_split(order, 4)]
-    nearest = np.square(vectors[:, None] - centers).sum(axis=2).argmin(axis=1)
-    np.testing.assert_array_equal(by_position(batches, 50), nearest)
-    for wrong in ([*batches, batches[0]], batches[1:]):
-        with pytest.raises(InputError, match="vectors"):
-            by_position(wrong, 50)
+def test_a_folder_of_parts_stands_in_place_of_an_encoder(tmp_path: Path) -> None:
+    """What a cluster encodes with ``row_text`` has the rows of the pool, and the recipe takes the folder as it is."""
+    rows = [{"instruction": f"say {'x' * (i % 5)}", "output": f"answer {i}", "id": str(i)} for i in range(40)]
+    (tmp_path / "data").mkdir()
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "data/mine.jsonl").write_text("\n\n".join(lines) + "\n")
+    pd.DataFrame(rows).to_parquet(tmp_path / "mine.parquet")
+    texts: list[str] = []
+
+    def encode(some: list[str]) -> np.ndarray:
+        texts.extend(some)
+        return np.array([[len(text), text.count("x"), 1] for text in some], np.float32)
+
+    for source in ("data", "mine.parquet"):
+        texts.clear()
+        folder = tmp_path / f"vectors of {source}"
+        encode_shards(tmp_path / source, lambda: CallableEncoder(encode), folder, text=row_text, part_bytes=300)
+        assert texts == [f"{row['instruction']}\n{row['output']}" for row in rows]
+    options = {"data": str(tmp_path / "data/mine.jsonl"), "embeddings": str(folder), "budget": 6, "clusters": "3"}
+    _, out = execute(tmp_path, **options)
+    assert len((out / "ids.txt").read_text().split()) == 6
+    (folder / "part-000000.npy").unlink()
+    with pytest.raises(InputError, match=r"^embeddings: found .*missing"):
+        execute(tmp_path / "other", **options)

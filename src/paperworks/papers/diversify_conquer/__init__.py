@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from paperworks.papers.diversify_conquer.coverage import near_duplicates, nearest_distances
     from paperworks.papers.diversify_conquer.iterative import IterativeSelector
     from paperworks.papers.diversify_conquer.methods import METHODS, select
-    from paperworks.papers.diversify_conquer.pool import ChunkedEncoder, Pool
-    from paperworks.papers.diversify_conquer.ray_steps import assign_on_ray, encode_on_ray
+    from paperworks.papers.diversify_conquer.pool import ChunkedEncoder, Pool, chunked_encoder, row_text
     from paperworks.papers.diversify_conquer.scorers import (
         CallableScorer,
         CommandScorer,
@@ -48,13 +47,13 @@ __all__ = [
     "Scorer",
     "Trainer",
     "allocate_budget",
-    "assign_on_ray",
     "choose_n_clusters",
-    "encode_on_ray",
+    "chunked_encoder",
     "feedback_scores",
     "near_duplicates",
     "nearest_distances",
     "round_sizes",
+    "row_text",
     "sampled_silhouette",
     "select",
     "update_weights",

@@ -57,7 +57,8 @@ class Config(runs.Config):
         None, description="folder of sentence-transformers or transformers; default the bundled all-MiniLM-L6-v2"
     )
     embeddings: Annotated[str | None, runs.File()] = Field(
-        None, description="your own vectors: a .npy file with one row per sample, in place of an encoder"
+        None,
+        description="your own vectors, one row per sample, in place of an encoder: a .npy file, or a folder of them",
     )
     keep_embeddings: bool = Field(False, description="write embeddings.npy, for the next run")
     duplicates: Literal["drop", "keep"] = Field("drop", description="samples with the same turns as an earlier one")

@@ -14,6 +14,7 @@ import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.language.generation import InstructionFile, InstructionRecord
+from paperworks.language.generation.records import plain_row, record_of
 from paperworks.runs import Progress, no_progress
 
 TextPart = Literal["both", "prompt", "first-user"]
@@ -65,6 +66,11 @@ def embedded_text(record: InstructionRecord, part: TextPart = "both") -> str:
         return record.instruction
     before = prompt_text(record)
     return f"{before}\n{record.response or ''}".strip() if part == "both" else before
+
+
+def row_text(row: dict[str, Any], part: TextPart = "both") -> str:
+    """``embedded_text`` of a row of a file: the ``text`` of ``paperworks.embedding.encode_shards``."""
+    return embedded_text(record_of(plain_row(row), 0, "a row", "data"), part)
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,15 @@ class ChunkedEncoder:
         total = np.zeros((len(items), vectors.shape[1]))
         np.add.at(total, owner, vectors)
         return (total / np.bincount(owner, minlength=len(items))[:, None]).astype(np.float32)
+
+
+def chunked_encoder(source: str | Path | None = None, **options: Any) -> ChunkedEncoder:
+    """The encoder of the recipe: ``load_text_encoder(source)`` over chunks of what it reads at a time."""
+    from paperworks.embedding import load_text_encoder
+
+    encoder = load_text_encoder(source, **options)
+    limit = getattr(encoder, "max_length", None)
+    return ChunkedEncoder(encoder, CHUNK_CHARACTERS if limit is None else max(64, int(3.2 * limit)))
 
 
 def split_text(text: str, characters: int) -> list[str]:

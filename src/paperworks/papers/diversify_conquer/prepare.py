@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from paperworks import runs
-from paperworks.embedding import encode_to_file, load_text_encoder
+from paperworks.embedding import encode_to_file
 from paperworks.embedding.rows import as_rows, chunk_rows, read_rows
 from paperworks.errors import InputError
 from paperworks.language.generation import InstructionFile
 from paperworks.papers.diversify_conquer.config import DATA, Config
 from paperworks.papers.diversify_conquer.coverage import dominating_column
 from paperworks.papers.diversify_conquer.pool import (
-    CHUNK_CHARACTERS,
-    ChunkedEncoder,
     Pool,
     Scan,
     Texts,
     bundled_records,
+    chunked_encoder,
     read_ids,
 )
 from paperworks.papers.diversify_conquer.quality import (
@@ -127,9 +126,7 @@ def _vectors(config: Config, run: runs.Run, pool: Pool, rows: np.ndarray, notes:
     path = run.state / "embeddings.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r")
-    encoder = load_text_encoder(config.encoder, **({"device": config.device} if config.encoder is not None else {}))
-    limit = getattr(encoder, "max_length", None)
-    chunked = ChunkedEncoder(encoder, CHUNK_CHARACTERS if limit is None else max(64, int(3.2 * limit)))
+    chunked = chunked_encoder(config.encoder, **({"device": config.device} if config.encoder is not None else {}))
     from paperworks.embedding import TruncationWarning
 
     with warnings.catch_warnings():
