@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
 from paperworks.language import bundled_text
-from paperworks.papers.codegen2.fitting import Objective, TransformedSequences, code_loss, collate
+from paperworks.papers.codegen2.fitting import Objective, TransformedSequences, code_loss, collate, prefix_logits
 from paperworks.papers.codegen2.models import fused_kernels, small_model
 from paperworks.papers.codegen2.packing import pack
 from paperworks.papers.codegen2.stdlib import stdlib_files
@@ -22,6 +23,8 @@ from paperworks.papers.codegen2.tokens import InfillTokens
 from paperworks.training import Rows, Shuffled, TrainSettings, Weighted, train
 
 TOKENS = InfillTokens(256, 257, 258, tuple(range(259, 291)), vocabulary=291)
+RIVAL_TOKENS = replace(TOKENS, fim=(291, 292, 293), modes=(294, 295, 296), vocabulary=297)
+"""The same with the tokens that prefix-suffix-middle infilling and UL2 need."""
 RAW, CONTEXT, BATCH, RATE = 96, 160, 24, 4e-3
 HELD_OUT = 60
 PREFIX, MIDDLE, SUFFIX = 40, 8, 40
@@ -65,13 +68,15 @@ def windows(kind: Literal["code", "prose"], count: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def trained(objective: Objective, data: Data, seed: int, steps: int, most: int | None = None) -> Any:
+def trained(
+    objective: Objective, data: Data, seed: int, steps: int, most: int | None = None, tokens: InfillTokens = TOKENS
+) -> Any:
     """A model trained from scratch; the seed decides its first weights, the order and all draws."""
     kinds = ("code", "prose") if data == "both" else (data,)
     parts = [sequences(cast(Any, kind), most) for kind in kinds]
     shown = TransformedSequences(
         [s for part in parts for s in part],
-        TOKENS,
+        tokens,
         objective,
         max_len=CONTEXT,
         ratio=(0.05, 0.5),
@@ -82,9 +87,9 @@ def trained(objective: Objective, data: Data, seed: int, steps: int, most: int |
     source = Rows(
         cast(Any, shown),
         Shuffled() if len(parts) == 1 else Weighted(weights),
-        collate=lambda rows: collate(rows, TOKENS.end),
+        collate=lambda rows: collate(rows, tokens.end),
     )
-    model = small_model(291, context=CONTEXT, end=TOKENS.end, seed=seed)
+    model = small_model(cast(int, tokens.vocabulary), context=CONTEXT, end=tokens.end, seed=seed)
     settings = TrainSettings(steps=steps, batch_size=BATCH, learning_rate=RATE, device="cpu", seed=seed)
     with fused_kernels(model):
         train(model, source, settings, loss=code_loss())
@@ -111,6 +116,27 @@ def infill_rows(rows: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [prefix, mask * column, suffixes, TOKENS.end * column, TOKENS.sep * column, mask * column, middle], 1
     )
+
+
+def continued(model: Any, rows: np.ndarray, known: int, first: int | None = None) -> np.ndarray:
+    """Bits per byte of what follows the first ``known`` bytes of each row, float64 ``[n]``.
+
+    ``first`` : a token in front of the row; with it the known bytes are a prefix that is read in both directions, as
+    UL2's S denoiser shows them. Without it attention is causal.
+    """
+    if first is None:
+        return bits(model, rows, known)
+    ids = np.concatenate([np.full((len(rows), 1), first), rows], 1)
+    found = []
+    with torch.inference_mode(), fused_kernels(model):
+        for start in range(0, len(ids), 250):
+            batch = torch.from_numpy(ids[start : start + 250])
+            logits = prefix_logits(model, batch, torch.full((len(batch),), known + 1))[:, known:-1].float()
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), batch[:, known + 1 :], reduction="none"
+            )
+            found.append(losses.double().mean(1).numpy())
+    return np.concatenate(found) / math.log(2)
 
 
 def left_to_right(model: Any, rows: np.ndarray) -> np.ndarray:

@@ -13,10 +13,14 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.metrics import mean_interval
+from paperworks.papers.codegen2.fitting import Objective
 from paperworks.papers.codegen2.studies.byte_models import (
     MIDDLE,
     PREFIX,
+    RIVAL_TOKENS,
+    SUFFIX,
     bits,
+    continued,
     infill_rows,
     left_to_right,
     trained,
@@ -26,6 +30,8 @@ from paperworks.runs import Finding
 
 STEPS, OBJECTIVE_STEPS, PAIR_STEPS, SEEDS, WINDOWS = 300, 150, 400, 3, 1500
 SUBSET, RAW_BYTES = 100_000, 24 * 96
+KNOWN = (PREFIX + MIDDLE + SUFFIX) * 3 // 4
+"""Bytes of a window that are shown where UL2 continues: its S denoiser hides the last quarter."""
 
 
 @runs.study(claims=["simple-mixture"], title="infilling with the true and with another suffix", minutes=3)
@@ -56,36 +62,45 @@ def infill_pairs(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 @runs.study(
     claims=["infilling-not-free", "prefix-lm-no-benefit", "simple-mixture"],
-    title="the mixture and prefix models against next-token prediction",
-    minutes=7,
+    title="the mixture, prefix models, PSM and UL2 against next-token prediction",
+    minutes=11,
 )
 def objectives(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    """Next token, mixture, prefix model: the same steps, the same raw bytes, three seeds."""
+    """Next token, mixture, prefix model, PSM, UL2: the same steps, the same raw bytes, three seeds."""
     rows = windows("code", 60 if fast else WINDOWS)
     steps, seeds = (4, 2) if fast else (OBJECTIVE_STEPS, SEEDS)
-    jobs = [(name, seed) for name in ("clm", "mix", "prefix") for seed in range(seeds)]
-    found: dict[str, list[float]] = {"clm": [], "mix": [], "prefix": []}
-    for name, seed in run.progress(jobs, "trainings"):
-        found[name].append(float(left_to_right(trained(name, "code", seed, steps), rows).mean()))  # type: ignore[arg-type]
-    clm, mix, prefix = (np.array(found[name]) for name in ("clm", "mix", "prefix"))
-    shown = f"bits per byte from left to right: next token {clm.mean():.3f}, mixture {mix.mean():.3f}, prefix "
-    shown += f"{prefix.mean():.3f}"
-    yield Finding(
-        "infilling-not-free",
-        "Left to right, bits per byte: the mixture relative to next-token prediction alone.",
-        "empirical",
-        mean_interval(mix / clm),
-        ">=",
-        1.0,
-        baseline=float(clm.mean()),
-        baseline_name="bits of next-token prediction",
-        detail=shown,
-    )
+    names: tuple[Objective, ...] = ("clm", "mix", "prefix", "psm", "ul2")
+    whole: dict[str, list[float]] = {name: [] for name in names}
+    quarter: dict[str, list[float]] = {name: [] for name in names}
+    assert RIVAL_TOKENS.modes is not None
+    for name, seed in run.progress([(name, seed) for name in names for seed in range(seeds)], "trainings"):
+        model = trained(name, "code", seed, steps, tokens=RIVAL_TOKENS)
+        whole[name].append(float(left_to_right(model, rows).mean()))
+        mode = RIVAL_TOKENS.modes[1] if name == "ul2" else None
+        quarter[name].append(float(continued(model, rows, KNOWN, mode).mean()))
+    found = {name: np.array(values) for name, values in whole.items()}
+    last = {name: np.array(values) for name, values in quarter.items()}
+    clm = found["clm"]
+    words = {"clm": "next token", "mix": "mixture", "prefix": "prefix model", "psm": "PSM"}
+    shown = "bits per byte from left to right: "
+    shown += ", ".join(f"{word} {found[name].mean():.3f}" for name, word in words.items())
+    for name, word in (("mix", "the mixture"), ("psm", "prefix-suffix-middle, half of the sequences,")):
+        yield Finding(
+            "infilling-not-free",
+            f"Left to right, bits per byte: {word} relative to next-token prediction alone.",
+            "empirical",
+            mean_interval(found[name] / clm),
+            ">=",
+            1.0,
+            baseline=float(clm.mean()),
+            baseline_name="bits of next-token prediction",
+            detail=shown,
+        )
     yield Finding(
         "simple-mixture",
         "Left to right, bits per byte: the mixture relative to next-token prediction alone.",
         "empirical",
-        mean_interval(mix / clm),
+        mean_interval(found["mix"] / clm),
         "<",
         1.10,
         baseline=float(clm.mean()),
@@ -96,13 +111,27 @@ def objectives(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "prefix-lm-no-benefit",
         "Left to right, bits per byte: the prefix model less next-token prediction.",
         "empirical",
-        mean_interval(prefix - clm),
+        mean_interval(found["prefix"] - clm),
         ">",
         0.0,
         baseline=float(clm.mean()),
         baseline_name="next-token prediction",
         unit="bits per byte",
         detail=shown,
+    )
+    yield Finding(
+        "prefix-lm-no-benefit",
+        f"The last {PREFIX + MIDDLE + SUFFIX - KNOWN} bytes of a window, bits per byte: UL2 on a prefix model, in the "
+        "format of its S denoiser, less next-token prediction.",
+        "empirical",
+        mean_interval(last["ul2"] - last["clm"]),
+        ">",
+        0.0,
+        baseline=float(last["clm"].mean()),
+        baseline_name="next-token prediction",
+        unit="bits per byte",
+        detail=f"UL2 {last['ul2'].mean():.3f}, next token {last['clm'].mean():.3f}, mixture {last['mix'].mean():.3f}; "
+        f"UL2 reads the {KNOWN} bytes before in both directions, the others from left to right",
     )
 
 
