@@ -35,7 +35,13 @@ from paperworks.papers.ladder import (
 )
 from paperworks.papers.ladder.studies.common import FIRST_SEED, Trained, discover, rectify, trained
 from paperworks.papers.ladder.studies.digits import error_slices
-from paperworks.papers.ladder.training import train_erm, train_group_dro, train_jtt
+from paperworks.papers.ladder.training import (
+    train_cvar_dro,
+    train_erm,
+    train_failure,
+    train_group_dro,
+    train_jtt,
+)
 from paperworks.runs.files import write_text
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "benchmarks" / "ladder.md"
@@ -73,6 +79,8 @@ def mitigation(seeds: int) -> Figures:
             "Group DRO (training groups known)": lambda s=seed, t=train, f=network: f(
                 train_group_dro(t.images, t.y, t.groups, s)
             ),
+            "CVaR-DRO": lambda s=seed, t=train, f=network: f(train_cvar_dro(t.images, t.y, s)),
+            "LfF": lambda s=seed, t=train, f=network: f(train_failure(t.images, t.y, s)),
             "DFR (validation groups known)": lambda h=head, a=x, v=val, f=head_only: f(
                 deep_feature_reweighting(h, a, v.y, v.groups)
             ),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
@@ -22,15 +23,18 @@ from paperworks.papers.ladder import (
     RectifiedHead,
     SliceRectifier,
     StaticBackend,
+    cvar_dro,
     deep_feature_reweighting,
     group_dro,
     harvest_features,
     just_train_twice,
+    learning_from_failure,
     match_slices,
     paper_settings,
     random_subset_head,
 )
 from paperworks.papers.ladder.baselines import group_dro_loss
+from paperworks.papers.ladder.hard_examples import cvar_loss, failure_loss
 from paperworks.papers.ladder.heads import LinearHead, as_head, train_head
 from paperworks.papers.ladder.rectifier import balanced_rows, extremes
 from paperworks.training import TrainSettings
@@ -289,13 +293,49 @@ def test_group_dro_weights_follow_the_losses_of_the_groups() -> None:
     assert float(loss(model, batch)[0]) == pytest.approx(float(q @ first), rel=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.35, 1.0])
+def test_cvar_is_the_largest_mean_under_bounded_weights(alpha: float) -> None:
+    torch.manual_seed(0)
+    model, x, y = torch.nn.Linear(3, 2), torch.randn(13, 3), torch.randint(0, 2, (13,))
+    each = torch.nn.functional.cross_entropy(model(x), y, reduction="none").detach().double().numpy()
+    bound = [(0, 1 / (alpha * len(y)))] * len(y)
+    largest = -linprog(-each, A_eq=np.ones((1, len(y))), b_eq=[1], bounds=bound).fun
+    total, count = cvar_loss(alpha)(model, {"inputs": x, "labels": y})
+    assert float(total / count) == pytest.approx(largest, rel=1e-5)
+
+
+def test_learning_from_failure_weighs_what_the_biased_copy_finds_hard() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 9, 3, requires_grad=True)
+    y = torch.randint(0, 3, (9,))
+    q = 0.7
+    total, count = failure_loss(q)(lambda _inputs: logits, {"inputs": logits, "labels": y})  # type: ignore[arg-type]
+    total.backward()
+    assert int(count) == 9
+    assert logits.grad is not None
+    fair, biased = logits.detach().softmax(-1).unbind()
+    onehot = torch.nn.functional.one_hot(y, 3)
+    p, b = (rows.gather(1, y[:, None]) for rows in (fair, biased))
+    weights = b.log() / (b.log() + p.log())
+    # of the copy: p^q times the gradient of cross-entropy (Zhang and Sabuncu 2018)
+    torch.testing.assert_close(logits.grad[0], weights * (fair - onehot))
+    torch.testing.assert_close(logits.grad[1], b**q * (biased - onehot))
+    for name, value, make in (("alpha", 0.0, cvar_loss), ("alpha", 1.5, cvar_loss), ("q", 0.0, failure_loss)):
+        with pytest.raises(InputError, match=name):
+            make(value)
+    with pytest.raises(InputError, match="data and y"):
+        cvar_dro(torch.nn.Linear(3, 2), np.zeros((4, 3)), [0, 1, 0], settings=TrainSettings(steps=1))
+
+
 def test_the_rivals_train() -> None:
     one = world()
     x, y = one.features["train"].astype(np.float32), one.y["train"]
-    options = TrainSettings(steps=120, batch_size=64, learning_rate=0.02, device="cpu", clip_norm=0)
+    options = TrainSettings(steps=80, batch_size=64, learning_rate=0.02, device="cpu", clip_norm=0)
     for model in (
         just_train_twice(MLP(inputs=4, hidden=(), outputs=2), x, y, settings=options),
         group_dro(MLP(inputs=4, hidden=(), outputs=2), x, y, 2 * y + one.ground["train"], settings=options, eta=0.1),
+        cvar_dro(MLP(inputs=4, hidden=(), outputs=2), x, y, settings=options, alpha=0.5),
+        learning_from_failure(MLP(inputs=4, hidden=(), outputs=2), x, y, settings=options),
     ):
         with torch.inference_mode():
             guess = model(torch.tensor(one.features["test"], dtype=torch.float32)).argmax(1).numpy()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from paperworks.papers.ladder.corpus import split_captions, split_reports
     from paperworks.papers.ladder.discovery import SliceDiscovery
+    from paperworks.papers.ladder.hard_examples import cvar_dro, learning_from_failure
     from paperworks.papers.ladder.harvest import Harvest, harvest_features
     from paperworks.papers.ladder.headers import read_dicom_headers
     from paperworks.papers.ladder.hypotheses import Backend, CachedBackend, Hypothesis
@@ -65,11 +66,13 @@ __all__ = [
     "TransformersBackend",
     "TwoTower",
     "boosted_class_vectors",
+    "cvar_dro",
     "deep_feature_reweighting",
     "group_dro",
     "harvest_features",
     "hypothesis_prompt",
     "just_train_twice",
+    "learning_from_failure",
     "load_two_tower",
     "match_slices",
     "paper_settings",

@@ -10,6 +10,7 @@ import torch
 from paperworks.classification import fit
 from paperworks.nn import MLP
 from paperworks.papers.ladder.baselines import group_dro, just_train_twice
+from paperworks.papers.ladder.hard_examples import cvar_dro, learning_from_failure
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainSettings
 
@@ -50,3 +51,13 @@ def train_jtt(images: np.ndarray, y: np.ndarray, seed: int, *, steps: int = STEP
 def train_group_dro(images: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int, *, steps: int = STEPS) -> Any:
     """Group DRO with SubpopBench's eta, on known groups."""
     return group_dro(digit_network(seed), images, y, groups, settings=settings(seed, steps), eta=1e-2).eval()
+
+
+def train_cvar_dro(images: np.ndarray, y: np.ndarray, seed: int, *, steps: int = STEPS) -> Any:
+    """CVaR-DRO with SubpopBench's alpha."""
+    return cvar_dro(digit_network(seed), images, y, settings=settings(seed, steps), alpha=0.1).eval()
+
+
+def train_failure(images: np.ndarray, y: np.ndarray, seed: int, *, steps: int = STEPS) -> Any:
+    """Learning from failure with SubpopBench's q."""
+    return learning_from_failure(digit_network(seed), images, y, settings=settings(seed, steps), q=0.7).eval()

@@ -132,9 +132,7 @@ def continued(model: Any, rows: np.ndarray, known: int, first: int | None = None
         for start in range(0, len(ids), 250):
             batch = torch.from_numpy(ids[start : start + 250])
             logits = prefix_logits(model, batch, torch.full((len(batch),), known + 1))[:, known:-1].float()
-            losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), batch[:, known + 1 :], reduction="none"
-            )
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch[:, known + 1 :], reduction="none")
             found.append(losses.double().mean(1).numpy())
     return np.concatenate(found) / math.log(2)
 
