@@ -1,31 +1,37 @@
 """NT-Xent and the supervised contrastive loss beside pytorch-metric-learning and lightly.
 
-    python benchmarks/contrastive_loss_peers.py [--pairs 64] [--dims 128] [--repeats 20] [--peers lightly]
+    PYTHONPATH=peers python benchmarks/contrastive_loss_peers.py [--pairs 64 512] [--dims 128] [--repeats 20]
 
-Forward and backward of the same features, float32, one process, the implementations in turn; the ratios are of the
-medians. Values and gradients are compared in float64. The NT-Xent of pytorch-metric-learning holds an array of positive
-pairs times negative pairs, the third power of the batch: the default batch is small for that reason, and ``--peers
-lightly`` compares larger ones. ``pip install --no-deps lightly`` is enough for its loss.
+Writes docs/benchmarks/contrastive-loss.md. Forward and backward of the same features, float32, one process, the
+implementations in turn; the ratios are of the medians of processor time. Values and gradients are compared in float64.
+The NT-Xent of pytorch-metric-learning holds an array of positive pairs times negative pairs, the third power of the
+batch: it is left out above ``MOST_CUBIC`` pairs. ``pip install --no-deps --target peers lightly lightly-utils`` is
+enough for lightly's loss; a peer that is not there is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import platform
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
 from paperworks.embedding import nt_xent, supervised_contrastive_loss
+from paperworks.runs.files import write_text
 
-TEMPERATURE = 0.2
+OUTPUT = Path(__file__).parent.parent / "docs" / "benchmarks" / "contrastive-loss.md"
+TEMPERATURE, MOST_CUBIC = 0.2, 128
 METRIC_LEARNING, LIGHTLY = "pytorch-metric-learning", "lightly"
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -45,7 +51,8 @@ def implementations(pairs: int, classes: int, peers: list[str]) -> dict[str, dic
 
         ids = torch.arange(pairs).repeat(2)
         theirs, with_labels = NTXentLoss(TEMPERATURE), SupConLoss(TEMPERATURE)
-        contrastive[METRIC_LEARNING] = lambda a, b: theirs(torch.cat([a, b]), ids)
+        if pairs <= MOST_CUBIC:
+            contrastive[METRIC_LEARNING] = lambda a, b: theirs(torch.cat([a, b]), ids)
         supervised[METRIC_LEARNING] = lambda a, b: with_labels(torch.cat([a, b]), labels)
     if LIGHTLY in peers:
         with _torchvision_names():
@@ -93,40 +100,82 @@ def step(loss: Loss, a: torch.Tensor, b: torch.Tensor) -> tuple[float, torch.Ten
     return float(value.detach()), a.grad
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--dims", type=int, default=128)
-    parser.add_argument("--classes", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument(
-        "--peers", default=METRIC_LEARNING, help="peers, separated by commas; the first is the reference"
-    )
-    given = parser.parse_args()
-    peers = given.peers.split(",")
+def there(peers: list[str]) -> dict[str, str]:
+    """The peers that are installed, with their versions."""
+    found = {}
+    for peer in peers:
+        try:
+            found[peer] = version(peer)
+        except PackageNotFoundError:
+            print(f"{peer} is not installed and left out")
+    return found
+
+
+def compare(pairs: int, dims: int, classes: int, repeats: int, peers: list[str]) -> list[str]:
+    """Rows of a table: a batch size, every loss, every implementation."""
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(given.pairs, given.dims, generator=generator) for _ in range(2))
-    print(f"{given.pairs} pairs, {given.dims} dimensions, temperature {TEMPERATURE}, {torch.get_num_threads()} threads")
-    for name, functions in implementations(given.pairs, given.classes, peers).items():
+    a, b = (torch.randn(pairs, dims, generator=generator) for _ in range(2))
+    lines = []
+    for name, functions in implementations(pairs, classes, peers).items():
         reference = next((peer for peer in peers if peer in functions), None)
         if reference is None:
             continue
         value, gradient = step(functions[reference], a.double(), b.double())
         seconds: dict[str, list[float]] = {key: [] for key in functions}
-        for _ in range(given.repeats):
+        for repeat in range(repeats + 1):
             for key, function in functions.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 step(function, a, b)
-                seconds[key].append(time.perf_counter() - started)
+                if repeat:  # the first round warms up
+                    seconds[key].append(time.process_time() - started)
         medians = {key: float(np.median(times)) for key, times in seconds.items()}
         for key, function in functions.items():
             found = step(function, a.double(), b.double())
             error = float((found[1] - gradient).abs().max())
             ratio = medians[key] / medians[reference]
-            print(
-                f"{name:24} {key:26} {1000 * medians[key]:8.1f} ms  {ratio:.2f} of {reference}"
-                f"  difference in value {abs(found[0] - value):.1e}, gradient {error:.1e}"
+            lines.append(
+                f"| {pairs} | {name} | {key} | {1000 * medians[key]:.2f} | {ratio:.2f} | "
+                f"{abs(found[0] - value):.1e} | {error:.1e} |"
             )
+    return lines
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[64, 512])
+    parser.add_argument("--dims", type=int, default=128)
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=20)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    peers = there([METRIC_LEARNING, LIGHTLY])
+    sizes = " ".join(map(str, given.pairs))
+    versions = ", ".join(f"{peer} {found}" for peer, found in peers.items())
+    rows = [
+        row for pairs in given.pairs for row in compare(pairs, given.dims, given.classes, given.repeats, list(peers))
+    ]
+    lines = [
+        "# Contrastive losses beside their peers",
+        "",
+        f"`PYTHONPATH=peers python benchmarks/contrastive_loss_peers.py --pairs {sizes} --repeats {given.repeats}`, "
+        f"{platform.machine()}, torch {version('torch')}, one thread; {versions}.",
+        "",
+        f"Forward and backward of two views of {given.dims} dimensions at temperature {TEMPERATURE}. Milliseconds of "
+        "the processor, medians in turn; the ratio is to the first peer of the same batch and loss. Differences in value "
+        "and gradient are from that peer, in float64.",
+        "",
+        "| pairs | loss | implementation | ms | ratio | difference in value | in gradient |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        f"The NT-Xent of pytorch-metric-learning holds every positive pair beside every negative pair, the third power "
+        f"of the batch, and is left out above {MOST_CUBIC} pairs. The supervised loss is measured with labels of "
+        f"{given.classes} classes; lightly's NT-Xent takes no labels.",
+        "",
+    ]
+    write_text(OUTPUT, "\n".join(lines))
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

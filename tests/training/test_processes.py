@@ -6,10 +6,13 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,10 +80,26 @@ def statistics(folder: Path, rank: int) -> dict[str, dict[str, list[float]]]:
     return {name: {k: v.flatten().tolist() for k, v in m.state_dict().items()} for name, m in plain.items()}
 
 
+def of_papers(name: str) -> dict[str, Callable[..., Any]]:
+    """The functions of that name in the files of papers that are to run in two processes, by file."""
+    found = sorted((Path(__file__).parents[1] / "papers").glob("*/*_in_two_processes.py"))
+    made = {path.stem: runpy.run_path(str(path)).get(name) for path in found}
+    return {stem: function for stem, function in made.items() if function is not None}
+
+
 def pruned(batch_size: int) -> dict[str, dict[str, object]]:
     """The pruning methods of papers that learn masks beside the model: their course, and what they keep, by file."""
-    found = sorted((Path(__file__).parents[1] / "papers").glob("*/*_in_two_processes.py"))
-    return {path.stem: runpy.run_path(str(path))["prune"](batch_size) for path in found}
+    return {stem: prune(batch_size) for stem, prune in of_papers("prune").items()}
+
+
+def trained(batch_size: int, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """The trainings of papers: losses by step, by file and by name; what they write is in ``folder``."""
+    folder.mkdir(exist_ok=True)
+    for stem, prepare in of_papers("prepare").items():
+        if not (folder / stem).exists():
+            (folder / stem).mkdir()
+            prepare(folder / stem)
+    return {stem: losses(batch_size, folder / stem) for stem, losses in of_papers("train_losses").items()}
 
 
 def in_one_process_of_two(out: Path) -> None:
@@ -117,6 +136,7 @@ def in_one_process_of_two(out: Path) -> None:
         if kind == "fsdp":
             with pytest.raises(InputError, match="FSDP"):
                 pruned(2)
+        found[f"{kind} of papers"] = trained(2, out / f"{kind}-of-papers")
         again = train(model, padded(), replace(SETTINGS, steps=1))  # a model that was sharded can be sharded again
         found[f"{kind} statistics"] = statistics(out / f"{kind}-statistics", rank)
         found[kind] = {
@@ -140,6 +160,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "tune.py").write_text(script[1], encoding="utf-8")
     (tmp_path / "text.txt").write_text(bundled_text("train")[:3000], encoding="utf-8")
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    papers_alone = trained(4, tmp_path / "ddp-of-papers")  # and the inputs of both kinds
+    shutil.copytree(tmp_path / "ddp-of-papers", tmp_path / "fsdp-of-papers")
     command = [
         sys.executable,
         "-m",
@@ -179,6 +201,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         of = found[f"{kind} statistics"]
         assert of["whole"] == of["resumed"] == second[f"{kind} statistics"]["resumed"]
         assert max(of["whole"]["1.running_mean"]) > 0.1  # they did change
+        for stem, losses_by_name in papers_alone.items():
+            for name, losses in losses_by_name.items():
+                assert found[f"{kind} of papers"][stem][name] == pytest.approx(losses, abs=1e-4), (stem, name)
         of = found[kind]
         assert of["sharded"] == [kind == "fsdp"] * SETTINGS.steps
         assert of["losses"] == pytest.approx(result.losses, abs=TOLERANCE)
