@@ -23,7 +23,7 @@ from paperworks.papers.active_learn import (
     sample_class,
     solve_game,
 )
-from paperworks.papers.active_learn.designs import barrier_design
+from paperworks.papers.active_learn.barrier import barrier_design
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, three_arms, two_class_game
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from paperworks.papers.active_learn.classes import DifficultyClass, designs, scale_to
+from paperworks.papers.active_learn.classes import DifficultyClass, designs, scale_rows
 from paperworks.papers.active_learn.problem import ActiveProblem
 
 RESEEDED = 0.1
@@ -149,16 +149,17 @@ class Particles:
             anew = set(np.flatnonzero(~np.isfinite(values)).tolist())
             if reseed:
                 anew |= set(self.payoffs.argsort()[: int(RESEEDED * len(values))].tolist())
-            for i in range(len(values)):
-                radius = float(self.radii[i])
-                moved: torch.Tensor | None = self.instances[i]
-                if i in anew or values[i] > radius:
-                    moved = None if i in anew else scale_to(self.problem, self.instances[i], radius)
-                    if moved is None:
-                        moved = self.classes[int(self.groups[i])].draw(self.problem, 1, generator)[0]
-                        self.payoffs[i], self.visits[i] = self.payoffs.mean(), 0
-                    self.instances[i] = moved
-                    found[i] = designs(self.problem, moved[None])[0]
+            radii = self.radii.double().numpy()
+            outside = [i for i in range(len(values)) if i not in anew and values[i] > radii[i]]
+            moved, fits = scale_rows(self.problem, self.instances[outside], values[outside], radii[outside])
+            self.instances[outside] = moved
+            anew |= {i for i, there in zip(outside, fits, strict=True) if not there}
+            for i in sorted(anew):
+                self.instances[i] = self.classes[int(self.groups[i])].draw(self.problem, 1, generator)[0]
+                self.payoffs[i], self.visits[i] = self.payoffs.mean(), 0
+            changed = sorted({*outside, *anew})
+            for i, design in zip(changed, designs(self.problem, self.instances[changed]), strict=True):
+                found[i] = design
             self.designs = torch.tensor(np.array([d.weights for d in found]), dtype=torch.float32)
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from paperworks.errors import InputError
+from paperworks.papers.active_learn.barrier import barrier_design
 from paperworks.papers.active_learn.baselines import Likelihood
-from paperworks.papers.active_learn.designs import barrier_design
 from paperworks.papers.active_learn.observations import Binary
 from paperworks.papers.active_learn.policies import History, Policy, pick_largest
 from paperworks.papers.active_learn.problem import ActiveProblem

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
-from paperworks.papers.active_learn.designs import Design, arms_values, complexity_design
+from paperworks.papers.active_learn.designs import Design, arms_values, complexity_design, linear_complexities
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.parameters import check_seed
 
@@ -53,6 +53,8 @@ def designs(problem: ActiveProblem, instances: torch.Tensor) -> list[Design]:
     """The optimal design of each instance."""
     if problem.finite:
         return [complexity_design(problem, int(i)) for i in instances]
+    if problem.link is None and problem.outputs is not None:
+        return linear_complexities(problem, instances.detach().double().numpy())
     return [complexity_design(problem, row) for row in instances.double().numpy()]
 
 
@@ -196,10 +198,3 @@ def scale_rows(
     if len(good):
         inside[good] = complexities(problem, moved[torch.from_numpy(good)]) <= targets[good] * (1 + 1e-4)
     return moved, inside
-
-
-def scale_to(problem: ActiveProblem, theta: torch.Tensor, radius: float) -> torch.Tensor | None:
-    """``scale_rows`` for one theta; None where it does not fit."""
-    rows = theta.detach()[None]
-    moved, fits = scale_rows(problem, rows, complexities(problem, rows), np.array([radius]))
-    return moved[0] if fits[0] else None

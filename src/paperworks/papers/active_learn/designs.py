@@ -6,9 +6,9 @@ For a finite set this is a linear programme. For a box the paper's formula for l
 
     C(theta) = sigma^2  min over lambda of  max over z != z* of  ||z* - z||^2_{A(lambda)^-1} / <z* - z, theta>^2,
 
-a convex programme that a barrier method solves to a relative gap of 1e-9; for K arms it has a closed form up to one
-root. It is half of the definition with Gaussian KL. ``form="kl"`` computes the definition for independent queries with
-two-valued answers.
+a convex programme that a barrier method (barrier.py) solves to a relative gap of 1e-9; for K arms it has a closed form
+up to one root. It is half of the definition with Gaussian KL. ``form="kl"`` computes the definition for independent
+queries with two-valued answers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from paperworks.errors import InputError
+from paperworks.papers.active_learn.barrier import barrier_designs
 from paperworks.papers.active_learn.problem import ActiveProblem
 
 Form = Literal["auto", "linear", "kl"]
-GAP = 1e-9
-"""Relative gap at which the barrier method stops."""
 TIE = 1e-9
 """Outputs whose values differ by less (relative to the largest) are tied."""
 
@@ -136,21 +135,34 @@ def _right_outputs(problem: ActiveProblem) -> np.ndarray:
 
 def linear_complexity(problem: ActiveProblem, theta: np.ndarray) -> Design:
     """The linear form with its gradient, for a problem with output vectors."""
+    return linear_complexities(problem, theta[None])[0]
+
+
+def linear_complexities(problem: ActiveProblem, thetas: np.ndarray) -> list[Design]:
+    """``linear_complexity`` of each theta ``[n, d]``; all of them are solved at once."""
     assert problem.outputs is not None
     outputs, queries = problem.outputs.double().numpy(), problem.queries.double().numpy()
-    values = outputs @ theta
-    best = int(values.argmax())
-    differences, gaps = np.delete(outputs[best] - outputs, best, 0), np.delete(values[best] - values, best)
-    if len(gaps) == 0:
-        return Design(0.0, np.full(len(queries), 1 / len(queries)), np.zeros_like(theta))
-    if gaps.min() <= TIE * max(np.abs(values).max(), 1e-300):
-        return Design(np.inf, np.full(len(queries), 1 / len(queries)))
+    uniform = np.full(len(queries), 1 / len(queries))
+    if len(outputs) == 1:
+        return [Design(0.0, uniform, np.zeros(outputs.shape[1])) for _ in thetas]
+    values = thetas @ outputs.T
+    best = values.argmax(1)
+    others = np.argsort(np.arange(len(outputs))[None] == best[:, None], axis=1, kind="stable")[:, :-1]
+    differences = outputs[best][:, None] - outputs[others]
+    gaps = values.max(1, keepdims=True) - np.take_along_axis(values, others, 1)
+    told = gaps.min(1) > TIE * np.maximum(np.abs(values).max(1), 1e-300)
+    found = [Design(np.inf, uniform) for _ in thetas]
+    apart = np.flatnonzero(told)
     if problem.symmetric:
-        value, weights, multipliers, ratios = arms_design(gaps, best)
+        solved = [arms_design(gaps[i], int(best[i])) for i in apart]
+    elif len(apart):
+        solved = list(zip(*barrier_designs(queries, differences[apart] / gaps[apart][:, :, None]), strict=True))
     else:
-        value, weights, multipliers, ratios = barrier_design(queries, differences / gaps[:, None])
-    gradient = -2 * ((multipliers * ratios / gaps) @ differences)
-    return Design(problem.scale * value, weights, problem.scale * gradient)
+        solved = []
+    for i, (value, weights, multipliers, ratios) in zip(apart, solved, strict=True):
+        gradient = -2 * ((multipliers * ratios / gaps[i]) @ differences[i])
+        found[i] = Design(problem.scale * float(value), weights, problem.scale * gradient)
+    return found
 
 
 def arms_design(gaps: np.ndarray, best: int) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
@@ -194,93 +206,3 @@ def _arms_root(squares: np.ndarray) -> np.ndarray:
             over = ((1 / (u[:, None] * squares - 1)) ** 2).sum(1) > 1
         low, high = np.where(over, u, low), np.where(over, high, u)
     return high
-
-
-def barrier_design(
-    queries: np.ndarray, directions: np.ndarray, start: np.ndarray | None = None
-) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-    """min over lambda of max_j v_j' A(lambda)^-1 v_j, by Newton's method on the logarithmic barrier.
-
-    Parameters
-    ----------
-    queries : X ``[n, d]``. directions : v ``[m, d]``, combinations of queries. start : a first design ``[n]``.
-
-    Returns
-    -------
-    The value, the design ``[n]``, the multipliers of the constraints ``[m]`` (they sum to 1), and the m ratios.
-    """
-    _, sizes, axes = np.linalg.svd(queries, full_matrices=False)
-    axes = axes[sizes > 1e-9 * sizes[0]]
-    x, v = queries @ axes.T, directions @ axes.T
-    n, m = len(x), len(v)
-    weights = np.full(n, 1 / n) if start is None else 0.9 * start / start.sum() + 0.1 / n
-    size = _ratios(x, v, weights).max()
-    v = v / np.sqrt(size)
-    level, sharpness = 1.1 * _ratios(x, v, weights).max() + 1e-3, 10.0
-    while True:
-        for _ in range(60):
-            step_w, step_t, decrement = _newton(x, v, weights, level, sharpness)
-            if decrement < 1e-8:
-                break
-            weights, level = _line_search(x, v, weights, level, step_w, step_t, sharpness, decrement)
-        if (n + m) / sharpness < GAP * level:
-            break
-        sharpness *= 20
-    ratios = _ratios(x, v, weights)
-    multipliers = 1 / np.maximum(level - ratios, 1e-300) / sharpness
-    return size * float(ratios.max()), weights, multipliers / multipliers.sum(), size * ratios
-
-
-def _ratios(x: np.ndarray, v: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    a = (x * weights[:, None]).T @ x
-    return (v * np.linalg.solve(a, v.T).T).sum(1)
-
-
-def _newton(
-    x: np.ndarray, v: np.ndarray, weights: np.ndarray, level: float, sharpness: float
-) -> tuple[np.ndarray, float, float]:
-    """Newton's step in (lambda, t) of t * sharpness - sum log(t - f_j) - sum log lambda, with sum lambda fixed."""
-    inverse = np.linalg.inv((x * weights[:, None]).T @ x)
-    g = v @ inverse @ x.T
-    ratios = ((v @ inverse) * v).sum(1)
-    r = 1 / (level - ratios)
-    slopes = -(g**2)
-    n = len(weights)
-    hessian = np.empty((n + 2, n + 2))
-    hessian[:n, :n] = 2 * (x @ inverse @ x.T) * ((g * r[:, None]).T @ g) + (slopes * (r**2)[:, None]).T @ slopes
-    hessian[np.arange(n), np.arange(n)] += 1 / weights**2
-    hessian[:n, n] = hessian[n, :n] = -(slopes.T @ r**2)
-    hessian[n, n] = (r**2).sum()
-    hessian[:n, n + 1] = hessian[n + 1, :n] = 1.0
-    hessian[n, n + 1] = hessian[n + 1, n] = hessian[n + 1, n + 1] = 0.0
-    gradient = np.r_[slopes.T @ r - 1 / weights, sharpness - r.sum()]
-    # in units of the weights, so that tiny ones do no harm to the solution
-    unit = np.r_[weights, 1 / np.sqrt(hessian[n, n]), 1.0]
-    scaled = hessian * unit[:, None] * unit[None]
-    step = unit * np.linalg.solve(scaled, np.r_[-gradient, 0.0] * unit)
-    return step[:n], float(step[n]), float(-(gradient @ step[: n + 1]))
-
-
-def _line_search(
-    x: np.ndarray,
-    v: np.ndarray,
-    weights: np.ndarray,
-    level: float,
-    step_w: np.ndarray,
-    step_t: float,
-    sharpness: float,
-    decrement: float,
-) -> tuple[np.ndarray, float]:
-    def barrier(w: np.ndarray, t: float) -> float:
-        if w.min() <= 0:
-            return np.inf
-        slack = t - _ratios(x, v, w)
-        return np.inf if slack.min() <= 0 else sharpness * t - np.log(slack).sum() - np.log(w).sum()
-
-    before, size = barrier(weights, level), 1.0
-    for _ in range(50):
-        w, t = weights + size * step_w, level + size * step_t
-        if barrier(w, t) <= before - 0.1 * size * decrement + 1e-12 * abs(before):
-            return w, t
-        size /= 2
-    return weights, level

@@ -6,8 +6,9 @@ fixed policies in the same run.
 
 from __future__ import annotations
 
+from paperworks.papers.active_learn.studies.boxes import gaussian_arms, transductive
 from paperworks.papers.active_learn.studies.exact import bounds, closed_forms, games
-from paperworks.papers.active_learn.studies.learned import arms, gaussian_arms, medium, small_thresholds, two_classes
+from paperworks.papers.active_learn.studies.learned import arms, medium, small_thresholds, two_classes
 from paperworks.papers.active_learn.studies.real import recommendation, zoo
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "medium",
     "recommendation",
     "small_thresholds",
+    "transductive",
     "two_classes",
     "zoo",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from paperworks import runs
-from paperworks.papers.active_learn.designs import barrier_design, complexity
+from paperworks.papers.active_learn.barrier import barrier_design
+from paperworks.papers.active_learn.designs import complexity
 from paperworks.papers.active_learn.games import class_values, solve_game
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, three_arms, two_class_game

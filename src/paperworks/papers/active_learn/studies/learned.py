@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,10 @@ import torch
 
 from paperworks import runs
 from paperworks.metrics import mean_interval
-from paperworks.papers.active_learn.bandits import LUCB, SequentialHalving, SuccessiveRejects, TopTwoThompson
 from paperworks.papers.active_learn.baselines import SGBS, Passive
-from paperworks.papers.active_learn.classes import make_classes
 from paperworks.papers.active_learn.evaluation import evaluate, exact_risk, worst_case
 from paperworks.papers.active_learn.games import class_values, solve_game
 from paperworks.papers.active_learn.learner import RobustActiveLearner, fixed_prior_policy
-from paperworks.papers.active_learn.policies import Policy
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, noisy_cuts, three_arms, two_class_game
 from paperworks.papers.active_learn.training import GameSettings
@@ -24,13 +21,6 @@ from paperworks.runs import Finding
 
 SMALL = GameSettings(draws=16, roll_outs=32, policy_rate=3e-3, chunk=100)
 SEEDS = (0, 1, 2)
-ARM_RULES: tuple[Callable[[ActiveProblem], Policy], ...] = (
-    Passive,
-    SuccessiveRejects,
-    SequentialHalving,
-    TopTwoThompson,
-    LUCB,
-)
 NAMED = "named seeds; risks are exact, by all histories"
 
 
@@ -233,54 +223,6 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
         detail=f"{detail}; the bound is the difference from uniform queries that is asked for",
         deterministic="three named seeds",
     )
-
-
-@runs.study(claims=["robust-policy-synthetic"], title="Gaussian arms against a moving adversary", minutes=3)
-def gaussian_arms(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    """Four arms, 12 pulls, two classes of a box: largest gap and worst risk beside fixed policies, three seeds."""
-    problem = ActiveProblem.best_arm(4, 12)
-    radii = (12.0, 40.0)
-    classes = make_classes(problem, radii)
-    rollouts, search = (500, 50) if fast else (10_000, 300)
-    fixed: list[Policy] = [kind(problem) for kind in ARM_RULES]
-    others = {
-        policy.name: [worst_case(policy, one, 1, rollouts, 71, search).risk.estimate for one in classes]
-        for policy in run.progress(fixed, "fixed policies")
-    }
-    ours: list[list[float]] = []
-    values = []
-    for seed in SEEDS[:2] if fast else SEEDS:
-        learner = RobustActiveLearner(
-            problem,
-            radii,
-            hidden=(32,),
-            iterations=5 if fast else 100,
-            robust_iterations=5 if fast else 100,
-            settings=GameSettings(particles=24, draws=32, roll_outs=16, policy_rate=3e-3, chunk=50),
-            n_rollouts=rollouts,
-            seed=seed,
-        )
-        policy = learner.fit(_folder(run, f"arms-{seed}"), run.progress).policy_
-        ours.append([worst_case(policy, one, 1, rollouts, 72 + seed, search).risk.estimate for one in classes])
-        values.append(learner.class_values_)
-    mine = np.array(ours)
-    detail = f"learned by seed {np.round(mine, 3).tolist()}; l* {np.round(values, 3).tolist()}; " + "; ".join(
-        f"{name} {np.round(risks, 3).tolist()}" for name, risks in others.items()
-    )
-    for name, risks in others.items():
-        worst = (mine - np.array(risks)).max(1)
-        yield Finding(
-            "robust-policy-synthetic",
-            f"Four Gaussian arms, 12 pulls: worst risk of the learned policy less that of {name}, in the class where "
-            "it does least well.",
-            "empirical",
-            mean_interval(worst),
-            "<",
-            0,
-            baseline=max(risks),
-            baseline_name=name,
-            detail=f"classes C <= 12 and C <= 40; {detail}",
-        )
 
 
 def _learn(
