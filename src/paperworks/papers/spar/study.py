@@ -10,5 +10,6 @@ from paperworks.papers.spar.studies.bits import efficiency
 from paperworks.papers.spar.studies.definitions import definitions
 from paperworks.papers.spar.studies.exact import loss, sizes
 from paperworks.papers.spar.studies.interference import letters_in_miniature
+from paperworks.papers.spar.studies.rivals import letters_rivals
 
-__all__ = ["definitions", "efficiency", "letters_in_miniature", "loss", "sizes"]
+__all__ = ["definitions", "efficiency", "letters_in_miniature", "letters_rivals", "loss", "sizes"]

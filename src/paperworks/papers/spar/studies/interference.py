@@ -196,13 +196,13 @@ def played(model: Any, draws: int, kind: str, seed: int, prompts: int) -> list[P
             result = game.run_iteration(Path(folder))
         rows = result.independent if kind == "independent" else result.pairs
         found += [
-            (r["prompt"][0]["content"], r["chosen"][0]["content"] + "$", _ended(r["rejected"][0]["content"]))
+            (r["prompt"][0]["content"], r["chosen"][0]["content"] + "$", ended(r["rejected"][0]["content"]))
             for r in rows
         ]
     return found
 
 
-def _ended(text: str) -> str:
+def ended(text: str) -> str:
     """A response as characters of the task; one that was cut off has no end."""
     return text[:-1] if text.endswith("!") else f"{text}$"
 
