@@ -1,6 +1,6 @@
 """The lessons on byte models (``byte_models``): infilling, its price, prefix models, code and prose, epochs.
 
-Reduced from the specification: in place of 2,400 steps, 300 for code and prose, 150 for the mixture and prefix models
+Reduced from the specification: in place of 2,400 steps, 300 for code and prose, 150 for the mixture and its rivals
 (three seeds each), and 400 where infilling is measured in pairs; 100 kB in place of 1 MB for epochs; the bundled
 English (the King James text, WordNet, the Jargon File) as prose.
 """
