@@ -235,7 +235,7 @@ def test_failures_are_tried_again_and_the_key_stays_hidden(servers: list[str], m
     generator = EndpointGenerator(servers[0], "m", parallel=1, sleep=waits.append)
     _Server.failures = [(429, {"Retry-After": "7"}), (503, {})]
     assert generator.generate(["hi"], GenerationSettings()) == [["HI"]]
-    assert waits == [7.0, 2.0]
+    assert waits == pytest.approx([7.0, 2.0], abs=0.2)
     assert _Server.log[0]["key"] == "Bearer sk-secret"
     _Server.failures = [(401, {})]
     with pytest.raises(InputError, match=r"status 401: no, Bearer \(the key\)"):
@@ -250,6 +250,30 @@ def test_failures_are_tried_again_and_the_key_stays_hidden(servers: list[str], m
     slow = EndpointGenerator(servers[0], "m", timeout=0.05, attempts=2, sleep=waits.append)
     with pytest.raises(InputError, match="no answer"):
         slow.generate(["a"], GenerationSettings())
+
+
+def test_a_server_that_fails_rests_and_no_answer_is_lost_or_asked_twice(servers: list[str]) -> None:
+    """Two of four servers fail, one from its fourth request on; the requests go to the others without waiting."""
+    broken = ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("Broken", (_Server,), {"failures": [(503, {})] * 1000, "log": []})
+    )
+    tiring = type("Tiring", (_Server,), {"failures": [(200, {})] * 3 + [(500, {})] * 1000, "log": []})
+    stopping = ThreadingHTTPServer(("127.0.0.1", 0), tiring)
+    for server in (broken, stopping):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    urls = ["http://127.0.0.1:9/v1", *(f"http://127.0.0.1:{s.server_port}/v1" for s in (broken, stopping)), servers[0]]
+    waits: list[float] = []
+    texts = [f"text {i}" for i in range(24)]
+    with EndpointGenerator(urls, "m", parallel=3, attempts=4, sleep=waits.append) as generator:
+        found = generator.generate(texts, GenerationSettings())
+    for server in (broken, stopping):
+        server.shutdown()
+        server.server_close()
+    assert found == [[text.upper()] for text in texts]
+    answered = [r["messages"][-1]["content"] for r in _Server.log + tiring.log[:3]]  # type: ignore[attr-defined]
+    assert sorted(answered) == sorted(texts)
+    assert not waits
+    assert EndpointGenerator([urls[1], urls[1] + "/"], "m").urls == [urls[1]]
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from paperworks.errors import InputError
@@ -30,8 +32,9 @@ LONGEST_WAIT = 120.0
 class EndpointGenerator:
     """One model behind one server or several of the same kind.
 
-    Each answer is one request. Requests go to the server with the fewest open ones; a request that fails is tried
-    again, at another server where there is one, after a wait that doubles, or that the server named (``Retry-After``).
+    Each answer is one request. Requests go to the server with the fewest open ones. A server that fails rests for a
+    time that doubles from failure to failure, or that it named (``Retry-After``); the request goes to another one
+    meanwhile, and waits only where all of them rest.
 
     Parameters
     ----------
@@ -59,7 +62,8 @@ class EndpointGenerator:
         fields: Mapping[str, Any] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.urls = [urls.rstrip("/")] if isinstance(urls, str) else [u.rstrip("/") for u in urls]
+        given = [urls] if isinstance(urls, str) else urls
+        self.urls = list(dict.fromkeys(u.rstrip("/") for u in given))
         wrong = [u for u in self.urls if not u.startswith(("http://", "https://"))]
         if wrong or not self.urls:
             raise InputError("endpoint", repr(wrong[0]) if wrong else "none", "an address as http://localhost:8000/v1")
@@ -83,7 +87,7 @@ class EndpointGenerator:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(timeout=timeout, headers=headers)
         self._lock = threading.Lock()
-        self._open = dict.fromkeys(self.urls, 0)
+        self._servers = {url: _Server() for url in self.urls}
 
     @property
     def identity(self) -> str:
@@ -151,37 +155,51 @@ class EndpointGenerator:
 
         body = self._body(request)
         path = "/chat/completions" if self.api == "chat" else "/completions"
-        problem, failed = "", ""
-        wait = 0.0
-        for attempt in range(self.attempts):
-            if attempt:
-                self._sleep(wait)
-            wait = min(LONGEST_WAIT, 0.5 * 2 ** (attempt + 1))
-            url = self._take(failed)
+        problem = ""
+        for _ in range(self.attempts):
+            url, began = self._take()
             try:
                 response = self._client.post(url + path, json=body)
             except httpx.HTTPError as error:
-                problem, failed = f"{url}{path}, no answer ({type(error).__name__}: {error})", url
+                problem = f"{url}{path}, no answer ({type(error).__name__}: {error})"
+                self._failed(url, began)
                 continue
             finally:
                 with self._lock:
-                    self._open[url] -= 1
+                    self._servers[url].open -= 1
             if response.status_code == 200:
+                with self._lock:
+                    self._servers[url].failures = 0
                 return cut_at_stop(self._content(response.text, url + path), request.settings.stop)
             problem = f"{url}{path}, status {response.status_code}: {response.text[:200]}"
             if response.status_code not in RETRIED:
                 raise InputError("endpoint", self._hidden(problem), "status 200")
-            failed = url
-            wait = min(LONGEST_WAIT, max(wait, _retry_after(response.headers.get("retry-after"))))
+            self._failed(url, began, _retry_after(response.headers.get("retry-after")))
         raise InputError("endpoint", self._hidden(problem), f"an answer within {self.attempts} attempts")
 
-    def _take(self, failed: str) -> str:
-        """The server with the fewest open requests; not the one that just failed, if there is another."""
+    def _take(self) -> tuple[str, float]:
+        """The server for an attempt, and when it began: one that does not rest, or the first that has rested."""
         with self._lock:
-            others = [u for u in self.urls if u != failed] or self.urls
-            url = min(others, key=lambda u: self._open[u])
-            self._open[url] += 1
-            return url
+            now = time.monotonic()
+            url = min(self.urls, key=lambda u: (max(self._servers[u].until - now, 0.0), self._servers[u].open))
+            server = self._servers[url]
+            until = server.until
+            server.open += 1
+        if until > now:
+            self._sleep(until - now)
+            with self._lock:
+                if server.until == until:
+                    server.until = 0.0
+        return url, time.monotonic()
+
+    def _failed(self, url: str, began: float, asked: float = 0.0) -> None:
+        """Let a server rest. Attempts that were under way together count as one failure."""
+        with self._lock:
+            server, now = self._servers[url], time.monotonic()
+            if began >= server.failed:
+                server.failures, server.failed = server.failures + 1, now
+            rest = min(LONGEST_WAIT, max(0.5 * 2.0 ** min(server.failures, 16), asked))
+            server.until = max(server.until, now + rest)
 
     def _content(self, text: str, address: str) -> str:
         try:
@@ -200,6 +218,16 @@ class EndpointGenerator:
     def _hidden(self, message: str) -> str:
         """The message without the key, should a server repeat it."""
         return message.replace(self._key, "(the key)") if self._key else message
+
+
+@dataclass
+class _Server:
+    """Open requests, failures since the last answer, and when the last one was, and until when it rests (seconds)."""
+
+    open: int = 0
+    failures: int = 0
+    failed: float = -math.inf
+    until: float = 0.0
 
 
 def _retry_after(value: str | None) -> float:
