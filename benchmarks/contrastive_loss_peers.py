@@ -162,8 +162,8 @@ def main() -> None:
         f"{platform.machine()}, torch {version('torch')}, one thread; {versions}.",
         "",
         f"Forward and backward of two views of {given.dims} dimensions at temperature {TEMPERATURE}. Milliseconds of "
-        "the processor, medians in turn; the ratio is to the first peer of the same batch and loss. Differences in value "
-        "and gradient are from that peer, in float64.",
+        "the processor, medians in turn; the ratio is to the first peer of the same batch and loss. Differences in "
+        "value and gradient are from that peer, in float64.",
         "",
         "| pairs | loss | implementation | ms | ratio | difference in value | in gradient |",
         "| --- | --- | --- | --- | --- | --- | --- |",
