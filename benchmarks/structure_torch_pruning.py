@@ -11,7 +11,8 @@ is checked by a checksum.
 
 One run of each varies with what else the machine does: the first touch of fresh memory, and turns of the processor. So
 the two run in pairs, and change who begins; the figure is the ratio of the medians over the pairs, of processor time
-and of the clock, with the least and the largest ratio of a pair beside it.
+and of the clock. Beside it stand the geometric mean of the ratios of the pairs with its 95 % interval, and the least and
+the largest of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from paperworks.metrics import ratio_interval
 
 LARGE = {"hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 16, "vocab_size": 32000}
 SMALL = {"hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 8, "vocab_size": 2000}
@@ -120,6 +123,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", choices=["paperworks", "torch-pruning"])
     options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error("--pairs: 2 or more, for an interval")
     if options.only:
         print(json.dumps(measure(options.only, options.layers, options.share, options.small)))
         return
@@ -142,9 +147,11 @@ def main() -> None:
     for name, words in (("cpu", "processor time"), ("seconds", "time"), ("extra", "memory")):
         ours, theirs = ([max(row[name], 1e-9) for row in runs[which]] for which in ("paperworks", "torch-pruning"))
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+        mean = ratio_interval(ratios)
         print(
             f"Torch-Pruning takes {statistics.median(theirs) / statistics.median(ours):.1f} times our {words} "
-            f"(medians of {options.pairs} pairs; a pair: {min(ratios):.1f} to {max(ratios):.1f})"
+            f"(medians of {options.pairs} pairs; geometric mean {mean.estimate:.1f} [{mean.low:.1f}, {mean.high:.1f}], "
+            f"a pair: {min(ratios):.1f} to {max(ratios):.1f})"
         )
 
 
