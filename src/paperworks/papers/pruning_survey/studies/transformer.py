@@ -75,14 +75,14 @@ def measured(run: Run, seeds: Any, share: float = 1.0) -> dict[tuple[str, str], 
     folder = Path(get_model_path())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     dense = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
-    sentences = _sentences(bundled_text("train"))
-    held = _sentences(bundled_text("test"))[: round(HELD_OUT * share)]
-    test = _encoded(tokenizer, held)
-    expected = _vectors(dense, test)
+    sentences = sentences_of(bundled_text("train"))
+    held = sentences_of(bundled_text("test"))[: round(HELD_OUT * share)]
+    test = encoded(tokenizer, held)
+    expected = unit_vectors(dense, test)
     found: dict[tuple[str, str], list[float]] = {}
     for seed in seeds:
         order = run.rng(f"calibration {seed}").permutation(len(sentences))[: round(CALIBRATION * share)]
-        batch = _encoded(tokenizer, [sentences[i] for i in order])
+        batch = encoded(tokenizer, [sentences[i] for i in order])
         grams = input_grams(dense, prunable_weights(dense), [batch])
         work = [(method, setting) for method in METHODS for setting in SETTINGS]
         for method, setting in run.progress(work, f"pruning MiniLM, calibration {seed}", len(work)):
@@ -90,13 +90,14 @@ def measured(run: Run, seeds: Any, share: float = 1.0) -> dict[tuple[str, str], 
                 found[method, setting].append(found[method, setting][0])
                 continue
             model = copy.deepcopy(dense)
-            _prune(model, method, setting, grams)
-            cosine = (_vectors(model, test) * expected).sum(1).mean()
+            prune_dense(model, method, setting, grams)
+            cosine = (unit_vectors(model, test) * expected).sum(1).mean()
             found.setdefault((method, setting), []).append(float(cosine))
     return found
 
 
-def _prune(model: torch.nn.Module, method: str, setting: str, grams: Any) -> None:
+def prune_dense(model: torch.nn.Module, method: str, setting: str, grams: Any) -> None:
+    """In place: ``magnitude``, ``wanda`` or ``sparsegpt``, to ``"50 %"`` or a pattern (``"2:4"``)."""
     weights = prunable_weights(model)
     pattern = setting if ":" in setting else None
     density = 0.0 if pattern else 1 - float(setting.split()[0]) / 100
@@ -110,18 +111,20 @@ def _prune(model: torch.nn.Module, method: str, setting: str, grams: Any) -> Non
     apply_masks(model, by_pattern(scores, pattern, 1.0) if pattern else keep_best(scores, density, scope))
 
 
-def _sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
+    """Sentences of 40 to 240 characters, each once."""
     parts = re.split(r"(?<=[.!?])\s+|\n+", text)
     return list(dict.fromkeys(p.strip() for p in parts if 40 <= len(p.strip()) <= 240))
 
 
-def _encoded(tokenizer: Any, texts: list[str]) -> dict[str, torch.Tensor]:
-    made = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+def encoded(tokenizer: Any, texts: list[str], length: int = LENGTH) -> dict[str, torch.Tensor]:
+    """Token ids and mask, int64 ``[n, at most length]``."""
+    made = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
     return {name: made[name] for name in ("input_ids", "attention_mask")}
 
 
 @torch.no_grad()
-def _vectors(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def unit_vectors(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Unit vectors [n, 384]: means over tokens."""
     parts = []
     for start in range(0, len(batch["input_ids"]), 64):
