@@ -10,7 +10,7 @@ import pytest
 
 from paperworks.comparison import methods
 from paperworks.comparison.config import Config
-from paperworks.comparison.images import BASELINES, methods_for_images
+from paperworks.comparison.images import BASELINES, level_with, methods_for_images
 from paperworks.comparison.recipe import run
 from paperworks.errors import InputError
 from paperworks.runs import Run
@@ -41,6 +41,18 @@ def test_every_method_meets_the_operations(tmp_path: Path) -> None:
     assert "<svg" in report.figures[0].to_svg()
     again = run(Config(**SMALL, seeds=2), Run(tmp_path / "again", state=work.state))
     assert again.tables[0].rows == table.rows  # found once
+
+
+def _rows(*after: float) -> list[dict[str, Any]]:
+    return [{"seed": seed, "after": value} for seed, value in enumerate(after)]
+
+
+def test_the_best_method_is_named_with_those_that_are_level_with_it() -> None:
+    several = {"a": _rows(0.9, 0.91, 0.92), "b": _rows(0.89, 0.93, 0.9), "c": _rows(0.7, 0.71, 0.72)}
+    assert level_with("a", several, 10) == ["b"]
+    one = {"a": _rows(0.95), "b": _rows(0.9), "c": _rows(0.5)}
+    assert level_with("a", one, 100) == ["b"]  # Wilson: 0.888 to 0.978 and 0.826 to 0.945
+    assert level_with("a", one, 10_000) == []
 
 
 def test_a_budget_out_of_reach_is_said(tmp_path: Path) -> None:

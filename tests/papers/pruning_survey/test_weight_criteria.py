@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,16 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from paperworks import catalog
 from paperworks.errors import InputError
-from paperworks.papers.pruning_survey.masks import keep_best, prunable_weights
+from paperworks.papers.pruning_survey.config import Config
+from paperworks.papers.pruning_survey.masks import keep_best, prunable_weights, top
+from paperworks.papers.pruning_survey.recipe import run
+from paperworks.papers.pruning_survey.spec import FOR_UNITS, FOR_WEIGHTS, NEEDS_LABELS
 from paperworks.papers.pruning_survey.weight_criteria import WEIGHT_CRITERIA, MovementScores, score_weights, synflow
 from paperworks.pruning.evidence import Evidence
+from paperworks.pruning.taxonomy import declared_beside
+from paperworks.runs import Run
 
 N = 6
 
@@ -205,3 +212,23 @@ def test_frozen_weights_are_scored_and_stay_frozen(model: nn.Sequential, evidenc
     finally:
         model.requires_grad_(True)
     assert all(torch.equal(before[n], p) for n, p in model.state_dict().items())
+
+
+def test_all_methods_are_listed_in_the_taxonomy_without_reading_anything(tmp_path: Path) -> None:
+    papers, own = run(Config(contrast="taxonomy", data="nowhere"), Run(tmp_path / "run")).tables
+    assert {row[0] for row in papers.rows} == set(declared_beside(catalog.OURS))
+    place = {row[0]: row[1:] for row in own.rows}
+    assert {f"{name}, of weights" for name in FOR_WEIGHTS} | {f"{name}, of units" for name in FOR_UNITS} <= set(place)
+    assert all((place[f"{n}, of weights"][4] == "labelled") == (n in NEEDS_LABELS) for n in FOR_WEIGHTS)
+    assert [place[name][2] for name in ("snip, of weights", "RigL", "FBS gates")] == ["before", "during", "run-time"]
+
+
+def test_the_largest_are_those_of_a_stable_sort() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for number in range(200):
+        scores = torch.randint(-2, 3, (number % 23 + 1,), generator=generator).double()
+        scores[number % len(scores)] = torch.inf
+        count = number % (len(scores) + 1)
+        expected = torch.zeros(len(scores), dtype=torch.bool)
+        expected[scores.argsort(descending=True, stable=True)[:count]] = True
+        assert torch.equal(top(scores, count), expected)

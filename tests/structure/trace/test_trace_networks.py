@@ -24,6 +24,7 @@ UNITS = {
     "vit": {"attention.qkv/head": 4, "up/ffn": 28},
     "grouped": {"q/head": 2, "gate/ffn": 18},
     "shared": {"weight/ffn": 7},
+    "stacked": {"q/head": 3, "q/channel": 4, "v/channel": 5, "up/channel": 7, "down/channel": 6},
     "mixer": {"tokens1/ffn": 9, "channels1/ffn": 12},
     "two ends": {"a/ffn": 9, "d/ffn": 7},
     "shuffled": {"a/channel": 4, "c/channel": 4},
@@ -76,6 +77,7 @@ def test_what_stays_has_a_reason_and_a_place() -> None:
     groups = analysed("recurrent")
     text = str(groups)
     assert "into.weight (6 positions): goes through operator aten.lstm" in text
+    assert "lstm.weight_hh_l0 (32 positions): goes through operator aten.lstm" in text
     assert "tiny_networks.py:" in text
     assert "head.weight (2 positions): reaches the output of the model" in text
     assert "out/ffn: 5 units\n    out.weight   axis 0\n    out.bias     axis 0\n    head.weight  axis 1" in text

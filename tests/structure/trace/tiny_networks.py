@@ -191,6 +191,23 @@ class Shared(nn.Module):
         return torch.einsum("bi,io->bo", functional.relu(functional.linear(x, self.weight)), self.other)
 
 
+class Stacked(nn.Module):
+    """Heads and experts with an axis of their own in the weights, multiplied by einsum and matmul; no linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Parameter(torch.randn(6, 3, 4)), nn.Parameter(torch.randn(6, 3, 4))
+        self.v, self.o = nn.Parameter(torch.randn(6, 3, 5)), nn.Parameter(torch.randn(3, 5, 6))
+        self.up, self.down = nn.Parameter(torch.randn(2, 6, 7)), nn.Parameter(torch.randn(2, 7, 6))
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (torch.einsum("btd,dhe->bhte", x, w) for w in (self.q, self.k, self.v))
+        weights = torch.einsum("bhte,bhse->bhts", q, k).softmax(-1)
+        x = x + torch.einsum("bhts,bhse,hed->btd", weights, v, self.o)
+        return self.head(((x[:, None] @ self.up).relu() @ self.down).sum(1))
+
+
 class Mixer(nn.Module):
     """Token mixing: linear layers over the axis of tokens."""
 
@@ -269,6 +286,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "vit": (Vit, lambda: torch.randn(2, 3, 8, 8)),
     "grouped": (Grouped, lambda: torch.randint(11, (2, 5))),
     "shared": (Shared, lambda: torch.randn(3, 6)),
+    "stacked": (Stacked, lambda: torch.randn(2, 5, 6)),
     "mixer": (Mixer, lambda: torch.randn(2, 6, 5)),
     "two ends": (TwoEnds, lambda: (torch.randn(3, 4), torch.randn(3, 3))),
     "shuffled": (Shuffled, lambda: torch.randn(2, 3, 6, 6)),

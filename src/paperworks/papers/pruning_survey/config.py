@@ -25,9 +25,11 @@ class Config(ImageOptions):
         "local-vs-global",
         "lottery-ticket",
         "criteria",
+        "taxonomy",
     ] = Field(
         "one-shot-vs-iterative",
-        description="the pair of the survey to measure; criteria ranks all scores for units at equal operations",
+        description="the pair of the survey to measure; criteria ranks all scores for units at equal operations; "
+        "taxonomy lists all methods and trains nothing",
     )
     spec: Path | None = Field(
         None, description="a pruning run declared in YAML: prune, recover and save with it, in place of a contrast"

@@ -7,18 +7,17 @@ import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from paperworks import runs
 from paperworks.metrics import wilson_interval
 from paperworks.papers.pruning_survey.bench import Bench, Protocol, Row
 from paperworks.papers.pruning_survey.config import Config
 from paperworks.papers.pruning_survey.contrasts import Contrast, Variant, compared, contrast_of, run_contrast
+from paperworks.papers.pruning_survey.declared import own_methods_table, taxonomy_table
 from paperworks.papers.pruning_survey.figures import bars_figure, contrast_figure, ends, variants_of
 from paperworks.papers.pruning_survey.recommendation import Limits, recommend
 from paperworks.papers.pruning_survey.spec import FOR_UNITS, PruneSpec, read_spec
 from paperworks.pruning import accuracy, image_task, model_maker
-from paperworks.pruning.taxonomy import COLUMNS, declared_beside
 from paperworks.runs import Report, ReportFile, Run, Table
 from paperworks.runs.files import write_text
 
@@ -26,7 +25,9 @@ __all__ = ["Config", "run"]
 
 
 def run(config: Config, run: Run) -> Report:
-    """Measure a contrast, or prune as a spec declares."""
+    """Measure a contrast, prune as a spec declares, or list all methods in the taxonomy."""
+    if config.contrast == "taxonomy" and config.spec is None:
+        return _taxonomy()
     spec = None if config.spec is None else read_spec(config.spec.expanduser(), seed=config.seed)
     run.step(f"reading {config.data}")
     task = image_task(config, run)
@@ -35,6 +36,14 @@ def run(config: Config, run: Run) -> Report:
     bench = Bench(task, make, protocol, trained, run.state, run.progress)
     lead = [task.notes[0], f"{len(task.train):,} images train, {len(task.test):,} test"]
     return _one(config, run, bench, spec, lead) if spec is not None else _contrast(config, run, bench, lead)
+
+
+def _taxonomy() -> Report:
+    """All methods that declare themselves; nothing is read or trained."""
+    tables = [taxonomy_table(), own_methods_table()]
+    papers, own = (len(table.rows) for table in tables)
+    headline = f"{papers} papers' methods and {own} of the survey's own, by speed-up, unit, time, choice and recovery"
+    return Report(headline=headline, metrics={"papers": papers, "own": own}, tables=tables)
 
 
 def criteria_contrast() -> Contrast:
@@ -172,15 +181,6 @@ def recommendation_table(limits: Limits) -> Table:
     ]
     title = f"Recommended for hardware {limits.hardware}, training {limits.training}, ratio {limits.ratio:g}"
     return Table(title, ["run", "spec", "why", "measured here"], body, "Rules of the survey; see the README.")
-
-
-def taxonomy_table() -> Table:
-    """Where every method of this package stands that declares itself."""
-    declared = declared_beside(Path(__file__).parent.parent)
-    body: list[list[runs.report.Cell]] = [
-        [name, *one.taxonomy.row()] for name, one in declared.items() if one.taxonomy is not None
-    ]
-    return Table("Methods of this package in the taxonomy", ["method", *COLUMNS], body)
 
 
 def rows_as_csv(rows: Sequence[Row]) -> str:

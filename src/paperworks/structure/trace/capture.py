@@ -8,6 +8,7 @@ import io
 import linecache
 import logging
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -129,11 +130,12 @@ def capture(model: nn.Module, inputs: Inputs, opaque: Sequence[str] = (), *, aga
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the logs and graphs that torch prints for a module that it cannot trace: the error has what matters."""
+    """Without the logs, warnings and graphs that torch prints while it traces: an error has what matters."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)
@@ -171,9 +173,10 @@ def _explained(model: nn.Module, error: Exception) -> InputError:
     first = text[0] if text else type(error).__name__
     found = f"{type(error).__name__}: {first[:200]}{f', at {where}' if where else ''}"
     if any(sign in str(error) or sign in type(error).__name__ for sign in _ON_DATA):
+        leave = f"pass opaque=[{owner!r}]" if owner else "move it into a submodule whose path opaque=[...] names,"
         expected = (
-            "no control flow on the values of tensors: use torch.where or torch.cond there, or pass "
-            f"opaque=[{owner or 'the path of that module'!r}] so that what meets it stays as it is"
+            f"no control flow on the values of tensors: use torch.where or torch.cond there, or {leave} so that what "
+            "meets it stays as it is"
         )
         return InputError(f"model.{owner}" if owner else "model", f"control flow on data ({found})", expected)
     expected = (

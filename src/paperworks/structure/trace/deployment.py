@@ -16,7 +16,7 @@ from paperworks.errors import InputError
 from paperworks.extras import require_extra
 from paperworks.nn import evaluation_mode
 from paperworks.runs.files import new_file
-from paperworks.structure.trace.capture import Inputs, arguments, call
+from paperworks.structure.trace.capture import Inputs, arguments, call, quiet
 from paperworks.structure.trace.positions import largest_difference
 
 
@@ -83,7 +83,8 @@ def export_onnx(model: nn.Module, example_inputs: Inputs, path: str | Path, *, t
     expected = call(model, example_inputs)
     with new_file(Path(path), "path") as aside, evaluation_mode(model), torch.no_grad():
         try:
-            program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
+            with quiet():  # of packages that are not installed
+                program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
         except Exception as error:
             raise InputError(
                 "model", f"{type(error).__name__}: {str(error)[:200]}", "a model that torch.onnx exports"

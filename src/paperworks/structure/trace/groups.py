@@ -145,7 +145,7 @@ def _solve(walk: Walk, taken: dict[Any, int], groups: list[TracedGroup]) -> Solv
             if number >= 0:
                 members[number].append(family)
     solved = Solved(walk, parts, np.full(count, -1, dtype=np.int64), np.full(count, -1, dtype=np.int64))
-    order = _producers(walk)
+    order = _starts(walk, walk.produced)
     roots: dict[int, Family] = {}
     for number in range(len(kinds)):
         writers = [f for f in members[number] if f.start in order and not f.buffer]
@@ -168,11 +168,11 @@ def _solve(walk: Walk, taken: dict[Any, int], groups: list[TracedGroup]) -> Solv
     return solved
 
 
-def _producers(walk: Walk) -> dict[int, int]:
-    """First atom of a family whose axis an operator writes -> the order of the first such operator."""
+def _starts(walk: Walk, noted: list[tuple[Ids, int]]) -> dict[int, int]:
+    """First atom of a family whose axis operators noted -> the order of the first such operator."""
     starts = np.array([f.start for f in walk.atoms.families], dtype=np.int64)
     found: dict[int, int] = {}
-    for ids, order in walk.produced:
+    for ids, order in noted:
         real = ids[ids > 0]
         for place in np.unique(np.searchsorted(starts, real, side="right") - 1).tolist():
             found.setdefault(int(starts[place]), order)
@@ -217,6 +217,8 @@ def _kind(tags: set[str], mode: Mode, dimensions: int) -> str:
         return "head_dim"
     if COUPLED in tags:
         return "hidden"
+    if "batched" in tags:  # heads that have an axis of their own
+        return "head"
     for tag in ("conv_group", "norm_group", "embedding"):
         if tag in tags:
             return tag
@@ -245,13 +247,13 @@ def isomorphism(group: TracedGroup) -> str:
 
 
 def blocked_of(solved: list[Solved], groups: list[TracedGroup]) -> list[Blocked]:
-    """Written channels that are in no group of any mode, with the first reason."""
+    """Channels that are written, or are weights of operators without a rule, and in no group; with the first reason."""
     free: dict[tuple[str, int], set[int]] = defaultdict(set)
     for group in groups:
         for piece in group.units.slices:
             free[piece.param, piece.axis] |= set(piece.index.table.flatten().tolist())
     walk, parts = solved[0].walk, solved[0].parts
-    order = _producers(walk)
+    order = {**_starts(walk, walk.refused), **_starts(walk, walk.produced)}
     found = []
     for family in sorted((f for f in walk.atoms.families if f.start in order), key=lambda f: order[f.start]):
         by_reason: dict[Reason, int] = defaultdict(int)

@@ -214,8 +214,8 @@ def matmul(walk: Walk, node: Any, a: Value, b: Value) -> Any:
         walk.atoms.tag(ids, "batched")
     axes, zero = axes[::-1], zero[::-1]
     rows, columns = a.axes[-2], b.axes[-1]
-    if len(b.shape) == 2:
-        walk.produce(columns)
+    for ids in (rows, columns):  # of a matrix or a stack of them; what comes from activations was written before
+        walk.produce(ids)
     made = Value(shape, (*axes, rows, columns), (*zero, a.zero[-2], b.zero[-1]))
     walk.work(*_lengths(made), _length(a.axes[-1] if a.axes[-1] is not None else b.axes[-2], a.shape[-1]))
     return made
@@ -252,7 +252,16 @@ def einsum(walk: Walk, node: Any, equation: str, operands: list[Value], **kwargs
     for letter, ids in axes.items():
         if letter not in right and ids is not None and not zero[letter]:
             walk.freeze(ids, "is summed up while its masked positions are not zero")
-    walk.work(*((axes[letter], sizes[letter]) for letter in axes))
+    for letter in right:
+        if len(terms) > 1 and all(letter in term for term in terms):
+            walk.atoms.tag(axes[letter], "batched")
+        walk.produce(axes[letter])
+    held = dict.fromkeys(terms[0])
+    for number, term in enumerate(terms[1:], 1):  # operands are multiplied one after the other
+        held |= dict.fromkeys(term)
+        walk.work(*((axes[letter], sizes[letter]) for letter in held))
+        later = "".join(terms[number + 1 :]) + right
+        held = dict.fromkeys(letter for letter in held if letter in later)
     return Value(walk.shape_of(node), tuple(axes[c] for c in right), tuple(zero[c] for c in right))
 
 

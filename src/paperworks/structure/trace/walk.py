@@ -73,6 +73,8 @@ class Walk:
     works: list[Work] = field(default_factory=list)
     produced: list[tuple[Ids, int]] = field(default_factory=list)
     """Atoms of axes that operators write, with the order of the operator."""
+    refused: list[tuple[Ids, int]] = field(default_factory=list)
+    """The same of matrices that operators without a rule read: the rows, which stay."""
     made: list[tuple[str, str, list[Value]]] = field(default_factory=list)
     """Operator, module path and outputs of every node, in order."""
     _splits: dict[int, tuple[Ids, str, int]] = field(default_factory=dict)
@@ -154,6 +156,8 @@ class Walk:
         for value in inputs:
             for ids in value.axes:
                 self.atoms.freeze(ids, self.reason(f"goes through {why}"))
+            if len(value.shape) > 1 and value.axes[0] is not None:
+                self.refused.append((value.axes[0], self._order))
         return self.free_like(node)
 
     # -- what rules use
