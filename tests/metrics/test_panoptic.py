@@ -39,6 +39,52 @@ def test_pixels_without_a_label_do_not_count() -> None:
     assert panoptic_quality([truth], [guess], 1).mean == 1
 
 
+def test_a_false_segment_that_lies_mostly_on_unlabelled_pixels_does_not_count() -> None:
+    truth = [(0, box(0, 4, 0, 8))]
+    right = (0, box(0, 3, 0, 8))
+    for rows, counted in ((2, True), (3, False)):  # one row of two is labelled, or one of three
+        found = panoptic_quality([truth], [[right, (1, box(3, 3 + rows, 0, 8))]], 2)
+        assert np.isnan(found.per_class[1]) == (not counted)
+        assert found.per_class[0] == pytest.approx(0.75)
+
+
+def test_random_maps_against_the_definition() -> None:
+    """Pairs of (true, guessed) segment are counted from the two maps at once, as the paper defines PQ."""
+    rng = np.random.default_rng(0)
+    classes, segments = 3, 6
+    for _ in range(60):
+        true_ids = rng.integers(0, segments, (4, 4)).repeat(3, 0).repeat(3, 1)
+        noise = rng.integers(0, segments, (4, 4)).repeat(3, 0).repeat(3, 1)
+        ids = np.where(rng.random(true_ids.shape) < 0.8, true_ids, noise)
+        true_class = rng.integers(0, classes + 1, segments)  # the last one is unlabelled
+        guess_class = np.where(rng.random(segments) < 0.7, true_class, rng.integers(0, classes + 1, segments))
+        truth = [(int(true_class[n]), true_ids == n) for n in np.unique(true_ids) if true_class[n] < classes]
+        guess = [(int(guess_class[n]), ids == n) for n in np.unique(ids) if guess_class[n] < classes]
+        if not truth:
+            continue
+        joint = np.zeros((segments, segments), int)
+        np.add.at(joint, (true_ids.ravel(), ids.ravel()), 1)
+        unlabelled = joint[true_class == classes].sum(0)
+        value, weight = np.zeros(classes), np.zeros(classes)
+        matched: tuple[set[int], set[int]] = (set(), set())
+        for t in range(segments):
+            for g in range(segments):
+                either = joint[t].sum() + joint[:, g].sum() - unlabelled[g] - joint[t, g]
+                if true_class[t] == guess_class[g] < classes and joint[t, g] / max(either, 1) > 0.5:
+                    value[true_class[t]] += joint[t, g] / either
+                    weight[true_class[t]] += 1
+                    matched[0].add(t)
+                    matched[1].add(g)
+        for n in range(segments):
+            if true_class[n] < classes and joint[n].any() and n not in matched[0]:
+                weight[true_class[n]] += 0.5
+            size = joint[:, n].sum()
+            if guess_class[n] < classes and size and n not in matched[1] and unlabelled[n] / size <= 0.5:
+                weight[guess_class[n]] += 0.5
+        expected = np.where(weight > 0, value / np.maximum(weight, 0.5), np.nan)
+        np.testing.assert_allclose(panoptic_quality([truth], [guess], classes).per_class, expected)
+
+
 def test_bad_segments() -> None:
     one = [(0, box(0, 4, 0, 4))]
     for truth, guess, classes, field in (

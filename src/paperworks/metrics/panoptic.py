@@ -37,6 +37,8 @@ def panoptic_quality(
 ) -> PanopticQuality:
     """Panoptic quality of images' segments. Pixels of no true segment do not count for a prediction.
 
+    A prediction that matches nothing counts as false unless more than half of its pixels are of no true segment.
+
     Parameters
     ----------
     y_true, y_pred : segments of each image, in pairs of one shape; those of one image must not overlap.
@@ -92,6 +94,7 @@ def _count(
         if labelled is None or not (mask & labelled).any():
             continue  # wholly where nothing is labelled
         counted = mask & labelled
+        mostly_unlabelled = 2 * int(counted.sum()) < int(mask.sum())
         for number, (other, _) in enumerate(truth):
             if other != cls or number in taken:
                 continue
@@ -103,7 +106,7 @@ def _count(
                 total[cls] += both / either
                 break
         else:
-            false[cls] += 1
+            false[cls] += not mostly_unlabelled
     for number, (cls, _) in enumerate(truth):
         missed[cls] += number not in taken
 

@@ -25,6 +25,6 @@ def options(folder: Path) -> list[dict[str, Any]]:
     return [
         {"images": str(folder / "scans"), "encoder": encoder, **small},
         {"action": "entitygrid", "answerer": "random", "test_images": 9, "train_images": 9},
-        {"action": "classify", "limit": 40, "encoder": encoder, **small},
-        {"action": "train", "train_images": 9, "encoder": encoder, **small},
+        {"action": "classify", "limit": 20, "encoder": encoder, **small, "steps": 1},
+        {"action": "train", "train_images": 2, "encoder": encoder, **small, "steps": 1},
     ]

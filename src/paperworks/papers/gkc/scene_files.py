@@ -282,7 +282,8 @@ def _coco(images: ImageDataset, folder: Path, content: dict[str, Any], file: str
     lost = [p for p in places if not p.is_file()]
     if lost:
         raise InputError("masks", f"{folder}, without {lost[0].name}", "every PNG that the JSON names")
-    notes = _notes(images, [places[0] if n in set(rows) else None for n in range(len(images))])
+    annotated = set(rows)
+    notes = _notes(images, [places[0] if n in annotated else None for n in range(len(images))])
     if crowds:
         notes.append(f"{crowds} crowd segments left out")
     stuff = tuple(n for n, identity in enumerate(order) if identity in stuff_ids)

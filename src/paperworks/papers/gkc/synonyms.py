@@ -186,14 +186,21 @@ def _curated(found: Mapping[str, list[str]], held_out: set[str]) -> SynonymTable
 
 
 def score_synonyms(
-    regions: np.ndarray, classes: np.ndarray, synonyms: SynonymTable, encode_text: EncodeText, prompt: str = PROMPT
+    regions: np.ndarray,
+    classes: np.ndarray,
+    synonyms: SynonymTable,
+    encode_text: EncodeText,
+    prompt: str = PROMPT,
+    scale: float = SCALE,
 ) -> list[np.ndarray]:
-    """S of every instance: softmax over its class's names of 100 cos(region, text), float64 ``[names of its class]``.
+    """S of every instance, float64 ``[names of its class]``: softmax over these names of scale * cos(region, text).
 
     Parameters
     ----------
     regions : vectors of the instances' crops, ``[n, E]``, of the space of ``encode_text``.
     classes : class of each, int ``[n]``, in the order of the table.
+    prompt : text with ``{}`` for the name.
+    scale : factor of the cosines: that with which the towers were trained, or S says nothing (CLIP's is 100).
     """
     unit = np.asarray(regions, np.float64)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
@@ -205,7 +212,7 @@ def score_synonyms(
         raise InputError("encode_text", found, "one joint space of images and texts")
     scores = []
     for region, cls in zip(unit, classes, strict=True):
-        logits = SCALE * (vectors[int(cls)] @ region)
+        logits = scale * (vectors[int(cls)] @ region)
         share = np.exp(logits - logits.max())
         scores.append(share / share.sum())
     return scores

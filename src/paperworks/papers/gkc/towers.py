@@ -21,6 +21,9 @@ from paperworks.papers.gkc.vocabulary import EncodeText
 EncodeImages = Callable[[np.ndarray], torch.Tensor]
 """From crops uint8 ``[n, size, size, 3]`` to vectors float32 ``[n, E]``."""
 
+CLIP_SCALE = 100.0
+"""Factor of the cosines of a trained CLIP, exp(logit_scale)."""
+
 BATCH = 64
 """Crops or texts that a tower gets at a time."""
 
@@ -37,6 +40,7 @@ class Towers:
     crop_size : pixels of a crop's side.
     joint : whether both are of one space, so that they can be compared (D = E).
     modules : the networks behind them, frozen and in evaluation mode.
+    scale : factor of the cosines with which the two were trained: a trained CLIP's is 100.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Towers:
     crop_size: int = 224
     joint: bool = False
     modules: tuple[nn.Module, ...] = ()
+    scale: float = CLIP_SCALE
 
     def require_images(self) -> EncodeImages:
         """The image encoder. Raises InputError where there is none."""
@@ -92,18 +97,19 @@ def load_towers(source: str | Path | None = None, device: str = "auto") -> Tower
 def _two_towers(name: str, model: Any, tokenizer: Any, processor: Any) -> Towers:
     positions = int(model.config.text_config.max_position_embeddings)
     size = int(model.config.vision_config.image_size)
+    siglip = "siglip" in model.config.model_type
 
     @torch.no_grad()
     def encode_text(texts: list[str]) -> torch.Tensor:
         parts = []
         for start in range(0, len(texts), BATCH):
-            # SigLIP was trained on texts padded to their full length
-            padding = "max_length" if "siglip" in model.config.model_type else True
+            # SigLIP was trained on texts padded to their full length, without a mask
             tokens = tokenizer(
                 list(texts[start : start + BATCH]),
-                padding=padding,
+                padding="max_length" if siglip else True,
                 truncation=True,
                 max_length=positions,
+                return_attention_mask=not siglip,
                 return_tensors="pt",
             ).to(model.device)
             parts.append(_vectors(model.get_text_features(**tokens)))
@@ -117,7 +123,9 @@ def _two_towers(name: str, model: Any, tokenizer: Any, processor: Any) -> Towers
             parts.append(_vectors(model.get_image_features(pixel_values=pixels.to(model.device))))
         return torch.cat(parts)
 
-    return Towers(name, encode_text, encode_images, size, True, (model,))
+    scale = getattr(model, "logit_scale", None)  # SigLIP and CLIP have it
+    factor = CLIP_SCALE if scale is None else float(scale.detach().float().exp())
+    return Towers(name, encode_text, encode_images, size, True, (model,), factor)
 
 
 def _vectors(found: Any) -> torch.Tensor:
@@ -135,6 +143,7 @@ class CropEncoder(nn.Module):
     """
 
     SIZE = 32
+    TEMPERATURE = 0.05
 
     def __init__(self, width: int = 384, channels: Sequence[int] = (24, 48, 96, 128)) -> None:
         super().__init__()
@@ -160,7 +169,7 @@ class CropEncoder(nn.Module):
             parts = [self(_pixels(crops[s : s + 256]).to(place)).cpu() for s in range(0, len(crops), 256)]
             return torch.cat(parts) if parts else torch.empty(0, self.head.out_features)
 
-        return Towers(name, encode_text, encode_images, self.SIZE, True, (self,))
+        return Towers(name, encode_text, encode_images, self.SIZE, True, (self,), 1 / self.TEMPERATURE)
 
 
 def _pixels(crops: np.ndarray) -> torch.Tensor:
@@ -168,18 +177,18 @@ def _pixels(crops: np.ndarray) -> torch.Tensor:
 
 
 def train_crop_encoder(
-    crops: np.ndarray, texts: torch.Tensor, labels: np.ndarray, *, steps: int, seed: int = 0, temperature: float = 0.05
+    crops: np.ndarray, texts: torch.Tensor, labels: np.ndarray, *, steps: int, seed: int = 0
 ) -> CropEncoder:
-    """A ``CropEncoder`` whose vectors are near their own text's and far from the others'.
+    """A ``CropEncoder`` whose vectors are near their own texts' and far from the others'.
 
-    Cross-entropy over all texts of cosines / temperature, AdamW at 2e-3 falling in a line, batches of 128, mirrored at
-    random.
+    Cross-entropy over all texts of cosines / ``CropEncoder.TEMPERATURE``, AdamW at 2e-3 falling in a line, batches of
+    128, mirrored at random.
 
     Parameters
     ----------
     crops : uint8 ``[n, 32, 32, 3]``.
     texts : unit vectors ``[T, E]``.
-    labels : text of each crop, int ``[n]``.
+    labels : texts of each crop, int ``[n, k]``, one of which is drawn each time: it says how a picture is spoken of.
     """
     from paperworks.training import Generated, TrainSettings, train
 
@@ -191,10 +200,11 @@ def train_crop_encoder(
         pixels = _pixels(crops[rows])
         mirrored = torch.from_numpy(rng.random(n) < 0.5)
         pixels[mirrored] = pixels[mirrored].flip(-1)
-        return {"pixels": pixels, "labels": torch.from_numpy(labels[rows])}
+        said = labels[rows, rng.integers(labels.shape[1], size=n)]
+        return {"pixels": pixels, "labels": torch.from_numpy(said)}
 
     def loss(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = model(batch["pixels"]) @ texts.T / temperature
+        logits = model(batch["pixels"]) @ texts.T / CropEncoder.TEMPERATURE
         total = functional.cross_entropy(logits, batch["labels"], reduction="sum")
         return total, torch.tensor(len(logits))
 

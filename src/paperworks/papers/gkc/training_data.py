@@ -141,4 +141,4 @@ def instance_scores(
     if not towers.joint:
         return None
     labels = np.array([segment.label for scene in scenes for segment in scene.segments])
-    return score_synonyms(regions.vectors[0].numpy(), labels, table, towers.encode_text)
+    return score_synonyms(regions.vectors[0].numpy(), labels, table, towers.encode_text, scale=towers.scale)

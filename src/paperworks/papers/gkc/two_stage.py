@@ -22,7 +22,6 @@ from paperworks.papers.gkc.towers import Towers
 
 SHARE = 0.7
 """Weight l of the teacher in p_student^(1-l) p_teacher^l."""
-SCALE = 100.0
 
 
 @torch.no_grad()
@@ -32,7 +31,7 @@ def two_stage(
     images: Sequence[np.ndarray],
     *,
     share: float = SHARE,
-    scale: float = SCALE,
+    scale: float | None = None,
 ) -> list[GKCOutput]:
     """The student's outputs with the classes that both agree on.
 
@@ -42,7 +41,7 @@ def two_stage(
     Parameters
     ----------
     share : weight of the teacher, in [0, 1].
-    scale : factor of the teacher's cosines.
+    scale : factor of the teacher's cosines; None takes the towers' own.
 
     Raises
     ------
@@ -53,6 +52,7 @@ def two_stage(
     if not towers.joint or model.text_vectors.shape[1] != model.config.text_width:
         raise InputError("towers", towers.name, "an image encoder in the space of the text encoder")
     encode = towers.require_images()
+    scale = towers.scale if scale is None else scale
     found = []
     texts = model.text_vectors.float().cpu()
     for image, output in zip(images, predict(model, images), strict=True):

@@ -17,7 +17,10 @@ BLUE, RED, GREY, GREEN = "#30588c", "#c0504d", "#999999", "#4f8f4f"
 
 
 def cuts_figure(report: FragmentationReport, names: Sequence[str], most: int = 4) -> Figure:
-    """Images with their cuts drawn, and below how much each token changes when the cut is not there."""
+    """Images with their cuts drawn, and below how much each token changes when the cut is not there.
+
+    ``names`` are those of all images that were given, of which some may have no cut.
+    """
     from matplotlib.figure import Figure
 
     chosen = report.images[:most]
@@ -28,7 +31,7 @@ def cuts_figure(report: FragmentationReport, names: Sequence[str], most: int = 4
     shown = None
     for column, one in enumerate(chosen):
         _draw_image(axes[0][column], one)
-        axes[0][column].set_title(names[column][-22:] if column < len(names) else "", fontsize=8)
+        axes[0][column].set_title(names[one.number][-22:], fontsize=8)
         height, width = one.canvas.shape[:2]
         axes[1][column].imshow(one.canvas, alpha=0.25)
         shown = axes[1][column].imshow(

@@ -35,6 +35,7 @@ class ImageFragmentation:
 
     Attributes
     ----------
+    number : its place in the list of images.
     placement : how it was cut.
     canvas : its pixels on the canvas, uint8 ``[m S, n S, 3]``.
     change : of each token of the map, sliced beside the window in which the cut is in the middle, float
@@ -42,6 +43,7 @@ class ImageFragmentation:
     beside, middle : changes beside cuts and mid-window, float ``[k]``, one pair for each token beside a cut.
     """
 
+    number: int
     placement: Placement
     canvas: np.ndarray
     change: np.ndarray
@@ -117,12 +119,12 @@ def fragmentation_report(
         raise InputError("encoder", f"{tower.side} tokens along a side", "at least 4")
     pixels, notes = all_rgb(images, tower.patch_size)
     found, uncut = list[ImageFragmentation](), 0
-    for image in progress(pixels, "comparing windows", len(pixels)):
+    for number, image in enumerate(progress(pixels, "comparing windows", len(pixels))):
         placement = place_image(image.shape[0], image.shape[1], tower.image_size, max_slices)
         if placement.grid == (1, 1) or not any(placement.cut_lines()):
             uncut += 1
             continue
-        found.append(_of_image(tower, image, placement, batch_size))
+        found.append(_of_image(tower, number, image, placement, batch_size))
     if not found:
         raise InputError(
             "images",
@@ -152,7 +154,9 @@ def summarised(
     return FragmentationReport(found, uncut, float(beside.mean()), float(middle.mean()), ratio, _profile(found), notes)
 
 
-def _of_image(tower: VisionTower, image: np.ndarray, placement: Placement, batch_size: int) -> ImageFragmentation:
+def _of_image(
+    tower: VisionTower, number: int, image: np.ndarray, placement: Placement, batch_size: int
+) -> ImageFragmentation:
     fill = tower.fill.numpy() if tower.channels == 3 else np.repeat(tower.fill.numpy(), 3)
     canvas = on_canvas(image, placement, fill)
     windows = _Windows(tower, canvas, batch_size)
@@ -177,7 +181,7 @@ def _of_image(tower: VisionTower, image: np.ndarray, placement: Placement, batch
         change[region] = np.fmax(change[region], inner)
     change[~valid] = np.nan
     beside, middle = _moved(windows, placement, valid)
-    return ImageFragmentation(placement, canvas, change, beside, middle)
+    return ImageFragmentation(number, placement, canvas, change, beside, middle)
 
 
 def relative_change(tokens: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.papers.hires_llava.actions.answers import kept_answers
 from paperworks.papers.hires_llava.actions.inputs import STAND_IN_SIDE, entity_grid
 from paperworks.papers.hires_llava.config import ANSWERERS, Config
 from paperworks.papers.hires_llava.entitygrid.answerers import (
@@ -19,7 +20,6 @@ from paperworks.papers.hires_llava.entitygrid.answerers import (
 )
 from paperworks.papers.hires_llava.entitygrid.evaluation import EDGE_TASKS, AnswerFunction, EntityGridResult, scored
 from paperworks.papers.hires_llava.entitygrid.generation import TASKS, EntityDataset, EntityGrid, read_dataset
-from paperworks.papers.hires_llava.entitygrid.parsing import parse_answer
 from paperworks.papers.hires_llava.entitygrid.positions import POSITIONS
 from paperworks.papers.hires_llava.figures import canvas_figure, positions_figure
 from paperworks.runs.files import write_text
@@ -40,7 +40,7 @@ def benchmark(config: Config, run: runs.Run) -> runs.Report:
     dataset = read_dataset(folder)
     answer, name = _answerer(config, grid, dataset, model)
     run.step(f"asking {name}, {len(dataset):,} questions")
-    answers = _ask(answer, dataset, run)
+    answers = kept_answers(answer, dataset, run)
     boxes = None
     if model is not None:
         part = model.encoder.prepare([dataset.image(dataset.records[0])])
@@ -79,22 +79,6 @@ def _answerer(config: Config, grid: EntityGrid, dataset: EntityDataset, model: A
     scope: Any = config.answerer.removeprefix("template-")
     where = "the whole image" if scope == "image" else "one slice at a time"
     return TemplateAnswerer(grid.test, grid.entity_side, scope), f"templates, {where}"
-
-
-def _ask(answer: AnswerFunction, dataset: EntityDataset, run: runs.Run) -> list[tuple[str, str | None]]:
-    """Every answer, kept as it comes: a stopped run asks nothing twice."""
-    kept = run.state / "answers.jsonl"
-    known = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.is_file() else []
-    texts = known[: len(dataset)]
-    with kept.open("a", encoding="utf-8") as out:
-        for record in run.progress(dataset.records[len(texts) :], "asking", len(dataset) - len(texts)):
-            text = answer(dataset.image(record), record.question, record.choices)
-            if not isinstance(text, str):
-                raise InputError("answer", type(text).__name__, "a text")
-            texts.append(text)
-            out.write(json.dumps(text) + "\n")
-            out.flush()
-    return [(text, parse_answer(text, r.choices, r.task)) for text, r in zip(texts, dataset.records, strict=True)]
 
 
 def _report(

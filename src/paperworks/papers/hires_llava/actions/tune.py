@@ -10,12 +10,13 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.papers.hires_llava.actions.answers import kept_answers
 from paperworks.papers.hires_llava.actions.inputs import encoder_maker, entity_grid, the_tower
 from paperworks.papers.hires_llava.characters import character_model
 from paperworks.papers.hires_llava.config import Config
 from paperworks.papers.hires_llava.conversations import read_conversations
 from paperworks.papers.hires_llava.entitygrid.answerers import model_answerer
-from paperworks.papers.hires_llava.entitygrid.evaluation import EDGE_TASKS, EntityGridResult, evaluate
+from paperworks.papers.hires_llava.entitygrid.evaluation import EDGE_TASKS, EntityGridResult, scored
 from paperworks.papers.hires_llava.entitygrid.generation import EntityGrid, llava_records
 from paperworks.papers.hires_llava.figures import positions_figure
 from paperworks.papers.hires_llava.llava import ADAPTER_FACTOR, FULL_FACTOR, LORA_FACTOR, HiResLlava
@@ -67,7 +68,8 @@ def tune(config: Config, run: runs.Run) -> runs.Report:
     model.save_pretrained(run.output("model"))
     run.step("asking about EntityGrid")
     dataset = grid.dataset(min(ASKED, config.test_images))
-    asked = evaluate(model_answerer(model), dataset, seed=config.seed, n_resamples=200, progress=run.progress)
+    answers = kept_answers(model_answerer(model), dataset, run)
+    asked = scored(dataset, answers, seed=config.seed, n_resamples=200)
     return _report(config, run, losses, asked, said)
 
 
