@@ -29,7 +29,17 @@ from torch import nn
 
 from paperworks.metrics import ratio_interval
 from paperworks.papers.gkc.clip_resnet import CLIPResNetBackbone, CLIPResNetConfig
-from paperworks.papers.gkc.paper_size import CROP, CROPS, SIDE, clip_image_tower, paper_cost, paper_student
+from paperworks.papers.gkc.paper_size import (
+    CROP,
+    CROPS,
+    RERUN,
+    RERUN_SIZE,
+    SIDE,
+    clip_image_tower,
+    multiply_adds,
+    paper_cost,
+    paper_student,
+)
 from paperworks.papers.gkc.prediction import semantic_maps
 from paperworks.papers.gkc.shape_world import COMBINATIONS, EVERY, make_scenes
 from paperworks.papers.gkc.starting import bundled_towers, new_segmenter
@@ -58,7 +68,7 @@ def ratio(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 def resnet_tower() -> nn.Module:
-    """CLIP's RN50 without its attention pool, which adds 0.6 x 10^9 operations to 10.2."""
+    """CLIP's RN50 without its attention pool: the least that it costs."""
     return CLIPResNetBackbone(CLIPResNetConfig())
 
 
@@ -67,6 +77,8 @@ def operations() -> None:
     alone = paper_cost(32)[0].student_flops
     print(f"\nOperations of an image at {SIDE} x {SIDE}, 10^9 (a multiply and an add are two)")
     print(f"segmenter alone: {alone / GIGA:.0f}, {paper_cost(32)[1] / 1e6:.1f} million weights")
+    again = multiply_adds(*RERUN_SIZE) / GIGA
+    print(f"at {RERUN_SIZE[0]} x {RERUN_SIZE[1]}: {again:.1f} x 10^9 multiply-adds; a later run reports {RERUN}")
     with torch.device("meta"):
         crop = torch.zeros(1, 3, CROP, CROP)
         towers = {"ViT-B/32": clip_image_tower(32), "ViT-B/16": clip_image_tower(16), "RN50": resnet_tower()}

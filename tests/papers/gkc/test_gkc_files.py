@@ -88,7 +88,18 @@ def test_ids_without_a_name_are_named(folders: tuple[Path, Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"x": "sofa"}', '{"1": 2}', '{"1": "a", "2": "a-other"}', '{"1": ""}']
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"x": "sofa"}',
+        '{"1": 2}',
+        '{"1": "a", "2": "a-other"}',
+        '{"1": ""}',
+        '{"1": "Sofa", "2": "sofa"}',
+        '{"1": "sofa", "1": "wall"}',
+    ],
 )
 def test_bad_names(folders: tuple[Path, Path, Path], content: str) -> None:
     folders[2].write_text(content)
@@ -114,6 +125,18 @@ def test_bad_folders_and_masks(folders: tuple[Path, Path, Path], tmp_path: Path)
     (masks / "a.png").write_bytes(b"broken")
     with pytest.raises(InputError, match="masks"):
         read_scenes(*folders).scene(0)
+
+
+def test_images_of_one_name_and_small_ones(folders: tuple[Path, Path, Path]) -> None:
+    images, masks, _ = folders
+    Image.new("RGB", (50, 40)).save(images / "a.bmp")
+    found = read_scenes(*folders)
+    assert [name for name in found.names if name.startswith("a")] == ["a.bmp", "a.jpg"]
+    Image.new("L", (31, 40)).save(images / "small.png")
+    Image.fromarray(np.full((40, 31), 7, np.uint8)).save(masks / "small.png")
+    found = read_scenes(*folders)
+    with pytest.raises(InputError, match=r"small, 31 x 40 pixels; expected sides of 32 pixels or more"):
+        found.scene(found.names.index("small"))
 
 
 def test_coco(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def test_bad_options(folders: tuple[Path, Path, Path], trained: tuple[Path, Repo
         ("images", {"masks": masks}),
         ("ask", {"model": str(trained[0] / "segmenter")}),
         ("ask", {**yours, "ask": " , "}),
+        ("ask", {**yours, "ask": "cat, cat", "towers": str(tmp_path)}),  # before anything is read
+        ("others", {**yours, "others": "wall, wall", "towers": str(tmp_path)}),
+        ("ask", {"model": str(trained[0] / "segmenter"), "ask": "cat|dog, dog"}),
         ("captions", {**yours, "grounding": "captions"}),
         ("distillation", {**yours, "distillation": "point"}),
         ("model", {"model": str(tmp_path), "ask": "cat"}),

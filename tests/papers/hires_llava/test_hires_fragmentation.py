@@ -11,6 +11,7 @@ from paperworks.nn import TinyViT
 from paperworks.papers.hires_llava.baselines import overlapping_windows
 from paperworks.papers.hires_llava.encoder import HiResVisionEncoder
 from paperworks.papers.hires_llava.entitygrid.generation import EntityGrid
+from paperworks.papers.hires_llava.figures import cuts_figure
 from paperworks.papers.hires_llava.fragmentation import fragmentation_report, relative_change
 from paperworks.papers.hires_llava.restoration import (
     ReadingResult,
@@ -84,6 +85,15 @@ def test_the_report_of_a_random_tower() -> None:
     assert found.to_dict()["images_in_one_slice"] == 1
     again = fragmentation_report(HiResVisionEncoder(tower(), init="default"), images(2), n_resamples=50)
     assert again.beside == pytest.approx(found.beside)  # the tower is probed, not the adapter
+
+
+def test_pictures_have_the_names_of_their_own_images() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (16, 40, 12, 64)]
+    report = fragmentation_report(tower(), images, n_resamples=10)
+    assert (report.uncut, [one.number for one in report.images]) == (2, [1, 3])
+    figure = cuts_figure(report, ["a", "b", "c", "d"])
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["b", "d"]
 
 
 def test_padding_is_left_out() -> None:

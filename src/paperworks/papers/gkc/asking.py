@@ -19,7 +19,7 @@ from paperworks.nn import resolve_device
 from paperworks.papers.gkc import shape_world
 from paperworks.papers.gkc.config import Config
 from paperworks.papers.gkc.prediction import predict
-from paperworks.papers.gkc.scene_files import image_of
+from paperworks.papers.gkc.scene_files import image_of, require_size, scene_names
 from paperworks.papers.gkc.segmenter import GKCForOpenVocabularySegmentation, load_segmenter
 from paperworks.papers.gkc.segments import Scene
 from paperworks.papers.gkc.towers import Towers, load_towers
@@ -68,6 +68,14 @@ def competing(asked: Vocabulary, others: Vocabulary | None) -> Vocabulary:
             if cls not in asked.classes and not taken & {name.lower() for name in names}
         }
     return Vocabulary({**asked.classes, **rest})
+
+
+def check_questions(config: Config) -> None:
+    """Refuse names that cannot be asked for, before anything is read or trained."""
+    if config.ask is not None:
+        parse_vocabulary(config.ask, "ask")
+    if config.others is not None and config.others.strip().lower() != "none":
+        parse_vocabulary(config.others, "others")
 
 
 def _others(config: Config, trained: Vocabulary) -> Vocabulary | None:
@@ -143,6 +151,7 @@ def ask_model(config: Config, run: runs.Run) -> runs.Report:
 
     assert config.model is not None
     assert config.ask is not None
+    check_questions(config)
     run.step(f"reading the segmenter in {config.model}")
     model = load_segmenter(config.model)
     nn.Module.to(model, resolve_device(config.device))
@@ -159,8 +168,9 @@ def ask_model(config: Config, run: runs.Run) -> runs.Report:
     else:
         images = read_images(config.images, progress=run.progress)
         rows = range(min(len(images), config.limit or MOST_ASKED))
+        names = scene_names([images.image_name(n) for n in rows])
         scenes = [
-            Scene(Path(images.image_name(n)).with_suffix("").as_posix(), image_of(images, n), ())
+            require_size(Scene(names[n], image_of(images, n), ()))
             for n in run.progress(rows, "reading images", len(rows))
         ]
         notes = [images.describe()]

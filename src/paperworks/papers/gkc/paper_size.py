@@ -12,6 +12,8 @@ from paperworks.papers.gkc.segmenter import GKCConfig, GKCForOpenVocabularySegme
 from paperworks.papers.gkc.two_stage import Cost, flops_of
 
 SIDE, CROP, CROPS, CLASSES, WIDTH = 512, 224, 100, 150, 1024
+RERUN_SIZE, RERUN, RERUN_WEIGHTS = (800, 1216), 268.2, 44.1
+"""Height and width at which a later run of the method counts 268.2 x 10^9 multiply-adds and 44.1 million weights."""
 
 
 @cache
@@ -23,6 +25,21 @@ def paper_cost(patch: int) -> tuple[Cost, int]:
         pixels, crop = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 3, CROP, CROP)
         alone, one = flops_of(lambda: student(pixels)), flops_of(lambda: tower(crop))
     return Cost(alone, one, CROPS), sum(p.numel() for p in student.parameters())
+
+
+@cache
+def multiply_adds(height: int, width: int) -> float:
+    """Multiply-adds of the paper's segmenter on one image, counted without computing."""
+    with torch.device("meta"):
+        student = paper_student().eval()
+        nn.Module.to(student, "meta")
+        return flops_of(lambda: student(torch.zeros(1, 3, height, width))) / 2
+
+
+def paper_weights() -> dict[str, nn.Parameter]:
+    """The paper's segmenter's weights by name, without values."""
+    with torch.device("meta"):
+        return dict(paper_student().named_parameters())
 
 
 def paper_student() -> GKCForOpenVocabularySegmentation:

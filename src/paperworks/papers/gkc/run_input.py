@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -109,9 +110,6 @@ def _files(config: Config, run: runs.Run) -> RunInput:
     if not any(scene.segments for scene in train):
         raise InputError("masks", "no segment in the training images", "masks with ids that names has")
     names = files.class_names
-    small = [scene.name for scene in train if min(scene.image.shape[:2]) < 32]
-    if small:
-        raise InputError("images", f"{small[0]}, below 32 pixels", "sides of 32 pixels or more")
     notes = [*files.notes, f"{len(train)} images to train on, {len(test)} to test with."]
     return RunInput(train, test, names, len(names), list(range(len(names))), [], files.stuff, notes)
 
@@ -164,7 +162,8 @@ def read_words(config: Config, scenes: Sequence[Scene]) -> tuple[list[list[int]]
     number: dict[str, int] = {}
     rows = []
     for scene in scenes:
-        nouns = caption_nouns(" ".join(captions.get(scene.name, [])), lexicon)
+        said = captions.get(scene.name) or captions.get(Path(scene.name).with_suffix("").as_posix(), [])
+        nouns = caption_nouns(" ".join(said), lexicon)
         rows.append([number.setdefault(noun, len(number)) for noun in nouns])
     if not number:
         raise InputError(

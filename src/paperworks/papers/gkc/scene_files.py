@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,9 @@ from paperworks.runs import Progress, no_progress
 
 MASK_ENDINGS = ("", "_mask", "-mask", "_label", "_labels", "_seg", "_gt")
 """What may follow the image's name in the name of its mask."""
+
+SMALLEST = 32
+"""Pixels of a side, as of what the segmenter takes."""
 
 Instances = Literal["class", "components"]
 
@@ -48,19 +53,38 @@ class SceneFiles(ABC):
     def segments(self, index: int) -> list[Segment]:
         """The segments of image ``index``."""
 
-    def name(self, index: int) -> str:
-        """The image's path in its folder, without its ending."""
-        return _stem(self.images.image_name(index))
+    @cached_property
+    def names(self) -> list[str]:
+        """What each image is called: see ``scene_names``."""
+        return scene_names([self.images.image_name(n) for n in range(len(self))])
 
     def scene(self, index: int) -> Scene:
-        """Image ``index`` with its segments. Raises InputError where image and mask are not of one size."""
+        """Image ``index`` with its segments.
+
+        Raises InputError where image and mask are not of one size, and for an image below 32 pixels a side.
+        """
         image = image_of(self.images, index)
         segments = self.segments(index)
         for segment in segments:
             if segment.mask.shape != image.shape[:2]:
                 shapes = f"{segment.mask.shape} for an image {image.shape[:2]}"
                 raise InputError(f"mask of {self.images.image_name(index)}", shapes, "the image's own size")
-        return Scene(self.name(index), image, tuple(segments))
+        return require_size(Scene(self.names[index], image, tuple(segments)))
+
+
+def scene_names(files: Sequence[str]) -> list[str]:
+    """Paths without their endings; where two images differ in nothing else, with them."""
+    stems = [_stem(file) for file in files]
+    counts = Counter(stems)
+    return [stem if counts[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
+
+
+def require_size(scene: Scene) -> Scene:
+    """The scene itself. Raises InputError for a side below 32 pixels."""
+    height, width = scene.image.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise InputError("images", f"{scene.name}, {width} x {height} pixels", f"sides of {SMALLEST} pixels or more")
+    return scene
 
 
 def image_of(images: ImageDataset, index: int) -> np.ndarray:
@@ -221,8 +245,15 @@ def _stem(name: str) -> str:
 
 def read_names(path: str | Path) -> Any:
     """The content of a JSON file. Raises InputError for a file that is not there or no JSON."""
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in found).items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is there twice")
+        return dict(found)
+
     try:
-        return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        return json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=pairs)
     except (OSError, ValueError) as error:
         raise InputError("names", f"{path} ({error})", 'a JSON file such as {"1": "sofa", "2": "cat"}') from None
 
@@ -240,9 +271,10 @@ def _classes(content: Any) -> tuple[dict[int, int], list[str]]:
         except ValueError:
             raise InputError("names", f"the id {key!r}", "whole numbers, the values of the masks") from None
         cleaned = clean_name(name) if isinstance(name, str) else ""
+        same = [other for other in names if other.lower() == cleaned.lower()]
         if not cleaned:
             raise InputError("names", f"the name {name!r} of id {key}", "a text")
-        if cleaned in names:
+        if same:
             raise InputError("names", f"{cleaned!r} twice after cleaning", "every name once")
         ids[identity] = len(names)
         names.append(cleaned)
@@ -260,7 +292,7 @@ def _coco(images: ImageDataset, folder: Path, content: dict[str, Any], file: str
             by_image[stem] = (annotation["file_name"], annotation["segments_info"])
         order = list(categories)
         names = list(categories.values())
-        if len(set(names)) < len(names) or not names:
+        if len({name.lower() for name in names}) < len(names) or not names:
             raise InputError("names", f"{file}: categories of one name after cleaning, or none", "different names")
         crowds = 0
         rows, places, info = [], [], []

@@ -11,9 +11,10 @@ import torch
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.extras import require_extra
 from paperworks.nn import resolve_device
 from paperworks.papers.gkc import shape_world
-from paperworks.papers.gkc.asking import Answer, answer, write_maps
+from paperworks.papers.gkc.asking import Answer, answer, check_questions, write_maps
 from paperworks.papers.gkc.config import Config
 from paperworks.papers.gkc.criterion import LossWeights
 from paperworks.papers.gkc.exporting import export_onnx, save_segmenter
@@ -25,6 +26,7 @@ from paperworks.papers.gkc.segmenter import GKCForOpenVocabularySegmentation
 from paperworks.papers.gkc.starting import new_segmenter
 from paperworks.papers.gkc.towers import Towers
 from paperworks.papers.gkc.two_stage import Cost, measure_cost, two_stage_maps
+from paperworks.papers.gkc.vocabulary import parse_vocabulary
 from paperworks.papers.gkc.world_scores import Maps, score
 from paperworks.training import TrainSettings
 
@@ -48,7 +50,11 @@ class Scores:
 
 def train_and_ask(config: Config, run: runs.Run) -> runs.Report:
     """Train on the images, test on others, save the segmenter, and look for the names that were asked for."""
+    if config.onnx:
+        require_extra("onnx", "an ONNX file")
+    check_questions(config)
     data = read_input(config, run)
+    parse_vocabulary(data.class_names, "names")
     towers = read_towers(config)
     synonyms, said = read_synonyms(config, data)
     distillation = _form(config, towers)

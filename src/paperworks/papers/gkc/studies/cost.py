@@ -8,7 +8,19 @@ import numpy as np
 import torch
 
 from paperworks.metrics import ratio_interval
-from paperworks.papers.gkc.paper_size import CROP, CROPS, SIDE, clip_image_tower, paper_cost, paper_student
+from paperworks.papers.gkc.paper_size import (
+    CROP,
+    CROPS,
+    RERUN,
+    RERUN_SIZE,
+    RERUN_WEIGHTS,
+    SIDE,
+    clip_image_tower,
+    multiply_adds,
+    paper_cost,
+    paper_student,
+    paper_weights,
+)
 from paperworks.papers.gkc.two_stage import measure_cost
 from paperworks.runs import Finding, Run, study
 
@@ -61,3 +73,33 @@ def speed(run: Run, fast: bool) -> Iterator[Finding]:
         "paper's pixels and crops",
     )
     assert np.isfinite(cost.flops_ratio)
+
+
+@study(claims=["independent-rerun"], title="Operations and weights beside a later run's", minutes=0.2)
+def rerun_cost(run: Run, fast: bool) -> Iterator[Finding]:
+    """The paper's segmenter at the size at which the later run counts it."""
+    found = multiply_adds(*RERUN_SIZE) / GIGA
+    yield Finding(
+        "independent-rerun",
+        "operations at 800 x 1216, in those that the later run reports, less 1",
+        "exact",
+        abs(found / RERUN - 1),
+        "<=",
+        0.02,
+        baseline=RERUN,
+        baseline_name="10^9 multiply-adds, as reported",
+        detail=f"{found:.1f} x 10^9 multiply-adds here",
+    )
+    weights = {name: parameter.numel() for name, parameter in paper_weights().items()}
+    trunk = sum(count for name, count in weights.items() if not name.startswith("projections."))
+    yield Finding(
+        "independent-rerun",
+        "weights without the projections to the text space, in those that the later run reports, less 1",
+        "exact",
+        abs(trunk / 1e6 / RERUN_WEIGHTS - 1),
+        "<=",
+        0.02,
+        baseline=RERUN_WEIGHTS,
+        baseline_name="million weights, as reported",
+        detail=f"{trunk / 1e6:.2f} million here; the ten projections have {(sum(weights.values()) - trunk) / 1e6:.2f}",
+    )
