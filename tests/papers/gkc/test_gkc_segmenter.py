@@ -88,7 +88,7 @@ def test_it_is_saved_with_its_vocabulary_and_without_a_teacher(tmp_path: Path) -
     model, _ = fit()
     model.set_vocabulary({"zebra": ["zebra", "striped horse"], "cat": ["cat"]}, encode_text)
     said = save_segmenter(model, tmp_path / "segmenter")
-    assert "differ by 0 " in said
+    assert float(said.partition("differ by ")[2].split()[0]) < 1e-4  # kernels depend on where weights lie in memory
     again = load_segmenter(tmp_path / "segmenter")
     assert again.vocabulary == model.vocabulary
     assert list(again.config.vocabulary[0]) == ["zebra", ["zebra", "striped horse"]]

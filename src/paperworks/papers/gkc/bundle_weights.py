@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from paperworks.papers.gkc.criterion import LossWeights
 from paperworks.papers.gkc.fitting import fit_segmenter
@@ -31,12 +31,7 @@ from paperworks.training import TrainSettings
 
 T = TypeVar("T")
 TRUNK_SEED, TEACHER_SEED = 1001, 1002
-TRUNK_ROUNDS = ((2000, 2.0), (3000, 6.0))
-"""Steps of the trunk's rounds, in each of which the rate falls from 1e-3 in a line, and the weight of their name loss.
-
-After the first round the queries know a shape's colour and guess at its form; the second teaches them forms.
-"""
-TEACHER_STEPS = 800
+TRUNK_STEPS, TEACHER_STEPS = 2000, 800
 SCENES = 3000
 WIDTH = 384
 
@@ -47,19 +42,8 @@ def random_names(texts: list[str]) -> np.ndarray:
     return np.stack(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def train_trunk(state: Path, start: Path | None = None) -> GKCForOpenVocabularySegmentation:
-    """A closed-set Mask2Former of the shape world. ``start`` is the trunk of the first round, if it is there."""
-    torch.manual_seed(TRUNK_SEED)
-    model = GKCForOpenVocabularySegmentation(GKCConfig(small_trunk(), WIDTH))
-    if start is not None:
-        model.trunk.load_state_dict(load_file(start / "model.safetensors"))
-    for number, (steps, names) in enumerate(TRUNK_ROUNDS):
-        if number or start is None:
-            _train_round(model, state / f"round-{number + 1}", TRUNK_SEED + 10 * number, steps, names)
-    return model
-
-
-def _train_round(model: GKCForOpenVocabularySegmentation, state: Path, seed: int, steps: int, names: float) -> None:
+def train_trunk(state: Path, steps: int = TRUNK_STEPS) -> GKCForOpenVocabularySegmentation:
+    """A closed-set Mask2Former of the shape world."""
 
     def say(step: int, loss: float, rate: float) -> None:
         if step % 50 == 0:
@@ -68,6 +52,8 @@ def _train_round(model: GKCForOpenVocabularySegmentation, state: Path, seed: int
     def every(iterable: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
         yield from iterable
 
+    torch.manual_seed(TRUNK_SEED)
+    model = GKCForOpenVocabularySegmentation(GKCConfig(small_trunk(), WIDTH))
     settings = TrainSettings(
         steps=steps,
         batch_size=16,
@@ -76,24 +62,25 @@ def _train_round(model: GKCForOpenVocabularySegmentation, state: Path, seed: int
         clip_norm=1.0,
         warmup_steps=50,
         checkpoint_every=50,
-        seed=seed,
+        seed=TRUNK_SEED,
         device="cpu",
     )
     fit_segmenter(
         model,
-        make_scenes(SCENES, seed, class_names=TRAINED),
+        make_scenes(SCENES, TRUNK_SEED, class_names=TRAINED),
         SynonymTable({name: (name,) for name in TRAINED}),
         Towers("random vectors", random_names),
         settings,
         diversification="off",
         distillation="off",
-        weights=LossWeights(names=names, grounding=0),
+        weights=LossWeights(grounding=0),
         points=512,
         backbone_rate=1.0,
         checkpoint_dir=state,
         progress=every,
         on_step=say,
     )
+    return model
 
 
 def train_teacher(steps: int = TEACHER_STEPS) -> CropEncoder:
@@ -115,11 +102,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the weights")
     parser.add_argument("--teacher", action="store_true", help="the teacher alone")
-    parser.add_argument("--start", type=Path, help="folder of a trunk that has gone through the first round")
     options = parser.parse_args()
     torch.set_num_threads(1)
     state = options.out.with_name(options.out.name + ".state")
-    trunk = None if options.teacher else train_trunk(state, options.start).trunk
+    trunk = None if options.teacher else train_trunk(state).trunk
     teacher = train_teacher()
     with new_folder(options.out, "out") as folder:
         if trunk is not None:

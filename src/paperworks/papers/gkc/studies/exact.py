@@ -146,7 +146,10 @@ def _teacher(model: GKCForOpenVocabularySegmentation, changed: int) -> Iterator[
         gap = max(float((own[key] - other[key]).abs().max()) for key in ("class_logits", "mask_logits"))
         foreign = [key for key in again.state_dict() if not key.startswith(_STUDENT)]
     yield Finding(name, "tensors of the saved folder that are not the student's", "exact", len(foreign), "==", 0)
-    yield Finding(name, "the saved model's outputs differ from the trained one's by", "exact", gap, "<=", 0.0)
+    detail = "float32; kernels depend on where weights lie in memory"
+    yield Finding(
+        name, "the saved model's outputs differ from the trained one's by", "exact", gap, "<=", 1e-4, detail=detail
+    )
 
 
 _STUDENT = ("trunk.", "class_embedding.", "projections.", "no_object", "log_scale", "text_vectors", "class_of_name")
