@@ -94,6 +94,7 @@ def test_it_is_saved_with_its_vocabulary_and_without_a_teacher(tmp_path: Path) -
     assert list(again.config.vocabulary[0]) == ["zebra", ["zebra", "striped horse"]]
     names = set(again.state_dict())
     assert names == set(model.state_dict())
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
     assert not any("kd" in name or "teacher" in name or "distil" in name for name in names)
     with pytest.raises(InputError, match="folder"):
         save_segmenter(model, tmp_path / "segmenter")
