@@ -1,1 +1,1 @@
-"""Studies of the claims: counts and identities; digits; sums of two digits; depth; resolution."""
+"""Studies of the claims: counts and identities; digits, depth and resolution; sums of two digits."""
