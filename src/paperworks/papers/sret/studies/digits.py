@@ -45,7 +45,7 @@ def by_seed(run: Run, name: str, seeds: int, measure: Callable[[int], dict[str, 
 @runs.study(
     claims=["slicing-accuracy", "against-other-transformers"],
     title="300 digits: with slices, without, and a ViT of the same size",
-    minutes=5,
+    minutes=8,
 )
 def slices(run: Run, fast: bool) -> Iterator[Finding]:
     """Widths 32 and 64, one and two blocks applied twice, 60 epochs of AdamW; 1,000 test digits."""
@@ -85,7 +85,7 @@ def slices(run: Run, fast: bool) -> Iterator[Finding]:
         found["vit"] = float((predict(vit, rows[1], device="cpu") == test.require_labels()).mean())
         return found
 
-    found = by_seed(run, "slices", 2 if fast else 3, measure)
+    found = by_seed(run, "slices", 2 if fast else 5, measure)
     sliced, unsliced, vit = found["sliced"], found["unsliced"], found["vit"]
     words = ", ".join(f"{name} {found[name].mean():.4f}" for name in ("sliced", "unsliced", "vit"))
     yield Finding(
