@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.papers.optembed.bags import EMPTY, Bags
+from paperworks.papers.optembed.evolution import Candidates
 from paperworks.papers.optembed.table import OptEmbedding
 
 
@@ -27,6 +29,7 @@ class QREmbedding(nn.Module):
     ----------
     field_dims : number of values of each field. dim : D.
     budget : the most parameters; fields whose own table is not larger than two small ones keep it.
+    bags : of fields of several values.
 
     Raises
     ------
@@ -37,9 +40,10 @@ class QREmbedding(nn.Module):
     Shi et al., Compositional Embeddings Using Complementary Partitions (KDD 2020).
     """
 
-    def __init__(self, field_dims: Sequence[int], dim: int, budget: int) -> None:
+    def __init__(self, field_dims: Sequence[int], dim: int, budget: int, bags: Bags | None = None) -> None:
         super().__init__()
         self.field_dims, self.dim = [int(f) for f in field_dims], dim
+        self.bags = bags or Bags.of(len(self.field_dims), None)
         rows = [_split(size, size) for size in self.field_dims]
         for collisions in range(1, max(self.field_dims) + 1):
             if dim * sum(map(sum, rows)) <= budget:
@@ -58,15 +62,18 @@ class QREmbedding(nn.Module):
                 nn.init.uniform_(table.weight, 0.5, 1.5)  # about 1: the product starts as the remainder's vector
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, n]``."""
+        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, columns]``."""
+        filled = self.bags.filled(ids)
+        known = ids if filled is None else ids.clamp(min=0)
         found = []
-        for field, modulus in enumerate(self.moduli):
-            own = ids[:, field]
+        for column, field in enumerate(self.bags.fields.tolist()):
+            own, modulus = known[:, column], self.moduli[field]
             vectors = self.remainder[field](own % modulus)
             if isinstance(self.quotient[field], nn.Embedding):
                 vectors = vectors * self.quotient[field](own // modulus)
             found.append(vectors)
-        return torch.stack(found, 1)
+        stacked = torch.stack(found, 1)
+        return stacked if filled is None else self.bags.pool(stacked * filled.unsqueeze(-1), filled)
 
     def counted_parameters(self) -> int:
         """Numbers of all tables."""
@@ -79,7 +86,7 @@ class PEPEmbedding(nn.Module):
     Parameters
     ----------
     field_dims : number of values of each field. dim : D.
-    start : s at the start; lower keeps more.
+    start : s at the start; lower keeps more. bags : of fields of several values.
 
     References
     ----------
@@ -89,10 +96,13 @@ class PEPEmbedding(nn.Module):
     offsets: torch.Tensor
     mask: torch.Tensor
 
-    def __init__(self, field_dims: Sequence[int], dim: int, start: float = -6.0) -> None:
+    def __init__(
+        self, field_dims: Sequence[int], dim: int, start: float = -6.0, bags: Bags | None = None
+    ) -> None:
         super().__init__()
         sizes = torch.tensor(list(field_dims))
-        self.register_buffer("offsets", torch.cumsum(sizes, 0) - sizes)
+        self.bags = bags or Bags.of(len(sizes), None)
+        self.register_buffer("offsets", self.bags.per_column((torch.cumsum(sizes, 0) - sizes).tolist()))
         total = int(sizes.sum())
         bound = math.sqrt(6 / (total + dim))
         self.weight = nn.Parameter(torch.empty(total, dim).uniform_(-bound, bound))
@@ -107,8 +117,12 @@ class PEPEmbedding(nn.Module):
         return torch.sign(self.weight) * torch.relu(self.weight.abs() - torch.sigmoid(self.s))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, n]``."""
-        return nn.functional.embedding(ids + self.offsets, self.table())
+        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, columns]``."""
+        filled = self.bags.filled(ids)
+        if filled is None:
+            return nn.functional.embedding(ids + self.offsets, self.table())
+        vectors = nn.functional.embedding(ids.clamp(min=0) + self.offsets, self.table())
+        return self.bags.pool(vectors * filled.unsqueeze(-1), filled)
 
     def keep_largest(self, count: int) -> None:
         """Fix the mask to the ``count`` entries of the largest size after the threshold, for retraining."""
@@ -135,18 +149,24 @@ def most_frequent(counts: np.ndarray, rows: int) -> torch.Tensor:
     return kept
 
 
-def row_counts(ids: np.ndarray, field_dims: Sequence[int]) -> np.ndarray:
-    """How often every row of the table is looked up by ids ``[N, n]``: int64 ``[F]``."""
-    return np.concatenate([np.bincount(ids[:, i], minlength=size) for i, size in enumerate(field_dims)])
+def row_counts(ids: np.ndarray, field_dims: Sequence[int], bags: Bags | None = None) -> np.ndarray:
+    """How often every row of the table is looked up by ids ``[N, columns]``: int64 ``[F]``."""
+    columns = (bags or Bags.of(len(field_dims), None)).fields.numpy()
+    own = (ids[:, columns == field].ravel() for field in range(len(field_dims)))
+    return np.concatenate([np.bincount(i[i != EMPTY], minlength=size) for i, size in zip(own, field_dims, strict=True)])
 
 
 def random_masks(table: OptEmbedding, rng: np.random.Generator) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """As many kept rows in every field as a table has, and its dimensions, both in random places."""
-    kept, at = torch.zeros(len(table.weight), dtype=torch.bool), 0
-    for size, count in zip(table.field_dims, table.kept_rows().tolist(), strict=True):
+    """As many kept rows in every field as a table has, and its dimensions, both in random places.
+
+    Where that is larger than the table, dimensions are taken off at random.
+    """
+    kept, at, counts = torch.zeros(len(table.weight), dtype=torch.bool), 0, table.kept_rows().tolist()
+    for size, count in zip(table.field_dims, counts, strict=True):
         kept[at + torch.from_numpy(rng.choice(size, count, replace=False))] = True
         at += size
-    return kept, tuple(rng.permutation(table.candidate.cpu().numpy()).tolist())
+    candidates = Candidates(counts, table.dim, max(table.parameters_kept(), sum(counts)), rng)
+    return kept, candidates.reduced(rng.permutation(table.candidate.cpu().numpy()))
 
 
 def _split(size: int, modulus: int) -> tuple[int, int]:

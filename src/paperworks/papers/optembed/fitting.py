@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ EVALUATION_ROWS = 8192
 
 @dataclass(frozen=True)
 class Clicks:
-    """Rows of a click table: ids int32 or int64 ``[N, n]`` counted within each field, and labels 0 or 1 ``[N]``."""
+    """Rows of a click table: ids int32 or int64 ``[N, n]`` counted within each field, and labels 0 or 1 ``[N]``.
+
+    A field of several values has several columns, -1 where a row has fewer (see ``Bags``).
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -155,6 +158,7 @@ def fit_clicks(
     device: str = "auto",
     seed: int = 0,
     checkpoint_dir: Path | None = None,
+    callbacks: Sequence[TrainingCallback] = (),
     progress: Progress = no_progress,
 ) -> tuple[TrainResult, list[dict[str, float]]]:
     """Train a model that maps ids ``[B, n]`` to logits ``[B]``; it ends with the weights of its best validation AUC.
@@ -192,7 +196,7 @@ def fit_clicks(
         settings,
         loss=loss,
         evaluate=lambda network: -auc_of(network, validation),
-        callbacks=[record],
+        callbacks=[record, *callbacks],
         optimizer=optimizer_of(model, training),
         checkpoint_dir=checkpoint_dir,
         progress=progress,

@@ -8,7 +8,8 @@
     IPNN    perceptron(embeddings, inner products of all pairs)
     DCN     linear(perceptron(embeddings), six cross layers of the embeddings)
 
-A model is called with ids int64 ``[B, n]`` and gives logits ``[B]``. ``model.embedding`` is the table; the weights of
+A model is called with ids int64 ``[B, n]`` and gives logits ``[B]``; where the table has fields of several values
+(``bags``), with ids ``[B, columns]``, and the linear term pools them as the table does. ``model.embedding`` is the table; the weights of
 the linear term, one for every value, are no part of it.
 """
 
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError, nearest
+from paperworks.papers.optembed.bags import Bags
 
 
 class ClickModel(nn.Module):
@@ -27,7 +29,8 @@ class ClickModel(nn.Module):
 
     Parameters
     ----------
-    embedding : ids int64 ``[B, n]`` to float ``[B, n, D]``: an ``OptEmbedding``, a ``CompactEmbedding``, or your own.
+    embedding : ids int64 ``[B, n]`` to float ``[B, n, D]``: an ``OptEmbedding``, a ``CompactEmbedding``, or your own;
+        its ``bags``, if it has any, say which fields have several values.
     field_dims : number of values of each field.
     dim : D.
     hidden : widths of the perceptron's layers.
@@ -50,7 +53,10 @@ class ClickModel(nn.Module):
         super().__init__()
         self.embedding, self.fields, self.dim = embedding, len(field_dims), dim
         sizes = torch.tensor(list(field_dims))
-        self.register_buffer("starts", torch.cumsum(sizes, 0) - sizes, persistent=False)
+        known: Bags | None = getattr(embedding, "bags", None)
+        self.bags = Bags.of(self.fields, None) if known is None else known
+        starts = self.bags.per_column((torch.cumsum(sizes, 0) - sizes).tolist())
+        self.register_buffer("starts", starts, persistent=False)
         if self.has_linear:
             self.linear = nn.Embedding(int(sizes.sum()), 1)
             nn.init.xavier_uniform_(self.linear.weight)
@@ -80,7 +86,11 @@ class ClickModel(nn.Module):
         raise NotImplementedError
 
     def _wide(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.linear(ids + self.starts).sum((1, 2)) + self.bias
+        filled = self.bags.filled(ids)
+        if filled is None:
+            return self.linear(ids + self.starts).sum((1, 2)) + self.bias
+        weights = self.linear(ids.clamp(min=0) + self.starts) * filled.unsqueeze(-1)
+        return self.bags.pool(weights, filled).sum((1, 2)) + self.bias
 
     def _deep(self, flat: torch.Tensor) -> torch.Tensor:
         return self.output(self.layers(flat)).squeeze(-1)

@@ -15,7 +15,7 @@ from paperworks.papers.optembed.evolution import Evolution
 from paperworks.papers.optembed.figures import fields_figure, search_figure, thresholds_figure
 from paperworks.papers.optembed.fitting import ClickTraining, predict_logits, scores_of
 from paperworks.papers.optembed.sources import ClickTable, read_clicks, split_clicks, word_pairs
-from paperworks.papers.optembed.workbench import DENSE, FREQUENT, HASHED, PEP, RANDOM, UNIFORM, Bench
+from paperworks.papers.optembed.workbench import DENSE, OTHERS, Bench
 from paperworks.runs.files import write_text
 
 __all__ = ["Config", "run"]
@@ -122,7 +122,7 @@ def _compare(
         return {}
     cache = run.state / "compared.json"
     done = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
-    for name in (DENSE, UNIFORM, FREQUENT, RANDOM, HASHED, PEP):
+    for name in (DENSE, *OTHERS):
         if name in done:
             continue
         run.step(f"training for comparison: {name}")
@@ -132,7 +132,7 @@ def _compare(
         except InputError as error:
             if error.field != "budget":
                 raise
-            done[name] = None  # no hashing is as small as that
+            done[name] = None  # no table of that kind is as small
         write_text(cache, json.dumps(done))
     return {name: (value[0], value[1]) for name, value in done.items() if value is not None}
 

@@ -252,6 +252,7 @@ class OptEmbedSearch:
             "field_dims": self.table.field_dims,
             "dim": self.table.dim,
             **{name: getattr(self.table, name) for name in TABLE_OPTIONS},
+            **({} if self.table.bags.plain else self.table.bags.to_dict()),
             "fresh": self.fresh,
             "random_state": self.random_state,
             "data": [_digest(train), _digest(validation)],

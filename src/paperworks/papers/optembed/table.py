@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.papers.optembed.bags import Bags, Pooling, check_ids
 from paperworks.papers.optembed.compact import CompactEmbedding
 
 Threshold = Literal["field", "feature"]
@@ -46,7 +47,8 @@ class OptEmbedding(nn.Module):
     """Embeddings of several fields in one table, with learned row thresholds and a dimension for every field.
 
     A drop-in for a table of embeddings: ids int64 ``[B, n]``, counted from 0 within each field, become float
-    ``[B, n, dim]``.
+    ``[B, n, dim]``. A field of several values has several columns of ids, -1 where a row has fewer, and the sum or mean
+    of their vectors.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ class OptEmbedding(nn.Module):
     dimensions : whether every sample and field draws a dimension while training.
     masked_norm : hold the norm of the row's first d coordinates, times D / d, against the threshold, where d was drawn
         (the mode "all2" of the authors' code); experimental.
+    slots : columns of ids of each field; None is one each. pooling : "sum" or "mean", of fields of several values.
 
     Attributes
     ----------
@@ -68,6 +71,7 @@ class OptEmbedding(nn.Module):
     thresholds : ``[n]``, or ``[F]`` by value; 0 at the start.
     oov : ``[n, dim]`` with ``pruned="oov"``, else None.
     candidate : the dimensions that ``set_candidate`` fixed, int64 ``[n]``; D everywhere at the start.
+    bags : slots and pooling of the fields.
 
     Raises
     ------
@@ -80,6 +84,7 @@ class OptEmbedding(nn.Module):
 
     field_of_row: torch.Tensor
     offsets: torch.Tensor
+    column_sizes: torch.Tensor
     candidate: torch.Tensor
     kept: torch.Tensor
 
@@ -95,6 +100,8 @@ class OptEmbedding(nn.Module):
         rows: bool = True,
         dimensions: bool = True,
         masked_norm: bool = False,
+        slots: Sequence[int] | None = None,
+        pooling: Pooling = "sum",
     ) -> None:
         super().__init__()
         sizes = [int(size) for size in field_dims]
@@ -110,13 +117,16 @@ class OptEmbedding(nn.Module):
         self.field_dims, self.dim, self.threshold, self.norm = sizes, dim, threshold, norm
         self.scale_norm, self.pruned, self.rows, self.dimensions = scale_norm, pruned, rows, dimensions
         self.masked_norm = masked_norm
+        self.bags = Bags.of(len(sizes), slots, pooling)
         total, count = sum(sizes), len(sizes)
         self.weight = nn.Parameter(torch.empty(total, dim))
         self.thresholds = nn.Parameter(torch.zeros(count if threshold == "field" else total))
         self.oov = nn.Parameter(torch.zeros(count, dim)) if pruned == "oov" else None
         each = torch.tensor(sizes)
         self.register_buffer("field_of_row", torch.repeat_interleave(torch.arange(count), each))
-        self.register_buffer("offsets", torch.cumsum(each, 0) - each)
+        # of the columns of ids: where the rows of its field begin, and how many there are
+        self.register_buffer("offsets", self.bags.per_column((torch.cumsum(each, 0) - each).tolist()))
+        self.register_buffer("column_sizes", self.bags.per_column(sizes), persistent=False)
         self.register_buffer("candidate", torch.full((count,), dim))
         # rows that a mask was fixed to; all, until ``fix`` says otherwise
         self.register_buffer("kept", torch.ones(total, dtype=torch.bool))
@@ -133,7 +143,7 @@ class OptEmbedding(nn.Module):
                 self.oov.uniform_(-bound, bound)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, n]``."""
+        """Embeddings float ``[B, n, dim]`` of ids int64 ``[B, n]`` (``[B, columns]`` with fields of several values)."""
         index = self.row_index(ids)
         drawn = self._drawn(len(ids)) if self.training and self.dimensions and not self.fixed else None
         embedded = nn.functional.embedding(index, self.weight)
@@ -146,23 +156,17 @@ class OptEmbedding(nn.Module):
         if keep is not None:
             embedded = keep * embedded
             if self.oov is not None:
-                embedded = embedded + (1 - keep) * self.oov
+                oov = self.oov if self.bags.plain else self.oov[self.bags.fields.to(index.device)]
+                embedded = embedded + (1 - keep) * oov
+        filled = self.bags.filled(ids)
+        if filled is not None:
+            embedded = self.bags.pool(embedded * filled.unsqueeze(-1), filled)
         return embedded * self._coordinates(drawn)
 
     def row_index(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows of the table, int64 ``[B, n]``, of ids within fields."""
-        if ids.ndim != 2 or ids.shape[1] != len(self.field_dims):
-            raise InputError(
-                "ids", f"shape {tuple(ids.shape)}", f"[rows, {len(self.field_dims)}], an id for each field"
-            )
-        sizes = torch.as_tensor(self.field_dims, device=ids.device)
-        wrong = (ids < 0) | (ids >= sizes)
-        if bool(wrong.any()):
-            row, field = (int(i) for i in wrong.nonzero()[0])
-            raise InputError(
-                "ids", f"{int(ids[row, field])} in field {field} (row {row})", f"0 to {self.field_dims[field] - 1}"
-            )
-        return ids + self.offsets
+        """Rows of the table, int64 ``[B, columns]``, of ids within fields; of an empty place, the field's first."""
+        check_ids(ids, self.column_sizes, self.bags)
+        return (ids if self.bags.plain else ids.clamp(min=0)) + self.offsets
 
     def row_norms(self) -> torch.Tensor:
         """The norm of every row, float ``[F]``, as it is held against the thresholds."""
@@ -231,7 +235,7 @@ class OptEmbedding(nn.Module):
         oov = None
         if self.oov is not None:
             oov = [vector[: int(d)].detach().cpu().clone() for vector, d in zip(self.oov, self.candidate, strict=True)]
-        return CompactEmbedding(tables, places, self.dim, oov)
+        return CompactEmbedding(tables, places, self.dim, oov, slots=self.bags.slots, pooling=self.bags.pooling)
 
     def extra_repr(self) -> str:
         return f"{len(self.field_dims)} fields, {len(self.weight):,} rows of {self.dim}, norm {self.norm}"
@@ -249,6 +253,8 @@ class OptEmbedding(nn.Module):
 
     def _above(self, embedded: torch.Tensor, index: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
         if self.masked_norm and drawn is not None:
+            if not self.bags.plain:
+                drawn = drawn[:, self.bags.fields.to(drawn.device)]
             length = self._norm(embedded * self._coordinates(drawn)) * self.dim / drawn
         else:
             length = self._norm(embedded)

@@ -18,7 +18,7 @@ from paperworks.papers.optembed.models import ClickModel
 from paperworks.papers.optembed.search import OptEmbedSearch
 from paperworks.papers.optembed.sources import split_clicks, word_pairs
 from paperworks.papers.optembed.table import OptEmbedding
-from paperworks.papers.optembed.workbench import DENSE, FREQUENT, HASHED, PEP, RANDOM, UNIFORM, Bench
+from paperworks.papers.optembed.workbench import DENSE, OTHERS, Bench
 from paperworks.runs import Run
 
 DIM, HIDDEN = 16, (64, 32)
@@ -83,9 +83,10 @@ def half(data: Data, model_name: str, seed: int, fast: bool) -> dict[str, Any]:
         "ours": scores_of(model, bench.test)["auc"],
         "share": 1 - search.report()["sparsity"],
     }
-    others = (DENSE, UNIFORM, FREQUENT, RANDOM, HASHED, PEP) if model_name == "deepfm" else (DENSE,)
+    others = (DENSE, *OTHERS) if model_name == "deepfm" else (DENSE,)
     for name in others:
-        found[name] = bench.baseline(name, search.table)[1]["auc"]
+        size, scores = bench.baseline(name, search.table)
+        found[name], found[f"{name}, share"] = scores["auc"], size / (sum(data.sizes) * DIM)
     return found
 
 
