@@ -11,6 +11,7 @@ of processor time, one thread.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,18 +28,30 @@ from paperworks.papers.sret import GroupAttention, attention_macs, fixed_permuta
 
 WIDTH, HEADS = 64, 2
 GROUPS = (1, 2, 4, 8, 16)
+LEAST = 0.1
+"""Seconds that a way takes in a round."""
 
 
 def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of processor time of every way in every round, after one round to warm up."""
+    """Seconds of processor time of a call of every way in every round, after one round to warm up.
+
+    A way is called so often in a round that it takes ``LEAST`` seconds: some machines count processor time in steps of
+    4 ms.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    calls: dict[str, int] = {}
     with torch.no_grad():
-        for number in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            way()
+            calls[name] = max(1, math.ceil(LEAST / ((time.perf_counter() - start) / 2)))
+        for _ in range(rounds):
             for name, way in ways.items():
                 start = time.process_time()
-                way()
-                if number:
-                    seconds[name].append(time.process_time() - start)
+                for _ in range(calls[name]):
+                    way()
+                seconds[name].append((time.process_time() - start) / calls[name])
     return {name: np.array(values) for name, values in seconds.items()}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from paperworks.papers.optembed.bags import Bags
     from paperworks.papers.optembed.baselines import PEPEmbedding, QREmbedding
     from paperworks.papers.optembed.classifier import OptEmbedClassifier, with_compact_table
     from paperworks.papers.optembed.compact import CompactEmbedding
@@ -25,6 +26,7 @@ __all__ = [
     "FM",
     "FNN",
     "IPNN",
+    "Bags",
     "Candidates",
     "ClickModel",
     "ClickTraining",

@@ -96,9 +96,7 @@ class PEPEmbedding(nn.Module):
     offsets: torch.Tensor
     mask: torch.Tensor
 
-    def __init__(
-        self, field_dims: Sequence[int], dim: int, start: float = -6.0, bags: Bags | None = None
-    ) -> None:
+    def __init__(self, field_dims: Sequence[int], dim: int, start: float = -6.0, bags: Bags | None = None) -> None:
         super().__init__()
         sizes = torch.tensor(list(field_dims))
         self.bags = bags or Bags.of(len(sizes), None)

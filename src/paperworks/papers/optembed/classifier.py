@@ -16,12 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
 from paperworks.inputs.options import TableOptions
+from paperworks.papers.optembed.bags import Pooling
 from paperworks.papers.optembed.compact import CompactEmbedding
 from paperworks.papers.optembed.encoding import FieldEncoder, Numbers
 from paperworks.papers.optembed.evolution import Evolution
 from paperworks.papers.optembed.fitting import Clicks, ClickTraining, predict_logits
 from paperworks.papers.optembed.models import ClickModel, make_model
 from paperworks.papers.optembed.search import OptEmbedSearch
+from paperworks.papers.optembed.sources import without_markers
 from paperworks.papers.optembed.table import OptEmbedding, Pruned, Threshold
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
@@ -37,7 +39,9 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
     sparsity : the least share of the full table that goes; budget : the most parameters; None for no limit.
     threshold, norm, scale_norm, pruned : see ``OptEmbedding``. fresh : see ``OptEmbedSearch``.
     training, evolution : options of training and search.
-    categorical, min_count, numbers : see ``FieldEncoder``.
+    categorical, min_count, numbers, several, separator, most_values : see ``FieldEncoder``. pooling : "sum" or "mean" of
+        the vectors of cells of several values.
+    eight_bits : the compact table in eight bits, see ``CompactEmbedding.quantized``.
     validation_size : share of the rows that chooses epochs and dimensions.
     device, random_state, folder, progress : as usual; ``folder`` keeps the stages.
 
@@ -66,6 +70,11 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         categorical: Sequence[str] = (),
         min_count: int = 2,
         numbers: Numbers = "auto",
+        several: Sequence[str] = (),
+        separator: str = "|",
+        most_values: int = 16,
+        pooling: Pooling = "sum",
+        eight_bits: bool = False,
         validation_size: float = 0.1,
         device: str = "auto",
         random_state: int = 0,
@@ -77,6 +86,8 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         self.norm, self.scale_norm, self.fresh = norm, scale_norm, fresh
         self.training, self.evolution = training, evolution
         self.categorical, self.min_count, self.numbers = categorical, min_count, numbers
+        self.several, self.separator, self.most_values = several, separator, most_values
+        self.pooling, self.eight_bits = pooling, eight_bits
         self.validation_size, self.device, self.random_state = validation_size, device, random_state
         self.folder, self.progress = folder, progress
 
@@ -93,7 +104,14 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         if not 0 < self.validation_size < 1:
             raise InputError("validation_size", self.validation_size, "a share above 0, below 1")
         self.n_features_in_ = frame.shape[1]
-        self.encoder_ = FieldEncoder(categorical=self.categorical, min_count=self.min_count, numbers=self.numbers)
+        self.encoder_ = FieldEncoder(
+            categorical=self.categorical,
+            min_count=self.min_count,
+            numbers=self.numbers,
+            several=self.several,
+            separator=self.separator,
+            most_values=self.most_values,
+        )
         ids = self.encoder_.fit(frame).transform(frame)
         target = (labels == self.classes_[1]).astype(np.int8)
         order = np.random.default_rng(self.random_state).permutation(len(ids))
@@ -113,6 +131,8 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
                 norm=self.norm,
                 scale_norm=self.scale_norm,
                 pruned=self.pruned,
+                slots=self.encoder_.slots_,
+                pooling=self.pooling,
             )
             model = make_model(self.model, table, sizes, self.dim, hidden=self.hidden, dropout=self.dropout)
         self.search_ = OptEmbedSearch(
@@ -129,7 +149,7 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         self.search_.search(validation, budget=self.budget, sparsity=self.sparsity)
         self.search_.retrain(train, validation)
         self.report_ = self.search_.report([f.name for f in self.encoder_.fields_])
-        self.model_ = with_compact_table(model, self.model, self.hidden, self.dropout)
+        self.model_ = with_compact_table(model, self.model, self.hidden, self.dropout, self.eight_bits)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -190,12 +210,15 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         return found
 
 
-def with_compact_table(model: ClickModel, name: str, hidden: Sequence[int], dropout: float = 0.0) -> ClickModel:
-    """The same model with its ``OptEmbedding`` as a ``CompactEmbedding``: the same logits."""
+def with_compact_table(
+    model: ClickModel, name: str, hidden: Sequence[int], dropout: float = 0.0, eight_bits: bool = False
+) -> ClickModel:
+    """The same model with its ``OptEmbedding`` as a ``CompactEmbedding``: the same logits, but for eight bits."""
     table = model.embedding
     if not isinstance(table, OptEmbedding):
         raise InputError("model", f"a table of type {type(table).__name__}", "an OptEmbedding")
-    small = make_model(name, table.compact(), table.field_dims, table.dim, hidden=hidden, dropout=dropout)
+    compact = table.compact().quantized() if eight_bits else table.compact()
+    small = make_model(name, compact, table.field_dims, table.dim, hidden=hidden, dropout=dropout)
     rest = {n: v for n, v in model.state_dict().items() if not n.startswith("embedding.")}
     small.load_state_dict(rest, strict=False)
     return small.eval().to(table.weight.device)
@@ -207,4 +230,4 @@ def as_frame(X: Any) -> pd.DataFrame:
     if frame.ndim != 2 or frame.shape[1] < 1 or len(frame) < 1:
         raise InputError("X", f"shape {frame.shape}", "at least one row and one column")
     frame = frame.set_axis([str(c) for c in frame.columns], axis=1)
-    return frame.mask(frame.isin(["", *TableOptions().missing])) if frame.dtypes.eq(object).any() else frame
+    return without_markers(frame, ["", *TableOptions().missing])

@@ -110,8 +110,10 @@ class CompactEmbedding(nn.Module):
             own = self._gathered(first[:, at : at + slots].contiguous(), d)
             if self.eight_bits:
                 own = own * self.factors[field, :d]
-            one = Bags((slots,), self.bags.pooling)
-            found.append(one.pool(own, one.filled(ids[:, at : at + slots]))[:, 0])
+            if slots > 1:
+                one = Bags((slots,), self.bags.pooling)
+                own = one.pool(own, one.filled(ids[:, at : at + slots]))
+            found.append(own[:, 0])
             at += slots
         return found
 

@@ -30,6 +30,12 @@ class Config(TableOptions):
     pairs: int = Field(60_000, ge=200, le=1_000_000, description="rows of word-pairs")
     min_count: int = Field(2, ge=1, description="rarer values of a field share one row of the table")
     numbers: Literal["auto", "log", "quantile", "values"] = Field("auto", description="buckets of numeric columns")
+    several: tuple[str, ...] = Field(
+        (), description="columns of several values a cell, such as tags; columns of lists are found by themselves"
+    )
+    separator: str = Field("|", min_length=1, description="between the values of a cell of several")
+    most_values: int = Field(16, ge=1, le=1000, description="values of a cell that are taken, from the first")
+    pooling: Literal["sum", "mean"] = Field("sum", description="of the vectors of a cell of several values")
     model: Literal["deepfm", "fm", "fnn", "ipnn", "dcn"] = Field("deepfm", description="base model")
     dim: int = Field(16, ge=1, le=1024, description="full dimension of the embeddings")
     hidden: tuple[int, ...] = Field((64, 32), description="widths of the perceptron's layers")
@@ -57,6 +63,7 @@ class Config(TableOptions):
     crossovers: int = Field(10, ge=0, description="crossed children in a round")
     mutation_probability: float = Field(0.1, gt=0, le=1, description="with which a field of a mutated child is redrawn")
     fresh: bool = Field(False, description="retrain from new weights, not from the supernet's own start")
+    eight_bits: bool = Field(False, description="write the table in eight bits, with a scale for each coordinate")
     compare: bool = Field(True, description="train the full table and tables of the same size as well")
 
     @model_validator(mode="after")

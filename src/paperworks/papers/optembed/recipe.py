@@ -52,6 +52,8 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         scale_norm=config.scale_norm,
         pruned=config.pruned,
         fresh=config.fresh,
+        pooling=config.pooling,
+        eight_bits=config.eight_bits,
         training=training,
         evolution=Evolution(
             generations=config.generations,
@@ -83,6 +85,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         seed,
         config.dropout,
         config.device,
+        table.encoder.bags(config.pooling),
     )
     rows = _compare(config, run, classifier, bench)
     classifier.save(run.output("model"))
@@ -102,6 +105,9 @@ def _read(config: Config, run: runs.Run) -> ClickTable:
         positive=config.positive,
         min_count=config.min_count,
         numbers=config.numbers,
+        several=config.several,
+        separator=config.separator,
+        most_values=config.most_values,
         options=config,
         limit=config.limit,
         progress=run.progress,
@@ -164,6 +170,9 @@ def _report(
     better = [name for name, (_, s) in rows.items() if name != DENSE and s["auc"] > scores["auc"]]
     if better:
         lead.append(f"Better here than OptEmbed at no more parameters: {', '.join(better)}.")
+    gone = [name for name in OTHERS if name not in rows]
+    if config.compare and gone:
+        lead.append(f"Not compared, since no table of that kind is as small: {', '.join(gone)}.")
     compared = [
         [OURS, report["parameters"], share, scores["auc"], scores["log_loss"]],
         *([name, size, size / report["parameters_full"], s["auc"], s["log_loss"]] for name, (size, s) in rows.items()),
@@ -236,7 +245,8 @@ def _report(
             runs.ReportFile("fields.json", "rows kept, dimension and parameters of every field; AUC by stage"),
         ],
         notes=[
-            f"The compact model's logits differ from the masked model's by {difference:.2g} at most.",
+            f"The compact model's logits differ from the masked model's by {difference:.2g} at most"
+            + (": the table is in eight bits." if config.eight_bits else "."),
             f"The search scored {len(search.found_.scored)} candidates with one trained supernet.",
         ],
         lead=lead,

@@ -113,7 +113,9 @@ def field_masks(dim: int) -> torch.Tensor:
     return torch.stack([torch.zeros(dim), torch.ones(dim)])
 
 
-def likeliest_dimensions(logits: torch.Tensor, candidates: Sequence[int], rows: Sequence[int], budget: int) -> list[int]:
+def likeliest_dimensions(
+    logits: torch.Tensor, candidates: Sequence[int], rows: Sequence[int], budget: int
+) -> list[int]:
     """The dimension of every field: the likeliest of all assignments that a price on parameters can give, in a budget.
 
     The price is the least, by bisection, with which ``argmax log p - price * rows * dimension`` fits.

@@ -18,7 +18,7 @@ import pandas as pd
 from paperworks.errors import InputError
 from paperworks.inputs.delimited import delimited_chunks
 from paperworks.inputs.options import TableOptions
-from paperworks.papers.optembed.encoding import FieldEncoder, Numbers
+from paperworks.papers.optembed.encoding import FieldEncoder, Numbers, several_columns
 from paperworks.papers.optembed.fitting import Clicks
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
@@ -78,6 +78,9 @@ def read_clicks(
     positive: str | None = None,
     min_count: int = 2,
     numbers: Numbers = "auto",
+    several: tuple[str, ...] = (),
+    separator: str = "|",
+    most_values: int = 16,
     options: TableOptions | None = None,
     chunk_rows: int = CHUNK_ROWS,
     limit: int | None = None,
@@ -93,7 +96,8 @@ def read_clicks(
         becomes weekday, weekend and hour of the day, ``id`` goes), "kdd12" (tab-separated, no header, clicks first), or
         "table".
     positive : the label's value that counts as 1; by default the rarer one of two, or 1 of 0 and 1.
-    min_count : values seen less often share an id; ``numbers`` : see ``FieldEncoder``.
+    min_count : values seen less often share an id; ``numbers``, ``several``, ``separator``, ``most_values`` : see
+        ``FieldEncoder``.
     options : how columns are read: ``categorical``, ``drop``, ``missing`` and so on.
     chunk_rows : rows of a chunk. limit : the most rows.
     """
@@ -110,11 +114,14 @@ def read_clicks(
         if label is None:
             raise InputError("label", None, "the name of the column to predict")
     else:
-        table = options.read_table(source, label)
+        lists = _columns_of_lists(path if path is not None else source)
+        table = options.read_table(source if lists is None else lists.rest, label)
         notes += table.notes
         if table.label is None:
             raise InputError("label", None, f"the name of the column to predict: {', '.join(table.features.columns)}")
         frame = table.features.assign(**{str(table.label.name): table.label})
+        if lists is not None:
+            frame = frame.assign(**{c: lists.lists[c].to_numpy() for c in lists.lists if c not in options.drop})
         label, categorical = str(table.label.name), table.categorical
 
         def chunks() -> Iterator[pd.DataFrame]:
@@ -123,7 +130,14 @@ def read_clicks(
     return _encoded(
         chunks,
         label,
-        FieldEncoder(categorical=categorical, min_count=min_count, numbers=numbers),
+        FieldEncoder(
+            categorical=categorical,
+            min_count=min_count,
+            numbers=numbers,
+            several=several,
+            separator=separator,
+            most_values=most_values,
+        ),
         drop=options.drop,
         positive="1" if positive is None and layout != "table" else positive,
         limit=limit,
@@ -203,13 +217,16 @@ def _encoded(
     for chunk in progress(_first(chunks(), limit), "counting values"):
         encoder.count(chunk)
     encoder.finish()
-    ids, labels = np.empty((rows, len(encoder.fields_)), np.int32), np.empty(rows, np.int8)
+    ids, labels = np.empty((rows, sum(encoder.slots_)), np.int32), np.empty(rows, np.int8)
     at = 0
     for chunk in progress(_first(chunks(), limit), "encoding rows"):
         ids[at : at + len(chunk)] = encoder.transform(chunk)
         labels[at : at + len(chunk)] = (chunk[label].map(_text) == chosen).to_numpy()
         at += len(chunk)
     share = counts[chosen] / rows
+    for f in encoder.fields_:
+        if f.kind == "several":
+            notes.append(f"{f.name} has up to {f.slots} values a row.")
     notes.insert(0, f"{rows:,} rows, {len(encoder.fields_)} fields; {label} is {chosen!r} in {share:.1%} of them.")
     return ClickTable(Clicks(ids, labels), encoder, chosen, tuple(notes))
 
@@ -278,9 +295,44 @@ def _in_chunks(path: Path, options: TableOptions, rows: int) -> Chunks:
         else:
             parts = delimited_chunks(path, options.delimiter, rows=rows)
         for part in parts:
-            yield part.mask(part.isin(markers))
+            yield without_markers(part, markers)
 
     return chunks
+
+
+def without_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
+    """A frame whose cells with a marker are missing. Columns of lists stay as they are."""
+    plain = [c for c in frame.columns if str(c) not in set(several_columns(frame))]
+    return frame.assign(**{str(c): frame[c].mask(frame[c].isin(markers)) for c in plain})
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Columns of lists of a table, and its other columns: ``read_table`` would take a list for its text."""
+
+    lists: pd.DataFrame
+    rest: pd.DataFrame
+
+
+def _columns_of_lists(source: Any) -> _Lists | None:
+    if isinstance(source, Path):
+        if source.suffix != ".parquet":
+            return None
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+            if not any(kind(one.type) for one in pq.read_schema(source) for kind in kinds):
+                return None
+            source = pd.read_parquet(source)
+        except (OSError, pa.ArrowException):  # read_table says what is wrong with the file
+            return None
+    if not isinstance(source, pd.DataFrame):
+        return None
+    frame = source.set_axis([str(c) for c in source.columns], axis=1)
+    names = [] if frame.columns.duplicated().any() else several_columns(frame)
+    return _Lists(frame[names], frame.drop(columns=names)) if names else None
 
 
 def _known(path: Path, layout: Layout, rows: int) -> tuple[Chunks, str, tuple[str, ...]]:

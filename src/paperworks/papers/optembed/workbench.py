@@ -145,9 +145,7 @@ class Bench:
         table.fix(kept, dimensions)
         return table.parameters_kept(), self.fit(model, folder, progress)
 
-    def _relaxed(
-        self, name: str, size: int, folder: Path | None, progress: Progress
-    ) -> tuple[torch.Tensor, list[int]]:
+    def _relaxed(self, name: str, size: int, folder: Path | None, progress: Progress) -> tuple[torch.Tensor, list[int]]:
         """The rows and dimensions that AutoDim or AutoField choose within a number of parameters."""
         candidates, masks = dimension_masks(self.dim)
         masks = masks if name == AUTODIM else field_masks(self.dim)
