@@ -241,7 +241,7 @@ def test_likeliest_dimensions_are_those_of_brute_force_at_their_price() -> None:
         assert size <= budget
         # nothing as small as what was found is likelier
         assert value >= max(v for v, s in every if s <= size) - 1e-5
-    with pytest.raises(InputError, match="79 parameters.*80 or more"):
+    with pytest.raises(InputError, match=r"79 parameters.*80 or more"):
         likeliest_dimensions(logits, candidates, rows, 79)
 
 

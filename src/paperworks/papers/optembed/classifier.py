@@ -39,8 +39,8 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
     sparsity : the least share of the full table that goes; budget : the most parameters; None for no limit.
     threshold, norm, scale_norm, pruned : see ``OptEmbedding``. fresh : see ``OptEmbedSearch``.
     training, evolution : options of training and search.
-    categorical, min_count, numbers, several, separator, most_values : see ``FieldEncoder``. pooling : "sum" or "mean" of
-        the vectors of cells of several values.
+    categorical, min_count, numbers, several, separator, most_values : see ``FieldEncoder``.
+    pooling : "sum" or "mean" of the vectors of cells of several values.
     eight_bits : the compact table in eight bits, see ``CompactEmbedding.quantized``.
     validation_size : share of the rows that chooses epochs and dimensions.
     device, random_state, folder, progress : as usual; ``folder`` keeps the stages.

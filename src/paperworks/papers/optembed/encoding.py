@@ -1,4 +1,4 @@
-"""Columns of a table as fields of ids: vocabularies with a least count, numbers in buckets, and cells of several values.
+"""Columns of a table as fields of ids: vocabularies, numbers in buckets, and cells of several values.
 
 Every field ends with the id of values that were not seen (or seen too rarely) when it was fitted.
 """
@@ -108,8 +108,8 @@ class FieldEncoder:
         "values" takes every number as a value; "auto" is values up to 32 different ones, else log for whole numbers
         from 0 on, else quantile.
     columns : the columns to take, in order; None takes those of the first chunk.
-    several : columns of texts that hold several values with a ``separator`` between them. Columns of lists or arrays are
-        found by themselves. A missing or empty cell has no value.
+    several : columns of texts that hold several values with a ``separator`` between them. Columns of lists or arrays
+        are found by themselves. A missing or empty cell has no value.
     most_values : the most values of a cell that are taken, from the first.
 
     Attributes

@@ -9,8 +9,8 @@
     DCN     linear(perceptron(embeddings), six cross layers of the embeddings)
 
 A model is called with ids int64 ``[B, n]`` and gives logits ``[B]``; where the table has fields of several values
-(``bags``), with ids ``[B, columns]``, and the linear term pools them as the table does. ``model.embedding`` is the table; the weights of
-the linear term, one for every value, are no part of it.
+(``bags``), with ids ``[B, columns]``, and the linear term pools them as the table does. ``model.embedding`` is the
+table; the weights of the linear term, one for every value, are no part of it.
 """
 
 from __future__ import annotations

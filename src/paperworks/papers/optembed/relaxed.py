@@ -1,4 +1,4 @@
-"""Two rivals that choose by gradient what of a table stays: AutoDim (a dimension for each field) and AutoField (fields).
+"""Two rivals that choose by gradient what stays: AutoDim a dimension for each field, AutoField whole fields.
 
 Both relax a choice to a softmax with noise, train the table on the training rows and the choice on the validation rows
 in turns, and train again under the choice. These are our own small versions of the published ideas: all dimensions of a
