@@ -170,9 +170,9 @@ def _report(
     better = [name for name, (_, s) in rows.items() if name != DENSE and s["auc"] > scores["auc"]]
     if better:
         lead.append(f"Better here than OptEmbed at no more parameters: {', '.join(better)}.")
-    gone = [name for name in OTHERS if name not in rows]
-    if config.compare and gone:
-        lead.append(f"Not compared, since no table of that kind is as small: {', '.join(gone)}.")
+    larger = [name for name in OTHERS if name not in rows]
+    if config.compare and larger:
+        lead.append(f"Not compared, since no table of that kind is as small: {', '.join(larger)}.")
     compared = [
         [OURS, report["parameters"], share, scores["auc"], scores["log_loss"]],
         *([name, size, size / report["parameters_full"], s["auc"], s["log_loss"]] for name, (size, s) in rows.items()),

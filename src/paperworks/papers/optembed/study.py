@@ -19,6 +19,7 @@ from paperworks import runs
 from paperworks.metrics import mean_interval, ratio_interval
 from paperworks.papers.optembed import trials
 from paperworks.papers.optembed.classifier import with_compact_table
+from paperworks.papers.optembed.compact import CompactEmbedding
 from paperworks.papers.optembed.models import MODELS, make_model
 from paperworks.papers.optembed.table import OptEmbedding, StepWithSurrogate
 from paperworks.papers.optembed.workbench import DENSE, OTHERS, UNIFORM
@@ -87,6 +88,7 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
             small = with_compact_table(model, name, trials.HIDDEN)
             with torch.no_grad():
                 worst = max(worst, float((model(ids) - small(ids)).abs().max()))
+            assert isinstance(small.embedding, CompactEmbedding)
             stored = sum(t[1:].numel() for t in small.embedding.tables)
             miscounted += stored != own.parameters_kept()
     yield Finding(
