@@ -154,19 +154,19 @@ def word_pairs(text: str, pairs: int, seed: int, *, vocabulary: int = 10_000, mi
     are unknown.
     """
     check_seed("seed", seed)
-    words = np.array(re.findall(r"[a-z']+", text.lower()))
-    if len(words) < 100:
-        raise InputError("data", f"{len(words)} words", "a text of at least 100 words")
+    codes, words = pd.factorize(np.array(re.findall(r"[a-z']+", text.lower()), dtype=object))
+    if len(codes) < 100:
+        raise InputError("data", f"{len(codes)} words", "a text of at least 100 words")
     rng = np.random.default_rng(seed)
-    first = rng.integers(0, len(words) - 1, pairs)
+    first = rng.integers(0, len(codes) - 1, pairs)
     label = rng.random(pairs) < 0.5
-    second = np.where(label, first + 1, rng.integers(0, len(words), pairs))
-    frame = pd.DataFrame({"first word": words[first], "second word": words[second]})
-    frame["length of first"] = frame["first word"].str.len()
-    frame["length of second"] = frame["second word"].str.len()
-    common = pd.Series(words).value_counts().index[:vocabulary]
-    for name in ("first word", "second word"):
-        frame[name] = frame[name].where(frame[name].isin(common), "?")
+    second = np.where(label, first + 1, rng.integers(0, len(codes), pairs))
+    lengths = np.array([len(word) for word in words])
+    rank = np.empty(len(words), dtype=np.int64)
+    rank[np.argsort(-np.bincount(codes), kind="stable")] = np.arange(len(words))
+    shown = np.where(rank < vocabulary, words, "?")
+    frame = pd.DataFrame({"first word": shown[codes[first]], "second word": shown[codes[second]]})
+    frame["length of first"], frame["length of second"] = lengths[codes[first]], lengths[codes[second]]
     encoder = FieldEncoder(min_count=min_count, numbers="values").fit(frame)
     return ClickTable(
         Clicks(encoder.transform(frame), label.astype(np.int8)), encoder, "neighbours", (f"{pairs:,} word pairs.",)

@@ -109,14 +109,19 @@ def predictions_figure(images: np.ndarray, said: Sequence[str], right: np.ndarra
     from matplotlib.figure import Figure
 
     order = np.argsort(right, kind="stable")[:most]
-    columns = 8
-    figure = Figure(figsize=(9, 1.45 * -(-len(order) // columns)))
-    axes = np.atleast_1d(figure.subplots(-(-len(order) // columns), columns)).ravel()
-    for place in axes:
-        place.axis("off")
-    for place, row in zip(axes, order, strict=False):
+    columns, step = 8, 1.25
+    lines = -(-len(order) // columns)
+    figure = Figure(figsize=(9, 1.45 * lines))
+    axes = figure.subplots()  # one for all: axes cost more than images
+    axes.axis("off")
+    height, width = (side / max(images.shape[2:]) for side in images.shape[2:])
+    for number, row in enumerate(order):
+        x, y = number % columns, step * (lines - 1 - number // columns)
         shown = images[row][0] if images.shape[1] == 1 else np.moveaxis(images[row], 0, -1)
-        place.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        place.set_title(said[row], fontsize=8, color="black" if right[row] else COLOURS[1])
+        extent = (x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
+        colour = "black" if right[row] else COLOURS[1]
+        axes.text(x, y + 0.53, said[row], fontsize=8, color=colour, ha="center", va="bottom")
+    axes.set(xlim=(-0.6, columns - 0.4), ylim=(-0.6, step * lines - 0.4), aspect="equal")
     figure.set_layout_engine("constrained")
     return figure
