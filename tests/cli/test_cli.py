@@ -307,6 +307,21 @@ def test_a_failing_study_fails_the_command(tiny_paper: Path, monkeypatch: pytest
     assert "RuntimeError: no clock" in capsys.readouterr().out
 
 
+def test_a_failing_study_leaves_the_results_of_the_others(
+    tiny_paper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("TINY_BREAK", "1")
+    command = ["reproduce", "tiny-paper", "--out", str(tmp_path / "out"), "--quiet"]
+    assert run_command(command) == 1
+    assert "Not measured: speed." in capsys.readouterr().out
+    path = tmp_path / "out" / "tiny-paper" / "results.json"
+    results = json.loads(path.read_text())
+    assert [f["study"] for f in results["findings"]] == ["counting"]
+    monkeypatch.delenv("TINY_BREAK")
+    assert run_command(command) == 0  # takes up what is left
+    assert [f["study"] for f in json.loads(path.read_text())["findings"]] == ["counting", "speed"]
+
+
 def test_lines_in_a_pipe_end_with_their_text(tiny_paper: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert run_command(["run", "tiny-paper", "--quiet"]) == 0

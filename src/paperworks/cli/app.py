@@ -253,6 +253,9 @@ def reproduce(
 ) -> int:
     """Measure the claims of papers again; write the results that the package ships and docs/reproductions.md.
 
+    Where a study fails, the others are measured and written, and what was measured before of the failed one stays; the
+    exit status is 1.
+
     Parameters
     ----------
     slugs
@@ -289,7 +292,7 @@ def reproduce(
 
     def done(one: reproduction.Measured) -> None:
         measured.append(one)
-        if not fast and not one.errors:  # at once: the next paper may be stopped
+        if not fast and one.studies:  # at once: the next paper may be stopped
             written.extend(reproduction.write_results([one], catalog.papers, out))
 
     with LiveEvents(quiet) as live:

@@ -235,6 +235,10 @@ def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: 
         kind = "in the small, fast version" if fast else "at full size"
         seconds = sum(s["seconds"] for s in one.studies)
         note = f"{held} of {len(findings)} findings hold, measured {kind} in {format_seconds(seconds)}."
+        if one.errors:
+            former = {s["name"] for s in one.paper.results.get("studies", [])} & set(one.errors)
+            note += f" Not measured: {', '.join(one.errors)}."
+            note += f" Findings of before stay: {', '.join(sorted(former))}." if former and not fast else ""
         columns = ["claim", "finding", "measured and bound", "kind", "margin", "verdict"]
         _print(terminal_table(Table(one.paper.slug, columns, rows, note)))
     for path in written:
