@@ -23,13 +23,20 @@ class InputError(PaperworksError, ValueError):
 
     def __init__(self, field: str, found: object, expected: str) -> None:
         self.field = field
-        self.found = plain(str(found))
+        self.found = _clipped(plain(str(found)))
         self.expected = plain(expected)
         super().__init__(f"{field}: found {self.found}; expected {self.expected}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.field, self.found, self.expected)
 
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … ({len(text):,} characters)"
+
+
+LONGEST = 400
+"""Characters of what was found that a message repeats; of longer ones it has the beginning."""
 
 _SCALAR = re.compile(r"\bnp\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)")
 _BYTES = re.compile(r"(?:\\x[0-9a-f]{2}){2,}")

@@ -64,6 +64,21 @@ class Config(BaseModel):
             own[field] = value
         return own
 
+    @model_validator(mode="after")
+    def _possible_paths(self) -> Config:
+        """A text that no file can be called is refused here: asking the system whether it is there is an error, too."""
+        for name, field in type(self).model_fields.items():
+            value, mark = getattr(self, name), names_file(field)
+            if mark is None or not isinstance(value, (str, Path)):
+                continue
+            text = str(value)
+            if mark.also and re.fullmatch(mark.also, text):
+                continue
+            longest = max((len(part.encode(errors="replace")) for part in re.split(r"[/\\]", text)), default=0)
+            if "\0" in text or longest > 255 or len(text) > 4095:
+                raise InputError(name, repr(text), "the name of a file or folder")
+        return self
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:

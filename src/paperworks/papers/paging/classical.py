@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from paperworks.papers.paging.mark0 import FREE, MARKED, UNMARKED, evict_unmarked
 from paperworks.papers.paging.policy import Policy
 from paperworks.papers.paging.state import (
@@ -9,11 +11,13 @@ from paperworks.papers.paging.state import (
     EVICTED,
     HAND,
     PHASE,
+    ahead,
     append,
     borrowed,
     compiled,
     draw,
     inlined,
+    look_ahead,
     move,
     note,
     occupy,
@@ -97,7 +101,11 @@ def lru_replay(state, pages, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not lru_step(st, pages[t])
+        oldest = st.links[len(st.page), 1]
+        if oldest < len(st.page):
+            ahead(st.where, np.int64(st.page[oldest]))  # written when the page goes
         logged = note(st, t, log, ends, logged)
 
 
@@ -123,6 +131,7 @@ def fifo_replay(state, pages, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not fifo_step(st, pages[t])
         logged = note(st, t, log, ends, logged)
 
@@ -149,6 +158,7 @@ def random_replay(state, pages, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not random_step(st, pages[t])
         logged = note(st, t, log, ends, logged)
 
@@ -181,6 +191,7 @@ def marker_replay(state, pages, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not marker_step(st, pages[t])
         logged = note(st, t, log, ends, logged)
 
@@ -225,5 +236,6 @@ def sieve_replay(state, pages, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not sieve_step(st, pages[t])
         logged = note(st, t, log, ends, logged)

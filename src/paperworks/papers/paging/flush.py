@@ -11,6 +11,7 @@ from paperworks.papers.paging.state import (
     clear,
     compiled,
     inlined,
+    look_ahead,
     note,
     occupy,
     release,
@@ -71,5 +72,6 @@ def flush_replay(state, pages, bits, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not flush_step(st, pages[t], bits[t])
         logged = note(st, t, log, ends, logged)

@@ -10,6 +10,7 @@ from paperworks.papers.paging.state import (
     borrowed,
     compiled,
     inlined,
+    look_ahead,
     move,
     note,
     occupy,
@@ -83,5 +84,6 @@ def mark0_replay(state, pages, bits, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not mark0_step(st, pages[t], bits[t])
         logged = note(st, t, log, ends, logged)

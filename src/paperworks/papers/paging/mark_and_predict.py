@@ -12,6 +12,7 @@ from paperworks.papers.paging.state import (
     borrowed,
     compiled,
     inlined,
+    look_ahead,
     move,
     note,
     occupy,
@@ -89,6 +90,7 @@ def mark_and_predict_replay(state, pages, bits, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not mark_and_predict_step(st, pages[t], bits[t])
         logged = note(st, t, log, ends, logged)
 
@@ -137,5 +139,6 @@ def deterministic_replay(state, pages, bits, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not deterministic_step(st, pages[t], bits[t])
         logged = note(st, t, log, ends, logged)

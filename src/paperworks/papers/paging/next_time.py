@@ -25,6 +25,7 @@ from paperworks.papers.paging.state import (
     heap_change,
     heap_remove,
     inlined,
+    look_ahead,
     note,
     occupy,
     release,
@@ -123,6 +124,7 @@ def blind_replay(state, pages, times, miss, log, ends):
     st = borrowed(state)
     logged = 0
     for t in range(len(pages)):
+        look_ahead(st, pages, t)
         miss[t] = not blind_step(st, pages[t], times[t])
         logged = note(st, t, log, ends, logged)
 

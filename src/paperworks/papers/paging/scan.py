@@ -1,8 +1,8 @@
 """Numbering the pages of a mapped file in compiled code: one column of a text, or the ids of fixed records.
 
 Every function numbers ids in the order of their first appearance. A hash table keeps key and number side by side, so
-that a look-up reads one line of memory; keys are hashed a block ahead of their look-up, so that the processor waits for
-many lines at a time.
+that a look-up reads one line of memory; it is asked for a block of keys ahead of the look-up, so that the processor
+does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from paperworks.papers.paging.state import compiled, owner_free
+from paperworks.papers.paging.state import ahead, compiled, owner_free, word_at
 
 DONE, FIELDS, NOT_A_NUMBER = 0, 1, 2
 """How a scan ended: at its end, at a line with another number of fields, at an id that is no whole number."""
@@ -37,6 +37,8 @@ def _fill(table, new):
     """Put the keys of one table into a larger one that is empty."""
     mask = len(new) - 1
     for old in range(len(table)):
+        if old + _BLOCK < len(table):
+            ahead(new, _slot(table[old + _BLOCK, 0], mask))
         if table[old, 1]:
             slot = _slot(table[old, 0], mask)
             while new[slot, 1]:
@@ -56,69 +58,82 @@ def _grown(table: np.ndarray) -> np.ndarray:
 
 
 @numba.njit
-def _number_block(keys, count, table, pages, start, first, found):
-    """Number ``count`` keys, whose requests begin at ``start``; returns how many distinct ids there are now."""
+def _has_room(table, found):
+    """Whether a block of new keys leaves a quarter of the table empty."""
+    return 4 * (found + _BLOCK) <= 3 * len(table)
+
+
+@numba.njit
+def _find(table, slot, key):
+    """The slot of a key, or the empty one where it belongs, from the slot where it would be alone."""
     mask = len(table) - 1
-    touched = np.int64(0)
-    for i in range(count):  # the loads do not wait for each other
-        touched += table[_slot(keys[i], mask), 1]
-    if touched < 0:  # never; but a sum that nothing uses would not be computed
-        return -1
-    for i in range(count):
-        key = keys[i]
-        slot = _slot(key, mask)
-        while table[slot, 1] and table[slot, 0] != key:
-            slot = (slot + 1) & mask
-        if not table[slot, 1]:
-            found += 1
-            table[slot, 0], table[slot, 1] = key, found
-            first[found - 1] = start + i
-        pages[start + i] = table[slot, 1] - 1
-    return found
+    while table[slot, 1] and table[slot, 0] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@numba.njit
+def _key(source, at):
+    """The id of a record (see ``number_records``), or of an array of ids."""
+    if source.ndim == 2:
+        return np.int64(source[at, 1]) | np.int64(source[at, 2]) << 32
+    return np.int64(source[at])
+
+
+@numba.njit
+def _sized(source, at):
+    if source.ndim == 2:
+        return source[at, 3] != 1
+    return False
+
+
+@numba.njit
+def _ask(source, at, table, slots):
+    """Note the slot of the key at ``at``, and have its line of the table brought."""
+    slot = _slot(_key(source, at), len(table) - 1)
+    slots[at & (_BLOCK - 1)] = slot
+    ahead(table, slot)
 
 
 @compiled
-def _records(words, at, table, pages, first, found):
-    """Number 24-byte records from ``at`` on, until the table is half full: where it stopped, ids, if one is sized."""
-    keys = np.empty(_BLOCK, np.int64)
-    sized = False
-    while at < len(words) and 2 * (found + _BLOCK) <= len(table):
-        count = min(_BLOCK, len(words) - at)
-        for i in range(count):
-            keys[i] = np.int64(words[at + i, 1]) | np.int64(words[at + i, 2]) << 32
-            sized |= words[at + i, 3] != 1
-        found = _number_block(keys, count, table, pages, at, first, found)
-        at += count
+def _keys(source, at, table, pages, first, found):
+    """Number keys from ``at`` on, until the table is nearly full.
+
+    Returns where it stopped, how many ids there are, whether the size of a record is not 1.
+    """
+    source, table, pages, first = owner_free(source), owner_free(table), owner_free(pages), owner_free(first)
+    slots, sized = np.empty(_BLOCK, np.int64), False
+    for i in range(at, min(at + _BLOCK, len(source))):
+        _ask(source, i, table, slots)
+    while at < len(source) and _has_room(table, found):
+        for i in range(at, min(at + _BLOCK, len(source))):
+            key = _key(source, i)
+            slot = _find(table, slots[i & (_BLOCK - 1)], key)
+            if i + _BLOCK < len(source):
+                _ask(source, i + _BLOCK, table, slots)
+            if not table[slot, 1]:
+                found += 1
+                table[slot, 0], table[slot, 1] = key, found
+                first[found - 1] = i
+            pages[i] = table[slot, 1] - 1
+            sized |= _sized(source, i)
+        at = min(at + _BLOCK, len(source))
     return at, found, sized
-
-
-@compiled
-def _keys(keys, at, table, pages, first, found):
-    while at < len(keys) and 2 * (found + _BLOCK) <= len(table):
-        count = min(_BLOCK, len(keys) - at)
-        found = _number_block(keys[at : at + count], count, table, pages, at, first, found)
-        at += count
-    return at, found
 
 
 def number_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int64 keys [T] as page numbers, int32 [T], and where each appears first, int64 [distinct]."""
-    # Memory that is never written to takes no room, so that the arrays may be as long as there can be ids.
-    pages, first, table = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64), _empty_table()
-    at = found = 0
-    while at < len(keys):
-        at, found = _keys(keys, at, table, pages, first, found)
-        table = _grown(table) if at < len(keys) else table
-    return pages, first[:found].copy()
+    pages, first, _ = number_records(keys)
+    return pages, first
 
 
 def number_records(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """24-byte records as uint32 [T, 6] (time, id in two, size, next in two): pages, first, if a size is not 1."""
+    # Memory that is never written to takes no room, so that the arrays may be as long as there can be ids.
     pages, first, table = np.empty(len(words), np.int32), np.empty(len(words), np.int64), _empty_table()
-    at = found = 0
-    sized = False
+    at, found, sized = 0, 0, False
     while at < len(words):
-        at, found, some = _records(words, at, table, pages, first, found)
+        at, found, some = _keys(words, at, table, pages, first, found)
         sized |= bool(some)
         table = _grown(table) if at < len(words) else table
     return pages, first[:found].copy(), sized
@@ -158,6 +173,22 @@ def skip_lines(data, lines):
 @numba.njit
 def _byte(data, at):
     return data[np.uint64(at)]  # an unsigned index is not looked at for being negative
+
+
+@numba.njit
+def _all_digits(eight):
+    """Whether eight bytes are digits: none below 0, and none that reaches 128 when 70 is added."""
+    below, above = eight - np.uint64(0x3030303030303030), eight + np.uint64(0x4646464646464646)
+    return (eight | below | above) & np.uint64(0x8080808080808080) == np.uint64(0)
+
+
+@numba.njit
+def _eight_digits(eight):
+    """The number that eight digits write, the first in the lowest byte: pairs, then fours, then all, in three steps."""
+    two = eight & np.uint64(0x0F0F0F0F0F0F0F0F)
+    two = (np.uint64(10) * two + (two >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    four = (np.uint64(100) * two + (two >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    return (np.uint64(10_000) * four + (four >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
 
 
 @numba.njit
@@ -226,15 +257,15 @@ def _end_of_field(data, at, delimiter):
 
 
 @compiled
-def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found, large, minus):
-    """Scan until the end, a fault or a table that is half full.
+def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, ids, found, large, minus):
+    """Scan until the end, a fault or a table that is nearly full.
 
     Returns state, line, where it begins, ids found, whether one is above int64, whether one is below 0.
     """
-    data = owner_free(data)
-    size, state = len(data), DONE
-    keys = np.empty(_BLOCK, np.int64)
-    while line < lines and state == DONE and 2 * (found + _BLOCK) <= len(table):
+    data, table, pages, ids = owner_free(data), owner_free(table), owner_free(pages), owner_free(ids)
+    size, state, mask = len(data), DONE, len(table) - 1
+    keys, slots = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    while line < lines and state == DONE and _has_room(table, found):
         count = 0
         while count < _BLOCK and line + count < lines:
             here = _to_column(data, at, delimiter, column)
@@ -244,6 +275,12 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, fir
             negative = here < size and _byte(data, here) == _MINUS
             here += negative
             begin, value, shorter = here, np.uint64(0), np.uint64(0)
+            while here + 8 <= size:
+                eight = word_at(data, here)
+                if not _all_digits(eight):
+                    break
+                value = np.uint64(100_000_000) * value + _eight_digits(eight)
+                here += 8
             while here < size:
                 digit = np.uint64(_byte(data, here)) - np.uint64(_ZERO)  # characters before 0 become huge
                 if digit > np.uint64(9):
@@ -273,12 +310,17 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, fir
                 state = FIELDS
                 break
             keys[count] = -np.int64(value) if negative else np.int64(value)
+            slots[count] = _slot(keys[count], mask)
+            ahead(table, slots[count])
             count += 1
             at = here
-        before = found
-        found = _number_block(keys, count, table, pages, line, first, found)
-        for new in range(before, found):
-            ids[new] = keys[first[new] - line]
+        for i in range(count):
+            slot = _find(table, slots[i], keys[i])
+            if not table[slot, 1]:
+                ids[found] = keys[i]
+                found += 1
+                table[slot, 0], table[slot, 1] = keys[i], found
+            pages[line + i] = table[slot, 1] - 1
         line += count
     return state, line, at, found, large, minus
 
@@ -294,12 +336,12 @@ def scan_numbers(
     delimiter : the byte between fields; 0 for none, BLANKS for runs of blanks.
     column, fields : the column, from 0, and how many fields a line has (0: any number that has the column).
     """
-    pages, first, ids = np.empty(lines, np.int32), np.empty(lines, np.int64), np.empty(lines, np.int64)
+    pages, ids = np.empty(lines, np.int32), np.empty(lines, np.int64)
     table = _empty_table()
     state, line, at, found, large, minus = DONE, 0, start, 0, False, False
     while line < lines and state == DONE:
         state, line, at, found, large, minus = _numbers(
-            data, at, line, lines, delimiter, column, fields, table, pages, first, ids, found, large, minus
+            data, at, line, lines, delimiter, column, fields, table, pages, ids, found, large, minus
         )
         table = _grown(table) if line < lines and state == DONE else table
     numbers = ids[:found].copy()
@@ -337,8 +379,8 @@ def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where
     mask = len(table) - 1
     begins, ends, keys = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
     state = DONE
-    while line < lines and state == DONE and 2 * (found + _BLOCK) <= len(table):
-        count, touched = 0, np.int64(0)
+    while line < lines and state == DONE and _has_room(table, found):
+        count = 0
         while count < _BLOCK and line + count < lines:
             begin = _to_column(data, at, delimiter, column)
             if begin < 0:
@@ -350,15 +392,13 @@ def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where
                 state = FIELDS
                 break
             begins[count], ends[count], keys[count] = begin, end, key
-            touched += table[_slot(key, mask), 1]
+            ahead(table, _slot(key, mask))
             count += 1
             at = following
         for i in range(count):
             one = table[_slot(keys[i], mask), 1]
             if one:
-                touched += where[one - 1, 1]
-        if touched < 0:  # never: see _number_block
-            return state, line, at, -1
+                ahead(where, np.int64(one - 1))
         for i in range(count):
             begin, end, key = begins[i], ends[i], keys[i]
             slot = _slot(key, mask)

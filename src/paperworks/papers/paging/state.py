@@ -12,10 +12,13 @@ Three structures live on the slots, and a policy uses those that it needs:
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -105,6 +108,54 @@ def _owner_free(typing_context, array):
 
 
 owner_free: Any = intrinsic(_owner_free)
+
+
+def _ahead(typing_context, array, row):
+    """Ask for the beginning of a row of an array, which is read later on; the processor does not wait for it."""
+
+    def generate(context, builder, signature, args):
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        step = cgutils.unpack_tuple(builder, view.strides, signature.args[0].ndim)[0]
+        place = builder.gep(builder.bitcast(view.data, cgutils.voidptr_t), [builder.mul(args[1], step)])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(prefetch, [place, word(0), word(3), word(1)])  # to be read, to be kept close, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+ahead: Any = intrinsic(_ahead)
+
+
+def _word_at(typing_context, array, at):
+    """Eight bytes of a uint8 array from any place on as one number, the first byte lowest."""
+
+    def generate(context, builder, signature, args):
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        word = ir.IntType(64)
+        place = builder.gep(builder.bitcast(view.data, cgutils.voidptr_t), [args[1]])
+        loaded = builder.load(builder.bitcast(place, word.as_pointer()), align=1)
+        if sys.byteorder == "big":
+            swap = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), "llvm.bswap.i64")
+            loaded = builder.call(swap, [loaded])
+        return loaded
+
+    return types.uint64(array, types.int64), generate
+
+
+word_at: Any = intrinsic(_word_at)
+
+
+@inlined
+def look_ahead(st, pages, t):
+    """Ask for what later requests will read of the state: which page has a slot, and the slot's place in the lists."""
+    if t + 24 < len(pages):
+        ahead(st.where, np.int64(pages[t + 24]))
+        slot = st.where[pages[t + 8]]
+        if slot >= 0:
+            ahead(st.links, np.int64(slot))
 
 
 @inlined
