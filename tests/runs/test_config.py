@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from pydantic import Field, ValidationError
 
 from paperworks.errors import InputError
-from paperworks.runs import Config, build_config
+from paperworks.runs import Config, File, build_config
 from paperworks.runs.config import describe_bounds, describe_type
 
 
@@ -45,6 +45,41 @@ def test_a_bad_value_names_its_field(values: dict, field: str, found: str, expec
     assert caught.value.field == field
     assert caught.value.found == found
     assert expected in caught.value.expected
+
+
+class Sources(Config):
+    error_names: ClassVar = {"n_points": "points"}
+    data: Annotated[str, File(("digits",))] = Field("digits", description="images")
+    encoder: Path | None = Field(None, description="folder")
+    model: Path | None = Field(None, description="folder")
+    label: str | None = Field(None, description="column")
+    points: int = Field(5, description="points")
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "option"),
+    [
+        ("images", "x/photos, which does not exist", "data"),
+        ("model", "x/tower, which does not load", "encoder"),
+        ("model", "x/net, which does not load", "model"),
+        ("label_key", "'z'", "label"),
+        ("n_points", "6", "points"),
+        ("points", "x/tower", "points"),
+        ("x/photos, line 3", "nothing", "x/photos, line 3"),
+        ("weights", "nothing", "weights"),
+    ],
+)
+def test_an_error_of_a_reader_names_the_option_of_its_file(field: str, found: str, option: str) -> None:
+    config = Sources(data="x/photos", encoder=Path("x/tower"), model=Path("x/net"))
+    assert config.option_of(InputError(field, found, "something")) == option
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "a/" + "y" * 300, "a\0b"])
+def test_a_text_that_cannot_be_a_path_is_refused_before_anything_asks_for_it(text: str) -> None:
+    for name in ("data", "model"):
+        with pytest.raises(InputError, match=f"{name}: found .*; expected the name of a file") as caught:
+            build_config(Sources, {name: text})
+        assert len(str(caught.value)) < 600
 
 
 def test_descriptions() -> None:

@@ -112,7 +112,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise InputError("config", f"{path}: {error}", "a readable .toml or .json file of options") from None
     try:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "config", f"{path}: {error}", "valid JSON" if path.suffix == ".json" else "valid TOML"
         ) from None

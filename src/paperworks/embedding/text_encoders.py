@@ -340,7 +340,6 @@ def load_strictly(
     Raises InputError where a file is missing, or a weight that the model needs is not in the folder: it would be
     random.
     """
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     from paperworks.nn import resolve_dtype
@@ -351,16 +350,16 @@ def load_strictly(
     try:
         config = AutoConfig.from_pretrained(folder, **common)
         helper = (AutoTokenizer if what == "text" else AutoImageProcessor).from_pretrained(folder, **common)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # whatever strange files make transformers raise
         raise _unloadable(folder, error, what) from error
     number = "auto" if dtype is None else resolve_dtype(dtype)
+    common |= {"config": config, "dtype": number, "output_loading_info": True}
     try:
-        model, said = AutoModel.from_pretrained(
-            folder, config=config, dtype=number, output_loading_info=True, **common, **options
-        )
-    except TypeError:  # an option that this architecture does not have
-        model, said = AutoModel.from_pretrained(folder, config=config, dtype=number, output_loading_info=True, **common)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        try:
+            model, said = AutoModel.from_pretrained(folder, **common, **options)
+        except TypeError:  # an option that this architecture does not have
+            model, said = AutoModel.from_pretrained(folder, **common)
+    except Exception as error:
         raise _unloadable(folder, error, what) from error
     missing = sorted(name for name in said["missing_keys"] if name.split(".")[0] != "pooler")  # not used
     if missing or said["mismatched_keys"]:

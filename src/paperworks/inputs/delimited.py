@@ -266,6 +266,8 @@ def _ragged(path: Path, message: str, n_columns: int) -> InputError:
     if row:
         where = f"{path}, line {row[1]}"
         return InputError(where, f"{row[3]} cells", f"{n_columns}, one per column of the header")
+    if "straddling object" in message:
+        return InputError(str(path), "one line, or a quote that is not closed", "a header line, then rows")
     return InputError(
         str(path),
         "".join(c for c in message if c.isprintable())[:200],

@@ -60,7 +60,7 @@ def read_questions(
 def _fields(line: str, where: str, field: str) -> tuple[str, list[str], int]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(field, f"{where}: not JSON ({error})", FORM) from error
     if not isinstance(record, dict):
         raise InputError(field, f"{where}: {type(record).__name__}", FORM)

@@ -63,7 +63,7 @@ def _texts_of(file: Path, field: str) -> Iterator[str]:
 def _record(line: str, where: str, field: str) -> str:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(field, f"{where}: not JSON ({error})", 'an object with the key "text"') from error
     text = record.get("text") if isinstance(record, dict) else None
     if not isinstance(text, str):

@@ -33,8 +33,6 @@ def load_strict(auto: Any, folder: Path, *, dtype: Any = "auto", trust_remote_co
         one that the model has no place for (a layer beyond ``num_hidden_layers``, a bias of a matrix without one; other
         heads may be there). Naming ``config.model_type``: a configuration whose ``architectures`` are of another type.
     """
-    from safetensors import SafetensorError
-
     try:
         model, found = auto.from_pretrained(
             folder,
@@ -44,7 +42,7 @@ def load_strict(auto: Any, folder: Path, *, dtype: Any = "auto", trust_remote_co
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever strange files make transformers raise
         raise InputError(
             "model", f"{folder}, which does not load ({first_line(error)})", "a checkpoint of a language model"
         ) from error
@@ -117,7 +115,7 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
         raise InputError("model", f"{folder}, without config.json", "a folder with config.json and weights")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "model", f"{folder / 'config.json'}, which is not JSON ({error})", "a config of transformers"
         ) from error

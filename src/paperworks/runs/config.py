@@ -35,6 +35,10 @@ class CommandLineOnly:
     """Marks an option that only the owner of the machine may set, such as a network address: no form offers it."""
 
 
+_BEHIND = {"label_key": "label", "labels": "label", "texts": "text", "calibration": "text"}
+"""Options behind the parameters of shared readers, for every recipe that has them."""
+
+
 class Config(BaseModel):
     """Base of every recipe's options. Subclasses are named ``Config`` and stand in the paper's ``config.py``.
 
@@ -47,6 +51,9 @@ class Config(BaseModel):
 
     other_names: ClassVar[Mapping[str, str]] = {}
     """Further names of options, such as ``{"target": "label"}``; they are flags, too."""
+
+    error_names: ClassVar[Mapping[str, str]] = {}
+    """The options behind the parameters that errors of shared functions name, such as ``{"n_points": "points"}``."""
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
     device: str = Field("auto", description="torch device: auto, cpu, cuda, cuda:1, mps")
@@ -78,6 +85,28 @@ class Config(BaseModel):
             if "\0" in text or longest > 255 or len(text) > 4095:
                 raise InputError(name, repr(text), "the name of a file or folder")
         return self
+
+    def option_of(self, error: InputError) -> str:
+        """The option that an error of a shared function is about; the field that it names where none is known.
+
+        A reader names its own parameter ("images", "folder") and begins what it found with the file's path: the option
+        with that path is meant.
+        """
+        options = type(self).model_fields
+        if not error.field.isidentifier():
+            return error.field
+
+        def begins(name: str) -> bool:
+            value = getattr(self, name)
+            return isinstance(value, (str, Path)) and str(value) not in ("", ".") and error.found.startswith(str(value))
+
+        if error.field in options and (names_file(options[error.field]) is None or begins(error.field)):
+            return error.field
+        for name, field in options.items():
+            if names_file(field) is not None and begins(name):
+                return name
+        behind = {**_BEHIND, **self.error_names}.get(error.field, "")
+        return behind if behind in options and error.field not in options else error.field
 
     @field_validator("device")
     @classmethod

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING
 
 from paperworks.errors import InputError
@@ -38,11 +39,27 @@ class Recipe:
 
     @property
     def function(self) -> Callable[[Config, Run], Report]:
-        """The module's ``run``. Importing it may import torch."""
+        """The module's ``run``, whose errors name options (see ``Config.option_of``). Importing it may import torch."""
         function = getattr(importlib.import_module(self.module), "run", None)
         if not callable(function):
             raise InputError(f"{self.module}.run", repr(function), "a function run(config, run) -> Report")
-        return function
+        return _naming_options(function)
+
+
+def _naming_options(function: Callable[[Config, Run], Report]) -> Callable[[Config, Run], Report]:
+    """The same function; errors of shared readers name the option that the user gave, not the reader's parameter."""
+
+    @wraps(function)
+    def named(config: Config, run: Run) -> Report:
+        try:
+            return function(config, run)
+        except InputError as error:
+            name = config.option_of(error)
+            if name == error.field:
+                raise
+            raise InputError(name, error.found, error.expected) from error
+
+    return named
 
 
 def load_recipe(slug: str, module: str) -> Recipe:

@@ -156,7 +156,7 @@ class KeepPlan:
             data = json.loads(text)
             kept = {_key(name): tuple(entry["kept"]) for name, entry in data.items()}
             return cls(kept, {_key(name): int(entry["size"]) for name, entry in data.items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             example = 'such as {"3/ffn": {"size": 4, "kept": [0]}}'
             raise InputError("plan", f"JSON that is no plan ({error})", example) from error
 

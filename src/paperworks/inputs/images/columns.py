@@ -222,5 +222,5 @@ def _split_in(file: Path) -> str:
 def _json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("images", f"{file} ({error})", "a folder that save_to_disk wrote") from None

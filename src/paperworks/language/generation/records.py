@@ -126,7 +126,7 @@ def _rows(path: Path, field: str) -> list[Any]:
         return [plain_row(row) for row in frame.to_dict("records")]
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(field, f"{path}, which cannot be read ({reason})", "records") from error
 
@@ -135,7 +135,7 @@ def parse_line(text: str, where: str, field: str) -> Any:
     """The JSON of a line. Raises InputError that says where."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(field, f"{where}: not JSON ({error})", "an object in each line") from error
 
 

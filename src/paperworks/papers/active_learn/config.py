@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,8 @@ from paperworks.errors import InputError
 
 class Config(runs.Config):
     """Options of ``paperworks run active-learn``."""
+
+    error_names: ClassVar = {"categorical": "item"}
 
     table: Annotated[str, runs.File(("zoo",))] = Field(
         "zoo",

@@ -20,7 +20,7 @@ class Config(runs.Config):
         description="most parameters: 0.75x (of all), 0.5p (of the prunable), 4.2M, 900MiB; or 20ms, 0.7t (measured)",
     )
     train_steps: int = Field(
-        0, ge=0, description="optimiser steps between the cuts, all stages together (0: prune only)"
+        0, ge=0, le=1_000_000, description="optimiser steps between the cuts, all stages together (0: prune only)"
     )
     stages: int = Field(0, ge=0, le=1000, description="stages of pruning and training (0: about 5 % each)")
     steps: int = Field(50, ge=1, le=10_000, description="pruning steps T; a step takes 1/T of every layer, on average")
@@ -44,7 +44,7 @@ class Config(runs.Config):
     )
     examples: int = Field(32, ge=1, description="calibration sequences of a step (paper: 512)")
     length: int = Field(64, ge=2, description="tokens of a calibration sequence")
-    batch_size: int = Field(16, ge=1, description="sequences that are computed together")
+    batch_size: int = Field(16, ge=1, le=65_536, description="sequences that are computed together")
     train_length: int = Field(128, ge=2, description="tokens of a training and of an evaluation sequence")
     learning_rate: float = Field(2e-4, gt=0, lt=1, description="peak rate of the training (paper: 2e-5 at 0.1 to 1B)")
     schedule: Literal["wsd", "cosine"] = Field("wsd", description="learning rate over all stages")

@@ -37,7 +37,7 @@ class Config(runs.Config):
     final_steps: int = Field(20, ge=0, description="steps behind fixed masks")
     warmup: float = Field(0.5, ge=0, le=1, description="share of the pruning steps in which the target rises")
     schedule: Literal["linear", "cubic"] = Field("linear", description="how the target rises")
-    batch_size: int = Field(8, ge=1, description="sequences in a step")
+    batch_size: int = Field(8, ge=1, le=65_536, description="sequences in a step")
     length: int = Field(256, ge=16, description="tokens of a sequence at most, the prompt among them")
     learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the adapters (the paper's 7B: 5e-5)")
     final_learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the last phase (the paper's: 4e-4)")

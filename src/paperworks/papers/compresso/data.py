@@ -248,7 +248,7 @@ def read_rows(path: str | Path, field: str = "text") -> list[dict[str, str]] | l
         data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
         lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
         is_instructions = bool(lines) and "instruction" in json.loads(lines[0])
-    except (OSError, EOFError, ValueError, TypeError):
+    except (OSError, EOFError, ValueError, TypeError, RecursionError):
         return read_texts(path, field)  # which says what is wrong, and where
     return _instruction_lines(lines, path, field) if is_instructions else read_texts(path, field)
 
@@ -258,7 +258,7 @@ def _instruction_lines(lines: Iterable[str], path: Path, field: str) -> list[dic
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(field, f"{path}, line {number}: not JSON ({error})", "one object a line") from error
         for name in ("instruction", "output"):
             if not isinstance(row, dict) or not isinstance(row.get(name), str) or not row[name].strip():

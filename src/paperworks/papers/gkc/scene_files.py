@@ -254,7 +254,7 @@ def read_names(path: str | Path) -> Any:
 
     try:
         return json.loads(Path(path).expanduser().read_text(encoding="utf-8"), object_pairs_hook=pairs)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError("names", f"{path} ({error})", 'a JSON file such as {"1": "sofa", "2": "cat"}') from None
 
 

@@ -85,7 +85,7 @@ class SynonymTable:
         """Read what ``save`` wrote, or a plain ``{class: [synonyms]}``; the class's own name is put first."""
         try:
             content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError("synonyms", f"{path} ({error})", "a JSON file of class -> names") from None
         names = content.get("names", content) if isinstance(content, dict) else None
         if not isinstance(names, dict) or not all(isinstance(v, list) for v in names.values()):

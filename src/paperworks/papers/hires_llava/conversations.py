@@ -39,7 +39,7 @@ def read_conversations(source: Any) -> list[Conversation]:
             text = path.read_text(encoding="utf-8")
             rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else None
             source = json.loads(text) if rows is None else rows
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError("records", f"{path} ({error})", "a JSON file in LLaVA's format") from None
     if not isinstance(source, list) or not source:
         raise InputError("records", type(source).__name__ if source else "none", "a list of at least one record")

@@ -38,6 +38,7 @@ class Config(TableOptions):
     """Options: the functions or the table, and the model that is asked."""
 
     other_names: ClassVar = {"label": "target"}
+    error_names: ClassVar = {"n_points": "points"}
 
     task: TaskName = Field("conjunction", description="class of functions that prompts are drawn from")
     input: Path | None = Field(None, description="a table whose rows are the examples, in place of a task")

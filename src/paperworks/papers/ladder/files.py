@@ -139,7 +139,7 @@ def pick_column(frame: pd.DataFrame, wanted: str | None, guesses: tuple[str, ...
 def _record(line: str, number: int, file: Path) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{file.name}, line {number + 1}", repr(line)[:60], "a JSON object") from None
     if not isinstance(found, dict):
         raise InputError(f"{file.name}, line {number + 1}", repr(line)[:60], "a JSON object")

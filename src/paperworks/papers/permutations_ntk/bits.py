@@ -198,7 +198,7 @@ def read_permutation(text: str, bits: int, rng: np.random.Generator) -> Permutat
         if path.suffix.lower() == ".json":
             try:
                 return as_permutation(json.loads(path.read_text(encoding="utf-8")))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError("permutation", f"{path}: {error}", "JSON with a list of positions") from None
         table = np.atleast_2d(_read_table(path, "permutation"))
         return as_permutation(table.ravel() if 1 in table.shape else table)

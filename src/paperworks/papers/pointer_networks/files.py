@@ -179,7 +179,7 @@ def _from_json_lines(path: Path) -> Elements:
         try:
             row: Any = json.loads(line)
             points.append(np.array(row["elements"], dtype=np.float64))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(field, f"{type(error).__name__}: {error}", '{"elements": [[...], ...]}') from None
         if points[-1].ndim != 2 or 0 in points[-1].shape:
             raise InputError(field, f"elements of shape {points[-1].shape}", "[n, d], a list of features per element")

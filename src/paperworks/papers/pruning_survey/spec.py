@@ -182,7 +182,7 @@ def _from_yaml(source: str | Path) -> dict[str, Any]:
             raise InputError("spec", f"{path} ({error})", "a file with options in YAML") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError("spec", str(error).splitlines()[0], "YAML: one option and its value on a line") from None
     if values is None:
         values = {}

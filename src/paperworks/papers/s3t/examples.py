@@ -314,7 +314,7 @@ def _text_frame(config: Config) -> tuple[pd.DataFrame, list[str]]:
             frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
         else:
             raise InputError("data", path.name, "texts in .csv, .tsv, .parquet or .jsonl, or a folder of .txt files")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError("data", f"{path.name} ({error})", "a readable file of texts") from None
