@@ -32,11 +32,11 @@ class InputError(PaperworksError, ValueError):
 
 
 def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … ({len(text):,} characters)"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 LONGEST = 400
-"""Characters of what was found that a message repeats; of longer ones it has the beginning."""
+"""Characters of what was found that a message repeats; of more it has the beginning and the end."""
 
 _SCALAR = re.compile(r"\bnp\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)")
 _BYTES = re.compile(r"(?:\\x[0-9a-f]{2}){2,}")
