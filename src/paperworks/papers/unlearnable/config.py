@@ -48,7 +48,7 @@ class Config(runs.Config):
         True, description="train a surrogate in each step; otherwise the folder's model is used as is"
     )
     kernel: Literal["rbf", "logistic"] = Field("rbf", description="similarity of features")
-    sigma: float = Field(0.3, gt=0, description="bandwidth of the rbf kernel, features scaled to at most 1")
+    sigma: float = Field(0.3, ge=1e-6, le=1e6, description="bandwidth of the rbf kernel, features scaled to at most 1")
     reference: int = Field(10_000, ge=10, description="most columns of the kernel matrix; more images are sampled")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the images that tests the protection, unchanged")
     ratios: tuple[float, ...] = Field((0.5, 0.8, 1.0), description="shares of protected images in the mixtures tried")

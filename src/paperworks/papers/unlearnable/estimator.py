@@ -76,8 +76,8 @@ class BayesErrorEstimator(BaseEstimator):  # type: ignore[misc]
             raise InputError("kernel", repr(self.kernel), "'rbf', 'logistic' or 'knn'")
         if self.normalise not in ("maxabs", "quantile", "none"):
             raise InputError("normalise", repr(self.normalise), "'maxabs', 'quantile' or 'none'")
-        if self.sigma != "median" and not (isinstance(self.sigma, numbers.Real) and 0 < self.sigma < math.inf):
-            raise InputError("sigma", repr(self.sigma), "a positive number, or 'median'")
+        if self.sigma != "median" and not (isinstance(self.sigma, numbers.Real) and 1e-100 < self.sigma < 1e100):
+            raise InputError("sigma", repr(self.sigma), "a positive number that can be squared, or 'median'")
         for name in ("chunk", "neighbours"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "1 or more")
