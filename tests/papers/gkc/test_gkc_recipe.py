@@ -52,6 +52,7 @@ def test_a_folder_of_yours(trained: tuple[Path, Report]) -> None:
     asked = next(t for t in report.tables if t.title == "Asked names")
     assert [row[0] for row in asked.rows] == ["red square", "blue circle"]
     assert "red circle" in asked.note
+    assert "Of 2 images: red square in" in report.headline
     assert any(figure.title == "Asked names" for figure in report.figures)
     model = load_segmenter(out / "segmenter")
     assert model.vocabulary is not None

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 8
+PALETTE = ("#e0218a", "#00b3b3", "#ff8c1a", "#7b3fbf", "#8fbf1a", "#b5651d", "#5c9ded", "#d4b400", "#6b8e6b", "#c94f4f")
+"""None of the first ones is plain red, green, blue or yellow, which names themselves may speak of."""
 
 
 def overlay_figure(scenes: Sequence[Scene], classes: Sequence[np.ndarray], names: Sequence[str], shown: int) -> Figure:
@@ -25,7 +27,7 @@ def overlay_figure(scenes: Sequence[Scene], classes: Sequence[np.ndarray], names
     classes : class of each pixel of each image, int ``[H, W]``.
     names : of the classes.
     """
-    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -33,8 +35,7 @@ def overlay_figure(scenes: Sequence[Scene], classes: Sequence[np.ndarray], names
     order = sorted(range(len(scenes)), key=lambda n: -found[n])[:MOST]
     figure = Figure(figsize=(1.55 * max(len(order), 3), 3.9), layout="constrained")
     axes = figure.subplots(2, len(order), squeeze=False)
-    palette, size = ("tab10", 10) if shown <= 10 else ("tab20", 20)
-    colours = [colormaps[palette](n % size)[:3] for n in range(len(names))]
+    colours = [to_rgb(PALETTE[n % len(PALETTE)]) for n in range(len(names))]
     present: set[int] = set()
     for column, n in enumerate(order):
         image = scenes[n].image.astype(float) / 255

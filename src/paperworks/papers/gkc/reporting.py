@@ -64,6 +64,8 @@ def training_report(
         metrics["operations of the two-stage way at the paper's size, times"] = paper_cost(16)[0].flops_ratio
         headline += f" The two-stage way needs {cost.flops_ratio:.1f} times as many operations here, "
         headline += f"{paper_cost(16)[0].flops_ratio:.1f} times at the paper's size."
+    if reply is not None and reply.asked:
+        headline += f" {_counts(reply)}."
     tables = [_accuracy_table(scores)]
     if cost is not None:
         tables.append(_cost_table(cost))
@@ -164,9 +166,20 @@ def _asked_table(found: Answer) -> runs.Table:
     return runs.Table("Asked names", ["name", "images", "share of all pixels"], rows, note)
 
 
+def _counts(found: Answer) -> str:
+    """In how many images each asked name was found, the first six."""
+    counts = ", ".join(f"{name} in {found.images_with(n)}" for n, name in enumerate(found.asked[:6]))
+    return f"Of {len(found.maps)} images: {counts}"
+
+
 def _overlays(found: Answer, scenes: Sequence[Scene]) -> runs.Figure:
     shown = len(found.asked) or len(found.names)
     caption = "Above: images that training did not see. Below: where the asked names were found."
+    if not any(found.images_with(n) for n in range(shown)):
+        shown = len(found.names)
+        caption = (
+            "Above: images that training did not see. No asked name was found in them; below is what they were read as."
+        )
     return runs.Figure("Asked names", overlay_figure(scenes, found.classes, found.names, shown), caption)
 
 
@@ -174,9 +187,8 @@ def asking_report(
     found: Answer, scenes: Sequence[Scene], files: list[runs.ReportFile], notes: list[str]
 ) -> runs.Report:
     """The report of a run that asked a trained segmenter."""
-    counts = ", ".join(f"{name} in {found.images_with(n)}" for n, name in enumerate(found.asked[:6]))
     return runs.Report(
-        headline=f"Of {len(scenes)} images: {counts}.",
+        headline=f"{_counts(found)}.",
         metrics={f"share of {name}": found.share(n) for n, name in enumerate(found.asked)},
         tables=[_asked_table(found)],
         figures=[_overlays(found, scenes)],
