@@ -1,6 +1,6 @@
 """HiRes-LLaVA's parts beside their rivals: slicing, adapter and sampler, in time, memory and operations, in one run.
 
-    python benchmarks/hires_llava_parts.py [--rounds 7] [--width 384] [--layers 6]
+    python benchmarks/hires_llava_parts.py [--part all] [--rounds 7] [--width 384] [--layers 6]
 
 1. Slicing: an image to normalised slices and the whole view, beside transformers' ``LlavaNextImageProcessor`` (any
    resolution, as LLaVA-NeXT) with the same grids of at most 4 slices of 336 pixels.
@@ -33,20 +33,31 @@ from paperworks.papers.hires_llava import HiResVisionEncoder
 from paperworks.papers.hires_llava.adapter import SliceRestoreAdapter, adapter_macs
 from paperworks.papers.hires_llava.samplers import make_sampler
 
-PATCH, SIDE = 16, 224
+PATCH, SIDE, LEAST = 16, 224, 0.3
 MEGA = 2**20
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Processor time of a call."""
+def seconds_of(call: Callable[[], Any], count: int) -> float:
+    """Processor time of a call, mean of ``count``."""
     start = time.process_time()
+    for _ in range(count):
+        call()
+    return (time.process_time() - start) / count
+
+
+def calls_of(call: Callable[[], Any]) -> int:
+    """Calls that take about LEAST seconds, which the clock of processor time can tell."""
+    start = time.perf_counter()
     call()
-    return time.process_time() - start
+    return max(1, round(LEAST / max(time.perf_counter() - start, 1e-5)))
 
 
 def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of every way in every round, after one round to warm up."""
-    found = [[seconds_of(way) for way in ways.values()] for _ in range(rounds + 1)][1:]
+    """Seconds of every way in every round, after one call to warm up and one to choose the number of calls."""
+    for way in ways.values():
+        way()
+    counts = [calls_of(way) for way in ways.values()]
+    found = [[seconds_of(way, count) for way, count in zip(ways.values(), counts, strict=True)] for _ in range(rounds)]
     return dict(zip(ways, np.array(found).T, strict=True))
 
 
@@ -183,15 +194,19 @@ def samplers(rounds: int) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["all", "slicing", "adapter", "sampler"], default="all")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread, medians of {options.rounds} rounds of processor time")
-    slicing(options.rounds)
-    adapters(options.rounds, options.width, options.layers)
-    samplers(options.rounds)
+    if options.part in ("all", "slicing"):
+        slicing(options.rounds)
+    if options.part in ("all", "adapter"):
+        adapters(options.rounds, options.width, options.layers)
+    if options.part in ("all", "sampler"):
+        samplers(options.rounds)
 
 
 if __name__ == "__main__":
