@@ -38,9 +38,9 @@ from paperworks.runs import Finding, Run, study
 from paperworks.runs.files import write_text
 from paperworks.training import TrainSettings
 
-SEEDS, STEPS, SCENES, TESTS, BATCH = 3, 40, 200, 24, 8
+SEEDS, STEPS, SCENES, TESTS, BATCH = 3, 400, 1000, 40, 16
 RATE, POINTS = 1e-3, 128
-LOOKS = 2
+LOOKS = 4
 """Times that an arm is measured while it trains, at equal distances."""
 
 
@@ -73,7 +73,7 @@ MEASURES = ("base", "novel", "base, other names", "harmonic", "two stages, base"
         "diversification-helps-others",
     ],
     title="Three arms on the shape world, three seeds",
-    minutes=3,
+    minutes=12,
 )
 def shape_world(run: Run, fast: bool) -> Iterator[Finding]:
     """Mean IoU of base and of novel shapes, with their own names and with names that no training saw.
