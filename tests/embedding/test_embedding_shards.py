@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paperworks.embedding import CallableEncoder, KMeans, ShardedRows, assign_shards, encode_shards, shards
+from paperworks.embedding import parts as parts_of_files
 from paperworks.embedding.rows import as_rows
 from paperworks.errors import InputError
 
@@ -63,9 +64,9 @@ def test_parts_of_json_lines_have_every_line_once(
     content = (end.join(lines) + (end if last else "")).encode("utf-8", "surrogatepass")
     path = tmp_path_factory.mktemp("parts") / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" * bom + content)
-    parts = shards.list_parts(path, shards.TEXTS, size)
+    parts = parts_of_files.list_parts(path, parts_of_files.TEXTS, size)
     assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
-    found = [text for part in parts for text in shards.read_texts(part, "text")]
+    found = [text for part in parts for text in parts_of_files.read_texts(part, "text")]
     assert found == ["" if text is None else text for text in texts]
 
 
@@ -135,12 +136,12 @@ def test_the_blocks_of_ray_data_do_what_one_process_does(tmp_path: Path) -> None
     """Ray gives a worker batches of parts, in any order and of any size."""
     texts = ["a" * (i % 9) for i in range(40)]
     source = jsonl(tmp_path / "a.jsonl", texts)
-    parts = shards.list_parts(source, shards.TEXTS, 60)
+    parts = parts_of_files.list_parts(source, parts_of_files.TEXTS, 60)
     (tmp_path / "out").mkdir()
     worker = shards.OnRay(shards.EncodePart, (make_encoder, "text", str(tmp_path / "out")))
     order = np.random.default_rng(0).permutation(len(parts))
 
-    def batch(numbers: np.ndarray, of: list[shards.Part]) -> dict[str, np.ndarray]:
+    def batch(numbers: np.ndarray, of: list[parts_of_files.Part]) -> dict[str, np.ndarray]:
         columns: dict[str, list[Any]] = {"number": [], "path": [], "start": [], "stop": []}
         for number in numbers:
             for name, value in (("number", number), *vars(of[number]).items()):
@@ -150,15 +151,17 @@ def test_the_blocks_of_ray_data_do_what_one_process_does(tmp_path: Path) -> None
     counts = {}
     for numbers in np.array_split(order, 4):
         found = worker(batch(numbers, parts))
-        counts |= {int(n): int(np.frombuffer(c, np.int32)[0]) for n, c in zip(*found.values(), strict=True)}
+        counts |= {int(n): int(np.frombuffer(c, np.int32)[0]) for n, c, _ in zip(*found.values(), strict=True)}
     assert sum(counts.values()) == 40
     vectors = ShardedRows(tmp_path / "out")
     np.testing.assert_array_equal(vectors[:], lengths(texts))
     centers = np.array([[0.0, 0], [4, 0], [8, 0]], np.float32)
-    parts = shards.list_parts(vectors.files, shards.VECTORS, 16)
+    parts = parts_of_files.list_parts(vectors.files, parts_of_files.VECTORS, 16)
     found = shards.OnRay(shards.AssignPart, (centers,))(batch(np.arange(len(parts))[::-1], parts))
     labels = np.concatenate([np.frombuffer(f, np.int32) for f in found["found"][::-1]])
     np.testing.assert_array_equal(labels, assign_shards(vectors.files, centers))
+    bad = shards.OnRay(shards.AssignPart, (np.ones((2, 3)),))(batch(np.arange(2), parts))
+    assert [json.loads(error)[0] for error in bad["error"]] == ["centers", "centers"]
     nearest = np.abs(vectors[:][:, :1] - centers[:, 0])
     np.testing.assert_array_equal(nearest[np.arange(40), labels], nearest.min(1))
 

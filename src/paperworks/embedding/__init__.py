@@ -9,6 +9,7 @@ dual_encoder.py  two towers trained on pairs
 eight_bit.py  products for queries that need not be exact
 kmeans.py     k-means with bounded memory
 shards.py     sets of many files, encoded and assigned in parts, here or on a Ray cluster
+parts.py      ranges of JSON lines, Parquet and .npy files
 sharded_rows.py  vectors in several files as rows of one array
 selection.py  k-center, herding, facility location, best score first
 neighbors.py  nearest neighbours, exact and approximate

@@ -1,9 +1,8 @@
 """Sets that are spread over many files, encoded and assigned to centres in parts: here, or on a Ray cluster.
 
-A part is a range of one file: bytes of JSON lines, row groups of Parquet, rows of ``.npy``. The same function reads and
-works on a part whether it is called in this process or by Ray Data on some node; parts come back in the order of the
-files, and every file is read where it lies (all nodes must see it under its path). The extra ``ray`` is needed for
-``engine="ray"`` only.
+A part is a range of one file (see ``parts.py``). The same function reads and works on a part whether it is called in
+this process or by Ray Data on some node; parts come back in the order of the files, and every file is read where it
+lies (all nodes must see it under its path). The extra ``ray`` is needed for ``engine="ray"`` only.
 """
 
 from __future__ import annotations
@@ -11,63 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from paperworks.embedding.encoders import Encoder
+from paperworks.embedding.parts import PART_BYTES, TEXTS, VECTORS, Part, TextOf, list_parts, read_texts, read_vectors
 from paperworks.embedding.rows import as_rows, read_rows
-from paperworks.embedding.sharded_rows import MANIFEST, ShardedRows, map_file
+from paperworks.embedding.sharded_rows import MANIFEST, ShardedRows
 from paperworks.errors import InputError
 from paperworks.extras import require_extra
 from paperworks.parameters import check_whole
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import replace_file, write_text
 
-TEXTS, VECTORS = (".jsonl", ".ndjson", ".parquet"), (".npy", ".parquet")
-PART_BYTES = 64 * 2**20
-"""About what a part has of a file."""
-
 Engine = Literal["local", "ray"]
-TextOf = str | Callable[[dict[str, Any]], str]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A range of a file: bytes (a line belongs to the part in which it begins), row groups, or rows."""
-
-    path: str
-    start: int
-    stop: int
-
-    @property
-    def kind(self) -> str:
-        return Path(self.path).suffix.lower()
-
-
-def list_parts(source: str | Path | Sequence[str | Path], kinds: Sequence[str], size: int = PART_BYTES) -> list[Part]:
-    """The parts of a file, of the files of a folder in the order of their names, or of a list of files.
-
-    Raises InputError where a file is missing, of another kind, or cannot be read, or where there is none.
-    """
-    check_whole("part_bytes", size, 1)
-    given = [source] if isinstance(source, (str, Path)) else list(source)
-    files: list[Path] = []
-    for path in (Path(one).expanduser().resolve() for one in given):
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in kinds) if path.is_dir() else [path]
-        files += [file for file in found if not file.name.startswith(".")]
-        for file in found:
-            if not file.is_file() or file.suffix.lower() not in kinds:
-                raise InputError("source", str(file), f"an existing file of {', '.join(kinds)}")
-    if not files:
-        raise InputError("source", f"no file in {', '.join(map(str, given))}", f"files of {', '.join(kinds)}")
-    parts = [part for file in files for part in _parts_of(file, size)]
-    if not parts:
-        raise InputError("source", f"{len(files)} files without rows", "one row or more")
-    return parts
 
 
 class EncodePart:
@@ -205,122 +165,30 @@ def assign_shards(
 
 
 class OnRay:
-    """A worker of Ray Data: one row of a batch is a part."""
+    """Works for Ray Data: one row of a batch is a part. An error of the input comes back as data; Ray wraps others."""
 
     def __init__(self, made: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.work = made(*arguments)
+        self.made, self.arguments = made, arguments
+
+    @cached_property
+    def work(self) -> Callable[[int, Part], Any]:
+        return self.made(*self.arguments)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        numbers, found = [], np.empty(len(batch["number"]), object)
+        count = len(batch["number"])
+        found, errors = np.full(count, b"", object), np.full(count, "", object)
         for row, number in enumerate(batch["number"]):
-            numbers.append(int(number))
             part = Part(str(batch["path"][row]), int(batch["start"][row]), int(batch["stop"][row]))
-            found[row] = np.asarray(self.work(int(number), part), np.int32).tobytes()
-        return {"number": np.array(numbers), "found": found}
+            try:
+                found[row] = np.asarray(self.work(int(number), part), np.int32).tobytes()
+            except InputError as error:
+                errors[row] = json.dumps([error.field, str(error.found), error.expected])
+        return {"number": np.asarray(batch["number"]), "found": found, "error": errors}
 
 
 def part_file(number: int) -> str:
     """The file of an encoded part."""
     return f"part-{number:06d}.npy"
-
-
-def read_texts(part: Part, text: TextOf) -> Iterator[str]:
-    """The texts of a part. Raises InputError that names the file and the record."""
-    for where, record in _records(part, text):
-        if callable(text):
-            value: Any = text(record)
-        elif text in record:
-            value = record[text]
-        else:
-            columns = ", ".join(list(record)[:12]) or "no column"
-            raise InputError("text", f"{where}: {columns}", f"the column {text!r}")
-        if value is None or (isinstance(value, float) and value != value):
-            value = ""
-        if not isinstance(value, str):
-            raise InputError("text", f"{where}: {type(value).__name__}", "a text")
-        yield value
-
-
-def read_vectors(part: Part, column: str = "vector") -> np.ndarray:
-    """The vectors of a part: float32 [n, d]. Raises InputError for what is none, and for NaN."""
-    if part.kind == ".npy":
-        return read_rows(map_file(part.path, "source"), slice(part.start, part.stop), part.path)
-    values = _column(part, column)
-    try:
-        vectors = np.stack([np.asarray(value, np.float32) for value in values]) if values else np.empty((0, 0))
-    except (ValueError, TypeError) as error:
-        raise InputError(part.path, f"column {column!r} ({error})", "vectors of one length") from None
-    if vectors.ndim != 2:
-        raise InputError(part.path, f"column {column!r} of shape {vectors.shape}", "a vector in each row")
-    return read_rows(vectors, slice(None), part.path) if len(vectors) else np.empty((0, 0), np.float32)
-
-
-def _parts_of(path: Path, size: int) -> list[Part]:
-    kind = path.suffix.lower()
-    if kind == ".npy":
-        rows = map_file(path, "source")
-        step = max(1, size // max(rows.shape[1] * rows.dtype.itemsize, 1))
-        return [Part(str(path), at, min(at + step, len(rows))) for at in range(0, len(rows), step)]
-    if kind == ".parquet":
-        found, begin, held = [], 0, 0
-        about = _parquet(path).metadata
-        for group in range(about.num_row_groups):
-            held += about.row_group(group).total_byte_size
-            if held >= size or group == about.num_row_groups - 1:
-                found.append(Part(str(path), begin, group + 1))
-                begin, held = group + 1, 0
-        return found
-    total = path.stat().st_size
-    return [Part(str(path), at, min(at + size, total)) for at in range(0, total, size)]
-
-
-def _records(part: Part, text: TextOf) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Records of a part with the place of each in words."""
-    if part.kind == ".parquet":
-        if isinstance(text, str):
-            for number, value in enumerate(_column(part, text)):
-                yield f"{part.path}, row {number} of row group {part.start}", {text: value}
-            return
-        for number, record in enumerate(_table(part).to_pylist()):
-            yield f"{part.path}, row {number} of row group {part.start}", record
-        return
-    with open(part.path, "rb") as file:
-        if part.start:
-            file.seek(part.start - 1)
-            file.readline()  # what began in the part before
-        while (at := file.tell()) < part.stop and (line := file.readline()):
-            line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            where = f"{part.path}, line at byte {at}"
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError("source", f"{where}: not JSON ({error})", "an object in each line") from None
-            if not isinstance(record, dict):
-                raise InputError("source", f"{where}: {type(record).__name__}", "an object in each line")
-            yield where, record
-
-
-def _parquet(path: str | Path) -> Any:
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        return pq.ParquetFile(path)
-    except (ArrowException, OSError) as error:
-        raise InputError("source", f"{path}, which cannot be read ({error})", "a Parquet file") from None
-
-
-def _table(part: Part, columns: list[str] | None = None) -> Any:
-    return _parquet(part.path).read_row_groups(list(range(part.start, part.stop)), columns=columns)
-
-
-def _column(part: Part, name: str) -> list[Any]:
-    names = _parquet(part.path).schema_arrow.names
-    if name not in names:
-        raise InputError("source", f"{part.path} with columns {', '.join(names[:12])}", f"the column {name!r}")
-    return _table(part, [name]).column(0).to_pylist()
 
 
 def _vector_files(source: Any) -> Any:
@@ -380,6 +248,7 @@ def _mapped(
         return
     import ray.data
 
+    ray.data.DataContext.get_current().enable_progress_bars = False  # ``progress`` shows it
     workers, cpus, gpus = room
     items = [{"number": number, **asdict(part)} for number, part in enumerate(parts)]
     found = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
@@ -387,9 +256,11 @@ def _mapped(
         fn_constructor_args=(made, arguments),
         batch_size=1,
         batch_format="numpy",
-        concurrency=min(workers, len(items)),
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(items))),
         num_cpus=cpus,
         num_gpus=gpus,
     )
     for batch in progress(found.iter_batches(batch_size=1, batch_format="numpy"), what, len(parts)):
+        if batch["error"][0]:
+            raise InputError(*json.loads(batch["error"][0]))
         yield int(batch["number"][0]), np.frombuffer(batch["found"][0], np.int32)
