@@ -210,6 +210,13 @@ def test_the_classifier_learns_saves_and_predicts_the_same(tmp_path) -> None:
         again.predict(held.drop(columns="item"))
     with pytest.raises(InputError, match="1 different labels"):
         OptEmbedClassifier().fit(X, np.ones(len(X)))
+    with pytest.raises(InputError, match="1 missing labels"):
+        OptEmbedClassifier().fit(X, np.where(np.arange(len(X)) == 3, None, y))
+    with pytest.raises(InputError, match="two columns named 'shop'"):
+        OptEmbedClassifier().fit(pd.concat([X, X], axis=1), y)
+    for options in ({"hidden": (0,)}, {"dropout": 1.0}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            OptEmbedClassifier(**options).fit(X, y)
 
 
 def test_training_stops_at_the_first_epoch_that_is_not_better() -> None:

@@ -31,6 +31,17 @@ def test_rare_and_unseen_values_share_the_last_id_and_missing_is_a_value() -> No
     assert np.array_equal(again.transform(table), encoder.transform(table))
 
 
+def test_large_numbers_keep_all_their_digits_and_infinity_is_a_value() -> None:
+    table = pd.DataFrame({"code": [10000001.0, 10000002.0, 0.1, 0.25] * 3, "n": [np.inf, *range(100, 111)]})
+    encoder = FieldEncoder(numbers="values").fit(table)
+    assert set(encoder.fields_[0].vocabulary) == {"10000001", "10000002", "0.1", "0.25"}
+    real = pd.DataFrame({"n": [np.inf, -np.inf, np.nan, *np.random.default_rng(0).normal(size=200)]})
+    encoder = FieldEncoder().fit(real)
+    assert encoder.fields_[0].kind == "quantile"
+    assert np.isfinite(encoder.fields_[0].edges).all()
+    assert len({int(i) for i in encoder.transform(real)[:3, 0]}) == 3
+
+
 def test_kinds_of_number_columns() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(

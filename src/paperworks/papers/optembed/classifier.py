@@ -98,6 +98,9 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         if labels.shape != (len(frame),):
             raise InputError("y", f"shape {labels.shape}", f"[{len(frame)}], one label for each row")
+        missing = int(pd.isna(labels).sum())
+        if missing:
+            raise InputError("y", f"{missing} missing labels", "a label for each row")
         self.classes_ = np.unique(labels)
         if len(self.classes_) != 2:
             raise InputError("y", f"{len(self.classes_)} different labels", "two")
@@ -229,5 +232,9 @@ def as_frame(X: Any) -> pd.DataFrame:
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X))
     if frame.ndim != 2 or frame.shape[1] < 1 or len(frame) < 1:
         raise InputError("X", f"shape {frame.shape}", "at least one row and one column")
-    frame = frame.set_axis([str(c) for c in frame.columns], axis=1)
+    names = [str(c) for c in frame.columns]
+    twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
+    if twice is not None:
+        raise InputError("X", f"two columns named {twice!r}", "one column for each name")
+    frame = frame.set_axis(names, axis=1)
     return without_markers(frame, ["", *TableOptions().missing])

@@ -63,8 +63,15 @@ class Field:
             found[np.isnan(numbers)] = np.nan
         else:
             found = numbers
-        text = pd.Series(found, index=cells.index).map(lambda v: MISSING if np.isnan(v) else f"{v:g}")
+        text = pd.Series(found, index=cells.index).map(number_text)
         return text.mask(gone, MISSING)
+
+
+def number_text(value: float) -> str:
+    """A number as a text that no other number has; whole ones without a point; of NaN, that of a missing cell."""
+    if np.isnan(value):
+        return MISSING
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def is_several(cell: Any) -> bool:
@@ -191,7 +198,8 @@ class FieldEncoder:
             taken = self._samples.setdefault(name, [])
             room = _SAMPLE - sum(map(len, taken))
             if room > 0:
-                taken.append(numbers.to_numpy(dtype=np.float64)[:room])
+                sample = numbers.to_numpy(dtype=np.float64)
+                taken.append(sample[np.isfinite(sample)][:room])
 
     def decide(self) -> None:
         """After the first pass: the kind of every field."""

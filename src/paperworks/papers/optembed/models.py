@@ -51,6 +51,10 @@ class ClickModel(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if any(width < 1 for width in hidden):
+            raise InputError("hidden", list(hidden), "widths of 1 or more")
+        if not 0 <= dropout < 1:
+            raise InputError("dropout", dropout, "a share from 0 to below 1")
         self.embedding, self.fields, self.dim = embedding, len(field_dims), dim
         sizes = torch.tensor(list(field_dims))
         known: Bags | None = getattr(embedding, "bags", None)
