@@ -35,6 +35,14 @@ def test_the_same_width_is_the_same_tensor() -> None:
     assert pad_channels(x, 5) is x
 
 
+def test_a_width_that_was_first_met_in_inference_mode_serves_a_backward_pass() -> None:
+    with torch.inference_mode():
+        channel_interpolation(torch.randn(2, 13, dtype=torch.float64), 17)
+    x = torch.randn(2, 13, dtype=torch.float64, requires_grad=True)
+    channel_interpolation(x, 17).sum().backward()
+    assert torch.allclose(x.grad.sum(), torch.tensor(34.0, dtype=torch.float64))  # type: ignore[union-attr]
+
+
 def test_any_axis() -> None:
     x = torch.randn(2, 4, 6)
     assert torch.equal(channel_interpolation(x, 9, -1), channel_interpolation(x.movedim(-1, 1), 9).movedim(1, -1))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paperworks.errors import InputError
+from paperworks.nn import build_network
 from paperworks.papers.tas import (
     ChoiceLogits,
     SearchNetwork,
@@ -155,6 +156,10 @@ def test_rivals_have_the_cost() -> None:
         assert space.cost_of(first) / space.full_cost == pytest.approx(target, rel=0.05)
 
 
+def logits_of(output: Any) -> torch.Tensor:
+    return getattr(output, "logits", output)
+
+
 class Own(nn.Module):
     """Depthwise, a gate, a concatenation, a norm before its layer, and one width in two layers."""
 
@@ -190,6 +195,32 @@ def test_a_traced_module_with_certain_widths_is_the_cut_module(own: TracedSpace)
     with torch.no_grad(), own.certain(genotype):
         assert torch.allclose(own(images), smaller(images), atol=1e-6)
     assert own.cost_of(genotype) == own.groups.cost(own.plan(genotype)).macs
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "hidden"),
+    [
+        ("vit", {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}, 1),
+        ("convnext", {"hidden_sizes": [4, 6], "depths": [1, 1], "num_stages": 2}, 2),
+    ],
+)
+def test_units_in_front_of_a_layer_norm_have_one_for_each_width(name: str, sizes: dict[str, Any], hidden: int) -> None:
+    module, images = build_network(name, image_size=8, **sizes), torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    space = TracedSpace(module, images, ratios=(0.5, 1.0), start="given")
+    assert sum(choice.endswith("/hidden") for _, choice in space.choices) == hidden
+    for first in (0, 1):
+        genotype = space.genotype_at([(first + number) % 2 for number in range(len(space.choices))])
+        smaller = cut(space.groups, space.plan(genotype)).eval()
+        with torch.no_grad(), space.eval().certain(genotype):
+            assert torch.allclose(logits_of(space(images)), logits_of(smaller(images)), atol=1e-5)
+    kept = space.inherit(module, space.least())
+    assert sum(p.numel() for p in kept.parameters()) < sum(p.numel() for p in module.parameters())
+    logits_of(space.train()(images)).sum().backward()
+    norms = [module for module in space.modules() if isinstance(module, nn.LayerNorm)]
+    assert {len(norm.weight) for norm in norms} >= ({4, 8} if name == "vit" else {2, 3, 4, 6})
 
 
 def test_the_expected_cost_of_a_traced_module_is_the_mean(own: TracedSpace) -> None:

@@ -44,7 +44,8 @@ def channel_interpolation(features: torch.Tensor, width: int, axis: int = 1) -> 
 @lru_cache(maxsize=4096)
 def _matrix(channels: int, width: int) -> torch.Tensor:
     """The averages as a matrix, float64 ``[width, channels]``, whose rows add up to 1."""
-    return functional.adaptive_avg_pool1d(torch.eye(channels, dtype=torch.float64), width).T.contiguous()
+    with torch.inference_mode(False):  # what is kept must serve a backward pass, too
+        return functional.adaptive_avg_pool1d(torch.eye(channels, dtype=torch.float64), width).T.contiguous()
 
 
 def pad_channels(features: torch.Tensor, width: int, axis: int = 1) -> torch.Tensor:

@@ -42,7 +42,8 @@ def prune_module(job: ModuleJob) -> PrunedModule:
         steps = 2 * -(-len(inputs) // (2 * job.batch_size))
         raise InputError("train_steps", job.train_steps, f"{round(steps / SEARCHED)} or more, for one epoch of search")
     model = job.copy().cpu()
-    space = TracedSpace(model, job.example_inputs, start="given", ignore=job.ignore, seed=job.seed)
+    # streams: what a norm is taken over is not inherited well
+    space = TracedSpace(model, job.example_inputs, streams=False, start="given", ignore=job.ignore, seed=job.seed)
     settings = SearchSettings(
         target=job.macs / (1 + TOLERANCE),
         tolerance=TOLERANCE,

@@ -1,11 +1,12 @@
 """A module whose traced groups have several widths at once: what ``TracedSpace`` searches in.
 
 A producer's output is cut to each drawn width, brought to the widest one and added with the weights that were drawn; a
-BatchNorm becomes one for each candidate. What is missing to the full size is filled with zeros.
+BatchNorm, LayerNorm or RMSNorm becomes one for each candidate. What is missing to the full size is filled with zeros.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -19,7 +20,9 @@ from paperworks.structure.trace import TracedGroup, TracedGroups
 from paperworks.structure.trace.capture import arguments
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+LAYER_NORMS = (nn.LayerNorm, nn.RMSNorm)
+NORMS = (*BATCH_NORMS, *LAYER_NORMS)
 Blended = Callable[[torch.Tensor, int, int], torch.Tensor]
 
 
@@ -158,7 +161,7 @@ class OutputChoice(_Mixer):
 
 
 class NormChoice(nn.Module):
-    """A BatchNorm for each candidate width. Behind a layer it mixes the drawn widths; elsewhere the widest one acts."""
+    """A norm for each candidate width. Behind a layer it mixes the drawn widths; elsewhere the widest one acts."""
 
     def __init__(
         self,
@@ -173,21 +176,36 @@ class NormChoice(nn.Module):
     ) -> None:
         super().__init__()
         self.mixer, self.mixes = _Mixer(owner, number, candidates, table, blended), mixes
-        self.norms = nn.ModuleList()
-        for width in candidates:
-            kept = self.mixer.order[: width * self.mixer.each]
-            one = type(norm)(len(kept), eps=norm.eps, momentum=norm.momentum)
-            with torch.no_grad():
-                for name in ("weight", "bias", "running_mean", "running_var"):
-                    getattr(one, name).copy_(getattr(norm, name)[kept])
-            self.norms.append(one)
+        self.norms = nn.ModuleList(_of_channels(norm, self.mixer.order[: w * self.mixer.each]) for w in candidates)
+        self.axis = 1
+        if isinstance(norm, LAYER_NORMS):  # transformers has layer norms over the channels of feature maps
+            self.axis = 1 if getattr(norm, "data_format", "channels_last") == "channels_first" else -1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mixer = self.mixer
+        mixer, axis = self.mixer, self.axis
         draw = mixer.owner.drawn(mixer.number)
-        units = mixer.to_units(x, 1)
+        units = mixer.to_units(x, axis)
         picks = draw.picks
         if not self.mixes:
             picks = (max(picks, key=lambda pick: mixer.candidates[pick]),)
-        parts = [self.norms[pick](units[:, : mixer.candidates[pick] * mixer.each]) for pick in picks]
-        return mixer.from_units(parts[0] if len(parts) == 1 else mixer.mixed(parts, draw.weights), 1)
+        parts = []
+        for pick in picks:
+            kept = units[:, : mixer.candidates[pick] * mixer.each].movedim(1, axis)
+            parts.append(self.norms[pick](kept).movedim(axis, 1))
+        return mixer.from_units(parts[0] if len(parts) == 1 else mixer.mixed(parts, draw.weights), axis)
+
+
+def _of_channels(norm: Any, kept: torch.Tensor) -> Any:
+    """A copy of a norm for some of its channels."""
+    one = copy.deepcopy(norm)
+    for field in ("weight", "bias"):
+        parameter = getattr(one, field, None)
+        if parameter is not None:
+            setattr(one, field, nn.Parameter(parameter.detach()[kept].clone()))
+    if isinstance(norm, LAYER_NORMS):
+        one.normalized_shape = (len(kept),)
+    else:
+        one.num_features = len(kept)
+        for field in ("running_mean", "running_var"):
+            setattr(one, field, getattr(one, field)[kept].clone())
+    return one

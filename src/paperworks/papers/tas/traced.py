@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,11 +19,19 @@ from torch import nn
 
 from paperworks.errors import InputError
 from paperworks.papers.tas.choices import RATIOS, Draw, width_candidates
-from paperworks.papers.tas.mixing import CONVOLUTIONS, NORMS, blend_function, instrumented, producers_and_norms
+from paperworks.papers.tas.mixing import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    LAYER_NORMS,
+    NORMS,
+    blend_function,
+    instrumented,
+    producers_and_norms,
+)
 from paperworks.papers.tas.network import fresh_weights
 from paperworks.papers.tas.space import Genotype, SearchSpace
 from paperworks.parameters import check_seed, check_whole
-from paperworks.structure import magnitude_scores
+from paperworks.structure import Units, magnitude_scores
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace import Polynomial, TracedGroup, TracedGroups, analyze, cut, masked_outputs
 from paperworks.structure.trace.capture import arguments, tensors_of
@@ -37,8 +46,9 @@ class TracedSpace(SearchSpace):
     """The search space of widths in a module that ``structure.trace`` can trace.
 
     All layers of a group share their widths, so residual streams need no further convolutions. Narrower outputs are
-    filled up with zeros, which is the function of the cut module; groups where that is not so (a sigmoid behind the
-    units, a norm over units of several groups, units that no module makes) keep their width: see ``left_out``.
+    filled up with zeros, and every norm becomes one for each candidate, which is the function of the cut module; groups
+    where that is not so (a sigmoid behind the units, a norm over units of several groups, units that no module makes)
+    keep their width: see ``left_out``.
 
     Parameters
     ----------
@@ -48,6 +58,8 @@ class TracedSpace(SearchSpace):
     sampled, blend : as in ``SearchNetwork``.
     cost : ``macs`` or ``parameters``.
     multiple_of : candidates are rounded up to multiples of this, where the group has as many.
+    streams : search the widths of residual streams in front of a LayerNorm or RMSNorm, too. There a cut module is never
+        the full one with zeros, so that inherited weights lose more.
     start : ``scratch``: the search begins with new weights, as in the paper; ``given``: with those of the model.
     ignore : patterns of parameter names whose channels stay.
     seed : of new weights and logits.
@@ -72,6 +84,7 @@ class TracedSpace(SearchSpace):
         blend: Literal["interpolate", "pad"] = "interpolate",
         cost: Literal["macs", "parameters"] = "macs",
         multiple_of: int = 1,
+        streams: bool = True,
         start: Start = "scratch",
         ignore: Sequence[str] = (),
         seed: int = 0,
@@ -87,7 +100,7 @@ class TracedSpace(SearchSpace):
             if value not in allowed:
                 raise InputError(name, repr(value), " or ".join(allowed))
         groups = analyze(copy.deepcopy(model).eval(), example_inputs, ignore=ignore)
-        found, left_out = _searchable(groups)
+        found, left_out = _searchable(groups, streams)
         known = {name: _candidates(groups[name].n_units, ratios, multiple_of) for name in found}
         if not found:
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items()) or "no group of units"
@@ -159,7 +172,7 @@ class TracedSpace(SearchSpace):
         groups = analyze(trained, self.groups.inputs)
         if {name: group.n_units for name, group in groups.items()} != {n: g.n_units for n, g in self.groups.items()}:
             raise InputError("trained", "a module with other groups of units", "the one that is searched in, trained")
-        scores = magnitude_scores(trained, groups.units)
+        scores = magnitude_scores(trained, Units([groups[name].units for _, name in self.choices]))
         plan = self.plan(genotype, scores=scores)
         return cut(groups, plan)
 
@@ -186,28 +199,45 @@ def monomials(polynomial: Polynomial, names: Mapping[Any, str]) -> Monomials:
     return dict(total)
 
 
-def _searchable(groups: TracedGroups) -> tuple[list[str], dict[str, str]]:
+def _searchable(groups: TracedGroups, streams: bool) -> tuple[list[str], dict[str, str]]:
     """The groups whose widths can be drawn in a forward pass, and why the others cannot."""
     found: list[str] = []
     left_out: dict[str, str] = {}
     owned: Counter[str] = Counter()
-    for group in groups.values():
-        if group.by_default:
-            owned.update({name for name, _ in producers_and_norms(groups.model, group)})
+    wanted = {name: group for name, group in groups.items() if group.by_default or (streams and group.norm_coupled)}
+    for group in wanted.values():
+        owned.update({name for name, _ in producers_and_norms(groups.model, group)})
     for name, group in groups.items():
-        if not group.by_default:
-            left_out[name] = group.note or "not planned by default"
-            continue
-        why = _obstacle(groups, group, owned)
+        why = _obstacle(groups, group, owned) if name in wanted else group.note or "not planned by default"
         if why:
             left_out[name] = why
         else:
             found.append(name)
-    for name in list(found):
-        if not _fills_with_zeros(groups, name):
-            found.remove(name)
-            left_out[name] = "zeros in place of units are not the function of the cut module behind a norm per width"
+    with _varied(groups.model):
+        for name in list(found):
+            why = _difference(groups, name)
+            if why:
+                found.remove(name)
+                left_out[name] = why
     return found, left_out
+
+
+@contextmanager
+def _varied(model: nn.Module) -> Iterator[None]:
+    """Noise on all weights and statistics, for a while: shifts of 0 and gains of 1 would hide differences."""
+    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                size = 0.3 if tensor.ndim < 2 else 0.1 * float(tensor.float().std(correction=0)) + 0.01
+                tensor.add_(size * torch.rand(tensor.shape, generator=generator).to(tensor))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                tensor.copy_(kept[name])
 
 
 def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> str:
@@ -222,26 +252,37 @@ def _obstacle(groups: TracedGroups, group: TracedGroup, owned: Counter[str]) -> 
         module = groups.model.get_submodule(path)
         if leaf == "weight" and isinstance(module, (*CONVOLUTIONS, nn.Linear)) and piece.axis == 1:
             continue  # the units enter here
-        if path not in seen and not isinstance(module, nn.PReLU):
+        if path not in seen and not isinstance(module, nn.PReLU) and not group.norm_coupled:
             return f"{piece.param} is not of a convolution, a linear layer or a batch norm"
     for name, table in points:
         module = groups.model.get_submodule(name)
         size = len(module.get_parameter("weight"))
         if (table < 0).any() or table.numel() != size or owned[name] > 1:
             return f"{name} has channels of other groups, too"
-        if isinstance(module, NORMS) and not (module.affine and module.track_running_stats):
+        if isinstance(module, BATCH_NORMS) and not (module.affine and module.track_running_stats):
             return f"{name} has no gain or no running statistics"
+        if isinstance(module, LAYER_NORMS) and len(module.normalized_shape) != 1:
+            return f"{name} normalises several axes"
     return ""
 
 
-def _fills_with_zeros(groups: TracedGroups, name: str) -> bool:
-    """Whether the mixed module with the smallest width of one group computes what the cut module does."""
-    table = groups[name].n_units
-    width = max(1, table // 2)
+def _difference(groups: TracedGroups, name: str) -> str:
+    """Why the mixed module with half of a group's units does not compute what the cut module does; empty if it does."""
+    width = max(1, groups[name].n_units // 2)
     plan = groups.keep({name: list(range(width))})
-    expected = masked_outputs(groups, plan)
+    if groups[name].norm_coupled:  # a norm over fewer units is another function than with zeros in their places
+        args, kwargs = arguments(groups.inputs)
+        try:
+            smaller = cut(groups, plan)
+        except InputError as error:
+            return f"{groups[name].note}, and {str(error).splitlines()[0]}"
+        with torch.no_grad():
+            expected = tensors_of(smaller.eval()(*args, **kwargs))
+    else:
+        expected = masked_outputs(groups, plan)
     trial = _Trial(groups, name, width)
-    return largest_difference(expected, trial.outputs()) <= 1e-4 * max(1.0, *(float(t.abs().max()) for t in expected))
+    same = largest_difference(expected, trial.outputs()) <= 1e-4 * max(1.0, *(float(t.abs().max()) for t in expected))
+    return "" if same else "zeros in place of units are not the function of the cut module"
 
 
 class _Trial:
