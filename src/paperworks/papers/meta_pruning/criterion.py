@@ -81,18 +81,28 @@ def sparsity_gradient(
     It is the gradient of ``sum 0.5 * reg * gamma_k * ||w_k||^2`` with gamma held fixed. A weight that is in two groups
     (as the output of one and the input of another) gets both.
     """
+    return decay_gradient(
+        tensors,
+        groups,
+        {key: reg * pull(group_importance(tensors, units), alpha) for key, units in groups.units.items()},
+    )
+
+
+def decay_gradient(
+    tensors: Tensors, groups: TracedGroups, strengths: Mapping[Key, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """``strength_k * w_k`` for every slice of channel k; ``strengths`` are ``[n_units]`` by group."""
     found: dict[str, torch.Tensor] = {}
-    for units in groups.units.values():
-        pulls = pull(group_importance(tensors, units), alpha)
+    for key, units in groups.units.items():
         for name, axis, table in members(units):
             tensor = tensors[name].detach()
             along = tensor.new_zeros(tensor.shape[axis])
             inside = table >= 0
             rows = torch.arange(len(table))[:, None].expand_as(table)[inside]
-            along[table[inside].to(tensor.device)] = pulls[rows.to(pulls.device)].to(tensor.dtype)
+            along[table[inside].to(tensor.device)] = strengths[key][rows.to(strengths[key].device)].to(tensor.dtype)
             shape = [1] * tensor.ndim
             shape[axis] = -1
-            added = reg * along.view(shape) * tensor
+            added = along.view(shape) * tensor
             found[name] = found[name] + added if name in found else added
     return found
 

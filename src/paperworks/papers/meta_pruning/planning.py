@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -13,13 +13,16 @@ from paperworks.structure import KeepPlan
 from paperworks.structure.trace import TracedGroups
 from paperworks.structure.units import Key
 
+Scores = Callable[[Mapping[str, torch.Tensor]], Mapping[Key, torch.Tensor]]
+"""From the weights by name, zeros where channels left, to a score ``[n_units]`` of every channel by group."""
+
 
 def speed_plans(
     tensors: Mapping[str, torch.Tensor],
     groups: TracedGroups,
     speeds: Sequence[float],
     *,
-    criterion: CriterionName = "group-l2",
+    criterion: CriterionName | Scores = "group-l2",
     steps: int = 200,
     measure: str = "macs",
     dense: float | None = None,
@@ -35,6 +38,7 @@ def speed_plans(
     tensors : the weights by name.
     groups : of the model that the weights are of.
     speeds : 1 or more each.
+    criterion : its name, or a function that scores channels; the scores of a group are taken over its largest.
     measure : ``macs`` or ``parameters``.
     dense : cost that the speeds are relative to; default the model's own. With a model that was pruned before, that of
         the original.
@@ -79,14 +83,18 @@ def _remove(
     groups: TracedGroups,
     kept: dict[Key, torch.Tensor],
     portion: int,
-    criterion: CriterionName,
+    criterion: CriterionName | Scores,
     noise: Mapping[Key, torch.Tensor],
 ) -> int:
     """Remove the weakest channels of all groups; how many left."""
     keys, parts = list(kept), []
+    given = criterion(left) if callable(criterion) else {}
     for key in keys:
         mask = kept[key]
-        scores = noise[key].clone() if criterion == "random" else normalised(left, groups, key, mask, criterion)
+        if callable(criterion):
+            scores = scaled(given[key], key, mask, "max")
+        else:
+            scores = noise[key].clone() if criterion == "random" else normalised(left, groups, key, mask, criterion)
         scores[~mask] = float("inf")
         scores[scores.masked_fill(~mask, -float("inf")).argmax()] = float("inf")  # the best of a group stays
         parts.append(scores)
@@ -110,11 +118,21 @@ def normalised(
     left: Mapping[str, torch.Tensor], groups: TracedGroups, key: Key, mask: torch.Tensor, criterion: CriterionName
 ) -> torch.Tensor:
     """Importance of the channels of a group on the scale on which groups are compared, float64 ``[n_units]``."""
-    found = group_importance(left, groups.units[key]).double().cpu()
+    found = group_importance(left, groups.units[key])
+    over = {"group-l2-none": "none", "group-l2-mean": "mean"}.get(criterion, "max")
+    return scaled(found, key, mask, over)
+
+
+def scaled(scores: torch.Tensor, key: Key, mask: torch.Tensor, over: str) -> torch.Tensor:
+    """Scores of a group over the ``max`` or ``mean`` of the channels that are left, or as they are (``none``), float64.
+
+    Raises InputError naming the group for scores that are not finite.
+    """
+    found = scores.detach().double().cpu()
     if not bool(torch.isfinite(found).all()):
         raise InputError("weights", f"NaN or infinite values in {key[1]}", "finite weights")
-    if criterion == "group-l2-none":
-        return found
+    if over == "none":
+        return found.clone()
     here = found[mask]
-    scale = here.mean() if criterion == "group-l2-mean" else here.max()
+    scale = here.mean() if over == "mean" else here.max()
     return found / scale.clamp_min(1e-30)

@@ -21,7 +21,7 @@ from paperworks.papers.meta_pruning.criterion import (
     weight_names,
 )
 from paperworks.papers.meta_pruning.graph import tensors_of_model
-from paperworks.papers.meta_pruning.planning import speed_plans
+from paperworks.papers.meta_pruning.planning import Scores, speed_plans
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.structure.trace import TracedGroups
@@ -168,7 +168,7 @@ def accuracy_curve(
     data: Examples,
     speeds: Sequence[float] = SPEEDS,
     *,
-    criterion: CriterionName = "group-l2",
+    criterion: CriterionName | Scores = "group-l2",
     steps: int = 200,
     skip: tuple[str, ...] = (),
     seed: int = 0,
@@ -176,13 +176,13 @@ def accuracy_curve(
 ) -> np.ndarray:
     """Accuracy after pruning to each speed-up, without training in between, float64 ``[speeds]``.
 
-    ``unstructured`` keeps 1/speed of the single weights; ``2:4`` gives the same network for every speed. ``skip`` names
-    weights that these two leave alone.
+    ``criterion`` may be a function that scores channels, see ``speed_plans``. ``unstructured`` keeps 1/speed of the
+    single weights; ``2:4`` gives the same network for every speed. ``skip`` names weights that these two leave alone.
     """
     check_seed("seed", seed)
     tensors = tensors_of_model(model)
     found = []
-    if criterion in STRUCTURED:
+    if callable(criterion) or criterion in STRUCTURED:
         plans = speed_plans(tensors, groups, speeds, criterion=criterion, steps=steps, seed=seed)
         for plan in plans:
             masked = masked_tensors(model, kept_positions(groups, plan))

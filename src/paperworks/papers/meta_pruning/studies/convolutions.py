@@ -10,12 +10,12 @@ from torch import nn
 from paperworks import runs
 from paperworks.papers.meta_pruning.meta_training import MetaSettings
 from paperworks.papers.meta_pruning.studies.digits import FAST, curve_findings
-from paperworks.papers.meta_pruning.studies.protocol import measured
+from paperworks.papers.meta_pruning.studies.protocol import NORMS, REG, RHO, measured
 from paperworks.runs import Finding, Run
 
 SEEDS = (0, 1, 2)
-OPTIONS = {"hidden": 16, "layers": 4, "rho": 0.1}
-SETTINGS = MetaSettings(epochs=30, batches=3, reg=0.01, norms="batch", select_every=5)
+OPTIONS = {"hidden": 16, "layers": 4, "rho": RHO}
+SETTINGS = MetaSettings(epochs=15, batches=3, reg=REG, norms=NORMS, select_every=5)
 WIDTHS = (8, 12, 12, 16)
 
 
@@ -41,7 +41,7 @@ def make(seed: int) -> nn.Module:
 
 @runs.study(claims=["slower-accuracy-loss"], title="Networks of four convolutions on digits", minutes=6)
 def convolutions(run: Run, fast: bool) -> Iterator[Finding]:
-    """Three seeds, the protocol of the perceptrons."""
+    """Three seeds, the protocol and the settings of the perceptrons."""
     seeds = SEEDS[:2] if fast else SEEDS
     settings = FAST if fast else SETTINGS
     rows = [measured(run, "cnn", seed, make, OPTIONS, settings, fast=fast) for seed in run.progress(seeds, "seeds")]

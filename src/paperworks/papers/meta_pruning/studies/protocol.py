@@ -1,7 +1,8 @@
 """The protocol of the empirical studies: networks of one family, a metanetwork, and one test network with its controls.
 
 All networks of a seed share the split: 360 test images, 300 to choose the epoch, the rest to train on. Settings of
-meta-training were chosen on seeds 11 and 12, which are not measured.
+meta-training and of the rivals were chosen on seeds 11 and 12, which are not measured, by
+``benchmarks/meta_pruning_settings.py``.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from paperworks.papers.meta_pruning.controls import random_edit, sparse_fine_tune
+from paperworks.papers.meta_pruning.controls import (
+    growing_fine_tune,
+    l1_scores,
+    random_edit,
+    sparse_fine_tune,
+    taylor_scores_on,
+)
 from paperworks.papers.meta_pruning.criterion import CriterionName
-from paperworks.papers.meta_pruning.meta_training import MetaSettings
+from paperworks.papers.meta_pruning.graph import tensors_of_model
+from paperworks.papers.meta_pruning.meta_training import MetaSettings, Target
+from paperworks.papers.meta_pruning.planning import Scores
 from paperworks.papers.meta_pruning.pruner import MetaPruner
 from paperworks.papers.meta_pruning.targets import (
     SPEEDS,
@@ -33,10 +43,15 @@ from paperworks.runs.files import replace_file, write_text
 
 Measures = dict[str, Any]
 MakeModel = Callable[[int], nn.Module]
-STRONGER = 0.02
-"""Strength of the sparse training that gave the best curves on seeds 11 and 12, of 0.005, 0.01, 0.02, 0.05 and 0.1."""
-TEST, SELECTION, MODELS, TUNE = 360, 300, 5, 20
-"""Images of the two parts; networks to learn from, the last of which chooses the epoch; epochs of fine-tuning."""
+CHOSEN = Path(__file__).parent / "chosen.json"
+"""What ``benchmarks/meta_pruning_settings.py`` chose."""
+_chosen: dict[str, Any] = json.loads(CHOSEN.read_text(encoding="utf-8"))
+NORMS, RHO, REG = (_chosen["settings"][name] for name in ("norms", "rho", "reg"))
+STRONGER: float = _chosen["sparse training"]
+GROWING: dict[str, Any] = _chosen["growing regularisation"]
+TEST, SELECTION, MODELS, TESTED, TUNE = 360, 300, 5, 2, 20
+"""Images of the two parts; networks to learn from, the last of which chooses the epoch; networks to test with; epochs
+of fine-tuning."""
 OTHERS: tuple[CriterionName, ...] = ("group-l2-mean", "group-l2-none")
 
 
@@ -53,6 +68,25 @@ def digits_split(seed: int) -> tuple[Examples, Examples, Examples]:
     return (images[train], labels[train]), (images[chosen], labels[chosen]), (images[test], labels[test])
 
 
+def fitted(
+    run: Run,
+    name: str,
+    seed: int,
+    make: MakeModel,
+    options: dict[str, Any],
+    settings: MetaSettings,
+    *,
+    fast: bool = False,
+) -> tuple[MetaPruner, list[nn.Module]]:
+    """A pruner with the metanetwork of one seed, and the networks that it is tested with."""
+    train, chosen, _ = digits_split(seed)
+    epochs, tune, number, tested = (2, 1, 2, 1) if fast else (40, TUNE, MODELS, TESTED)
+    models = family(run, name, seed, make, train, number + tested, epochs)
+    pruner = MetaPruner(settings=settings, finetune_epochs=tune, device="cpu", random_state=seed, **options)
+    pruner.fit(models[: number - 1], train, models[number - 1], chosen, progress=run.progress)
+    return pruner, models[number:]
+
+
 def measured(
     run: Run,
     name: str,
@@ -64,27 +98,19 @@ def measured(
     transfer: MakeModel | None = None,
     fast: bool = False,
 ) -> Measures:
-    """Curves of the test network of one seed, by stage and control; kept in the run's state."""
+    """Curves of the test networks of one seed, their means, by stage and control; kept in the run's state."""
     kept = run.state / f"{name}-{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    train, chosen, test = digits_split(seed)
-    epochs, tune, number = (2, 1, 2) if fast else (40, TUNE, MODELS)
-    models = family(run, name, seed, make, train, number + 1, epochs)
-    pruner = MetaPruner(settings=settings, finetune_epochs=tune, device="cpu", random_state=seed, **options)
-    pruner.fit(
-        models[: number - 1],
-        train,
-        models[number - 1],
-        chosen,
-        checkpoint=run.state / f"{name}-{seed}.pt",
-        progress=run.progress,
-    )
-    found = _stages(pruner, models[number], train, test, tune, seed, settings)
+    pruner, models = fitted(run, name, seed, make, options, settings, fast=fast)
+    train, _, test = digits_split(seed)
+    tune = pruner.finetune_epochs
+    stages = [_stages(pruner, model, train, test, tune, seed, settings) for model in models]
+    found: Measures = {key: np.mean([one[key] for one in stages], axis=0).tolist() for key in stages[0]}
     found["epoch"] = pruner.history_.best_epoch
     found["history"] = pruner.history_.rows
     if transfer is not None:
-        (other,) = train_targets(transfer, train, [100 * seed + 99], epochs=epochs, device="cpu")
+        (other,) = train_targets(transfer, train, [100 * seed + 99], epochs=2 if fast else 40, device="cpu")
         target = pruner.target(other, train[0][:2])
         for stage, network in (("tuned", copy_of(other)), ("ours", pruner.edited(target))):
             tuned = fine_tune(network, train, epochs=tune, seed=seed, device="cpu")
@@ -106,38 +132,47 @@ def _stages(
     started = time.process_time()
     edited = pruner.edited(target)
     edit_seconds = time.process_time() - started
+    common: dict[str, Any] = {"epochs": tune, "seed": seed, "device": "cpu"}
     networks = {
-        "tuned": fine_tune(copy_of(model), train, epochs=tune, seed=seed, device="cpu"),
-        "ours": fine_tune(copy_of(edited), train, epochs=tune, seed=seed, device="cpu"),
-        "random edit": fine_tune(
-            random_edit(model, edited, target.layout, seed), train, epochs=tune, seed=seed, device="cpu"
-        ),
+        "tuned": fine_tune(copy_of(model), train, **common),
+        "ours": fine_tune(copy_of(edited), train, **common),
+        "random edit": fine_tune(random_edit(model, edited, target.layout, seed), train, **common),
+        "growing": growing_fine_tune(copy_of(model), target.groups, train, **GROWING, **common),
     }
     seconds = {}
     for name, reg in (("plain loop", 0.0), ("regulariser", settings.reg), ("stronger regulariser", STRONGER)):
         started = time.process_time()
-        networks[name] = sparse_fine_tune(
-            copy_of(model), target.groups, train, epochs=tune, reg=reg, alpha=settings.alpha, seed=seed, device="cpu"
-        )
+        networks[name] = sparse_fine_tune(copy_of(model), target.groups, train, reg=reg, alpha=settings.alpha, **common)
         seconds[name] = time.process_time() - started
     found: Measures = {name: pruner.curve_of(made, target, test).tolist() for name, made in networks.items()}
     found["original"] = pruner.curve_of(model, target, test).tolist()
     found["not tuned"] = pruner.curve_of(edited, target, test).tolist()
-    found["accuracy"] = {name: accuracy(made, test, device="cpu") for name, made in networks.items()}
-    found["accuracy"] |= {
-        "original": accuracy(model, test, device="cpu"),
-        "edited": accuracy(edited, test, device="cpu"),
-    }
+    found |= {f"accuracy {name}": accuracy(made, test, device="cpu") for name, made in networks.items()}
+    found["accuracy original"] = accuracy(model, test, device="cpu")
+    found["accuracy edited"] = accuracy(edited, test, device="cpu")
+    found["edit"] = _relative_size(model, edited, target)
     found["ratio of times"] = (edit_seconds + seconds["plain loop"]) / seconds["regulariser"]
+
+    def curve(network: nn.Module, criterion: CriterionName | Scores) -> list[float]:
+        options: dict[str, Any] = {"criterion": criterion, "seed": seed, "device": "cpu"}
+        return accuracy_curve(network, target.groups, test, SPEEDS, **options).tolist()
+
     for criterion in OTHERS:
         for name in ("tuned", "ours"):
-            curve = accuracy_curve(
-                networks[name], target.groups, test, SPEEDS, criterion=criterion, seed=seed, device="cpu"
-            )
-            found[f"{criterion} {name}"] = curve.tolist()
-    random = accuracy_curve(networks["tuned"], target.groups, test, SPEEDS, criterion="random", seed=seed, device="cpu")
-    found["random channels"] = random.tolist()
+            found[f"{criterion} {name}"] = curve(networks[name], criterion)
+    tuned = networks["tuned"]
+    found["random channels"] = curve(tuned, "random")
+    found["l1"] = curve(tuned, l1_scores(target.groups))
+    found["taylor"] = curve(tuned, taylor_scores_on(tuned, target.groups, train, seed))
     return found
+
+
+def _relative_size(model: nn.Module, edited: nn.Module, target: Target) -> float:
+    """The norm of the edit over that of the weights that edits are written to."""
+    before, after = tensors_of_model(model), tensors_of_model(edited)
+    names = list(target.layout.write(*target.layout.read(before)))
+    change = sum(float((after[name] - before[name]).square().sum()) for name in names)
+    return float((change / sum(float(before[name].square().sum()) for name in names)) ** 0.5)
 
 
 def sparse_masks(run: Run, name: str, seed: int, make: MakeModel, settings: MetaSettings, *, fast: bool) -> Measures:
@@ -147,7 +182,7 @@ def sparse_masks(run: Run, name: str, seed: int, make: MakeModel, settings: Meta
         return json.loads(kept.read_text(encoding="utf-8"))
     train, chosen, test = digits_split(seed)
     epochs, tune, number = (2, 1, 2) if fast else (40, TUNE, MODELS)
-    models = family(run, name, seed, make, train, number + 1, epochs)
+    models = family(run, name, seed, make, train, number + (1 if fast else TESTED), epochs)
     options: dict[str, Any] = {
         "finetune_epochs": tune,
         "device": "cpu",
