@@ -24,5 +24,5 @@ from paperworks.language import load_model
 def test_a_strange_configuration_is_refused_with_words(config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="model: found .*does not load"):
+    with pytest.raises(InputError, match=r"model: found .*does not load"):
         load_model(tmp_path)
