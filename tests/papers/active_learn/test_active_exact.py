@@ -24,6 +24,7 @@ from paperworks.papers.active_learn import (
     solve_game,
 )
 from paperworks.papers.active_learn.barrier import barrier_design
+from paperworks.papers.active_learn.designs import linear_complexities
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, three_arms, two_class_game
 
 
@@ -79,6 +80,26 @@ def test_a_linear_model_agrees_with_another_solver_scales_and_has_the_right_grad
     step = 1e-5 * np.eye(3)
     differences = [(complexity(problem, theta + e)[0] - complexity(problem, theta - e)[0]) / 2e-5 for e in step]
     np.testing.assert_allclose(complexity_gradient(problem, theta), differences, rtol=1e-4)
+
+
+def test_designs_of_many_thetas_at_once_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(4)
+    problem = ActiveProblem.transductive(rng.normal(size=(6, 3)), rng.normal(size=(5, 3)))
+    thetas = rng.uniform(-1, 1, size=(12, 3)) * rng.choice([0.05, 1.0], size=(12, 1))  # easy and hard ones together
+    thetas[5] = 0.0  # all outputs tie
+    found = linear_complexities(problem, thetas)
+    for design, theta in zip(found, thetas, strict=True):
+        value, weights = complexity(problem, theta)
+        assert design.value == pytest.approx(value, rel=1e-9)
+        np.testing.assert_allclose(design.weights, weights, atol=1e-7)
+    assert [i for i, design in enumerate(found) if np.isinf(design.value)] == [5]
+    assert linear_complexities(problem, thetas[:0]) == []
+
+
+def test_classes_whose_radii_are_close_have_names_of_their_own() -> None:
+    problem = ActiveProblem.best_arm(3)
+    names = [one.name for one in make_classes(problem, [20.0, 1144.1, 1144.4])]
+    assert names == ["C <= 20", "C <= 1144.1", "C <= 1144.4"]
 
 
 def test_ties_are_infinite_and_never_nan() -> None:

@@ -86,19 +86,29 @@ def make_classes(
     chosen = default_radii(problem, count, seed) if radii is None else [float(r) for r in radii]
     if not chosen or any(b <= a for a, b in pairwise(chosen)) or chosen[0] <= 0:
         raise InputError("radii", str(chosen), "numbers above 0 that increase")
+    names = _names(chosen)
     if not problem.finite:
-        found = [DifficultyClass(f"C <= {r:.3g}", r, None) for r in chosen]
+        found = [DifficultyClass(name, r, None) for name, r in zip(names, chosen, strict=True)]
         for one in found[:1]:
             one.draw(problem, 1, torch.Generator().manual_seed(seed))
         return found
     values = complexities(problem, problem.instances())
     classes = []
-    for r in chosen:
+    for name, r in zip(names, chosen, strict=True):
         inside = torch.from_numpy(np.flatnonzero(values <= r * (1 + 1e-9)))
         if len(inside) == 0:
             raise InputError("radii", f"{r:g}, a class without an instance", f"radii from {values.min():.4g} on")
-        classes.append(DifficultyClass(f"C <= {r:.3g}", r, inside))
+        classes.append(DifficultyClass(name, r, inside))
     return classes
+
+
+def _names(radii: Sequence[float]) -> list[str]:
+    """What the classes are called: radii in three digits, or in as many as tell them apart."""
+    for digits in range(3, 17):
+        names = [f"C <= {r:.{digits}g}" for r in radii]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def open_under_relabelling(problem: ActiveProblem, one: DifficultyClass) -> bool:
