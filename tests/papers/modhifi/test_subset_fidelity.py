@@ -296,3 +296,11 @@ def test_activations_that_are_not_finite_name_their_layer() -> None:
 def test_depthwise_convolutions_are_not_scored() -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1))
     assert readable_layers(model) == ["1"]
+
+
+@pytest.mark.parametrize("x", [torch.zeros(4, 3, 5, 5, dtype=torch.int64), torch.zeros(4, 1, 5, 5), torch.zeros(4, 3)])
+def test_samples_that_the_model_does_not_take_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="inputs that the model takes") as caught:
+        FidelityAnalyzer().fit(nn.Sequential(nn.Conv2d(3, 4, 3)), x)
+    assert caught.value.field == "calibration"
+    assert str(tuple(x.shape)) in caught.value.found

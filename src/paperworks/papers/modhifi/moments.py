@@ -129,8 +129,19 @@ def unpadded_rows(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """One forward: a mapping by name, anything else as the only argument."""
-    return model(**batch) if isinstance(batch, Mapping) else model(batch)
+    """One forward: a mapping by name, anything else as the only argument.
+
+    Raises InputError where the model does not take inputs of this type or shape.
+    """
+    try:
+        return model(**batch) if isinstance(batch, Mapping) else model(batch)
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        given = batch if isinstance(batch, Mapping) else {"tensor": batch}
+        shapes = ", ".join(f"{name} {tuple(value.shape)} {value.dtype}" for name, value in given.items())
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise InputError("calibration", f"{shapes} ({why})", "inputs that the model takes") from error
 
 
 def batches_of(calibration: Any, batch_size: int = 64, *, device: str | torch.device = "cpu") -> list[Any]:
