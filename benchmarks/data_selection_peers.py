@@ -104,7 +104,7 @@ def scores(rows: int) -> None:
     beside(
         "sum-margin error",
         lambda: classification.summed_margin_error(z, y),
-        each(lambda p, c: float((without(p, c) - p[c]).sum() + 8 * p[c])),
+        each(lambda p, c: float((without(p, c) - p[c]).sum())),
     )
     beside("entropy", lambda: classification.entropy(z), each(lambda p, c: float(-(p * np.log(p)).sum())))
     beside("least confidence", lambda: classification.largest_probability(z), each(lambda p, c: float(p.max())))

@@ -164,7 +164,7 @@ def test_scores_follow_their_definitions_and_the_order_of_the_rows() -> None:
         assert error_norm(z, y)[i] == pytest.approx(math.sqrt(sum(v**2 for v in rest) + (1 - p[i, y[i]]) ** 2))
         assert error_norm(z, y, order=1)[i] == pytest.approx(sum(rest) + 1 - p[i, y[i]])
         assert margin_error(z, y)[i] == pytest.approx(max(rest) - p[i, y[i]])
-        assert summed_margin_error(z, y)[i] == pytest.approx(sum(rest) - p[i, y[i]])
+        assert summed_margin_error(z, y)[i] == pytest.approx(sum(other - p[i, y[i]] for other in rest))
         assert entropy(z)[i] == pytest.approx(-sum(v * math.log(v) for v in p[i]))
         assert probability_margin(z)[i] == pytest.approx(sorted(p[i])[-1] - sorted(p[i])[-2])
     assert np.array_equal(largest_probability(z), p.max(1)) or np.allclose(largest_probability(z), p.max(1))

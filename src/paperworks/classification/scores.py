@@ -27,10 +27,10 @@ def margin_error(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
 
 
 def summed_margin_error(logits: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """``sum_{c != y} p_c - p_y = 1 - 2 p_y``, float64 ``[n]`` in [-1, 1]."""
+    """``sum_{c != y} (p_c - p_y) = 1 - C p_y``, float64 ``[n]`` in [1 - C, 1] for C classes."""
     p, y = _probabilities(logits, labels)
     own = p[np.arange(len(p)), y]
-    return p.sum(1) - 2 * own
+    return p.sum(1) - p.shape[1] * own
 
 
 def entropy(logits: ArrayLike) -> np.ndarray:
