@@ -34,6 +34,8 @@ from aiosmtpd.controller import Controller
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from paperworks import catalog
+
 ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = {"phone": {"width": 390, "height": 844}, "wide": {"width": 1440, "height": 900}}
 SCHEMES = ("light", "dark")
@@ -53,6 +55,10 @@ SHOWN = (
     "form-wide-light",
     "form-phone-dark",
     "api-wide-light",
+    "comparisons-wide-light",
+    "comparisons-phone-dark",
+    "collection-wide-light",
+    "collection-phone-light",
 )
 COLOURS = 96
 MOST_BYTES = 150_000
@@ -150,6 +156,7 @@ class Pictures:
 
     def _save(self, tab: Page, name: str) -> None:
         tab.evaluate("document.fonts.ready")
+        tab.wait_for_load_state("networkidle")  # pictures of cards are fetched when they come into sight
         wide = tab.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         if wide:
             print(f"{name}: the page is wider than the screen", file=sys.stderr)
@@ -188,6 +195,20 @@ def use(tab: Page, address: str, paper: str, post: Post, pictures: Pictures) -> 
     tab.goto(run)
     tab.wait_for_selector("h1.headline", timeout=RUN_SECONDS * 1000)
     return run
+
+
+def collect(tab: Page, address: str, papers: list[str]) -> str:
+    """Make a collection of papers that anybody with its address can read; returns the address."""
+    tab.goto(address + papers[0])
+    tab.get_by_label("Title of a new collection").fill("Smaller language models")
+    tab.get_by_role("button", name="Make it").click()
+    for path in papers[1:]:
+        tab.goto(address + path)
+        tab.get_by_role("button", name="Add to Smaller language models").click()
+    tab.goto(address + "/collections")
+    tab.get_by_role("link", name="Smaller language models").click()
+    tab.wait_for_selector(".card")
+    return tab.url
 
 
 def _body(post: Post, kind: str, having: str, seconds: float = 120) -> str:
@@ -236,6 +257,9 @@ def main() -> int:
             pictures.take("search", f"{address}/search?q={QUERY.replace(' ', '+')}", ".card")
             pictures.take("paper", address + given.paper, ".paper-head")
             pictures.take("form", address + given.paper + "/run", "form.sheet")
+            pictures.take("comparisons", f"{address}/comparisons", "table")
+            papers = [given.paper, *(f"/papers/{paper.arxiv}" for paper in catalog.papers(tag="language-models"))]
+            pictures.take("collection", collect(tab, address, list(dict.fromkeys(papers))[:4]), ".card")
             pictures.take("api", f"{address}/api", ".route")
             pictures.take("nothing", f"{address}/search?q=zzzz&mode=words", ".empty")
             pictures.take("bookmarks", f"{address}/bookmarks", ".empty")

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from rich.console import Console
 
 from paperworks.errors import InputError
-from paperworks.runs import Figure, Report, ReportFile, Table
+from paperworks.runs import Figure, LocalEngine, Report, ReportFile, Store, Table, load_recipe
+from paperworks.runs.claims import paper_claims
 from paperworks.runs.render import (
     card_lines,
     format_bytes,
@@ -173,3 +174,31 @@ def test_a_row_may_name_its_unit() -> None:
         ["time", "1 min 30 s", "–"],
         ["steps", "3", "2"],
     ]
+
+
+def test_a_run_shows_the_papers_claims_beside_its_own_figures(tiny_paper: Path, home: Path) -> None:
+    """With the figures of results.json; a claim of which one finding fails shows that one."""
+    finding = {"claim": "counts", "statement": "It counts to 5", "kind": "exact", "measured": 5, "relation": "=="}
+    good = finding | {"bound": 5, "holds": True, "unit": "things"}
+    bad = finding | {"statement": "It counts to 6.", "bound": 6, "holds": True}
+    (tiny_paper / "results.json").write_text(json.dumps({"findings": [good, bad]}))
+    rows = paper_claims("tiny_paper.recipe")
+    assert [row["claim"] for row in rows] == ["It counts to n", "It is fast", "It counts to a trillion"]
+    counts, fast, huge = rows
+    assert counts["paper"] == "n"
+    assert (counts["here"], counts["verdict"]) == ("It counts to 6: 5 == 6", "does not hold")
+    assert fast == {"claim": "It is fast", "paper": "", "here": "", "verdict": ""}
+    assert huge["verdict"] == "a trillion does not fit here"
+    store = Store(home)
+    recipe = load_recipe("tiny-paper", "tiny_paper.recipe")
+    record = LocalEngine().execute(store, store.create("tiny-paper", recipe.module, recipe.config(n=1)))
+    page = (record.folder / "report.html").read_text()
+    assert "Beside the paper" in page
+    assert "<td>It counts to n</td><td>n</td><td>It counts to 6: 5 == 6</td><td>does not hold</td>" in page
+
+
+@pytest.mark.parametrize("damage", ["claims = 3", "claims = [1]", "no toml ["])
+def test_a_recipe_without_claims_has_none_beside_it(damage: str, tiny_paper: Path) -> None:
+    assert paper_claims("paperworks.comparison.recipe") == []
+    (tiny_paper / "paper.toml").write_text(damage)
+    assert paper_claims("tiny_paper.recipe") == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from paperworks.errors import InputError
+from paperworks.runs.claims import paper_claims
 from paperworks.runs.config import build_config
 from paperworks.runs.limits import LOOK_SECONDS, LimitWatch, RunLimits
 from paperworks.runs.processes import ChildProcess, on_interrupt, python_module
@@ -166,6 +167,7 @@ def execute_here(
                 }
                 options = config.model_dump(mode="json") | {name: own[name] for name in places or {}}
                 origin = {"paper": about["slug"], "run": run_id, "options": options}
+                origin |= {"claims": claims} if (claims := paper_claims(recipe.module)) else {}
                 run.emit("finished", text=report.headline)
                 return store.finish(run_id, replace(report, usage=usage, origin=origin), meter.seconds)
         except Exception as error:

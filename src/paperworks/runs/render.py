@@ -131,6 +131,10 @@ def verdict_text(finding: dict[str, Any]) -> str:
     return "not decided" if finding["untested"] else "holds"
 
 
+SHOWN_CLAIMS = 3
+"""So many of a paper's claims stand in a report at once; the others are folded away."""
+
+
 def usage_lines(report: Report) -> list[tuple[str, str]]:
     """What the run used, as pairs of name and text."""
     lines = []
@@ -190,6 +194,8 @@ def to_html(report: Report, title: str = "", *, drawings: Sequence[str] | None =
         metrics=[(without_unit(n), format_cell(_number(v), n)) for n, v in report.metrics.items() if report.labels],
         usage=usage_lines(report),
         options=option_lines(report),
+        claims=report.origin.get("claims", []),
+        shown_claims=SHOWN_CLAIMS,
     )
 
 

@@ -78,7 +78,7 @@ class Report:
     named scalars; ``paperworks compare`` sets them side by side. ``labels`` gives metrics their name for people, with
     its unit (``size, bytes``); the cards of the report are the labelled metrics, or all where there is no label.
     ``usage`` (seconds, peak memory, bytes written, versions) and ``origin`` (paper, run,
-    options) are filled in by the run's engine.
+    options, the paper's claims) are filled in by the run's engine.
     """
 
     headline: str
