@@ -23,7 +23,7 @@ contracts: $(VENV)/.dev
 # Runs on a cluster of two nodes on this machine, one of which is killed. Not in `make test`: starting nodes takes minutes.
 cluster: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
-	$(BIN)/pytest tests/runs/test_cluster.py tests/page/jobs/test_ray_worker.py tests/embedding/test_embedding_shards_ray.py
+	$(BIN)/pytest tests/runs/test_cluster.py tests/page/jobs/test_ray_worker.py tests/embedding/test_embedding_shards_ray.py tests/embedding/test_embedding_on_ray.py
 
 # All tutorials as they stand, and what they quote. Not in `make test`: they take some minutes.
 tutorials: $(VENV)/.dev

@@ -132,7 +132,9 @@ def test_a_paper_is_cited_as_bibtex(visitor: Browser) -> None:
     assert f"  eprint = {{{paper.arxiv}}},\n" in answer.text
     page = visitor.get(f"/papers/{paper.arxiv}").text
     assert html.unescape(page.partition('<code id="citation">')[2].partition("</code>")[0]) == answer.text
-    assert visitor.get("/papers/2611.99999.bib").status_code == 404
+    for path, status in (("/papers/2611.99999.bib", 404), ("/papers/none.bib", 404)):
+        refused = visitor.get(path)
+        assert (refused.status_code, refused.headers["content-type"].split(";")[0]) == (status, "text/plain")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def error_page(request: Request, status: int, said: str = "", headers: dict[str,
     said = said or SAID.get(status, "")
     if request.url.path.startswith("/api/") or request.url.path == "/openapi.json":
         return JSONResponse({"error": said or TITLES.get(status, "error")}, status, headers)
-    if "hx-request" in request.headers or request.url.path.endswith((".md", ".atom", ".xml", ".txt")):
+    if "hx-request" in request.headers or request.url.path.endswith((".md", ".bib", ".atom", ".xml", ".txt")):
         return PlainTextResponse(said or TITLES.get(status, "error"), status, headers)
     title = TITLES.get(status, f"Error {status}")
     return render(request, "error.html", status, headers, status=status, title=title, said=said)
