@@ -28,6 +28,8 @@ TIMING = re.compile(
     r"second|time|speed|memory|peak|of it before|bytes|latency|\bms\b|throughput|per s\b|faster|slower|/s\b",
     re.IGNORECASE,
 )
+SEAL = "digest"
+"""A digest of values that stand beside it, times among them: the others are compared one by one."""
 DURATION = re.compile(r"\d[\d.,]*( ?(ms|s|min|h|seconds|MiB|GiB|times|x)\b|%? (faster|slower))")
 
 
@@ -101,7 +103,8 @@ def file_contents(folder: Path) -> Iterator[tuple[str, Any]]:
 def untimed(value: Any, folder: str) -> Any:
     """JSON without timings and without the run's own folder; names that were a set are sorted."""
     if isinstance(value, dict):
-        return {name: untimed(inner, folder) for name, inner in value.items() if not TIMING.search(name)}
+        kept = {name: inner for name, inner in value.items() if name != SEAL and not TIMING.search(name)}
+        return {name: untimed(inner, folder) for name, inner in kept.items()}
     if isinstance(value, list):
         inner = [untimed(item, folder) for item in value]
         return sorted(inner) if inner and all(isinstance(item, str) for item in inner) else inner

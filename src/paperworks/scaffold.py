@@ -14,6 +14,7 @@ title = "WRITE the paper's title"
 arxiv = "0000.00000"
 date = "{date}"
 authors = 1
+author_names = ["WRITE"]
 tags = ["WRITE"]
 purpose = "WRITE one line: what {slug} gives a user on their own input"
 summary = "WRITE the problem and the idea. Then the result: two to four sentences, in your own words."

@@ -125,6 +125,7 @@ def test_the_document_of_the_api(local: Browser) -> None:
         "/api/papers/search",
         "/api/papers/{paper_id}",
         "/papers/{paper_id}.md",
+        "/papers/{paper_id}.bib",
         "/feed.atom",
     }
 
@@ -144,7 +145,7 @@ def test_answers_are_as_documented_whatever_is_asked(local_server: str, mode: Ge
 
         check()
         asked.append(operation.path)
-    assert len(asked) == 5
+    assert len(asked) == 6
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ EXAMPLES = {
     "/api/papers/search": "/api/papers/search?q=make+a+language+model+smaller&limit=5",
     "/api/papers/{paper_id}": "/api/papers/{shown}",
     "/papers/{paper_id}.md": "/papers/{shown}.md",
+    "/papers/{paper_id}.bib": "/papers/{shown}.bib",
     "/feed.atom": "/feed.atom?works=1",
 }
 """A request of each route; ``{shown}`` stands for the id of a paper that is here."""
