@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from paperworks.errors import InputError
-from paperworks.papers.optembed import CompactEmbedding, OptEmbedding, make_model, with_compact_table
+from paperworks.papers.optembed import CompactEmbedding, FieldEncoder, OptEmbedding, make_model, with_compact_table
 from paperworks.papers.optembed.models import MODELS, pairs
 from paperworks.papers.optembed.table import StepWithSurrogate
 
@@ -219,3 +220,27 @@ def test_any_mask_makes_an_equal_compact_table(sizes: list[int], dim: int, seed:
 def test_bad_input_is_named(call, named: str) -> None:
     with pytest.raises(InputError, match=named):
         call()
+
+
+@pytest.mark.parametrize(
+    "kind", ["datetime64[s]", "datetime64[ns]", "datetime64[ns, Europe/Berlin]", "timedelta64[ms]"]
+)
+def test_times_have_buckets_of_equal_counts(kind: str) -> None:
+    seconds = np.arange(6400) * 3600
+    times = pd.to_timedelta(seconds, unit="s") if "delta" in kind else pd.to_datetime(seconds, unit="s", utc=True)
+    if "delta" not in kind and "Berlin" not in kind:
+        times = times.tz_convert(None)
+    frame = pd.DataFrame({"when": pd.Series(times).astype(kind)})
+    encoder = FieldEncoder(numbers="log").fit(frame)
+    ids = encoder.transform(frame)[:, 0]
+    assert (encoder.fields_[0].kind, len(set(ids))) == ("quantile", 32)
+    assert (np.diff(np.flatnonzero(np.diff(ids))) == 200).all()
+    again = FieldEncoder.from_json(encoder.to_json())
+    np.testing.assert_array_equal(again.transform(frame)[:, 0], ids)
+    frame.loc[0, "when"] = pd.NaT
+    assert encoder.transform(frame)[0, 0] == encoder.field_dims_[0] - 1
+
+
+def test_a_category_that_is_no_column_is_named() -> None:
+    with pytest.raises(InputError, match="categorical: found 'b'; expected a column of the table: a"):
+        FieldEncoder(categorical=["b"]).fit(pd.DataFrame({"a": [1, 2]}))

@@ -55,7 +55,7 @@ class Field:
         gone = cells.isna()
         if self.kind == "category":
             return cells.astype(str).mask(gone, MISSING)
-        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        numbers = as_numbers(cells).to_numpy(dtype=np.float64)
         if self.kind == "log":
             found = log_bucket(numbers)
         elif self.kind == "quantile":
@@ -65,6 +65,20 @@ class Field:
             found = numbers
         text = pd.Series(found, index=cells.index).map(number_text)
         return text.mask(gone, MISSING)
+
+
+def is_time(cells: pd.Series) -> bool:
+    """Whether a column has points in time or durations."""
+    return pd.api.types.is_datetime64_any_dtype(cells) or pd.api.types.is_timedelta64_dtype(cells)
+
+
+def as_numbers(cells: pd.Series) -> pd.Series:
+    """Cells as numbers, NaN where they are none: points in time in seconds since 1970 (UTC), durations in seconds."""
+    if pd.api.types.is_datetime64_any_dtype(cells):
+        return (pd.to_datetime(cells, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    if pd.api.types.is_timedelta64_dtype(cells):
+        return cells / pd.Timedelta(seconds=1)
+    return pd.to_numeric(cells, errors="coerce")
 
 
 def number_text(value: float) -> str:
@@ -113,7 +127,7 @@ class FieldEncoder:
     min_count : values that were seen less often share the field's unknown id. It does not hold for numeric fields.
     numbers : buckets of numeric columns. "log" is ``log_bucket``; "quantile" has at most 32 buckets of equal counts;
         "values" takes every number as a value; "auto" is values up to 32 different ones, else log for whole numbers
-        from 0 on, else quantile.
+        from 0 on, else quantile. Points in time and durations (pandas' types) have quantile buckets in place of log.
     columns : the columns to take, in order; None takes those of the first chunk.
     several : columns of texts that hold several values with a ``separator`` between them. Columns of lists or arrays
         are found by themselves. A missing or empty cell has no value.
@@ -150,6 +164,7 @@ class FieldEncoder:
         self._longest: dict[str, int] = {}
         self._samples: dict[str, list[np.ndarray]] = {}
         self._text: set[str] = set()
+        self._times: set[str] = set()
         self._counts: dict[str, pd.Series] = {}
 
     @property
@@ -177,9 +192,10 @@ class FieldEncoder:
         """First pass over chunks: which columns are numbers, and a sample of them."""
         if self.columns is None:
             self.columns = [str(c) for c in frame.columns]
-        for name in self.several:
-            if name not in self.columns:
-                raise InputError("several", repr(name), f"a column of the table: {', '.join(self.columns[:12])}")
+        for option, names in (("several", self.several), ("categorical", self.categorical)):
+            for name in names:
+                if name not in self.columns:
+                    raise InputError(option, repr(name), f"a column of the table: {', '.join(self.columns[:12])}")
         found = {*self.several, *several_columns(frame), *self._longest}
         for name in self.columns:
             if name in found:
@@ -190,7 +206,9 @@ class FieldEncoder:
             if name in self.categorical or name in self._text:
                 continue
             cells = frame[name].dropna()
-            numbers = pd.to_numeric(cells, errors="coerce")
+            numbers = as_numbers(cells)
+            if is_time(cells):
+                self._times.add(name)
             if pd.api.types.is_bool_dtype(cells) or numbers.isna().any():
                 self._text.add(name)
                 self._samples.pop(name, None)
@@ -208,6 +226,7 @@ class FieldEncoder:
             kind = "category"
             if len(sample):
                 kind = self.numbers if self.numbers != "auto" else _bucketing(sample)
+                kind = "quantile" if kind == "log" and name in self._times else kind
             if name in self._longest:
                 slots = min(self._longest[name], self.most_values)
                 self.fields_.append(Field(name, "several", slots=slots, separator=self.separator))
