@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,21 +77,28 @@ def kept_bytes(call: Callable[[], torch.Tensor]) -> int:
     return total
 
 
-def operations(call: Callable[[], Any]) -> float:
+def operations(call: Callable[[], Any], weights: Sequence[nn.Parameter] = ()) -> float:
     """10^9 multiply-adds of matrix products, attention and convolutions.
 
     PyTorch's attention has fused ways on processors that its counter does not see; they are off while counting.
+    ``weights`` get no gradient meanwhile: the counter refuses views of those that do.
     """
+    for weight in weights:
+        weight.requires_grad_(False)
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             call()
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
+        for weight in weights:
+            weight.requires_grad_(True)
     return counter.get_total_flops() / 2e9
 
 
-def table(ways: dict[str, Callable[[], Any]], first: str, rounds: int, memory: bool) -> None:
+def table(
+    ways: dict[str, Callable[[], Any]], first: str, rounds: int, memory: bool, weights: Sequence[nn.Parameter] = ()
+) -> None:
     """Print time, ratio to ``first``, operations and memory of every way."""
     with torch.no_grad():
         seconds = in_turns(ways, rounds)
@@ -100,7 +107,7 @@ def table(ways: dict[str, Callable[[], Any]], first: str, rounds: int, memory: b
         cells = [f"{1000 * np.median(seconds[name]):.1f} ms"]
         cells.append("1" if name == first else f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}] times")
         if memory:
-            cells += [f"{operations(way):.2f} x 10^9 multiply-adds", f"{kept_bytes(way) / MEGA:.1f} MiB kept"]
+            cells += [f"{operations(way, weights):.2f} x 10^9 multiply-adds", f"{kept_bytes(way) / MEGA:.1f} MiB kept"]
         print(f"{name}: " + ", ".join(cells))
 
 
@@ -182,13 +189,15 @@ def samplers(rounds: int) -> None:
     """Print what each sampler costs from a map of 48 x 48 tokens to 576."""
     torch.manual_seed(0)
     width, heads = 1024, 16
-    whole = torch.randn(1, 48, 48, width, requires_grad=True)
+    whole = torch.randn(1, 48, 48, width)
+    weights: list[nn.Parameter] = []
     ways: dict[str, Callable[[], Any]] = {}
     for name in ("self-mining", "avgpool", "concat", "qformer", "resampler"):
         sampler = make_sampler(name, width, heads, window=2, layers=1, queries=576).eval()  # type: ignore[arg-type]
+        weights += sampler.parameters()
         ways[name] = lambda sampler=sampler: sampler(whole)[0]
     print("\nSamplers: 2,304 tokens of width 1024 to 576")
-    table(ways, "self-mining", rounds, memory=True)
+    table(ways, "self-mining", rounds, memory=True, weights=weights)
 
 
 def main() -> None:
