@@ -21,7 +21,7 @@ from paperworks.papers.icl_discrete.studies.bench import above, flipped, prompts
 from paperworks.papers.icl_discrete.tasks import BooleanTask, MixedTask
 from paperworks.runs import Finding
 
-THRESHOLD_BUDGET = "250 steps of 32 prompts of all three classes"
+THRESHOLD_BUDGET = "1000 steps of 32 prompts of all three classes"
 
 
 @runs.study(claims=["simple-classes", "sample-complexity"], title="conjunctions, disjunctions, DNF, CNF", minutes=5)
@@ -137,7 +137,7 @@ def thresholds(run: runs.Run, fast: bool) -> list[Finding]:
     for kind, seed in itertools.product(kinds, seeds_of(fast)):
         name = f"{kind}-{seed}"
         model = trained(
-            run, name, MixedTask(classes), fast, architecture=kind, steps=250, batch=32, points=20, seed=seed
+            run, name, MixedTask(classes), fast, architecture=kind, steps=1000, batch=32, points=20, seed=seed
         )
         for task, asked in prompts.items():
             found.setdefault((kind, task), []).append(last(correct(model, asked)))
