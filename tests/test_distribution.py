@@ -1,4 +1,4 @@
-"""What is released: the source archive, the wheel that is built from it, and the commands of the unpacked wheel."""
+"""What is released: the source archive, the wheel that is built from it, and the commands of the installed wheel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -53,17 +54,29 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(built: tuple[Path,
     assert paperworks.__version__ in built[0].name
 
 
+@pytest.fixture(scope="module")
+def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a new environment in which pip has installed the wheel; dependencies are those of this one."""
+    folder = tmp_path_factory.mktemp("environment") / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    programs = folder / "bin"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", programs / "python"]
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", built[1]], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return programs
+
+
 @pytest.mark.over_budget("builds the source archive and the wheel")
-def test_the_wheel_runs_from_another_folder_without_the_checkout(built: tuple[Path, Path], tmp_path: Path) -> None:
-    with zipfile.ZipFile(built[1]) as wheel:
-        wheel.extractall(tmp_path / "installed")
+def test_the_wheel_runs_from_another_folder_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "PAPERWORKS_HOME": str(tmp_path / "home")}
+    environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path / "home")}
+    environment.pop("PYTHONPATH", None)
 
     def command(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "paperworks", *arguments],
+            [installed / "paperworks", *arguments],
             cwd=elsewhere,
             env=environment,
             capture_output=True,
@@ -72,6 +85,9 @@ def test_the_wheel_runs_from_another_folder_without_the_checkout(built: tuple[Pa
         )
         return done.stdout
 
+    where = [installed / "python", "-c", "import paperworks; print(paperworks.__file__)"]
+    found = subprocess.run(where, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True).stdout
+    assert Path(found.strip()).is_relative_to(installed.parent)
     assert command("--version").strip() == paperworks.__version__
     listed = json.loads(command("list", "--json"))
     assert {row["slug"] for row in listed} >= {paper.slug for paper in catalog.papers()}
