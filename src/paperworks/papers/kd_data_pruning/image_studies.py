@@ -9,7 +9,7 @@ which the authors extended).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,8 @@ from torch import nn
 from paperworks import runs
 from paperworks.inputs.images import read_images
 from paperworks.papers.kd_data_pruning.pruner import DEFAULT_SETTINGS
-from paperworks.papers.kd_data_pruning.sweeps import accuracies, difference, means, sweep
+from paperworks.papers.kd_data_pruning.sweeps import accuracies, difference, sweep
+from paperworks.papers.kd_data_pruning.table_findings import accuracies_in_words, clean_findings
 from paperworks.runs import Finding
 
 SETTINGS = replace(DEFAULT_SETTINGS, steps=400, device="cpu")
@@ -94,71 +95,6 @@ def _table(
     )
 
 
-def _detail(found: pd.DataFrame) -> str:
-    teacher = np.mean(list(found.attrs["teacher"].values()))
-    return f"mean accuracies by kept share, method and weight (teacher {teacher:.3f}): {means(found)}"
-
-
-def _clean_findings(name: str, found: pd.DataFrame, methods: Sequence[str]) -> Iterator[Finding]:
-    """What the table of one data set with true labels says about the claims."""
-    at = partial(accuracies, found)
-    fractions = sorted(found["fraction"].unique())
-    for fraction in fractions:
-        for method in methods:
-            plain = at(method, fraction, 0.0)
-            yield Finding(
-                "distillation-always-helps",
-                f"{name}, {fraction:.0%} kept by {method}: accuracy gained by a teacher of weight 0.5.",
-                "empirical",
-                difference(at(method, fraction, 0.5), plain),
-                ">",
-                0.0,
-                baseline=plain.mean(),
-                baseline_name="accuracy without a teacher",
-                detail=_detail(found) if (fraction, method) == (fractions[0], methods[0]) else "",
-            )
-    for fraction in fractions:
-        for method in methods[1:]:
-            scored = at(method, fraction, 0.5)
-            yield Finding(
-                "random-is-enough",
-                f"{name}, {fraction:.0%} kept, teacher of weight 0.5: accuracy of random rows less that of {method}, "
-                "which may be 0.02 higher.",
-                "empirical",
-                difference(at("random", fraction, 0.5), scored),
-                ">",
-                -0.02,
-                baseline=scored.mean(),
-                baseline_name=f"accuracy of {method} with the teacher",
-            )
-    for method in methods:
-        few, many = (at(method, f, 1.0) - at(method, f, 0.5) for f in (fractions[0], fractions[-1]))
-        yield Finding(
-            "weight-grows-as-data-shrinks",
-            f"{name} by {method}: what weight 1 gains over weight 0.5 is more at {fractions[0]:.0%} kept than at "
-            f"{fractions[-1]:.0%}.",
-            "empirical",
-            difference(few, many),
-            ">",
-            0.0,
-            baseline=many.mean(),
-            baseline_name=f"gain at {fractions[-1]:.0%}",
-        )
-    for method in (m for m in methods if m in ("el2n", "grand-last")):
-        for fraction in (f for f in fractions if f <= 0.1):
-            scored = at(method, fraction, 0.0)
-            yield Finding(
-                "hard-scores-fail-alone",
-                f"{name}, {fraction:.0%} kept, no teacher: accuracy of random rows less that of {method}.",
-                "empirical",
-                difference(at("random", fraction, 0.0), scored),
-                ">",
-                0.0,
-                baseline=scored.mean(),
-                baseline_name=f"accuracy of {method}",
-            )
-
-
 CLAIMS = ["distillation-always-helps", "random-is-enough", "weight-grows-as-data-shrinks", "hard-scores-fail-alone"]
 
 
@@ -166,7 +102,7 @@ CLAIMS = ["distillation-always-helps", "random-is-enough", "weight-grows-as-data
 def fashion(run: runs.Run, fast: bool) -> Iterator[Finding]:
     """Five methods, three kept shares, three weights; three seeds."""
     found = _table(run, fast, *_sets("fashion-mnist", fast))
-    yield from _clean_findings("Fashion-MNIST", found, METHODS)
+    yield from clean_findings("Fashion-MNIST", found, METHODS)
 
 
 @runs.study(claims=CLAIMS, title="all 60,000 images of MNIST", minutes=6)
@@ -174,7 +110,7 @@ def mnist(run: runs.Run, fast: bool) -> Iterator[Finding]:
     """Three methods, three kept shares, three weights; three seeds."""
     methods = ("random", "el2n", "forgetting")
     found = _table(run, fast, *_sets("mnist", fast), methods=methods)
-    yield from _clean_findings("MNIST", found, methods)
+    yield from clean_findings("MNIST", found, methods)
 
 
 @runs.study(
@@ -201,7 +137,7 @@ def fashion_noise(run: runs.Run, fast: bool) -> Iterator[Finding]:
             0.0,
             baseline=plain.mean(),
             baseline_name="accuracy without a teacher",
-            detail=_detail(found) if method == "random" else "",
+            detail=accuracies_in_words(found) if method == "random" else "",
         )
     for method in methods:
         half = at(method, 0.05, 0.5)

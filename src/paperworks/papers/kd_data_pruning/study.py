@@ -25,6 +25,7 @@ from paperworks.papers.kd_data_pruning.pruner import DEFAULT_SETTINGS
 from paperworks.papers.kd_data_pruning.scoring import ExampleScores
 from paperworks.papers.kd_data_pruning.selection import rank
 from paperworks.papers.kd_data_pruning.sweeps import accuracies, difference, means, sweep
+from paperworks.papers.kd_data_pruning.table_findings import clean_findings
 from paperworks.runs import Finding
 
 __all__ = ["fashion", "fashion_noise", "isotropic", "mnist", "teachers_data"]
@@ -97,63 +98,7 @@ def _digits_table(run: runs.Run, fast: bool) -> Iterator[Finding]:
         progress=run.progress,
         **_options(fast),
     )
-    at = partial(accuracies, found)
-    fractions = sorted(found["fraction"].unique())
-    detail = f"mean accuracies by kept share, method and weight: {means(found)}"
-    for fraction in fractions:
-        for method in METHODS:
-            plain = at(method, fraction, 0.0)
-            yield Finding(
-                "distillation-always-helps",
-                f"Digits, {fraction:.0%} kept by {method}: accuracy gained by a teacher of weight 0.5.",
-                "empirical",
-                difference(at(method, fraction, 0.5), plain),
-                ">",
-                0.0,
-                baseline=plain.mean(),
-                baseline_name="accuracy without a teacher",
-                detail=detail if (fraction, method) == (fractions[0], METHODS[0]) else "",
-            )
-    for fraction in fractions:
-        for method in METHODS[1:]:
-            scored = at(method, fraction, 0.5)
-            yield Finding(
-                "random-is-enough",
-                f"Digits, {fraction:.0%} kept, teacher of weight 0.5: accuracy of random rows less that of {method}, "
-                "which may be 0.02 higher.",
-                "empirical",
-                difference(at("random", fraction, 0.5), scored),
-                ">",
-                -0.02,
-                baseline=scored.mean(),
-                baseline_name=f"accuracy of {method} with the teacher",
-            )
-    for method in METHODS:
-        few, many = (at(method, f, 1.0) - at(method, f, 0.5) for f in (fractions[0], fractions[-1]))
-        yield Finding(
-            "weight-grows-as-data-shrinks",
-            f"Digits by {method}: what weight 1 gains over weight 0.5 is more at {fractions[0]:.0%} kept than at "
-            f"{fractions[-1]:.0%}.",
-            "empirical",
-            difference(few, many),
-            ">",
-            0.0,
-            baseline=many.mean(),
-            baseline_name=f"gain at {fractions[-1]:.0%}",
-        )
-    for method in ("el2n", "grand"):
-        for fraction in (f for f in fractions if f <= 0.1):
-            scored = at(method, fraction, 0.0)
-            yield Finding(
-                "hard-scores-fail-alone",
-                f"Digits, {fraction:.0%} kept, no teacher: accuracy of random rows less that of {method}.",
-                "empirical",
-                difference(at("random", fraction, 0.0), scored),
-                ">",
-                0.0,
-                baseline=scored.mean(),
-                baseline_name=f"accuracy of {method}",
-            )
+    yield from clean_findings("Digits", found, METHODS)
 
 
 @runs.study(
