@@ -278,10 +278,8 @@ def _figure(good: dict[str, list[Row]], dense: float, macs: float) -> runs.Figur
         for when, colour in (("before", BEFORE), ("after", AFTER)):
             values = [r[when] for r in good[method]]
             middle = statistics.fmean(values)
-            spread = [
-                [max(middle - min(values), 0.0)],
-                [max(max(values) - middle, 0.0)],
-            ]  # rounding may turn 0 negative
+            # where all values are equal, their mean may lie beyond them by rounding
+            spread = [[max(middle - min(values), 0.0)], [max(max(values) - middle, 0.0)]]
             axes.errorbar(middle, place, xerr=spread, fmt="o", color=colour, capsize=3)
     axes.axvline(dense, color=AFTER, linestyle=":", linewidth=1)
     axes.set_yticks(range(len(order)), order)
