@@ -7,6 +7,7 @@ import weakref
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,10 +27,11 @@ def kept_positions(base: Any, units: Units, plan: KeepPlan) -> dict[str, dict[st
     found: dict[str, dict[str, Kept]] = defaultdict(lambda: defaultdict(dict))
     for key, ids in plan.kept.items():
         unit_set = units[key]
-        gone = sorted(set(range(unit_set.n_units)) - set(ids))
-        if not gone:
+        if len(ids) == unit_set.n_units:
             continue
-        gone_ids = torch.tensor(gone)
+        stays = np.zeros(unit_set.n_units, dtype=bool)
+        stays[np.fromiter(ids, np.int64, len(ids))] = True
+        gone_ids = torch.from_numpy(np.flatnonzero(~stays))
         for piece in unit_set.slices:
             leaf = piece.param.rpartition(".")[2]
             along = found[piece.module][leaf]
@@ -37,7 +39,8 @@ def kept_positions(base: Any, units: Units, plan: KeepPlan) -> dict[str, dict[st
             if axes not in along:
                 shape = getattr(linear_at(base, piece.module), leaf).shape
                 along[axes] = torch.ones(math.prod(shape[axis] for axis in axes), dtype=torch.bool)
-            along[axes][piece.index.positions(gone_ids)] = False
+            gone = piece.index.table[gone_ids].flatten()
+            along[axes][gone[gone >= 0]] = False
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +38,8 @@ class KeepPlan:
             raise InputError("plan", f"{odd[0]} without its units or its size", "units and a size for every set")
         for key, ids in self.kept.items():
             size = self.sizes[key]
-            if any(b <= a for a, b in itertools.pairwise(ids)) or (ids and not 0 <= ids[0] <= ids[-1] < size):
+            ascending = list(ids) == sorted(set(ids))
+            if not ascending or (ids and not 0 <= ids[0] <= ids[-1] < size):
                 raise InputError(f"plan[{name_of(key)}]", _short(ids), f"ascending numbers from 0 to {size - 1}")
 
     @classmethod
@@ -49,7 +49,7 @@ class KeepPlan:
         for key, ids in kept.items():
             if isinstance(ids, torch.Tensor):
                 ids = ids.nonzero().flatten().tolist() if ids.dtype == torch.bool else ids.tolist()
-            found[key] = tuple(sorted({int(i) for i in ids}))
+            found[key] = tuple(sorted(set(map(int, ids))))
             sizes[key] = units[key].n_units
         return cls(found, sizes)
 
