@@ -145,17 +145,41 @@ def mean(walk: Walk, node: Any, x: Value, *args: Any, **kwargs: Any) -> Any:
     return _reduced(walk, node, x, dims, keep, zero=True)
 
 
-@rule("sum", "linalg_vector_norm", "norm")
+@rule("sum", "linalg_vector_norm", "linalg_norm", "norm")
 def total(walk: Walk, node: Any, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """A sum over positions that hold zeros does not change when they leave."""
+    """A sum, or a norm of order 0 or more, over positions that hold zeros does not change when they leave."""
     name = str(node.target).split(".")[1]
     if name != "sum":
-        args = args[1:]
+        order, args = (args[0] if args else kwargs.get("ord", kwargs.get("p"))), args[1:]
+        if not _of_vectors(order, _options(args, kwargs)[0], x):
+            for ids in x.axes:
+                walk.freeze(ids, "goes into a norm that zeros change (of a negative order, or of a matrix)")
+            return walk.free_like(node)
     dims, keep = _options(args, kwargs)
     for axis in _over(x, dims):
         if not x.zero[axis]:
             walk.freeze(x.axes[axis], "is summed up while its masked positions are not zero")
     return _reduced(walk, node, x, dims, keep, zero=True)
+
+
+def _of_vectors(order: Any, dims: Any, x: Value) -> bool:
+    """Whether a norm of this order ignores zeros: not a matrix norm, and not a negative power."""
+    if order is None:
+        return True
+    return isinstance(order, int | float) and order >= 0 and (isinstance(dims, int) or len(_over(x, dims)) == 1)
+
+
+@rule("cosine_similarity")
+def cosine_similarity(walk: Walk, node: Any, x: Value, y: Value, dim: int = 1, *args: Any) -> Any:
+    """Three sums along an axis: of the products and of both squares."""
+    if x.shape != y.shape:
+        return NotImplemented
+    axis = dim % len(x.shape)
+    axes = tuple(walk.meet(a, b, left_size=n, right_size=n) for a, b, n in zip(x.axes, y.axes, x.shape, strict=True))
+    both = Value(x.shape, axes, tuple(a and b for a, b in zip(x.zero, y.zero, strict=True)))
+    if not both.zero[axis]:
+        walk.freeze(axes[axis], "is summed up while its masked positions are not zero")
+    return _reduced(walk, node, both, axis, False, zero=True)
 
 
 @rule("amax", "amin", "max", "min", "argmax", "argmin", "prod", "any", "all", "logsumexp")

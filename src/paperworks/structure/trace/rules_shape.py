@@ -221,7 +221,20 @@ def stack(walk: Walk, node: Any, tensors: list[Value], dim: int = 0) -> Value:
     return Value(shape, (*axes[:axis], None, *axes[axis:]), (*zero[:axis], False, *zero[axis:]))
 
 
-@rule("expand", "expand_as", "broadcast_to")
+@rule("expand_as")
+def expand_as(walk: Walk, node: Any, x: Value, other: Value) -> Value:
+    """Axes of length 1 take the length, and the units, of the other tensor; equal lengths meet."""
+    shape = walk.shape_of(node)
+    new = len(shape) - len(x.shape)
+    axes: list[Ids | None] = list(other.axes[:new])
+    zero = [False] * new
+    for ids, wanted, size, holds in zip(x.axes, other.axes[new:], x.shape, x.zero, strict=True):
+        axes.append(wanted if size == 1 else walk.meet(ids, wanted, left_size=size, right_size=size))
+        zero.append(holds and size != 1)
+    return Value(shape, tuple(axes), tuple(zero))
+
+
+@rule("expand", "broadcast_to")
 def expand(walk: Walk, node: Any, x: Value, *args: Any, **kwargs: Any) -> Value:
     """New axes and axes of length 1 become longer, by a number that the code fixes."""
     shape = walk.shape_of(node)
