@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -132,6 +133,25 @@ def test_panoptic_segments_do_not_overlap_and_stuff_is_one() -> None:
     nothing = post_processing.panoptic(torch.zeros(1, 3, 3), masks)[0]
     assert nothing["segments_info"] == []
     assert (nothing["segmentation"] == -1).all()
+
+
+def test_panoptic_segments_are_those_of_mask2formers_rule_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        logits = 4 * rng.normal(size=(5, 4))
+        masks = np.kron(3 * rng.normal(size=(5, 4, 4)), np.ones((2, 2)))
+        shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        kept = [q for q in range(5) if shares[q].argmax() < 3 and shares[q].max() > 0.4]
+        weighed = {q: shares[q].max() / (1 + np.exp(-masks[q])) for q in kept}
+        wanted = []
+        for q in kept:
+            got = np.array([[max(kept, key=lambda k: weighed[k][y, x]) == q for x in range(8)] for y in range(8)])
+            whole = masks[q] >= 0
+            if (got & whole).any() and got.sum() > 0.8 * whole.sum():
+                wanted.append((int(shares[q].argmax()), int((got & whole).sum())))
+        found = post_processing.panoptic(torch.tensor(logits)[None], torch.tensor(masks)[None], threshold=0.4)[0]
+        sizes = [(s["label_id"], int((found["segmentation"] == s["id"]).sum())) for s in found["segments_info"]]
+        assert sizes == wanted
 
 
 def test_instances_are_sorted_by_score() -> None:

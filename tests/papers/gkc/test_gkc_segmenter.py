@@ -173,6 +173,24 @@ def test_padded_slots_take_no_part() -> None:
     assert float(found[0].detach()) == pytest.approx(float(found[1].detach()), abs=1e-6)
 
 
+def test_losses_are_finite_where_the_name_loss_leaves_every_query_out() -> None:
+    torch.manual_seed(0)
+    training = GKCForTraining(segmenter(), points=16, weights=LossWeights(grounding=0), region_dropout=1.0)
+    count = training.segmenter.config.mask2former().num_queries
+    batch = {
+        "pixel_values": PIXELS[:1],
+        "masks": torch.rand(1, count, 32, 32) < 0.5,
+        "labels": torch.arange(count)[None],
+        "slots": torch.arange(count)[None],
+    }
+    texts = torch.from_numpy(np.asarray(encode_text(list("abcdefgh"[:count])), np.float32))
+    found = training(batch, texts)
+    assert float(found["names"].detach()) == 0
+    sum(found.values()).backward()
+    grads = [p.grad for p in training.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in grads)
+
+
 def test_a_loss_of_weight_zero_is_left_out_and_widths_are_checked() -> None:
     assert GKCForTraining(segmenter(), WIDTH, LossWeights(distillation=0)).distillation is None
     with pytest.raises(InputError, match="source"):

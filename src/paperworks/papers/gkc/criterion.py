@@ -132,7 +132,12 @@ class GKCForTraining(nn.Module):
         wanted[image, query] = named.masked_fill(dropped, IGNORED)
         class_weights = logits.new_ones(logits.shape[-1])
         class_weights[-1] = NO_OBJECT_WEIGHT
-        names = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), class_weights, ignore_index=IGNORED)
+        if bool((wanted == IGNORED).all()):  # every query matched and left out: a mean of none would be NaN
+            names = logits[..., -1].sum() * 0
+        else:
+            names = functional.cross_entropy(
+                logits.flatten(0, 1), wanted.flatten(), class_weights, ignore_index=IGNORED
+            )
         return {
             "names": self.weights.names * names,
             "masks": self.weights.masks * self._mask_loss(outputs.masks[number][image, query], masks[image, target]),

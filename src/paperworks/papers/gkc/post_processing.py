@@ -46,8 +46,9 @@ def panoptic(
     """Segments that do not overlap: ``{"segmentation": int32 [H, W], "segments_info": [...]}`` of each image.
 
     Queries whose best class is no object, or has a probability of at most ``threshold``, are dropped. A pixel goes to
-    the query with the largest p_q sigmoid(mask_q). A segment stays if the pixels that it got are more than
-    ``overlap_threshold`` of the pixels of its mask. Segments of the classes in ``fuse`` (stuff) become one.
+    the query with the largest p_q sigmoid(mask_q). A segment stays if the query got more pixels, inside of its mask and
+    outside, than ``overlap_threshold`` times those of its mask (sigmoid >= 0.5), as in Mask2Former; those that it got
+    inside are the segment. Segments of the classes in ``fuse`` (stuff) become one.
     """
     found = []
     for number, masks in enumerate(_resized(mask_logits, sizes)):
@@ -68,8 +69,9 @@ def _segments(
     winner = (scores[:, None, None] * masks).argmax(0)
     for query in range(len(masks)):
         whole = masks[query] >= 0.5
-        own = (winner == query) & whole
-        if not own.any() or int(own.sum()) <= overlap * int((masks[query] >= 0.5).sum()):
+        got = winner == query
+        own = got & whole
+        if not own.any() or int(got.sum()) <= overlap * int(whole.sum()):
             continue
         label = int(labels[query])
         if label in fuse and label in stuff:
