@@ -192,12 +192,13 @@ def test_metrics_are_their_definitions_in_any_chunks(monkeypatch: pytest.MonkeyP
         )
 
 
-def test_drawn_pairs_are_within_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("labels", [None, np.arange(5000) % 3])
+def test_drawn_pairs_are_within_their_error(monkeypatch: pytest.MonkeyPatch, labels: np.ndarray | None) -> None:
     x = np.random.default_rng(1).standard_normal((5000, 3)).astype(np.float32)
-    whole = uniformity(x, normalize=True)
+    whole = uniformity(x, normalize=True, labels=labels)
     monkeypatch.setattr("paperworks.papers.contrastive_loss.metrics.EXACT_UP_TO", 100)
     monkeypatch.setattr("paperworks.papers.contrastive_loss.metrics.CHUNK", 256)
-    drawn = uniformity(x, normalize=True, max_pairs=2_000_000)
+    drawn = uniformity(x, normalize=True, labels=labels, max_pairs=2_000_000)
     assert whole.standard_error == 0
     assert 0 < drawn.standard_error < 0.02
     assert abs(drawn.value - whole.value) < 5 * drawn.standard_error

@@ -92,7 +92,8 @@ def _drawn(rows: Any, t: float, codes: np.ndarray | None, max_pairs: int, normal
     rng = np.random.default_rng(seed)
     total, squares, pairs = 0.0, 0.0, 0
     side = CHUNK
-    for _ in range(max(2, math.ceil(max_pairs / side**2))):
+    count = max(2, math.ceil(max_pairs / side**2))
+    for _ in range(count):
         left, right = (np.sort(rng.choice(rows.shape[0], side, replace=False)) for _ in range(2))
         a, b = _unit(rows, left, normalize), _unit(rows, right, normalize)
         kernel = np.exp((2 * t) * np.minimum(a @ b.T - 1, 0), dtype=np.float64)
@@ -101,7 +102,6 @@ def _drawn(rows: Any, t: float, codes: np.ndarray | None, max_pairs: int, normal
             kept &= codes[left][:, None] != codes[right][None]
         mean = kernel[kept].mean()
         total, squares, pairs = total + mean, squares + mean**2, pairs + int(kept.sum())
-    count = pairs // side**2 + 1
     mean = total / count
     error = math.sqrt(max(squares / count - mean**2, 0) / (count - 1)) / mean
     return Estimate(float(-math.log(mean)), error, pairs)
