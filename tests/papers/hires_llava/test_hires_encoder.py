@@ -12,6 +12,7 @@ from transformers import ConvNextConfig, ConvNextModel, ViTConfig, ViTModel
 
 from paperworks.errors import InputError
 from paperworks.papers.hires_llava.encoder import HiResVisionEncoder, chosen_layers
+from paperworks.papers.hires_llava.pixels import as_rgb
 from paperworks.papers.hires_llava.towers import CLIP_MEAN, VisionTower, load_tower
 
 from .towers_small import KINDS, SIZES, tower
@@ -108,6 +109,17 @@ def test_images_of_every_mode_are_read_with_a_note(tmp_path: Path) -> None:
         assert np.allclose(part.slices[row, :, 3, 3].numpy(), white, atol=1e-4)
     assert any("16 bits" in note and note.startswith("2 images") for note in part.notes)
     assert any("alpha" in note for note in part.notes)
+    with pytest.raises(InputError, match=r"images, number 0: found values .* expected floats in \[0, 1\]"):
+        encoder.prepare([image(16, 16).astype(np.float32)])
+
+
+def test_a_photograph_lies_the_same_way_from_its_file_and_from_pillow(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # turn a quarter clockwise to show
+    Image.fromarray(image(8, 12)).save(tmp_path / "turned.png", exif=exif)
+    upright = np.rot90(image(8, 12), -1)
+    for given in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        assert np.array_equal(as_rgb(given)[0], upright)
 
 
 def test_saving_keeps_outputs(tmp_path: Path) -> None:

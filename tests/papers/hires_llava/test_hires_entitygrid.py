@@ -25,7 +25,7 @@ from paperworks.papers.hires_llava.entitygrid.answerers import (
     pipeline_answerer,
 )
 from paperworks.papers.hires_llava.entitygrid.entities import glyphs, load_entities
-from paperworks.papers.hires_llava.entitygrid.evaluation import evaluate, scored
+from paperworks.papers.hires_llava.entitygrid.evaluation import discrepancy, evaluate, scored
 from paperworks.papers.hires_llava.entitygrid.generation import (
     EntityDataset,
     EntityGrid,
@@ -34,6 +34,7 @@ from paperworks.papers.hires_llava.entitygrid.generation import (
 )
 from paperworks.papers.hires_llava.entitygrid.parsing import parse_answer
 from paperworks.papers.hires_llava.entitygrid.positions import (
+    CENTER,
     EDGES,
     INSIDE,
     NAMES,
@@ -257,6 +258,16 @@ def test_results_say_what_they_do_not_measure(dataset: EntityDataset, tmp_path: 
     assert scored(corners, [(r.answer, r.answer) for r in corners.records]).disc1 is None
     with pytest.raises(InputError, match="no records"):
         evaluate(RandomAnswerer(), EntityDataset({}, []))
+
+
+def test_a_discrepancy_counts_every_position_the_same() -> None:
+    positions = np.array([1, 1, 1, 3, 7, 9, 2, 4, 4, 6, 8, 5, 5])
+    correct = np.array([1, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0], bool)
+    corners = (1 + 0 + 0 + 1) / 4
+    for others, wanted in ((EDGES, corners - (0 + 1 / 2 + 1 + 0) / 4), (CENTER, corners - 1 / 2)):
+        found = discrepancy(correct, positions, others, n_resamples=0)
+        assert found is not None
+        assert found.estimate == pytest.approx(wanted)
 
 
 def test_entities_from_folders_pairs_and_glyphs(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from paperworks.errors import InputError
 from paperworks.nn import TinyViT
+from paperworks.papers.hires_llava import llava
 from paperworks.papers.hires_llava.characters import character_model
 from paperworks.papers.hires_llava.classifier import HiResClassifier
 from paperworks.papers.hires_llava.conversations import read_conversations, token_parts
@@ -147,6 +149,23 @@ def test_each_stage_trains_its_own_parts(records: tuple[list[dict], dict]) -> No
     assert moved[1] == {"encoder", "projector"}
     assert moved[2] == {"encoder", "projector", "separator", "row_end"}
     assert moved[3] == {"encoder", "projector", "separator", "row_end", "llm"}
+
+
+def test_every_part_has_its_own_learning_rate(records: tuple[list[dict], dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, float] = {}
+
+    def seen(model: HiResLlava, _data: object, settings: TrainSettings, *, optimizer: Any, **_: object) -> None:
+        names = {id(p): name for name, p in model.named_parameters()}
+        for group in optimizer.param_groups:
+            rates.update({names[id(p)]: settings.learning_rate * group["lr_factor"] for p in group["params"]})
+
+    monkeypatch.setattr(llava, "train", seen)
+    model = small_model()
+    model.fit(*records, 3, settings=TrainSettings(steps=1, learning_rate=1e-3, device="cpu"), unfreeze_layers=1)  # type: ignore[arg-type]
+    wanted = {"encoder.adapters": 2e-4, "encoder.tower": 2e-6, "encoder.sampler": 1e-3, "projector": 1e-3, "llm": 2e-5}
+    for prefix, rate in wanted.items():
+        found = {rates[name] for name in rates if name.startswith(prefix)}
+        assert [round(one, 12) for one in found] == [rate], prefix
 
 
 def test_saving_keeps_answers_with_lora_and_without(records: tuple[list[dict], dict], tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ Stage = Literal[1, 2, 3]
 IGNORED = -100
 RATES: dict[int, float] = {1: 1e-3, 2: 1e-3, 3: 1e-3}
 """Learning rate of sampler and projector by stage."""
-ADAPTER_FACTOR, LORA_FACTOR, FULL_FACTOR = 0.2, 0.2, 0.02
-"""Of that rate: 2e-4 for the adapter and for LoRA, 2e-5 for the whole language model."""
+ADAPTER_FACTOR, LORA_FACTOR, FULL_FACTOR, TOWER_FACTOR = 0.2, 0.2, 0.02, 0.002
+"""Of that rate: 2e-4 for the adapter and for LoRA, 2e-5 for the whole language model, 2e-6 for layers of the tower."""
 OWN = "hires_llava.json"
 
 
@@ -143,8 +143,7 @@ class HiResLlava(nn.Module):
         peft_config : options of LoRA in stage 3, of ``paperworks.training.add_lora`` (``r``, ``alpha``, ``dropout``,
             ``targets``); None trains the whole language model.
         settings : of the training; the learning rate is that of sampler and projector.
-        unfreeze_layers : last layers of the tower to train in stage 2 and 3, at a hundredth of their rate.
-
+        unfreeze_layers : last layers of the tower to train in stage 2 and 3, at 0.002 of the rate.
         llm_factor : learning rate of the language model over the settings'; default 0.2 for LoRA, 0.02 for all of it.
 
         Raises
@@ -206,7 +205,7 @@ class HiResLlava(nn.Module):
 
     def _groups(self, settings: TrainSettings, llm_factor: float) -> list[dict[str, Any]]:
         """Parameters by learning rate."""
-        factors = {"encoder.adapters": ADAPTER_FACTOR, "encoder.tower": 0.01, "llm": llm_factor}
+        factors = {"encoder.adapters": ADAPTER_FACTOR, "encoder.tower": TOWER_FACTOR, "llm": llm_factor}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:

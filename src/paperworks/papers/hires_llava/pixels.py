@@ -17,7 +17,7 @@ def as_rgb(item: Any, number: int = 0) -> tuple[np.ndarray, str]:
 
     Parameters
     ----------
-    item : a PIL image; an array ``[h, w]``, ``[h, w, 1 to 4]`` of uint8, uint16, or float in [0, 1]; or a path.
+    item : a PIL image, turned as its EXIF orientation says; an array ``[h, w]``, ``[h, w, 1 to 4]`` of uint8, uint16, or float in [0, 1]; or a path.
     number : position in its list, for messages.
 
     Raises
@@ -39,8 +39,8 @@ def as_rgb(item: Any, number: int = 0) -> tuple[np.ndarray, str]:
         said.append("several frames, of which the first is read")
     try:
         batch = as_batch([pixels], channels=3, dtype="uint8")
-    except InputError as error:
-        raise InputError(field, error.found, error.expected) from None
+    except InputError as error:  # the reader's own advice names an option of its
+        raise InputError(field, error.found, "floats in [0, 1]" if pixels.dtype.kind == "f" else error.expected) from None
     return np.ascontiguousarray(batch[0].transpose(1, 2, 0)), ", ".join(said)
 
 
@@ -90,7 +90,10 @@ def _array(item: Any, field: str) -> tuple[np.ndarray, bool]:
     raise InputError(field, type(item).__name__, "a PIL image, an array of pixels or a path")
 
 
-def _of_pillow(image: Any) -> np.ndarray:
+def _of_pillow(given: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(given)  # as files are read: a photograph the way up that it was taken
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("L", "LA", "RGB", "RGBA", "F"):

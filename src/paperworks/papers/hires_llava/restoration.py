@@ -29,9 +29,9 @@ from paperworks.training import Batch, Generated, TrainSettings, cross_entropy_l
 
 Reading = Literal["sliced", "overlap", "low-resolution"]
 SCALE = 4.0
+"""Mean tokens are multiplied by it, so that the head learns in few steps."""
 POSITION_SCALE = 10.0
 PIXEL_MEAN, PIXEL_STD = (0.2,), (0.35,)
-"""Mean tokens are multiplied by it, so that the head learns in few steps."""
 
 
 @dataclass(frozen=True)

@@ -194,14 +194,17 @@ def discrepancy(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Interval | None:
-    """Accuracy at the corners less that at ``others``, with a bootstrap interval; None where one has no rows."""
+    """Mean accuracy of the corners less that of ``others``, with a bootstrap interval; None where one has no rows.
+
+    Positions count the same, however many rows they have; one without rows is left out of its mean.
+    """
     check_seed("seed", seed)
 
     def statistic(right: np.ndarray, where: np.ndarray) -> float:
-        inside, outside = np.isin(where, INSIDE), np.isin(where, others)
-        if not inside.any() or not outside.any():
-            return float("nan")
-        return float(right[inside].mean() - right[outside].mean())
+        inside, outside = (
+            [right[where == p].mean() for p in group if (where == p).any()] for group in (INSIDE, others)
+        )
+        return float(np.mean(inside) - np.mean(outside)) if inside and outside else float("nan")
 
     value = statistic(correct, positions)
     rows = len(correct) if clusters is None else len(np.unique(clusters))
