@@ -151,7 +151,9 @@ def test_each_stage_trains_its_own_parts(records: tuple[list[dict], dict]) -> No
     assert moved[3] == {"encoder", "projector", "separator", "row_end", "llm"}
 
 
-def test_every_part_has_its_own_learning_rate(records: tuple[list[dict], dict], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_has_its_own_learning_rate(
+    records: tuple[list[dict], dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates: dict[str, float] = {}
 
     def seen(model: HiResLlava, _data: object, settings: TrainSettings, *, optimizer: Any, **_: object) -> None:

@@ -17,7 +17,8 @@ def as_rgb(item: Any, number: int = 0) -> tuple[np.ndarray, str]:
 
     Parameters
     ----------
-    item : a PIL image, turned as its EXIF orientation says; an array ``[h, w]``, ``[h, w, 1 to 4]`` of uint8, uint16, or float in [0, 1]; or a path.
+    item : a PIL image, turned as its EXIF orientation says; an array ``[h, w]``, ``[h, w, 1 to 4]`` of uint8, uint16,
+        or float in [0, 1]; or a path.
     number : position in its list, for messages.
 
     Raises
@@ -40,7 +41,8 @@ def as_rgb(item: Any, number: int = 0) -> tuple[np.ndarray, str]:
     try:
         batch = as_batch([pixels], channels=3, dtype="uint8")
     except InputError as error:  # the reader's own advice names an option of its
-        raise InputError(field, error.found, "floats in [0, 1]" if pixels.dtype.kind == "f" else error.expected) from None
+        expected = "floats in [0, 1]" if pixels.dtype.kind == "f" else error.expected
+        raise InputError(field, error.found, expected) from None
     return np.ascontiguousarray(batch[0].transpose(1, 2, 0)), ", ".join(said)
 
 
