@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from paperworks.errors import InputError, nearest
-from paperworks.papers.paging import scan
+from paperworks.papers.paging import numbering
 from paperworks.papers.paging.layout import Columns
 from paperworks.papers.paging.names import FORMATS, Format
 from paperworks.papers.paging.tables import UNREADABLE, Part, open_file, read_msr, read_parrot, size_note
@@ -170,7 +170,7 @@ def _read_oracle_general(path: Path, part: Part, ignore_size: bool) -> Trace:
     records = data.view(np.uint32).reshape(-1, width // 4)[part.slice]
     if not len(records):
         raise InputError("trace", f"{path}, with no requests left", "at least one request")
-    pages, first, sized = scan.number_records(records)
+    pages, first, sized = numbering.number_records(records)
     ids = data.view(ORACLE_GENERAL)["id"][part.slice][first]
     return Trace(pages, ids, path.name, size_note(path, sized, ignore_size))
 

@@ -1,15 +1,11 @@
-"""Numbering the pages of a mapped file in compiled code: one column of a text, or the ids of fixed records.
-
-Every function numbers ids in the order of their first appearance. A hash table keeps key and number side by side, so
-that a look-up reads one line of memory; it is asked for a block of keys ahead of the look-up, so that the processor
-does not wait for it.
-"""
+"""Reading one column of a mapped text in compiled code: each id as its number, in the order of first appearance."""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
+from paperworks.papers.paging.numbering import BLOCK, empty_table, find_slot, grown, has_room, slot_of
 from paperworks.papers.paging.state import ahead, compiled, owner_free, word_at
 
 DONE, FIELDS, NOT_A_NUMBER = 0, 1, 2
@@ -18,125 +14,9 @@ DONE, FIELDS, NOT_A_NUMBER = 0, 1, 2
 BLANKS = 32
 """As delimiter: fields are separated by runs of blanks and tabs."""
 
-_BLOCK = 64
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(32)
 _NEWLINE, _RETURN, _TAB, _MINUS, _ZERO = 10, 13, 9, 45, 48
 _DIGITS = 20  # of the largest number in 64 bits
 _TENTH, _LARGEST = np.uint64((2**64 - 1) // 10), np.uint64(2**63 - 1)
-
-
-@numba.njit
-def _slot(key, mask):
-    mixed = np.uint64(key) * _MIX
-    return np.int64((mixed ^ (mixed >> _SHIFT)) & np.uint64(mask))
-
-
-@compiled
-def _fill(table, new):
-    """Put the keys of one table into a larger one that is empty."""
-    mask = len(new) - 1
-    for old in range(len(table)):
-        if old + _BLOCK < len(table):
-            ahead(new, _slot(table[old + _BLOCK, 0], mask))
-        if table[old, 1]:
-            slot = _slot(table[old, 0], mask)
-            while new[slot, 1]:
-                slot = (slot + 1) & mask
-            new[slot, 0], new[slot, 1] = table[old, 0], table[old, 1]
-
-
-def _empty_table() -> np.ndarray:
-    return np.zeros((4096, 2), np.int64)
-
-
-def _grown(table: np.ndarray) -> np.ndarray:
-    """The same keys in a table four times as large."""
-    new = np.zeros((4 * len(table), 2), np.int64)
-    _fill(table, new)
-    return new
-
-
-@numba.njit
-def _has_room(table, found):
-    """Whether a block of new keys leaves a quarter of the table empty."""
-    return 4 * (found + _BLOCK) <= 3 * len(table)
-
-
-@numba.njit
-def _find(table, slot, key):
-    """The slot of a key, or the empty one where it belongs, from the slot where it would be alone."""
-    mask = len(table) - 1
-    while table[slot, 1] and table[slot, 0] != key:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@numba.njit
-def _key(source, at):
-    """The id of a record (see ``number_records``), or of an array of ids."""
-    if source.ndim == 2:
-        return np.int64(source[at, 1]) | np.int64(source[at, 2]) << 32
-    return np.int64(source[at])
-
-
-@numba.njit
-def _sized(source, at):
-    if source.ndim == 2:
-        return source[at, 3] != 1
-    return False
-
-
-@numba.njit
-def _ask(source, at, table, slots):
-    """Note the slot of the key at ``at``, and have its line of the table brought."""
-    slot = _slot(_key(source, at), len(table) - 1)
-    slots[at & (_BLOCK - 1)] = slot
-    ahead(table, slot)
-
-
-@compiled
-def _keys(source, at, table, pages, first, found):
-    """Number keys from ``at`` on, until the table is nearly full.
-
-    Returns where it stopped, how many ids there are, whether the size of a record is not 1.
-    """
-    source, table, pages, first = owner_free(source), owner_free(table), owner_free(pages), owner_free(first)
-    slots, sized = np.empty(_BLOCK, np.int64), False
-    for i in range(at, min(at + _BLOCK, len(source))):
-        _ask(source, i, table, slots)
-    while at < len(source) and _has_room(table, found):
-        for i in range(at, min(at + _BLOCK, len(source))):
-            key = _key(source, i)
-            slot = _find(table, slots[i & (_BLOCK - 1)], key)
-            if i + _BLOCK < len(source):
-                _ask(source, i + _BLOCK, table, slots)
-            if not table[slot, 1]:
-                found += 1
-                table[slot, 0], table[slot, 1] = key, found
-                first[found - 1] = i
-            pages[i] = table[slot, 1] - 1
-            sized |= _sized(source, i)
-        at = min(at + _BLOCK, len(source))
-    return at, found, sized
-
-
-def number_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 keys [T] as page numbers, int32 [T], and where each appears first, int64 [distinct]."""
-    pages, first, _ = number_records(keys)
-    return pages, first
-
-
-def number_records(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """24-byte records as uint32 [T, 6] (time, id in two, size, next in two): pages, first, if a size is not 1."""
-    # Memory that is never written to takes no room, so that the arrays may be as long as there can be ids.
-    pages, first, table = np.empty(len(words), np.int32), np.empty(len(words), np.int64), _empty_table()
-    at, found, sized = 0, 0, False
-    while at < len(words):
-        at, found, some = _keys(words, at, table, pages, first, found)
-        sized |= bool(some)
-        table = _grown(table) if at < len(words) else table
-    return pages, first[:found].copy(), sized
 
 
 @compiled
@@ -264,10 +144,10 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, ids
     """
     data, table, pages, ids = owner_free(data), owner_free(table), owner_free(pages), owner_free(ids)
     size, state, mask = len(data), DONE, len(table) - 1
-    keys, slots = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
-    while line < lines and state == DONE and _has_room(table, found):
+    keys, slots = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    while line < lines and state == DONE and has_room(table, found):
         count = 0
-        while count < _BLOCK and line + count < lines:
+        while count < BLOCK and line + count < lines:
             here = _to_column(data, at, delimiter, column)
             if here < 0:
                 state = FIELDS
@@ -310,12 +190,12 @@ def _numbers(data, at, line, lines, delimiter, column, fields, table, pages, ids
                 state = FIELDS
                 break
             keys[count] = -np.int64(value) if negative else np.int64(value)
-            slots[count] = _slot(keys[count], mask)
+            slots[count] = slot_of(keys[count], mask)
             ahead(table, slots[count])
             count += 1
             at = here
         for i in range(count):
-            slot = _find(table, slots[i], keys[i])
+            slot = find_slot(table, slots[i], keys[i])
             if not table[slot, 1]:
                 ids[found] = keys[i]
                 found += 1
@@ -337,13 +217,13 @@ def scan_numbers(
     column, fields : the column, from 0, and how many fields a line has (0: any number that has the column).
     """
     pages, ids = np.empty(lines, np.int32), np.empty(lines, np.int64)
-    table = _empty_table()
+    table = empty_table()
     state, line, at, found, large, minus = DONE, 0, start, 0, False, False
     while line < lines and state == DONE:
         state, line, at, found, large, minus = _numbers(
             data, at, line, lines, delimiter, column, fields, table, pages, ids, found, large, minus
         )
-        table = _grown(table) if line < lines and state == DONE else table
+        table = grown(table) if line < lines and state == DONE else table
     numbers = ids[:found].copy()
     return pages[:line], numbers.view(np.uint64) if large else numbers, state, line
 
@@ -377,11 +257,11 @@ def _text_field(data, begin, delimiter):
 def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where, found):
     data = owner_free(data)
     mask = len(table) - 1
-    begins, ends, keys = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    begins, ends, keys = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     state = DONE
-    while line < lines and state == DONE and _has_room(table, found):
+    while line < lines and state == DONE and has_room(table, found):
         count = 0
-        while count < _BLOCK and line + count < lines:
+        while count < BLOCK and line + count < lines:
             begin = _to_column(data, at, delimiter, column)
             if begin < 0:
                 state = FIELDS
@@ -392,16 +272,16 @@ def _texts(data, at, line, lines, delimiter, column, fields, table, pages, where
                 state = FIELDS
                 break
             begins[count], ends[count], keys[count] = begin, end, key
-            ahead(table, _slot(key, mask))
+            ahead(table, slot_of(key, mask))
             count += 1
             at = following
         for i in range(count):
-            one = table[_slot(keys[i], mask), 1]
+            one = table[slot_of(keys[i], mask), 1]
             if one:
                 ahead(where, np.int64(one - 1))
         for i in range(count):
             begin, end, key = begins[i], ends[i], keys[i]
-            slot = _slot(key, mask)
+            slot = slot_of(key, mask)
             while table[slot, 1]:
                 one = table[slot, 1] - 1
                 alike = table[slot, 0] == key and where[one, 1] - where[one, 0] == end - begin
@@ -421,9 +301,9 @@ def scan_text(
     data: np.ndarray, start: int, lines: int, delimiter: int, column: int, fields: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """One column of any bytes, as ``scan_numbers``: pages, where each id is first (begin, end, line), end, lines."""
-    pages, where, table = np.empty(lines, np.int32), np.empty((lines, 3), np.int64), _empty_table()
+    pages, where, table = np.empty(lines, np.int32), np.empty((lines, 3), np.int64), empty_table()
     state, line, at, found = DONE, 0, start, 0
     while line < lines and state == DONE:
         state, line, at, found = _texts(data, at, line, lines, delimiter, column, fields, table, pages, where, found)
-        table = _grown(table) if line < lines and state == DONE else table
+        table = grown(table) if line < lines and state == DONE else table
     return pages[:line], where[:found].copy(), state, line

@@ -81,7 +81,7 @@ class Trace:
 def number_pages(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers in the order of first appearance, int32 [T], and where each id appears first, int64 [distinct]."""
     if ids.dtype.kind in "iu" and ids.dtype.itemsize <= 8:
-        from paperworks.papers.paging.scan import number_keys
+        from paperworks.papers.paging.numbering import number_keys
 
         pages, first = number_keys(np.require(ids, None, ["C", "W"]).astype(np.int64, copy=False))
         return pages, first
