@@ -282,3 +282,21 @@ def test_samples():
     assert belady(part, 10).misses <= 100
     with pytest.raises(InputError, match="did you mean 'words'"):
         sample_trace("word")
+
+
+def test_colons_inside_fields_separate_nothing(write):
+    """Addresses and times of day have colons; the fields of these lines are separated by blanks."""
+    urls = read_trace(write("u.txt", "0 http://a.b/1 10\n1 http://a.b/2 10\n2 http://a.b/1 10\n3 http://a.b/2 10\n"))
+    assert pages_of(urls) == ["http://a.b/1", "http://a.b/2", "http://a.b/1", "http://a.b/2"]
+    clock = read_trace(write("c.txt", "10:00:01 7 512\n10:00:02 9 512\n10:00:03 7 512\n10:00:04 9 4096\n"))
+    assert pages_of(clock) == [7, 9, 7, 9]
+    # Without blanks inside the fields a colon separates, as before.
+    assert pages_of(read_trace(write("k.csv", "1: 17\n2: 18\n3: 17\n"), columns=Columns(1))) == [17, 18, 17]
+
+
+def test_times_with_decimal_commas_under_names_that_are_not_known(write):
+    """The first column rises and is no page id, whatever it is called and however its decimals are written."""
+    text = "zeit;wert;menge\n" + "".join(f"{t},25;{100 + t % 3};{10 + t % 2}\n" for t in range(12))
+    trace = read_trace(write("d.csv", text))
+    assert pages_of(trace) == [100 + t % 3 for t in range(12)]
+    assert "column 1 ('zeit') as time" in trace.understood

@@ -82,6 +82,8 @@ OPERATION_WORDS = frozenset(
 """Words that a column of operations may hold, in lower case; IBM's ``REST.GET.OBJECT`` counts as one, too."""
 
 _NUMBER = re.compile(r"-?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?")
+_CLOCK = re.compile(r"\d{4}-\d\d-\d\d|(\d{4}-\d\d-\d\d[T_])?\d\d:\d\d(:\d\d([.,]\d+)?)?Z?")
+"""A day, a time of day, or both, written so that their order is that of the text."""
 _HEADER_SEARCH = 20
 
 
@@ -152,9 +154,14 @@ def find_layout(
 
     ``table`` says that it is one (``.csv``): then a table without any number or known name counts, too.
     """
-    candidates = [delimiter] if delimiter else ["\t", ";", ",", "|", *([":"] if table else []), " "]
-    for one in candidates:
-        found = _as_table(lines, one, header, table or delimiter is not None)
+    if delimiter:
+        return _as_table(lines, delimiter, header, sure=True)
+    candidates = [(one, table) for one in "\t;,|"]
+    if table and any(" " in field for line in lines for field in split(line, ":")):
+        candidates.append((" ", False))  # the colons of times and addresses, in fields that blanks separate
+    candidates += [*([(":", True)] if table else []), (" ", table)]
+    for one, sure in candidates:
+        found = _as_table(lines, one, header, sure)
         if found is not None:
             return found
     return None
@@ -245,7 +252,9 @@ def _is_operation(word: str) -> bool:
 
 
 def _rises(values: Sequence[str]) -> bool:
-    """Whether a column is numbers that never fall and are not all the same."""
+    """Whether a column is numbers, or times of a clock, that never fall and are not all the same."""
+    if all(map(_CLOCK.fullmatch, values)):
+        return values[0] < values[-1] and all(a <= b for a, b in itertools.pairwise(values))
     try:
         numbers = [float(v.replace(",", ".")) for v in values]
     except ValueError:
@@ -269,8 +278,8 @@ def _roles(body: list[list[str]], numeric: list[bool], names: list[str]) -> Colu
         op = next(
             (j for j in range(width) if j not in taken and not numeric[j] and all(map(_is_operation, columns[j]))), None
         )
-    if time is None and not names and page is None:
-        rising = [j for j in range(width) if j != op and numeric[j] and _rises(columns[j])]
+    if time is None and page is None:
+        rising = [j for j in range(width) if j != op and _rises(columns[j])]
         others = [j for j in range(width) if j not in (op, *rising)]
         if rising and (others or len(rising) > 1):
             time = rising[0]
@@ -290,7 +299,7 @@ def _follows(ids: Sequence[str], others: Sequence[str]) -> bool:
 
 def _most_like_ids(columns: list[tuple[str, ...]], candidates: list[int]) -> int:
     """Of the columns, the first that has about as many values as any; sizes follow from ids, not ids from sizes."""
-    whole = [j for j in candidates if not all(re.fullmatch(r"-?\d*[.]\d+", v) for v in columns[j])] or candidates
+    whole = [j for j in candidates if not all(re.fullmatch(r"-?\d*[.,]\d+", v) for v in columns[j])] or candidates
     if not whole:
         return 0
     values = {j: len({*columns[j]}) for j in whole}
