@@ -230,6 +230,20 @@ def test_the_preset_learns_what_foldrpp_learns():
         assert ours.rules == theirs.rules
 
 
+def test_a_peer_and_ours_are_timed_in_turns_and_compared_round_by_round(monkeypatch):
+    order, times = [], {"ours": iter([0.1, 0.2, 0.4]), "peer": iter([1.0, 4.0, 2.0])}
+
+    def fit(name):
+        order.append(name)
+        return peers.Fitted(name, next(times[name]), 0.0, np.zeros(1), np.zeros(1))
+
+    monkeypatch.setattr(peers, "fit_ours", lambda task, kind, repeats: fit("ours"))
+    timed = peers.in_turns(heart_task(), lambda task: fit("peer"), 3)
+    assert order == ["ours", "peer"] * 3
+    assert timed.ratios == pytest.approx([10, 20, 5])
+    assert (timed.our_seconds, timed.peer_seconds) == (0.2, 2.0)
+
+
 def test_printed_programs_are_counted_as_ours_are():
     for name in ("heart", "breast-cancer"):
         task = tasks.load_task(name)

@@ -42,8 +42,8 @@ def foldrpp(run: runs.Run, fast: bool) -> Iterator[Finding]:
     names = ("adult", "mushroom", "krkp", "heart", "voting", *(() if fast else ("credit_card",)))
     found, note = tasks(names, ("breast-cancer",), fast)
     for task in run.progress(found, "tables"):
-        rounds = [(peers.fit_ours(task, "fold-rpp", repeats=1), peers.fit_foldrpp(task)) for _ in range(ROUNDS)]
-        ours, theirs = rounds[0]
+        timed = peers.in_turns(task, peers.fit_foldrpp, ROUNDS, "fold-rpp")
+        ours, theirs = timed.ours, timed.peer
         differing = int((ours.train_predictions != theirs.train_predictions).sum())
         tried = 0
         while differing and tried < HASH_SEEDS:
@@ -66,12 +66,12 @@ def foldrpp(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "faster-than-foldrpp",
                 f"{task.name}: how many times as long PyPI foldrpp takes to fit as our preset.",
                 "empirical",
-                ratio_interval([b.seconds / a.seconds for a, b in rounds]),
+                ratio_interval(timed.ratios),
                 ">=",
                 5,
-                baseline=theirs.seconds,
+                baseline=timed.peer_seconds,
                 baseline_name="seconds of foldrpp",
-                detail=f"ours {ours.seconds:.3f} s. {note}",
+                detail=f"ours {timed.our_seconds:.3f} s. {note}",
             )
     for name in (task.name for task in tasks(LARGE, ("breast-cancer",), fast)[0]):
         yield from _smaller(
@@ -197,18 +197,19 @@ def speed(run: runs.Run, fast: bool) -> Iterator[Finding]:
     warm_up()
     found, note = tasks((*LARGE, "mushroom"), ("breast-cancer",), fast)
     for task in run.progress(found[-1:] if fast else found, "tables"):
-        for fit, rounds in ((peers.fit_xgboost, 5 * ROUNDS), (peers.fit_mlp, 3)):
-            pairs = [(peers.fit_ours(task, repeats=1), fit(task)) for _ in range(rounds)]
-            ours, peer = pairs[0]
+        for fit, rounds in ((peers.fit_xgboost, peers.XGBOOST_ROUNDS), (peers.fit_mlp, 3)):
+            timed = peers.in_turns(task, fit, rounds)
+            ours, peer = timed.ours, timed.peer
             yield Finding(
                 "speed",
                 f"{task.name}: how many times as long {peer.name} takes to fit as FOLD-SE.",
                 "empirical",
-                ratio_interval([b.seconds / a.seconds for a, b in pairs]),
+                ratio_interval(timed.ratios),
                 ">=",
                 10,
-                baseline=peer.seconds,
+                baseline=timed.peer_seconds,
                 baseline_name=f"seconds of {peer.name}",
-                detail=f"encoding {peer.encoding_seconds:.2f} s of that; FOLD-SE {ours.seconds:.3f} s; "
-                f"held-out accuracy {peer.accuracy(task):.4f} and {ours.accuracy(task):.4f}. One thread each. {note}",
+                detail=f"encoding {peer.encoding_seconds:.2f} s of that; FOLD-SE {timed.our_seconds:.3f} s; "
+                f"held-out accuracy {peer.accuracy(task):.4f} and {ours.accuracy(task):.4f}. One thread each, "
+                f"processor time, a fit of each in every round. {note}",
             )

@@ -82,6 +82,40 @@ def fit_ours(task: Task, kind: str = "fold-se", repeats: int = 3, **options: Any
     )
 
 
+XGBOOST_ROUNDS = 25
+"""Rounds in which XGBoost is timed, wherever it is."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A peer timed beside our classifier.
+
+    Attributes
+    ----------
+    ours, peer : of the first round.
+    our_seconds, peer_seconds : medians over the rounds.
+    ratios : the peer's processor seconds over ours, of every round.
+    """
+
+    ours: Fitted
+    peer: Fitted
+    our_seconds: float
+    peer_seconds: float
+    ratios: np.ndarray
+
+
+def in_turns(task: Task, fit: Callable[[Task], Fitted], rounds: int, kind: str = "fold-se") -> Timed:
+    """Time a peer and our classifier in turns, one fit each in every round.
+
+    Both find the processor's caches as the other left them, and whatever else the machine does falls on both. A best of
+    several would compare the luckiest fits of two learners whose times do not spread alike.
+    """
+    pairs = [(fit_ours(task, kind, repeats=1), fit(task)) for _ in range(rounds)]
+    seconds = np.array([[one.seconds for one in pair] for pair in pairs])
+    ours, theirs = (float(median) for median in np.median(seconds, axis=0))
+    return Timed(*pairs[0], ours, theirs, seconds[:, 1] / seconds[:, 0])
+
+
 def fit_foldrpp(task: Task, repeats: int = 1) -> Fitted:
     """PyPI foldrpp at ratio 0.5. Its rows are made beforehand and not counted, as in its own examples."""
     _need("foldrpp")
