@@ -146,6 +146,32 @@ def test_ids_and_owners_are_taken_as_they_are_written(tmp_path: Path) -> None:
     assert found.about["columns"] == ["x"]
 
 
+def test_tables_are_read_as_in_every_other_paper(tmp_path: Path) -> None:
+    """Row numbers leak and are left out; target, drop, missing and numeric mean what they mean elsewhere."""
+    frame = patients(60).assign(row=range(60), code=[f"{i:03}" for i in range(60)], dose=["?", "n.d.", "1", "2"] * 15)
+    frame.to_csv(tmp_path / "people.csv", index=False, sep=";", decimal=",")
+    options = {"data": str(tmp_path / "people.csv"), "target": "diagnosis", "id": "patient", "missing": ["?", "n.d."]}
+
+    def read(about: dict[str, Any] | None = None, **more: Any) -> Any:
+        return read_records(
+            build_config(Config, options | more), runs.Run(tmp_path / f"r{next(counter)}", seed=0), about
+        )
+
+    found = read(drop=["z"])
+    assert found.about["columns"] == ["x", "y", "kind", "dose"]
+    assert set(found.about["numeric"]) == {"x", "y", "dose"}
+    assert "'row'" in found.notes[0]
+    assert "'code'" in found.notes[0]
+    dose = found.examples["inputs"][:4, -1].numpy()
+    assert np.isnan(dose[:2]).all()
+    assert dose[2:].tolist() == [1, 2]
+    # Further records of a trained system are read as the first were, whatever numbers their rows.
+    again = read(found.about, missing=[])
+    assert again.about["columns"] == found.about["columns"]
+    np.testing.assert_array_equal(again.examples["inputs"], found.examples["inputs"])
+    assert "row" in read(keep_row_numbers=True).about["columns"]
+
+
 def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(paperworks.papers.s3t.__file__).parent / "README.md").read_text()
     code = readme.split("```python")[1].split("```")[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import TableOptions
 from paperworks.inputs.tables import BUNDLED as TABLES
 
 IMAGES = ("digits", "mnist", "fashion-mnist")
@@ -18,8 +19,10 @@ BUNDLED = tuple(dict.fromkeys((*IMAGES, *TEXTS, *LANGUAGE, *TABLES)))
 ON_FOLDER = ("delete", "verify", "serve", "status", "retrain")
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options of ``paperworks run s3t``."""
+
+    other_names: ClassVar = {"target": "label"}
 
     action: Literal["fit", "delete", "verify", "serve", "status", "retrain", "plan"] = Field(
         "fit",

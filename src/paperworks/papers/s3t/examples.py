@@ -21,8 +21,9 @@ from paperworks import inputs
 from paperworks.errors import InputError, nearest
 from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
+from paperworks.inputs.row_numbers import find_row_numbers, row_number_note
 from paperworks.inputs.tables import BUNDLED as TABLES
-from paperworks.inputs.tables import read_table
+from paperworks.inputs.tables import Table, read_table
 from paperworks.nn.loading import check_model_folder, first_line
 from paperworks.papers.s3t.bases import Base, folder_base, sentence_base, table_base
 from paperworks.papers.s3t.config import IMAGES, LANGUAGE, TEXTS, Config
@@ -167,31 +168,36 @@ def _images(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Recor
 def _table(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Records:
     label = about.get("label", config.label)
     columns: list[str] | None = about.get("columns")
+    missing = tuple(about.get("missing", config.missing))
+
+    def read(label: str | None = None, **options: Any) -> Table:
+        return read_table(config.data, label, missing=("", *missing), delimiter=config.delimiter, **options)
+
     if config.data not in TABLES and label is None and not about:
-        names = ", ".join(list(read_table(config.data).features.columns)[:12])
+        names = ", ".join(list(read().features.columns)[:12])
         raise InputError("label", "nothing", f"the name of the label's column: {names}")
     get = {n: (about.get(n) or getattr(config, n)) for n in ("id", "owner", "risk")}
     aside = [name for name in get.values() if name]
-    head = list(read_table(config.data).features.columns) if aside or columns is not None else []
+    head = list(read().features.columns) if aside or columns is not None else []
     as_text = [name for name in {get["id"], get["owner"]} if name in head and name != label]  # "007" is not 7
     if columns is None:
-        table = read_table(config.data, label, categorical=as_text)
+        table = read(label, numeric=config.numeric, categorical=[*config.categorical, *as_text], drop=config.drop)
     else:
-        missing = [c for c in columns if c not in head]
-        if missing:
-            raise InputError("data", f"{config.data}, without column {missing[0]!r}", f"columns {', '.join(columns)}")
-        table = read_table(
-            config.data,
-            label if label in head else None,
-            numeric=[c for c in about["numeric"] if c in head],
-            categorical=as_text,
-        )
+        lacking = [c for c in columns if c not in head]
+        if lacking:
+            raise InputError("data", f"{config.data}, without column {lacking[0]!r}", f"columns {', '.join(columns)}")
+        numbers = [c for c in about["numeric"] if c in head]
+        table = read(label if label in head else None, numeric=numbers, categorical=as_text)
         aside = [name for name in aside if name in head]
     features = table.features
     for option, name in get.items():
         if name in aside and name not in features.columns:
             raise InputError(option, repr(name), f"a column of {config.data}{nearest(name, list(features.columns))}")
-    used = [c for c in features.columns if c not in aside] if columns is None else columns
+    used, notes = columns or [c for c in features.columns if c not in aside], list(table.notes)
+    if columns is None and not config.keep_row_numbers:
+        left = find_row_numbers(features[used], config.numeric)
+        if left and len(left) < len(used):
+            used, notes = [c for c in used if c not in left], [row_number_note(left), *notes]
     numeric = [c for c in used if c in table.numeric] if columns is None else about["numeric"]
     made = {"inputs": torch.from_numpy(_numbers(features[used], numeric))}
     known = {
@@ -199,6 +205,7 @@ def _table(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Record
         "label": table.label.name if table.label is not None else label,
         "columns": used,
         "numeric": numeric,
+        "missing": list(missing),
         **{n: v for n, v in get.items() if v},
     }
     return Records(
@@ -210,7 +217,7 @@ def _table(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Record
         _small(made, config),
         _column(features, get["owner"]),
         _risk(features, get["risk"]),
-        list(table.notes),
+        notes,
     )
 
 
