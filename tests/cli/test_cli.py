@@ -73,6 +73,7 @@ def test_show_and_search(cli) -> None:
         (["reproduce"], "the slugs of papers, or --all"),
         (["reproduce", "tiny-paper"], "has no study"),
         (["search"], "a few words"),
+        (["search", "x", "--limit", "many"], "--limit: found 'many'; expected a whole number"),
         (["new", "Bad Slug"], "lower-case words"),
         (["new", "tiny-paper"], "in the catalogue"),
         (["data", "path", "mnits"], "did you mean 'mnist'"),
@@ -150,6 +151,8 @@ def test_options_from_flags_and_file(cli, tiny_paper: Path, tmp_path: Path, home
         (["--time-limit", "soon"], "a duration such as"),
         (["--memory-limit", "much"], "an amount such as"),
         (["--engine", "steam"], "engine"),
+        (["--quiet=perhaps"], "--quiet: found 'perhaps'; expected true or false"),
+        (["--cpus", "x"], "--cpus: found 'x'; expected a number"),
     ],
 )
 def test_bad_options(cli, tiny_paper: Path, options: list[str], message: str) -> None:

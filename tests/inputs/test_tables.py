@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from paperworks.errors import InputError
+from paperworks.inputs.delimited import delimited_chunks, read_delimited
 from paperworks.inputs.tables import BUNDLED, find_table, read_table
 
 TEXT = "id,age,city,code,y\n1,30,Ulm,007,yes\n2,?,Bonn,012,no\n3,41.5,,100,yes\n"
@@ -49,6 +50,21 @@ def test_delimiters_are_found_and_gzip_is_read(tmp_path, csv, suffix, delimiter)
     text = TEXT.replace(",", delimiter).replace("\n", "\r\n")
     (gzip.open if suffix.endswith("gz") else open)(path, "wt", encoding="utf-8-sig", newline="").write(text)
     pd.testing.assert_frame_equal(read_table(path, "y").features, read_table(csv, "y").features)
+
+
+@pytest.mark.parametrize("delimiter", [",", " "])
+@pytest.mark.parametrize("start", ["", "# made by a machine\n", "\ufeff"])
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_ends_of_lines_of_every_system_are_read_alike(tmp_path, delimiter, start, end):
+    text = start + delimiter.join("aby") + "\n" + "".join(f"{i},{i}.5,u\n" for i in range(5)).replace(",", delimiter)
+    frames = []
+    for name, kept in (("here", "\n"), ("there", end)):
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(text.replace("\n", kept).encode())
+        frames += [read_delimited(path).frame, *delimited_chunks(path, rows=100)]
+    for frame in frames:
+        assert frame.to_dict("list") == {"a": [*"01234"], "b": [f"{i}.5" for i in range(5)], "y": ["u"] * 5}
+    assert len(frames) == 4
 
 
 def test_quotes_spaces_and_line_breaks_inside_cells(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -80,6 +81,27 @@ def test_a_text_that_cannot_be_a_path_is_refused_before_anything_asks_for_it(tex
         with pytest.raises(InputError, match=f"{name}: found .*; expected the name of a file") as caught:
             build_config(Sources, {name: text})
         assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+def test_a_path_of_nothing_is_not_the_current_folder(text: str) -> None:
+    for name in ("data", "model"):
+        with pytest.raises(InputError, match=f"{name}: found .*; expected the name of a file or folder"):
+            build_config(Sources, {name: text})
+    assert build_config(Sources, {"label": text}).label == text  # type: ignore[attr-defined]
+
+
+def test_pipes_and_devices_are_refused_as_files(tmp_path: Path) -> None:
+    """A reader that looks at the beginning of a pipe has lost it, or waits for ever where nobody writes."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe.csv")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "pipe.csv", tmp_path / "link", Path(os.devnull)):
+        for name in ("data", "model"):
+            with pytest.raises(InputError, match=f"{name}: found {path}, which is a pipe or a device; expected a file"):
+                build_config(Sources, {name: str(path)})
+    for path in (tmp_path, tmp_path / "file", tmp_path / "absent"):
+        assert build_config(Sources, {"model": str(path)}).model == path  # type: ignore[attr-defined]
 
 
 def test_descriptions() -> None:

@@ -6,8 +6,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import PaperworksError, plain
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
 FAILED, BAD_INPUT, CANCELLED = 1, 2, 130
 
@@ -50,7 +54,7 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     except CycloptsError as error:
         if debug:
             raise
-        return _complain(" ".join(str(error).split()), BAD_INPUT)
+        return _complain(_parsing(error), BAD_INPUT)
     except PaperworksError as error:
         if debug:
             raise
@@ -73,6 +77,20 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
         if debug:
             raise
         return _complain(f"{type(error).__name__}: {error or 'no message'} (--debug shows where)", FAILED)
+
+
+def _parsing(error: CycloptsError) -> str:
+    """What is wrong with the words of a command, as our own errors say it where a value does not fit its flag."""
+    from cyclopts import CoercionError
+
+    from paperworks.errors import InputError
+
+    token, kind = getattr(error, "token", None), getattr(error, "target_type", None)
+    known: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+    expected = known.get(kind)
+    if isinstance(error, CoercionError) and token is not None and token.keyword and expected:
+        return str(InputError(token.keyword, repr(token.value), expected))
+    return " ".join(str(error).split())
 
 
 def _complain(message: str, code: int) -> int:

@@ -29,6 +29,8 @@ MOST_ABOVE = 20
 """Lines that may stand above a header."""
 
 _COMMENT = "#"
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_LINE_END_BYTES = re.compile(rb"\r\n|\r")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
 
@@ -154,10 +156,10 @@ def _first_lines(path: Path) -> list[str]:
                 str(path), f"bytes that are not UTF-8 ({error.reason})", "UTF-8 text (see iconv)"
             ) from None
         text = start[: error.start].decode("utf-8-sig")
-    lines = text.split("\n")
+    lines = _LINE_END.split(text)
     if len(start) == SAMPLE_BYTES and len(lines) > 1:
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return lines
 
 
 def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
@@ -234,7 +236,8 @@ def _read(path: Path, head: _Head) -> pa.Table:
     if delimiter == BLANKS:
         opener: Any = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as stream:
-            data = re.sub(rb"[ \t]+(\r?\n|$)", rb"\1", re.sub(rb"(?m)^[ \t]+", b"", stream.read()))
+            data = _LINE_END_BYTES.sub(b"\n", stream.read())
+        data = re.sub(rb"[ \t]+(\n|$)", rb"\1", re.sub(rb"(?m)^[ \t]+", b"", data))
         source, delimiter = re.sub(rb"[ \t]+", b"\t", data), "\t"
     options = arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     parse = arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import types
 import typing
 from collections.abc import Mapping
@@ -84,7 +86,24 @@ class Config(BaseModel):
             longest = max((len(part.encode(errors="replace")) for part in re.split(r"[/\\]", text)), default=0)
             if "\0" in text or longest > 255 or len(text) > 4095:
                 raise InputError(name, repr(text), "the name of a file or folder")
+            if text not in mark.bundled and _is_stream(text):
+                raise InputError(
+                    name,
+                    f"{text}, which is a pipe or a device",
+                    "a file or folder: readers look at its beginning first, and a pipe gives that only once",
+                )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_paths(cls, values: Any) -> Any:
+        """An empty text, as of a variable of the shell that is not set, would be the current folder as a path."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                field = cls.model_fields.get(cls.other_names.get(name, name))
+                if isinstance(value, str) and not value.strip() and field is not None and names_file(field) is not None:
+                    raise InputError(name, repr(value), "the name of a file or folder")
+        return values
 
     def option_of(self, error: InputError) -> str:
         """The option that an error of a shared function is about; the field that it names where none is known.
@@ -182,6 +201,15 @@ _PLACE = re.compile(r"^\s*(~|[/\\]|[A-Za-z]:[/\\])|(^|[/\\])\.\.([/\\]|$)|://")
 def names_place(text: str) -> bool:
     """Whether text looks like a path outside the working folder or an address; values from strangers must not."""
     return _PLACE.search(text) is not None
+
+
+def _is_stream(text: str) -> bool:
+    """Whether a path is there and neither a file nor a folder: what a process substitution ``<(...)`` gives is none."""
+    try:
+        mode = os.stat(os.path.expanduser(text)).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def is_sequence(annotation: Any) -> bool:
