@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from papers.ladder.world import World, world
@@ -385,3 +386,10 @@ def test_precision_counts_complements() -> None:
     assert outside.complement
     with pytest.raises(InputError, match="membership and known"):
         match_slices(np.zeros((3, 1)), truth)
+
+
+def test_an_unfitted_rectifier_says_so() -> None:
+    model = SliceRectifier(None)  # type: ignore[arg-type]
+    for call in (model.logits, model.predict, model.chosen_slices):
+        with pytest.raises(NotFittedError):
+            call(np.zeros((2, 3)))

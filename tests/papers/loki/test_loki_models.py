@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -196,3 +197,12 @@ def test_scores_and_baselines() -> None:
     rows = evaluate(mean, np.eye(3), tree.index(["a1", "a2", "b1"]))
     assert {r.name: r.squared for r in rows}["Loki"] == 0
     assert "Loki, leaves only" in {r.name for r in rows}
+
+
+def test_an_unfitted_model_and_labels_of_another_length_are_refused() -> None:
+    model = LokiClassifier(KNeighborsClassifier(1), ordinal(4))
+    for call in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(NotFittedError):
+            call(np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"y: found shape \(5,\)"):
+        model.fit(np.zeros((6, 2)), np.array([0, 3, 0, 3, 0]))

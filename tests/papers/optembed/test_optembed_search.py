@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 
 from paperworks.errors import InputError
 from paperworks.papers.optembed import (
@@ -229,3 +230,9 @@ def test_training_stops_at_the_first_epoch_that_is_not_better() -> None:
     assert all(after < before for before, after in itertools.pairwise(scores[:-1]))
     assert result.best_step == 4 * (len(scores) - 1)
     assert not history
+
+
+def test_an_unfitted_classifier_says_so() -> None:
+    for call in (OptEmbedClassifier().predict, OptEmbedClassifier().predict_proba):
+        with pytest.raises(NotFittedError):
+            call(np.zeros((2, 3)))

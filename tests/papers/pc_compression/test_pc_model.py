@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from paperworks.errors import InputError
 from paperworks.papers.pc_compression import HCLT, CircuitBuilder, Phase, Tree
@@ -311,3 +312,11 @@ def test_the_cost_of_chains_stars_and_balanced_trees():
     assert ratio(star) == pytest.approx(1.0, abs=1e-9)
     assert ratio(rooted(path, d, "center")) == pytest.approx(d / 8, rel=0.1)
     assert ratio(rooted(path, d, "balanced")) <= 1.5 * np.log2(d)
+
+
+def test_an_unfitted_model_says_so() -> None:
+    rows, model = np.zeros((2, 3), int), HCLT(2, 2)
+    calls = [model.score_samples, model.bpd, model.impute, model.flows, lambda x: model.marginal(x, [True] * 3)]
+    for call in calls:
+        with pytest.raises(NotFittedError):
+            call(rows)

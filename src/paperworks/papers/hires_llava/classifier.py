@@ -161,7 +161,8 @@ class HiResClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each image ``[n]``."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
 
     def save(self, folder: str | Path) -> Path:
         """Write the classifier to a new folder: encoder, head, classes, options. Labels must be texts or numbers."""

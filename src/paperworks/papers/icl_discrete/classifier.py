@@ -81,7 +81,8 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels in the names of ``y``."""
-        return self.names_.restore(self.decision_function(X) > 0)
+        second = self.decision_function(X) > 0
+        return self.names_.restore(second)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of ``classes_``, float64 ``[q, 2]``: the sigmoid of the mean logit."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
 from paperworks.papers.ladder.checks import class_codes, matrix
@@ -148,6 +149,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
 
     def logits(self, features: Any) -> np.ndarray:
         """Logits ``[n, o]`` of the chosen head, or the mean of all heads."""
+        check_is_fitted(self, "head_")
         x = matrix("features", features)
         original = self.head_.logits(x)
         if not self.changed_:
@@ -167,6 +169,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
 
     def chosen_slices(self, features: Any) -> np.ndarray:
         """Position of the slice whose head predicts each row ``[n]``; -1 where the classifier is unchanged."""
+        check_is_fitted(self, "head_")
         x = matrix("features", features)
         if not self.changed_:
             return np.full(len(x), -1)

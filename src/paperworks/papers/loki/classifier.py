@@ -122,6 +122,9 @@ class LokiClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
             estimator = LogisticRegression(max_iter=500)
         y = np.asarray(y)
+        rows_given = X.shape[0] if hasattr(X, "shape") else len(X)
+        if y.shape != (rows_given,):
+            raise InputError("y", f"shape {y.shape}", f"({rows_given},), one label for each row of X")
         kept = np.ones(len(y), dtype=bool)
         if self.observed is not None:
             wanted = self.space.index(list(self.observed), "observed")
@@ -164,11 +167,13 @@ class LokiClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """The label of least Frechet variance for each row, ``[n]``."""
         rng = np.random.default_rng(0) if self.tie == "random" else None
-        return self.classes_[self.frechet_mean_.predict(self.weights(X), tie=self.tie, rng=rng)]
+        weights = self.weights(X)
+        return self.classes_[self.frechet_mean_.predict(weights, tie=self.tie, rng=rng)]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Minus the Frechet variance of every label, float64 ``[n, N]``."""
-        return -self.frechet_mean_.variances(self.weights(X))
+        weights = self.weights(X)
+        return -self.frechet_mean_.variances(weights)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """softmax(-S / mean of S) over all labels, float64 ``[n, N]``: an order of the labels, not calibrated."""

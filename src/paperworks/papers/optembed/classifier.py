@@ -167,7 +167,8 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likelier label ``[rows]``."""
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
 
     def save(self, folder: str | Path) -> Path:
         """Write a folder: the compact table, the other weights, the fields, the options. No pickles."""

@@ -167,7 +167,8 @@ class HCLT(DensityMixin, BaseEstimator):
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p(x) in nats, float64 [N]; missing values are summed out."""
-        return self._passes.log_likelihood(self._exact, self._codes(X))
+        codes = self._codes(X)
+        return self._passes.log_likelihood(self._exact, codes)
 
     def score(self, X: Any, y: None = None) -> float:
         """Mean log-likelihood in nats."""
@@ -175,11 +176,13 @@ class HCLT(DensityMixin, BaseEstimator):
 
     def bpd(self, X: Any) -> float:
         """Bits per dimension: mean of -log2 p(x) / D."""
-        return -self.score(X) / self.n_features_in_ / np.log(2)
+        nats = -self.score(X)
+        return nats / self.n_features_in_ / np.log(2)
 
     def marginal(self, X: Any, mask: Any) -> np.ndarray:
         """log P of the values of ``X`` [N, D] where ``mask`` ([D] or [N, D], bool) is true, the others summed out."""
-        return self._passes.log_likelihood(self._exact, self._masked(X, mask))
+        codes = self._masked(X, mask)
+        return self._passes.log_likelihood(self._exact, codes)
 
     def conditional(self, X: Any, mask: Any, variable: int) -> np.ndarray:
         """P(x_variable | values of ``X`` where ``mask`` is true), float64 [N, C]; ``variable`` itself is summed out."""
@@ -211,8 +214,8 @@ class HCLT(DensityMixin, BaseEstimator):
 
     def flows(self, X: Any) -> Parameters:
         """Expected counts of every weight over ``X``, float64, in the layout of ``parameters_``."""
-        exact = self._exact
-        flows = self._passes.expect(exact, self._codes(X))[0].copy()
+        codes, exact = self._codes(X), self._exact
+        flows = self._passes.expect(exact, codes)[0].copy()
         flows.transitions *= exact.transitions
         return flows
 

@@ -115,7 +115,8 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Labels ``[n]``."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        return self.classes_[best]
 
     def unlearn(self, ids: Sequence[Any] | str | int) -> DeletionReceipt:
         """Delete rows by id; nothing is trained."""
