@@ -23,6 +23,8 @@ from paperworks.language import (
 from paperworks.papers.slicegpt.estimator import SliceGPT
 
 LENGTH = 256
+TEST_WINDOWS = 128
+DRAWS = "calibration draws"
 SLICINGS = (0.125, 0.25, 0.3125, 0.5)
 
 
@@ -43,7 +45,12 @@ class Bench:
 
     @cached_property
     def test(self) -> torch.Tensor:
-        return token_windows(self.tokenizer, bundled_text("test"), LENGTH)[: 8 if self.fast else None]
+        return token_windows(self.tokenizer, bundled_text("test"), LENGTH)[: 8 if self.fast else TEST_WINDOWS]
+
+    @property
+    def seeds(self) -> range:
+        """Each draws calibration text of its own, and turns the kept directions in its own way."""
+        return range(2 if self.fast else 3)
 
     @cached_property
     def dense_perplexity(self) -> float:

@@ -3,146 +3,166 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from paperworks import runs
-from paperworks.papers.slicegpt.estimator import SliceGPT
+from paperworks.metrics import Interval, mean_interval, ratio_interval
 from paperworks.papers.slicegpt.sparsegpt import sparsify_model
-from paperworks.papers.slicegpt.studies.bench import SLICINGS, Bench
+from paperworks.papers.slicegpt.studies.bench import DRAWS, SLICINGS, Bench
 from paperworks.papers.slicegpt.widths import predicted_parameters
 from paperworks.runs import Finding
+
+SHARES = (1e-4, 0.1)
+"""Of the variance: one cut discards less than a quarter of the hidden size at the first, and more at the second."""
 
 
 @runs.study(
     claims=["small-loss", "rotation-needed", "against-2-4-sparsity", "variance-schedule", "float64-pca"],
     title="Perplexity by slicing, basis and schedule",
-    minutes=6,
+    minutes=8,
 )
 def perplexities(run: runs.Run, fast: bool) -> list[runs.Finding]:
-    """The bundled model on its held-out text; 128 calibration sequences of 256 tokens."""
+    """The bundled model on held-out text; 128 calibration sequences of 256 tokens, drawn anew for each seed."""
     bench = Bench(run, fast)
-    dense = bench.dense_perplexity
     slicings = (0.25,) if fast else SLICINGS
-    table: dict[str, list[float]] = {}
-    for basis in ("pca", "axis", "random"):
-        table[basis] = [bench.perplexity(bench.sliced(s, basis=basis).model_) for s in slicings]
+    # By basis and seed, the perplexity at every slicing.
+    table = {
+        basis: [
+            [bench.perplexity(bench.sliced(s, basis=basis, seed=seed).model_) for s in slicings] for seed in bench.seeds
+        ]
+        for basis in ("pca", "axis", "random")
+    }
     quarter = slicings.index(0.25)
-    pca, axis, random = (table[b][quarter] for b in ("pca", "axis", "random"))
-    levels = ", ".join(f"{s:.4g}: {p:.2f}" for s, p in zip(slicings, table["pca"], strict=True))
-    steps = [b - a for a, b in zip([dense, *table["pca"]], table["pca"], strict=False)]
-    findings = [
+    pca = [row[quarter] for row in table["pca"]]
+    findings = [*_loss(bench, table["pca"], pca, slicings)]
+    names = {"pca": "PCA", "axis": "deleting the coordinates of least energy", "random": "a random rotation"}
+    for better, worse in (("pca", "axis"), ("axis", "random")):
+        pairs = zip(table[better], table[worse], strict=True)
+        findings.append(
+            Finding(
+                "rotation-needed",
+                f"Perplexity of {names[better]} over that of {names[worse]}, at its worst level, paired by draw",
+                "empirical",
+                ratio_interval([max(a / b for a, b in zip(*pair, strict=True)) for pair in pairs], unit=DRAWS),
+                "<",
+                1.0,
+                baseline=statistics.mean(row[quarter] for row in table[worse]),
+                baseline_name=f"{names[worse]}, 25 %, mean perplexity",
+                detail=f"{names[worse]} by slicing, mean: {_by_slicing(table[worse], slicings)}",
+            )
+        )
+    two_of_four = [_sparse(bench, seed) for seed in bench.seeds]
+    variance, about = _by_variance(bench)
+    single = [bench.perplexity(bench.sliced(0.25, seed=s, pca_dtype=torch.float32).model_) for s in bench.seeds]
+    return [
+        *findings,
+        Finding(
+            "against-2-4-sparsity",
+            "Perplexity with a quarter of the hidden size cut over that of 2:4 sparsity by SparseGPT, paired by draw",
+            "empirical",
+            _ratio(pca, two_of_four),
+            "<",
+            1.0,
+            baseline=statistics.mean(two_of_four),
+            baseline_name="SparseGPT 2:4, mean perplexity",
+            detail="same calibration; 2:4 halves the weights of the layers, and needs special kernels to gain from it",
+        ),
+        Finding(
+            "variance-schedule",
+            "Perplexity with widths by variance over that with one width, for a Llama architecture, paired by draw",
+            "empirical",
+            _ratio(variance, pca),
+            ">",
+            1.0,
+            baseline=statistics.mean(pca),
+            baseline_name="one width, mean perplexity",
+            detail=about,
+        ),
+        Finding(
+            "float64-pca",
+            "Perplexity with the covariance and its eigenvectors in float32 over that in float64, paired by draw",
+            "empirical",
+            _ratio(single, pca),
+            ">",
+            1.0,
+            baseline=statistics.mean(pca),
+            baseline_name="float64, mean perplexity",
+            detail="a hidden size of 256 sums far fewer products than the paper's 4,096 to 8,192",
+        ),
+    ]
+
+
+def _ratio(left: Sequence[float], right: Sequence[float]) -> Interval:
+    return ratio_interval([a / b for a, b in zip(left, right, strict=True)], unit=DRAWS)
+
+
+def _by_slicing(rows: Sequence[Sequence[float]], slicings: Sequence[float]) -> str:
+    means = (statistics.mean(column) for column in zip(*rows, strict=True))
+    return ", ".join(f"{s:.4g}: {mean:.2f}" for s, mean in zip(slicings, means, strict=True))
+
+
+def _loss(
+    bench: Bench, rows: Sequence[Sequence[float]], quarter: Sequence[float], slicings: Sequence[float]
+) -> list[Finding]:
+    dense = bench.dense_perplexity
+    rises = [min(b - a for a, b in itertools.pairwise([dense, *row])) for row in rows]
+    return [
         Finding(
             "small-loss",
             "Perplexity with a quarter of the hidden size cut, over the dense model's",
             "empirical",
-            pca / dense,
+            ratio_interval([p / dense for p in quarter], unit=DRAWS),
             "<",
             1.1,
             baseline=dense,
             baseline_name="dense perplexity",
-            detail=f"perplexity by slicing: {levels}",
+            detail=f"mean perplexity by slicing: {_by_slicing(rows, slicings)}",
         ),
         Finding(
             "small-loss",
-            "Smallest rise of the perplexity from one slicing level to the next",
+            "Smallest rise of the perplexity from one slicing level to the next, of each draw",
             "empirical",
-            min(steps),
+            mean_interval(rises, unit=DRAWS),
             ">",
             0,
             detail="0 would mean that a deeper cut does not cost",
         ),
-        Finding(
-            "rotation-needed",
-            "Perplexity of PCA over that of deleting the coordinates of least energy, at its worst level",
-            "empirical",
-            max(p / a for p, a in zip(table["pca"], table["axis"], strict=True)),
-            "<",
-            1.0,
-            baseline=axis,
-            baseline_name="axis-aligned, 25 %",
-            detail="axis-aligned by slicing: "
-            + ", ".join(f"{s:.4g}: {p:.1f}" for s, p in zip(slicings, table["axis"], strict=True)),
-        ),
-        Finding(
-            "rotation-needed",
-            "Perplexity of axis-aligned deletion over that of a random rotation, at its worst level",
-            "empirical",
-            max(a / r for a, r in zip(table["axis"], table["random"], strict=True)),
-            "<",
-            1.0,
-            baseline=random,
-            baseline_name="random rotation, 25 %",
-            detail="random by slicing: "
-            + ", ".join(f"{s:.4g}: {p:.1f}" for s, p in zip(slicings, table["random"], strict=True)),
-        ),
     ]
-    sparse = copy.deepcopy(bench.dense)
-    batches = list(bench.calibration(8 if fast else 128).batches(16))
-    layers: Any = sparse.get_submodule("model.layers")
-    sparsify_model(sparse, layers, batches, run.progress)
-    two_of_four = bench.perplexity(sparse)
-    findings.append(
-        Finding(
-            "against-2-4-sparsity",
-            "Perplexity with a quarter of the hidden size cut, against 2:4 sparsity by SparseGPT",
-            "empirical",
-            pca,
-            "<",
-            two_of_four,
-            baseline=two_of_four,
-            baseline_name="SparseGPT 2:4",
-            detail="same calibration; 2:4 halves the weights of the layers, and needs special kernels to gain from it",
-        )
-    )
-    findings += _variance(bench, pca)
-    return [*findings, _float32(bench, pca)]
 
 
-def _variance(bench: Bench, constant: float) -> list[runs.Finding]:
-    """Widths by discarded variance, at the largest share that needs no more parameters than the constant quarter."""
+def _sparse(bench: Bench, seed: int) -> float:
+    """The perplexity of the bundled model with 2:4 sparsity in its layers."""
+    model = copy.deepcopy(bench.dense)
+    layers: Any = model.get_submodule("model.layers")
+    batches = list(bench.calibration(8 if bench.fast else 128, seed).batches(16))
+    sparsify_model(model, layers, batches, bench.run.progress)
+    return bench.perplexity(model)
+
+
+def _by_variance(bench: Bench) -> tuple[list[float], str]:
+    """Perplexities with widths by the variance that each cut discards; and the sizes that they have.
+
+    The share of each seed is the smallest, by bisection of its logarithm, whose model is no larger than that with a
+    quarter of the hidden size cut.
+    """
     target = predicted_parameters(bench.dense, 0.25)
-    low, high = 0.0, 0.5
-    best: SliceGPT | None = None
-    for _ in range(3 if bench.fast else 7):
-        share = (low + high) / 2
-        method = bench.sliced(schedule="variance", variance_discarded=share, n=64)
-        if method.report_.parameters_after <= target:
-            best, high = method, share
-        else:
-            low = share
-    if best is None:
-        best, high = bench.sliced(schedule="variance", variance_discarded=high), high
-    else:
-        best = bench.sliced(schedule="variance", variance_discarded=high)
-    return [
-        Finding(
-            "variance-schedule",
-            "Perplexity with widths by variance, against one width, for a Llama architecture",
-            "empirical",
-            bench.perplexity(best.model_),
-            ">",
-            constant,
-            baseline=constant,
-            baseline_name="one width",
-            detail=f"{best.report_.parameters_after:,} parameters against {target:,}; {high:.3%} of the variance "
-            "is discarded at each cut; the gain for OPT is not tested: no trained OPT can be had here",
-        )
-    ]
-
-
-def _float32(bench: Bench, float64: float) -> runs.Finding:
-    method = bench.sliced(0.25, pca_dtype=torch.float32)
-    found = bench.perplexity(method.model_)
-    return Finding(
-        "float64-pca",
-        "Perplexity with the covariance and its eigenvectors in float32, over float64",
-        "empirical",
-        found / float64,
-        ">",
-        1.0,
-        baseline=float64,
-        baseline_name="float64",
-        detail=f"float32: {found:.4f}; a hidden size of 256 sums far fewer products than the paper's 4,096 to 8,192",
-    )
+    found, sizes = [], []
+    for seed in bench.seeds:
+        low, high = SHARES
+        method = bench.sliced(schedule="variance", variance_discarded=high, seed=seed)
+        for _ in range(2 if bench.fast else 6):
+            share = math.sqrt(low * high)
+            tried = bench.sliced(schedule="variance", variance_discarded=share, seed=seed)
+            if tried.report_.parameters_after <= target:
+                method, high = tried, share
+            else:
+                low = share
+        found.append(bench.perplexity(method.model_))
+        sizes.append(f"{method.report_.parameters_after:,} ({high:.2%} of the variance)")
+    return found, f"parameters (share discarded at each cut): {', '.join(sizes)}; {target:,} allowed"
