@@ -109,31 +109,34 @@ def small_thresholds(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for n, flip, horizon, value in THRESHOLDS[:2] if fast else THRESHOLDS:
         problem = ActiveProblem.flipped_thresholds(n, flip, horizon)
         optimum = solve_game(problem).value
-        policy = _learn(problem, [list(range(n))], 0, 40 if fast else 500, 1, run, f"cuts-{n}-{flip}-{horizon}").policy_
-        worst = float(exact_risk(policy).max())
-        simulated = worst_case(policy, n_rollouts=10_000, seed=5)
+        worst, beyond = [], []
+        for seed in SEEDS[:2] if fast else SEEDS:
+            name = f"cuts-{n}-{flip}-{horizon}"
+            policy = _learn(problem, [list(range(n))], seed, 40 if fast else 500, 1, run, name).policy_
+            worst.append(float(exact_risk(policy).max()))
+            simulated = worst_case(policy, n_rollouts=10_000, seed=5)
+            beyond.append((simulated.risk.estimate - optimum) / max(simulated.stderr, 1e-9))
         text = f"Thresholds, {n} hypotheses, flip {flip:g}, {horizon} queries:"
-        detail = f"exact risk {worst:.4f}; optimum {optimum:.4f} (given as {value:.4f})"
+        detail = f"exact risks {np.round(worst, 4).tolist()}; optimum {optimum:.4f} (given as {value:.4f})"
         yield Finding(
             "robust-policy-synthetic",
             f"{text} worst risk of the trained policy, less the optimum.",
             "empirical",
-            worst - optimum,
+            mean_interval(np.array(worst) - optimum),
             "<=",
             0.02,
             baseline=optimum,
             baseline_name="linear programme",
             detail=detail,
-            deterministic="seed 0; the risk is exact, by all histories",
         )
         yield Finding(
             "robust-policy-synthetic",
-            f"{text} the same in 10,000 episodes, in standard errors above the optimum.",
+            f"{text} the same in 10,000 episodes, in standard errors above the optimum, the least of the seeds.",
             "exact",
-            (simulated.risk.estimate - optimum) / max(simulated.stderr, 1e-9),
+            min(beyond),
             ">=",
             -3,
-            detail=f"{detail}; simulated {simulated.risk.estimate:.4f}. No policy is below the optimum",
+            detail=f"{detail}. No policy is below the optimum",
         )
 
 

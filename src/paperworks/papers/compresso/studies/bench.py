@@ -13,7 +13,7 @@ import torch
 
 from paperworks import runs
 from paperworks.language import bundled_text, load_model, perplexity, token_windows
-from paperworks.language.choice import choice_accuracy, continuation_questions
+from paperworks.language.choice import choice_outcomes, continuation_questions
 from paperworks.papers.compresso.data import Data
 from paperworks.papers.compresso.estimator import Compresso
 from paperworks.papers.compresso.settings import TrainerArgs
@@ -54,12 +54,12 @@ class Bench:
     def perplexity(self, model: Any) -> float:
         return perplexity(model, self.test, batch_size=16, progress=self.run.progress)
 
-    def accuracy(self, model: Any) -> float:
-        """Share of right answers: which of four stretches of 24 tokens goes on from 64 tokens of held-out text?"""
+    def outcomes(self, model: Any) -> np.ndarray:
+        """Right answers, 0 or 1: which of four stretches of 24 tokens goes on from 64 tokens of held-out text?"""
         questions = continuation_questions(
             self.test, 8 if self.fast else len(self.test), 64, 24, np.random.default_rng(0)
         )
-        return choice_accuracy(model, questions, progress=self.run.progress)["acc"]
+        return choice_outcomes(model, questions, progress=self.run.progress)[0]
 
     def steps(self, n: int) -> int:
         """``n`` steps, or three in the smoke version."""

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from paperworks import runs
@@ -104,8 +105,8 @@ def _one_shot(bench: Bench, scores: Callable[[Any, Any], Scores], kept: float, s
 
 @runs.study(
     claims=["instruction-data"],
-    title="Which data to prune on: 160 steps of 8 sequences up to 64 tokens",
-    minutes=2,
+    title=f"Which data to prune on: 160 steps of 8 sequences up to 64 tokens, {SEEDS} seeds",
+    minutes=5,
 )
 def training_data(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """Instruction rows made of dictionary entries, the same rows with the outputs of others, and plain text."""
@@ -115,23 +116,35 @@ def training_data(run: runs.Run, fast: bool) -> list[runs.Finding]:
     order = run.rng("outputs of others").permutation(len(rows))
     shuffled = [{**row, "output": rows[i]["output"]} for row, i in zip(rows, order.tolist(), strict=True)]
     questions = definition_questions(bundled_text("test"), tokenizer, run, 8 if fast else 240)
-    found, outcomes = {}, {}
-    for name, data in (("instructions", rows), ("shuffled", shuffled), ("text", None)):
-        examples: Any = None if data is None else build_examples(data, tokenizer, template, 64)
-        model = bench.fitted((10, 110, 40), data=examples, target_sparsity=0.268).model_
-        outcomes[name] = choice_outcomes(model, questions, progress=run.progress)[1]
-        found[name] = (float(outcomes[name].mean()), bench.perplexity(model))
+    sets: dict[str, Any] = {
+        "instructions": build_examples(rows, tokenizer, template, 64),
+        "shuffled": build_examples(shuffled, tokenizer, template, 64),
+        "text": None,
+    }
+    outcomes: dict[str, list[np.ndarray]] = {name: [] for name in sets}
+    perplexities: dict[str, list[float]] = {name: [] for name in sets}
+    for seed in range(2 if fast else SEEDS):
+        for name, examples in sets.items():
+            model = bench.fitted((10, 110, 40), data=examples, target_sparsity=0.268, seed=seed).model_
+            outcomes[name].append(choice_outcomes(model, questions, progress=run.progress)[1])
+            perplexities[name].append(bench.perplexity(model))
+    right = {name: np.mean(found, axis=0) for name, found in outcomes.items()}
     dense = choice_accuracy(copy.deepcopy(bench.dense()), questions, progress=run.progress)["acc_norm"]
-    note = "; ".join(f"{name}: accuracy {a:.3f}, perplexity of text {p:.2f}" for name, (a, p) in found.items())
+    note = "; ".join(
+        f"{name}: accuracy by seed {', '.join(f'{found.mean():.3f}' for found in outcomes[name])}, perplexity of text "
+        f"{statistics.mean(perplexities[name]):.2f}"
+        for name in sets
+    )
     return [
         Finding(
             "instruction-data",
-            f"Accuracy at telling definitions, pruned on instructions, less that of {other}, paired by question",
+            f"Accuracy at telling definitions, mean of the seeds, pruned on instructions, less that of {other}, paired "
+            "by question",
             "empirical",
-            mean_interval(outcomes["instructions"] - outcomes[other], unit="questions"),
+            mean_interval(right["instructions"] - right[other], unit="questions"),
             ">",
             0.0,
-            baseline=found[other][0],
+            baseline=float(right[other].mean()),
             baseline_name=other,
             detail=f"{note}; dense accuracy {dense:.3f}; {len(questions)} questions with four definitions, asked in "
             "the dictionary's own form, which the text has and the instructions have not",
