@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import re
 import typing
@@ -116,6 +117,27 @@ def test_comparisons_have_an_interval_or_are_deterministic(paper: catalog.Paper)
         explained = stored["baseline"] is not None or "bound" in stored["statement"] + stored["detail"] + stored["unit"]
         assert explained or not measured_bound, f"{stored['statement']}: name the baseline, or say what the bound is"
         assert not stored["untested"], f"{stored['statement']}: {stored['untested']}"
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_a_claim_holds_where_all_of_it_was_tested_and_no_figure_is_missing(paper: catalog.Paper) -> None:
+    verdicts = paper.verdicts()
+    for claim in paper.claims:
+        own = [f for f in paper.findings if f["claim"] == claim.id]
+        tested = bool(own) and not claim.reason and not any(f["untested"] for f in own)
+        assert (verdicts[claim.id] == "holds") == (tested and all(f["holds"] for f in own)), claim.id
+        if claim.reason or not own:
+            assert verdicts[claim.id] in ("partly tested", "does not hold", "not tested here"), claim.id
+        for missing in own:
+            without = [f | {"measured": None, "interval": None, "n": None} if f is missing else f for f in own]
+            assert with_findings(paper, without).verdicts()[claim.id] == "does not hold", missing["statement"]
+
+
+def with_findings(paper: catalog.Paper, findings: list[dict]) -> catalog.Paper:
+    """The paper as if these alone had been measured."""
+    changed = dataclasses.replace(paper)
+    changed.__dict__["results"] = {"findings": findings}
+    return changed
 
 
 @pytest.mark.parametrize("paper", HERE, ids=IDS)

@@ -56,7 +56,8 @@ class Finding:
     baseline : what the figure was compared with in the same run; ``bound`` is usually computed from it.
     interval, interval_method : ends of the confidence interval of ``measured``, and its level and method.
     n, n_unit : how many independent values are behind the interval, and what they are: seeds, rows, questions.
-    deterministic : for a comparison without an interval, why there is none: no random choice took part.
+    deterministic : for a comparison without an interval, why there is none: no random choice took part. A fixed seed is
+        one draw of many and a timing is never the same twice: both need an interval.
     """
 
     claim: str

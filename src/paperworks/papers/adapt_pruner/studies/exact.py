@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from typing import Any
 
 import torch
 
 from paperworks import runs
+from paperworks.metrics import mean_interval
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.studies.bench import Bench, random_models, random_tokens
 from paperworks.runs import Finding
@@ -83,11 +85,15 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
 
 def _useless_layer(bench: Bench) -> list[runs.Finding]:
     model, place = with_useless_layer(bench.dense), 3
-    pruner = AdaptPruner(ratio=0.08, steps=4, examples=8 if bench.fast else 24, seed=0)
-    cut = copy.deepcopy(model)
-    report = pruner.fit(cut, bench.pool).report_
-    last = report.steps[-1]
-    others = [s for i, s in enumerate(last.sparsity) if i != place]
+    above, next_highest, cosines, normalised = [], [], [], []
+    for seed in range(2 if bench.fast else 3):
+        pruner = AdaptPruner(ratio=0.08, steps=4, examples=8 if bench.fast else 24, seed=seed)
+        report = pruner.fit(copy.deepcopy(model), bench.pool).report_
+        last = report.steps[-1]
+        next_highest.append(max(s for i, s in enumerate(last.sparsity) if i != place))
+        above.append(last.sparsity[place] - next_highest[-1])
+        cosines.append(-report.steps[0].importance[place])
+        normalised.append(last.normalised[place])
     only = copy.deepcopy(model)
     alone = AdaptPruner(ratio=0.9, steps=2, amplitude=0.0, layers=[place], examples=4, seed=0)
     alone.fit(only, bench.pool)
@@ -96,9 +102,9 @@ def _useless_layer(bench: Bench) -> list[runs.Finding]:
     return [
         Finding(
             "useless-layer-is-found",
-            "Cosine of the useless layer's input and output",
+            "Cosine of the useless layer's input and output, the least of the seeds",
             "exact",
-            -report.steps[0].importance[place],
+            min(cosines),
             "==",
             1.0,
             tolerance=1e-6,
@@ -106,15 +112,15 @@ def _useless_layer(bench: Bench) -> list[runs.Finding]:
         ),
         Finding(
             "useless-layer-is-found",
-            "Its sparsity after 4 steps, against the highest of the other layers",
-            "exact",
-            last.sparsity[place],
+            "Its sparsity after 4 steps, less the highest of the other layers",
+            "empirical",
+            mean_interval(above),
             ">",
-            max(others),
-            baseline=max(others),
+            0.0,
+            baseline=statistics.mean(next_highest),
             baseline_name="next highest sparsity",
-            detail=f"its normalised importance is {last.normalised[place]:.3f} (layer 0 alone sets the scale: -1 needs "
-            "an importance without that outlier)",
+            detail=f"its normalised importance is {', '.join(f'{n:.3f}' for n in normalised)} (layer 0 alone sets the "
+            "scale: -1 needs an importance without that outlier)",
         ),
         Finding(
             "useless-layer-is-found",
