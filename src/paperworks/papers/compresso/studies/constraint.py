@@ -126,7 +126,7 @@ def sizes(run: runs.Run, fast: bool) -> list[runs.Finding]:
     return [
         Finding(
             "sizes",
-            "Distance of the settled masks' sparsity from the target, five fits to three targets",
+            f"Distance of the settled masks' sparsity from the target, {len(distances)} fits to three targets",
             "empirical",
             mean_interval(distances, unit="fits"),
             "<=",
