@@ -141,6 +141,54 @@ def with_findings(paper: catalog.Paper, findings: list[dict]) -> catalog.Paper:
 
 
 @pytest.mark.parametrize("paper", HERE, ids=IDS)
+def test_no_study_passes_over_a_figure_that_is_not_a_number(paper: catalog.Paper) -> None:
+    """``max(0.0, nan)`` is 0.0: studies take ``runs.largest`` and ``runs.smallest`` where a figure may be NaN."""
+    for path in sorted(paper.folder.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if "Finding(" in source:
+            assert list(passing_over(ast.parse(source))) == [], path.name
+
+
+def passing_over(tree: ast.AST) -> typing.Iterator[int]:
+    """Lines on which ``max`` or ``min`` of other than whole numbers is gathered in a name, or is what is measured."""
+    for node in ast.walk(tree):
+        found: list[ast.AST] = []
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]  # type: ignore[union-attr]
+            found = [v for t, v in pairs if isinstance(v, ast.Call) and ast.unparse(t) in map(ast.unparse, v.args[:1])]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Finding"):
+            measured = [*node.args[3:4], *(k.value for k in node.keywords if k.arg == "measured")]
+            found = [inner for part in measured for inner in ast.walk(part)]
+        for call in found:
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("max", "min") and not call.keywords:
+                others = call.args[1:] or call.args
+                if not all(is_whole(other) or isinstance(other, ast.Tuple) for other in others):
+                    yield call.lineno
+
+
+def is_whole(expression: ast.AST) -> bool:
+    return any(isinstance(n, ast.Call) and ast.unparse(n.func) in ("int", "len") for n in ast.walk(expression))
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("worst = max(worst, float(x))", True),
+        ("a, worst = 1, max(worst, float(x))", True),
+        ("Finding('c', 's', 'exact', max(found), '<', 1)", True),
+        ("runs.Finding('c', 's', 'exact', measured=min(found))", True),
+        ("worst = max(worst, int(x.sum()))", False),
+        ("worst = largest((worst, float(x)))", False),
+        ("least = max(1, n // 2)", False),
+    ],
+)
+def test_what_passes_over_a_figure_is_found(source: str, wrong: bool) -> None:
+    assert bool(list(passing_over(ast.parse(source)))) == wrong
+
+
+@pytest.mark.parametrize("paper", HERE, ids=IDS)
 def test_shipped_results_make_it_work(paper: catalog.Paper) -> None:
     if not paper.results:
         pytest.skip(f"not measured yet: paperworks reproduce {paper.slug}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from paperworks.errors import InputError
 from paperworks.metrics import mean_interval
-from paperworks.runs import Finding, Run, study
+from paperworks.runs import Finding, Run, largest, smallest, study
 from paperworks.runs.render import margin_text
 
 OPERATORS = {
@@ -49,6 +49,14 @@ def test_a_missing_figure_never_holds() -> None:
     stored = Finding("c", "s", "exact", None, "<", 1.0).to_dict()
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
     assert not Finding.from_dict(stored).holds
+
+
+@given(st.lists(st.floats(allow_nan=True), min_size=1))
+def test_the_largest_and_the_smallest_do_not_pass_over_a_missing_figure(figures: list[float]) -> None:
+    missing = any(math.isnan(figure) for figure in figures)
+    for found, expected in ((largest(figures), max), (smallest(figures), min)):
+        assert math.isnan(found) if missing else found == expected(figures)
+    assert not Finding("c", "s", "exact", largest([0.0, math.nan]), "<=", 1.0).holds
 
 
 @given(

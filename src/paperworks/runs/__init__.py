@@ -16,7 +16,7 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.runs.config import CommandLineOnly, Config, File, build_config
     from paperworks.runs.engine import ChildEngine, Engine, LocalEngine
-    from paperworks.runs.findings import Finding, Study, studies_of, study
+    from paperworks.runs.findings import Finding, Study, largest, smallest, studies_of, study
     from paperworks.runs.recipe import Recipe, load_recipe
     from paperworks.runs.report import Figure, Report, ReportFile, Table
     from paperworks.runs.run import Cancelled, Progress, Run, RunFailed, no_progress
@@ -47,8 +47,10 @@ __all__ = [
     "Study",
     "Table",
     "build_config",
+    "largest",
     "load_recipe",
     "no_progress",
+    "smallest",
     "studies_of",
     "study",
 ]

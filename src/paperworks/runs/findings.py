@@ -154,6 +154,21 @@ class Finding:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
+def largest(values: Iterable[float]) -> float:
+    """The largest of the figures; NaN if one of them is. ``max`` passes over NaN, so that a missing figure would hold.
+
+    Raises ValueError for none at all.
+    """
+    figures = list(values)
+    return math.nan if any(math.isnan(figure) for figure in figures) else max(figures)
+
+
+def smallest(values: Iterable[float]) -> float:
+    """The smallest of the figures; NaN if one of them is. Raises ValueError for none at all."""
+    figures = list(values)
+    return math.nan if any(math.isnan(figure) for figure in figures) else min(figures)
+
+
 @dataclass(frozen=True)
 class Study:
     """A function that measures some claims. Made by the ``study`` decorator."""

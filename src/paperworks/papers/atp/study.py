@@ -16,7 +16,7 @@ from paperworks.papers.atp.adapters import attach
 from paperworks.papers.atp.data import dictionary_text
 from paperworks.papers.atp.estimator import ATP
 from paperworks.papers.atp.settings import SPACES, Search, TrainerArgs, search_rate
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 from paperworks.structure import KeepPlan, exact_fill, magnitude_scores, masked, random_scores, solve_ratio, units_of
 from paperworks.structure.budgets import uniform_plan
 
@@ -125,17 +125,17 @@ def exact_properties(run: runs.Run, fast: bool) -> list[Finding]:
                 expected = model(input_ids=ids).logits
             adapted = attach(model, rank=4, dropout=0.1, svd=False, seed=0).eval()
             with torch.no_grad(), masked(adapted, masks, base_only=True):
-                masking = max(masking, float((adapted(input_ids=ids).logits - expected).abs().max()))
+                masking = largest((masking, float((adapted(input_ids=ids).logits - expected).abs().max())))
             for part in (p for n, p in adapted.named_parameters() if "lora_B" in n):
                 part.data.normal_(std=0.1, generator=generator)
             with torch.no_grad():
                 lora = adapted(input_ids=ids).logits
                 ones = {key: torch.ones_like(mask) for key, mask in masks.items()}
                 with masked(adapted, ones, base_only=True):
-                    plain = max(plain, float((adapted(input_ids=ids).logits - lora).abs().max()))
+                    plain = largest((plain, float((adapted(input_ids=ids).logits - lora).abs().max())))
             args = TrainerArgs(steps=4, batch_size=4, learning_rate=1e-2)
             method = ATP(0.4, space=space, trainer_args=args, device="cpu")  # type: ignore[arg-type]
-            cut = max(cut, method.fit(_small(name), ids).report_.masked_against_cut)
+            cut = largest((cut, method.fit(_small(name), ids).report_.masked_against_cut))
     detail = "float32; Llama and Qwen2 with 2 query heads to a key-value head; " + ", ".join(SPACES)
     return [
         Finding(

@@ -25,7 +25,7 @@ from paperworks.papers.fold_se.programs import clingo_labels
 from paperworks.papers.fold_se.rules import OPERATORS, Literal
 from paperworks.papers.fold_se.search import score
 from paperworks.papers.fold_se.tasks import load_task
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 
 def _split_column(cells: list[str | float], positive: np.ndarray) -> tuple[RankCodes, Rows, Rows]:
@@ -113,7 +113,7 @@ def _prefix_sums(run: runs.Run, fast: bool) -> Iterator[Finding]:
         for complete, gini in ((True, True), (False, False), (True, False)):
             table, positive, negative = _split_column(cells, is_positive)
             for literal, value in _all_scores(table, positive, negative, complete, gini).items():
-                worst = max(worst, abs(value - _counted(cells, is_positive, literal, gini)))
+                worst = largest((worst, abs(value - _counted(cells, is_positive, literal, gini))))
                 checked += 1
     yield Finding(
         "prefix-sums",
@@ -221,7 +221,7 @@ def _tail(run: runs.Run, fast: bool) -> Iterator[Finding]:
         for tail in (0.0, 0.001, 0.005, 0.01, 0.05):
             model = quiet_fit(FoldSEClassifier(tail=tail, numeric=list(task.numeric)), task)
             least = max(1, math.floor(tail * len(task.train)))
-            shortfall = max(shortfall, least - min(model.newly_covered_, default=math.inf))
+            shortfall = largest((shortfall, least - min(model.newly_covered_, default=math.inf)))
             kept += len(model.newly_covered_)
             if model.program_.binary:
                 positives = int((task.train_labels == model.program_.positive).sum())
@@ -234,7 +234,7 @@ def _tail(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "tail-invariant",
         "Largest shortfall of a kept rule's newly covered rows below floor(tail * rows), at every depth.",
         "exact",
-        max(shortfall, 0.0),
+        largest((shortfall, 0.0)),
         "==",
         0,
         unit="rows",
@@ -244,7 +244,7 @@ def _tail(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "tail-invariant",
         "Top-level rules beyond the number of positives divided by floor(tail * rows).",
         "exact",
-        max(too_many, 0),
+        largest((too_many, 0)),
         "==",
         0,
         unit="rules",

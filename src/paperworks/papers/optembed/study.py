@@ -23,7 +23,7 @@ from paperworks.papers.optembed.compact import CompactEmbedding
 from paperworks.papers.optembed.models import MODELS, make_model
 from paperworks.papers.optembed.table import OptEmbedding, StepWithSurrogate
 from paperworks.papers.optembed.workbench import DENSE, OTHERS, UNIFORM
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest
 from paperworks.runs.files import write_text
 
 SEEDS = 5
@@ -87,7 +87,7 @@ def exact(run: Run, fast: bool) -> Iterator[Finding]:
             own.fix(torch.rand(sum(sizes)) < 0.5, torch.randint(1, trials.DIM + 1, (5,)))
             small = with_compact_table(model, name, trials.HIDDEN)
             with torch.no_grad():
-                worst = max(worst, float((model(ids) - small(ids)).abs().max()))
+                worst = largest((worst, float((model(ids) - small(ids)).abs().max())))
             assert isinstance(small.embedding, CompactEmbedding)
             stored = sum(t[1:].numel() for t in small.embedding.tables)
             miscounted += stored != own.parameters_kept()

@@ -80,7 +80,7 @@ def phases_cost_at_most_k(make: type, claim: str, fast: bool, run: runs.Run) -> 
         phases = phase_labels(trace, k)
         for bits in (1 - phases.bits, rng.integers(0, 2, len(trace)).astype(np.uint8), np.ones(len(trace), np.uint8)):
             miss = simulate(make(k), trace, bits).per_request_miss
-            most = max(most, float(np.bincount(phases.phase_ids, weights=miss).max() / k))
+            most = runs.largest((most, float(np.bincount(phases.phase_ids, weights=miss).max() / k)))
     yield runs.Finding(
         claim,
         "Whatever the bits (all wrong, random, all 1), no phase costs more than k misses",

@@ -151,7 +151,7 @@ def combination(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
             for rule in worst:
                 policy = Combined([FlushWhenAll0s(k), LRU(k)], rule=rule)  # type: ignore[arg-type]
                 got[rule] = evaluate.replays(policy, trace, bits, runs=3)[0]
-                worst[rule] = max(worst[rule], (got[rule] - k) / min(own, lru))
+                worst[rule] = runs.largest((worst[rule], (got[rule] - k) / min(own, lru)))
             lines.append(
                 f"{trace.name} k={k} {share:.0%}: {', '.join(f'{v:,.0f}' for v in got.values())} ({own:,}, {lru:,})"
             )
@@ -205,7 +205,7 @@ def one_bit(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
         "one-bit-against-next-time",
         "FlushWhenAll0s on bits made from noisy times stays within its bound at every noise level",
         "exact",
-        max(over_bound),
+        runs.largest(over_bound),
         "<=",
         1,
         unit="misses over the bound, largest",
@@ -215,7 +215,7 @@ def one_bit(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
         "one-bit-against-next-time",
         "One bit per request, combined with LRU, misses no more than PredictiveMarker does with the times themselves",
         "empirical",
-        max(against),
+        runs.largest(against),
         "<=",
         1,
         unit="misses over PredictiveMarker's, largest over the noise levels",

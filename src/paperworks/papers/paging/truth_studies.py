@@ -31,7 +31,7 @@ from paperworks.papers.paging.simulation import simulate
 )
 def true_bits(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
     """The optimum exactly, the clean pages exactly, and what the classical policies cost."""
-    worst = {"FlushWhenAll0s": 0, "Mark0": 0, "labels": 0, "Mark&Predict": 0}
+    worst: dict[str, float] = {"FlushWhenAll0s": 0, "Mark0": 0, "labels": 0, "Mark&Predict": 0}
     lru_over_opt, best_over_opt, cheapest = [], [], []
     seeds = 2 if fast else 5
     for trace, k in run.progress(list(cases(fast)), "traces and sizes"):
@@ -39,13 +39,13 @@ def true_bits(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
         opt = optimum.misses
         worst["labels"] = max(worst["labels"], abs(int(optimum.discard_labels.sum(dtype=np.int64)) - (opt - k)))
         flush = simulate(FlushWhenAll0s(k), trace, optimum.discard_labels).misses
-        worst["FlushWhenAll0s"] = max(worst["FlushWhenAll0s"], abs(flush - opt))
+        worst["FlushWhenAll0s"] = runs.largest((worst["FlushWhenAll0s"], abs(flush - opt)))
         clean = int(phases.clean_counts.sum())
         for seed in range(seeds):
             mark0 = simulate(Mark0(k, random_state=seed), trace, optimum.discard_labels).misses
             predict = simulate(MarkAndPredict(k, random_state=seed), trace, phases.bits).misses
-            worst["Mark0"] = max(worst["Mark0"], abs(mark0 - opt))
-            worst["Mark&Predict"] = max(worst["Mark&Predict"], abs(predict - clean))
+            worst["Mark0"] = runs.largest((worst["Mark0"], abs(mark0 - opt)))
+            worst["Mark&Predict"] = runs.largest((worst["Mark&Predict"], abs(predict - clean)))
         classical = {
             n: evaluate.replays(make_policy(n, k), trace, None, runs=2)[0] for n in ("lru", "fifo", "sieve", "marker")
         }
@@ -121,7 +121,7 @@ def true_bits(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
         "room-for-prediction",
         "The best of LRU, FIFO, SIEVE and Marker misses at least 1.2 times as often as the optimum, at every size",
         "empirical",
-        min(best_over_opt),
+        runs.smallest(best_over_opt),
         ">=",
         1.2,
         baseline=ratio,

@@ -15,7 +15,7 @@ from paperworks.papers.pc_compression.codec import PCCodec
 from paperworks.papers.pc_compression.em import Phase
 from paperworks.papers.pc_compression.hclt import HCLT
 from paperworks.papers.pc_compression.structure import Tree, rooted
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 SEED = 0
 
@@ -40,7 +40,11 @@ def prefix_cost(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for d in run.progress(sizes, "numbers of variables"):
         for kind, edges in _trees(d, run.rng(f"trees {d}")).items():
             ratio = cost_ratio(rooted(edges, d, "balanced"), 16)
-            low, high, worst = min(low, ratio), max(high, ratio), max(worst, ratio - 1.5 * np.log2(d))
+            low, high, worst = (
+                smallest((low, ratio)),
+                largest((high, ratio)),
+                largest((worst, ratio - 1.5 * np.log2(d))),
+            )
             told.append(f"{kind} {d}: {ratio:.1f}")
     yield Finding(
         "all-prefixes-cheap",
@@ -170,7 +174,9 @@ def exactness(run: runs.Run, fast: bool) -> Iterator[Finding]:
             for n in range(0, len(every), 7):
                 inside = (every[:, done] == every[n, done]).all(1)
                 below = (every[:, done[:-1]] == every[n, done[:-1]]).all(1) & (every[:, done[-1]] < every[n, done[-1]])
-                worst = max(worst, abs(np.exp(whole[n, i]) - p[inside].sum()), abs(np.exp(low[n, i]) - p[below].sum()))
+                worst = largest(
+                    (worst, abs(np.exp(whole[n, i]) - p[inside].sum()), abs(np.exp(low[n, i]) - p[below].sum()))
+                )
     model = digits_model(4, True)
     rows = digits()[1][:50]
     whole, _ = model.circuit().marginals_along_order(rows)
@@ -236,10 +242,10 @@ def em(run: runs.Run, fast: bool) -> Iterator[Finding]:
     for _ in run.progress(range(10 if fast else 40), "steps"):
         flows, found = machine.expect(weights, train)
         now = float(found.mean())
-        drop = max(drop, before - now)
+        drop = largest((drop, before - now))
         before = now
         regions = [flows.prior.sum(), *flows.inputs.sum((1, 2))]
-        off = max(off, float(np.abs(np.array(regions) - len(train)).max()))
+        off = largest((off, float(np.abs(np.array(regions) - len(train)).max())))
         em.maximise(weights, flows, 0.0, 0.0)
     yield Finding(
         "em-never-decreases",

@@ -21,7 +21,7 @@ from paperworks.papers.unlearnable.estimator import BayesErrorEstimator
 from paperworks.papers.unlearnable.evaluation import CLEAN_PART, evaluate_protection, transfer
 from paperworks.papers.unlearnable.protector import BEOProtector
 from paperworks.papers.unlearnable.surrogates import SurrogateTraining, default_surrogate
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, smallest
 from paperworks.runs.files import write_text
 
 __all__ = ["bounds", "defences", "digits", "limits"]
@@ -44,7 +44,7 @@ def bounds(run: Run, fast: bool) -> Iterator[Finding]:
     for protected, clean in itertools.pairwise(laws):
         for share in (0.1, 0.5, 0.9):
             mixed = bayes_error(mixture(share, protected, clean))
-            worst = min(worst, mixed - share * bayes_error(protected) - (1 - share) * bayes_error(clean))
+            worst = smallest((worst, mixed - share * bayes_error(protected) - (1 - share) * bayes_error(clean)))
     yield Finding(
         "mixture-bound",
         "the least gap between the Bayes error of a mixture and the weighted mean of its parts' is not negative",
@@ -56,7 +56,7 @@ def bounds(run: Run, fast: bool) -> Iterator[Finding]:
     )
     decisions = [np.array(d) for d in itertools.product(range(3), repeat=6)]
     for law in laws[:20]:
-        tight = min(tight, min(classifier_error(law, d) for d in decisions) - bayes_error(law))
+        tight = smallest((tight, min(classifier_error(law, d) for d in decisions) - bayes_error(law)))
     yield Finding(
         "error-floor",
         "the best of all 729 classifiers errs exactly as often as the Bayes error says",

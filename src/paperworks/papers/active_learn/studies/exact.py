@@ -12,7 +12,7 @@ from paperworks.papers.active_learn.designs import complexity
 from paperworks.papers.active_learn.games import class_values, solve_game
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, three_arms, two_class_game
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 
 @runs.study(claims=["complexity-measure"], title="closed forms of the complexity", minutes=0.1)
@@ -29,7 +29,7 @@ def closed_forms(run: runs.Run, fast: bool) -> Iterator[Finding]:
             f"{k} arms with gap {gap}: distance of C from (1 + sqrt(K-1))^2 / gap^2 = {value:g}, by the convex "
             "programme and by the closed form; the larger one.",
             "exact",
-            max(abs(by_root - value), abs(by_barrier - value)),
+            largest((abs(by_root - value), abs(by_barrier - value))),
             "<=",
             1e-6,
         )
@@ -50,7 +50,7 @@ def closed_forms(run: runs.Run, fast: bool) -> Iterator[Finding]:
     worst = 0.0
     for _ in range(20):
         theta = rng.uniform(-0.5, 0.5, size=3)
-        worst = max(worst, abs(complexity(problem, 2 * theta)[0] * 4 / complexity(problem, theta)[0] - 1))
+        worst = largest((worst, abs(complexity(problem, 2 * theta)[0] * 4 / complexity(problem, theta)[0] - 1)))
     yield Finding(
         "complexity-measure",
         "20 random linear models: largest relative error of C(2 theta) = C(theta) / 4.",
@@ -74,8 +74,12 @@ def bounds(run: runs.Run, fast: bool) -> Iterator[Finding]:
         ratios.append(complexity(ActiveProblem.best_arm(k), theta)[0] / h)
     detail = f"ratios from {min(ratios):.4f} to {max(ratios):.4f}; a gap that is much smaller than the others gives 2"
     text = f"{len(ratios)} random problems of 2 to 11 arms:"
-    yield Finding("complexity-bounds", f"{text} smallest C / H.", "exact", min(ratios), ">=", 1 - 1e-9, detail=detail)
-    yield Finding("complexity-bounds", f"{text} largest C / H.", "exact", max(ratios), "<=", 2 + 1e-9, detail=detail)
+    yield Finding(
+        "complexity-bounds", f"{text} smallest C / H.", "exact", smallest(ratios), ">=", 1 - 1e-9, detail=detail
+    )
+    yield Finding(
+        "complexity-bounds", f"{text} largest C / H.", "exact", largest(ratios), "<=", 2 + 1e-9, detail=detail
+    )
 
 
 @runs.study(claims=["robust-objective", "robust-policy-synthetic"], title="small games, solved exactly", minutes=0.3)
@@ -113,7 +117,7 @@ def games(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "robust-policy-synthetic",
         "Ten games of thresholds with flipped answers: largest error of the optimal worst risk.",
         "exact",
-        max(errors),
+        largest(errors),
         "<=",
         1e-6,
         detail="the values are given to six decimals",

@@ -17,7 +17,7 @@ from paperworks.papers.active_learn.learner import RobustActiveLearner, fixed_pr
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, noisy_cuts, three_arms, two_class_game
 from paperworks.papers.active_learn.training import GameSettings
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 SMALL = GameSettings(draws=16, roll_outs=32, policy_rate=3e-3, chunk=100)
 SEEDS = (0, 1, 2)
@@ -56,7 +56,7 @@ def two_classes(run: runs.Run, fast: bool) -> Iterator[Finding]:
             f"Two-class game, {horizon} queries, trained: largest gap of the worst of {len(gaps)} seeds, less the "
             f"optimum {gap}.",
             "empirical",
-            max(gaps) - gap,
+            largest(gaps) - gap,
             "<=",
             0.02,
             baseline=gap,
@@ -70,7 +70,7 @@ def two_classes(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "Two-class game, 1 query: largest gap of the robust policy, worst of its seeds, less that of a policy "
                 "trained for a prior on the easy class alone, best of its seeds.",
                 "empirical",
-                max(gaps) - min(prior_gaps),
+                largest(gaps) - smallest(prior_gaps),
                 "<",
                 0,
                 baseline=min(prior_gaps),
@@ -84,7 +84,7 @@ def two_classes(run: runs.Run, fast: bool) -> Iterator[Finding]:
                     f"Two-class game, 1 query, trained: largest distance of the {name} policy's probability of query a "
                     f"from {right:.4f}.",
                     "empirical",
-                    max(abs(p - right) for p in found),
+                    largest(abs(p - right) for p in found),
                     "<=",
                     0.05,
                     detail=f"probabilities {np.round(found, 4).tolist()}",
@@ -95,7 +95,7 @@ def two_classes(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 "stable-training",
                 f"Two-class game, {horizon} queries: spread (largest less smallest) of the gap over three seeds.",
                 "empirical",
-                max(gaps) - min(gaps),
+                largest(gaps) - smallest(gaps),
                 "<=",
                 0.02,
                 detail="the bound is the tolerance of the gap itself",
@@ -133,7 +133,7 @@ def small_thresholds(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "robust-policy-synthetic",
             f"{text} the same in 10,000 episodes, in standard errors above the optimum, the least of the seeds.",
             "exact",
-            min(beyond),
+            smallest(beyond),
             ">=",
             -3,
             detail=f"{detail}. No policy is below the optimum",
@@ -160,7 +160,7 @@ def arms(run: runs.Run, fast: bool) -> Iterator[Finding]:
             "robust-policy-synthetic",
             f"Three Bernoulli arms, 4 queries, trained: {what} of the worst of {len(found)} seeds.",
             "empirical",
-            max(found),
+            largest(found),
             "<=",
             bound,
             baseline=other,
@@ -220,7 +220,7 @@ def medium(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "stable-training",
         "Thresholds, 16 points, 12 queries: spread (largest less smallest) of the worst risk over seeds.",
         "empirical",
-        max(risks) - min(risks),
+        largest(risks) - smallest(risks),
         "<=",
         0.05,
         detail=f"{detail}; the bound is the difference from uniform queries that is asked for",

@@ -12,7 +12,7 @@ from paperworks import runs
 from paperworks.metrics import mean_interval
 from paperworks.papers.adapt_pruner.pruner import AdaptPruner
 from paperworks.papers.adapt_pruner.studies.bench import Bench, random_models, random_tokens
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 from paperworks.structure import masked
 from paperworks.structure.units import family_of
 
@@ -45,8 +45,8 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
             rise = now - before
             if float(now.min()) > 0 and float(now.max()) < 0.99:  # nothing was clipped
                 counted += 1
-                mean = max(mean, abs(float(rise.mean()) - 0.4 / 8))
-                outside = max(outside, float((rise - 0.4 / 8).abs().max()) - AMPLITUDE)
+                mean = largest((mean, abs(float(rise.mean()) - 0.4 / 8)))
+                outside = largest((outside, float((rise - 0.4 / 8).abs().max()) - AMPLITUDE))
             before = now
     if not counted:
         raise RuntimeError("every step was clipped: nothing was checked")
@@ -104,7 +104,7 @@ def _useless_layer(bench: Bench) -> list[runs.Finding]:
             "useless-layer-is-found",
             "Cosine of the useless layer's input and output, the least of the seeds",
             "exact",
-            min(cosines),
+            smallest(cosines),
             "==",
             1.0,
             tolerance=1e-6,

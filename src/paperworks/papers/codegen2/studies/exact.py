@@ -16,7 +16,7 @@ from paperworks.papers.codegen2.corruption import SpanCorruption
 from paperworks.papers.codegen2.fitting import prefix_logits
 from paperworks.papers.codegen2.models import small_model
 from paperworks.papers.codegen2.studies.byte_models import TOKENS
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 
 @runs.study(
@@ -98,12 +98,12 @@ def causal(run: runs.Run, fast: bool) -> Iterator[Finding]:
         for place in range(1, 24):
             other = ids.clone()
             other[0, place] = (ids[0, place] + 1) % 256
-            past = max(past, float((model(other).logits[0] - plain)[:place].abs().max()))
+            past = largest((past, float((model(other).logits[0] - plain)[:place].abs().max())))
             moved = (prefix_logits(model, other, torch.tensor([prefix]))[0] - seen).abs().amax(-1)
             if place < prefix:
-                inside = min(inside, float(moved[:place].max()))
+                inside = smallest((inside, float(moved[:place].max())))
             else:
-                outside = max(outside, float(moved[:place].max()))
+                outside = largest((outside, float(moved[:place].max())))
     yield Finding(
         "causality",
         "Decoder: largest change of a logit in front of a token that changes.",

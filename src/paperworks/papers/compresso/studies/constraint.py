@@ -11,7 +11,7 @@ import torch
 from paperworks import runs
 from paperworks.metrics import bootstrap_interval, mean_interval
 from paperworks.papers.compresso.studies.bench import Bench
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 PAPER_SIZES = (0.207, 0.268, 0.346)
 
@@ -137,7 +137,7 @@ def sizes(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "sizes",
             "Prunable parameters of the cut models over those allowed, at most",
             "exact",
-            max(over),
+            largest(over),
             "<=",
             1.0,
             detail="exact fill",

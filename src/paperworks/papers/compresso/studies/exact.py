@@ -15,7 +15,7 @@ from paperworks.papers.compresso.estimator import Compresso
 from paperworks.papers.compresso.gates import Gates
 from paperworks.papers.compresso.settings import TrainerArgs
 from paperworks.papers.compresso.size import HIDDEN, Size
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 from paperworks.structure import HardConcrete, units_of
 from paperworks.training import add_lora
 
@@ -37,7 +37,7 @@ def _probability(run: runs.Run) -> Finding:
     for alpha in (-3.0, 0.0, 3.0):
         gate = HardConcrete(1_000_000, mean=alpha)
         share = float((gate.sample(run.torch_rng(f"samples at {alpha}")) > 0).double().mean())
-        worst = max(worst, abs(share - 1 / (1 + math.exp(-alpha - 2 / 3 * math.log(11)))))
+        worst = largest((worst, abs(share - 1 / (1 + math.exp(-alpha - 2 / 3 * math.log(11))))))
     return Finding(
         "hard-concrete-probability",
         "Largest difference of the share of nonzero samples from the closed form",
@@ -138,7 +138,7 @@ def _cut(run: runs.Run) -> list[Finding]:
             "cut-equals-mask",
             "Largest difference of a logit between masked and cut model, over the largest logit",
             "exact",
-            max(worst.values()),
+            largest(worst.values()),
             "<",
             1e-5,
             detail="soft masks over heads, channels and dimensions, 30 % removed; "

@@ -10,7 +10,7 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 if TYPE_CHECKING:
     pass
@@ -39,13 +39,13 @@ def gradients(run: runs.Run, fast: bool) -> Iterator[Finding]:
         terms = torch.cat([pos[:, None], neg], dim=1) / tau
         loss = (terms.logsumexp(1) - terms[:, 0]).sum()
         to_positive, to_negative = torch.autograd.grad(loss, (pos, neg))
-        balance = max(balance, float((to_positive + to_negative.sum(1)).abs().max()) * tau)
+        balance = largest((balance, float((to_positive + to_negative.sum(1)).abs().max()) * tau))
         r = (to_negative / -to_positive[:, None]).numpy()
-        shares = max(shares, float(np.abs(r - penalty_distribution(negative, tau)).max()))
+        shares = largest((shares, float(np.abs(r - penalty_distribution(negative, tau)).max())))
         other = torch.tensor(positive - 0.5, requires_grad=True)
         terms = torch.cat([other[:, None], neg], dim=1) / tau
         a, b = torch.autograd.grad((terms.logsumexp(1) - terms[:, 0]).sum(), (other, neg))
-        moved = max(moved, float(np.abs((b / -a[:, None]).numpy() - r).max()))
+        moved = largest((moved, float(np.abs((b / -a[:, None]).numpy() - r).max())))
     for claim, statement, value in (
         (
             "gradient-balance",
@@ -83,7 +83,7 @@ def entropy(run: runs.Run, fast: bool) -> Iterator[Finding]:
         r = penalty_distribution(negative, tau)
         variance = (r * negative**2).sum(axis=1) - (r * negative).sum(axis=1) ** 2
         up, down = (penalty_entropy(penalty_distribution(negative, tau + d)) for d in (step, -step))
-        worst = max(worst, float(np.abs((up - down) / (2 * step) - variance / tau**3).max()))
+        worst = largest((worst, float(np.abs((up - down) / (2 * step) - variance / tau**3).max())))
     yield Finding(
         "entropy-grows-with-temperature",
         "Largest difference of the numeric derivative of the entropy to Var_r(s) / tau^3.",
@@ -137,9 +137,9 @@ def limits(run: runs.Run, fast: bool) -> Iterator[Finding]:
     whole, one = 0.0, 0.0
     for tau in (0.07, 0.3, 1.0):
         ordinary = each(ContrastiveLoss(tau))
-        whole = max(whole, float((each(ContrastiveLoss(tau, hard_k=50)) - ordinary).abs().max()))
+        whole = largest((whole, float((each(ContrastiveLoss(tau, hard_k=50)) - ordinary).abs().max())))
         hardest = torch.nn.functional.softplus((s.amax(1) - positive) / tau)
-        one = max(one, float((each(ContrastiveLoss(tau, hard_k=1)) - hardest).abs().max()))
+        one = largest((one, float((each(ContrastiveLoss(tau, hard_k=1)) - hardest).abs().max())))
     yield Finding(
         "hard-truncation",
         "Largest difference of the hard loss over all negatives to the ordinary one.",
@@ -221,9 +221,11 @@ def nt_xent_study(run: runs.Run, fast: bool) -> Iterator[Finding]:
             wanted = torch.autograd.grad(theirs, views)
             for chunk in (None, 10):
                 ours = nt_xent(views[0], views[1], temperature=tau, chunk=chunk)
-                value = max(value, abs(float(ours.detach()) - float(theirs.detach())))
+                value = largest((value, abs(float(ours.detach()) - float(theirs.detach()))))
                 found = torch.autograd.grad(ours, views)
-                gradient = max(gradient, *(float((x - y).abs().max()) for x, y in zip(found, wanted, strict=True)))
+                gradient = largest(
+                    (gradient, *(float((x - y).abs().max()) for x, y in zip(found, wanted, strict=True)))
+                )
     for what, worst in (("value", value), ("gradient", gradient)):
         yield Finding(
             "nt-xent",

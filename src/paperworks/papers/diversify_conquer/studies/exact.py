@@ -9,7 +9,7 @@ import numpy as np
 from paperworks import runs
 from paperworks.papers.diversify_conquer.allocation import allocate_budget
 from paperworks.papers.diversify_conquer.weights import update_weights
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 
 @runs.study(claims=["proportional-budget", "weight-update"], title="budgets and weights by hand", minutes=0.1)
@@ -23,7 +23,7 @@ def budgets(run: runs.Run, fast: bool) -> Iterator[Finding]:
         budget = int(rng.integers(0, sizes.sum() + 1))
         counts = allocate_budget(sizes, budget)
         worst_sum = max(worst_sum, abs(int(counts.sum()) - budget))
-        worst_share = max(worst_share, float(np.abs(counts - budget * sizes / sizes.sum()).max()))
+        worst_share = largest((worst_share, float(np.abs(counts - budget * sizes / sizes.sum()).max())))
     yield Finding(
         "proportional-budget",
         f"Largest difference of the sum of the shares from the budget, {most} random cluster sizes.",

@@ -24,7 +24,7 @@ from paperworks.papers.embedding_limits.published import (
 )
 from paperworks.papers.embedding_limits.qrels import all_subsets, make_qrels, qrel_stats
 from paperworks.papers.embedding_limits.ranks import one_threshold_rank, order_rank, sign_rank, small_ranks
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 PRINTED = (-10.5322, 4.0309, 0.0520, 0.0037)
 """Coefficients of the cubic as the paper prints them, to four digits."""
@@ -181,7 +181,7 @@ def construction(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "All k-subsets of up to 6 documents: cases in which the dimensions that Radon's theorem demands, min(2k, "
         "n - k) for k <= n / 2, differ from the enumerated rank (3 stands for any number above 2).",
         "exact",
-        sum(min(subsets_bound(n, k), 3) != (3 if found is None else found) for (n, k), found in exact.items()),
+        sum(smallest((subsets_bound(n, k), 3)) != (3 if found is None else found) for (n, k), found in exact.items()),
         "==",
         0,
         detail=f"an addition; {len(exact)} cases. By enumeration all pairs of 4 documents need {exact[4, 2]} "
@@ -237,12 +237,12 @@ def density(run: runs.Run, fast: bool) -> Iterator[Finding]:
         published[1],
     )
     others = {p: qrel_stats(make_qrels(p, 2000, 1000, 2)) for p in ("random", "cycle", "disjoint")}
-    largest = max(s.query_strength for s in others.values())
+    strongest = largest(s.query_strength for s in others.values())
     yield Finding(
         "density-of-limit",
         "The other patterns over 2000 documents: largest mean query strength.",
         "exact",
-        largest,
+        strongest,
         "<",
         stats.query_strength,
         baseline=stats.query_strength,
@@ -281,7 +281,7 @@ def curve(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "Extrapolation to 512, 768, 1024, 3072, 4096 dimensions: largest relative difference from the "
         "paper's rounded numbers.",
         "exact",
-        max(abs(cubic(d) / n - 1) for d, n in far.items()),
+        largest(abs(cubic(d) / n - 1) for d, n in far.items()),
         "<=",
         0.02,
         detail="; ".join(f"{d}: {cubic(d):,.0f}" for d in far) + ". The printed 0.0037 is rounded: with it 512 gives "

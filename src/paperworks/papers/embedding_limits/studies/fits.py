@@ -12,7 +12,7 @@ from paperworks.papers.embedding_limits.critical import critical_n
 from paperworks.papers.embedding_limits.free import FreeEmbeddings
 from paperworks.papers.embedding_limits.published import CRITICAL_N
 from paperworks.papers.embedding_limits.qrels import make_qrels
-from paperworks.runs import Finding
+from paperworks.runs import Finding, smallest
 
 SEEDS = (42, 43, 44)
 
@@ -48,7 +48,7 @@ def critical(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "critical-n",
         f"Critical n from {dims[0]} to {dims[-1]} dimensions: smallest step.",
         "empirical",
-        min(steps),
+        smallest(steps),
         ">",
         0,
         detail=f"best of three seeds: {best}",

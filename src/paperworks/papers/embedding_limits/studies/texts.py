@@ -21,7 +21,7 @@ from paperworks.papers.embedding_limits.retrievers import (
     VectorRetriever,
 )
 from paperworks.papers.embedding_limits.wordlists import bundled_words, synonyms_from_wordnet
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 DIMS = (32, 64, 128, 256)
 SLACK = 2.0
@@ -211,7 +211,7 @@ def patterns(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "dense-pattern-hardest",
         f"Recall at {k}, BM25: largest less smallest of the four patterns, in points.",
         "empirical",
-        max(means) - min(means),
+        largest(means) - smallest(means),
         "<=",
         2.0,
         unit="points",

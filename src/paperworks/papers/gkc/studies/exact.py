@@ -17,7 +17,7 @@ from paperworks.papers.gkc.segmenter import GKCForOpenVocabularySegmentation, lo
 from paperworks.papers.gkc.shape_world import BASE, TRAINED, make_scenes, synonyms_of
 from paperworks.papers.gkc.starting import bundled_towers, new_segmenter
 from paperworks.papers.gkc.synonyms import SynonymTable
-from paperworks.runs import Finding, Run, study
+from paperworks.runs import Finding, Run, largest, smallest, study
 from paperworks.training import TrainSettings
 
 _CLAIMS = [
@@ -49,28 +49,28 @@ def _turn(rng: np.random.Generator, width: int) -> torch.Tensor:
 
 def _optimum(rng: np.random.Generator, draws: int) -> Iterator[Finding]:
     loss = TextGuidedDistillation()
-    largest, least, moved, alone = 0.0, np.inf, 0.0, np.inf
+    most, least, moved, alone = 0.0, np.inf, 0.0, np.inf
     for _ in range(draws):
         count = int(rng.integers(2, 8))
         text = _unit(rng, count, 16)
         region = text @ _turn(rng, 16)  # another space with the same distances
-        largest = max(largest, float(loss(region, region, text)))
+        most = largest((most, float(loss(region, region, text))))
         for row in range(count):
             other = region.clone()
             other[row] = functional.normalize(other[row] + 0.05 * _unit(rng, 1, 16)[0], dim=0)
-            least = min(least, float(loss(other, region, text)))
+            least = smallest((least, float(loss(other, region, text))))
         student, teacher, order = _unit(rng, count, 16), _unit(rng, count, 16), torch.from_numpy(rng.permutation(count))
         before = float(loss(student, teacher, text))
-        moved = max(moved, abs(float(loss(student[order], teacher[order], text[order])) - before))
+        moved = largest((moved, abs(float(loss(student[order], teacher[order], text[order])) - before)))
         # away from the optimum a sum of distances that all exceed the texts' does not see a permutation
-        alone = min(alone, float(loss(region, region.roll(1, 0), text)))
+        alone = smallest((alone, float(loss(region, region.roll(1, 0), text))))
     detail = f"{draws} draws of 2 to 7 regions, double precision"
     name = "distillation-optimum"
     yield Finding(
         name,
         "the largest loss of regions that equal their teacher's and lie as far apart as their texts is 0",
         "exact",
-        largest,
+        most,
         "<=",
         1e-6,
         detail=f"{detail}; distances below 1e-6 count as 1e-6, so that gradients are finite",
@@ -107,11 +107,11 @@ def _forms(rng: np.random.Generator, draws: int) -> Iterator[Finding]:
             count = int(rng.integers(2, 8))
             text = _unit(rng, count, 16)
             region = text @ _turn(rng, 16)
-            at = max(at, float(distance(region, region, text)), float(inner(region, region, text)))
+            at = largest((at, float(distance(region, region, text)), float(inner(region, region, text))))
             other = _unit(rng, count, 16)
-            off = min(off, float(distance(other, region, text)), float(inner(other, region, text)))
+            off = smallest((off, float(distance(other, region, text)), float(inner(other, region, text))))
             squares = (other[:, None] - region[None]).square().sum(-1)
-            identity = max(identity, float((squares - (2 - 2 * other @ region.T)).abs().max()))
+            identity = largest((identity, float((squares - (2 - 2 * other @ region.T)).abs().max())))
     name, detail = "distance-and-inner-product-forms", f"{draws} draws, a = 1"
     yield Finding(name, "at the shared optimum both forms are 0", "exact", at, "<=", 1e-6, detail=detail)
     yield Finding(name, "away from it both are above 0", "exact", off, ">", 1e-3, detail=detail)

@@ -96,7 +96,7 @@ def _exhaustive(frame: Any, wrong: np.ndarray) -> float:
     def tried(inside: np.ndarray) -> None:
         nonlocal best
         if MIN_SUPPORT * len(wrong) <= inside.sum() < len(wrong):
-            best = max(best, wrong[inside].mean() - wrong[~inside].mean())
+            best = runs.largest((best, wrong[inside].mean() - wrong[~inside].mean()))
 
     for column in frame.columns:
         cells = frame[column]

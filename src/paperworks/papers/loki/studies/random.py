@@ -117,7 +117,7 @@ def samples(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "sample-complexity",
             "|Hit probability at (L, n) = (8, 100) less that at (32, 1600)|: n / L^2 is the same",
             "empirical",
-            max(abs(equal.low), abs(equal.high)),
+            runs.largest((abs(equal.low), abs(equal.high))),
             "<",
             0.06,
             deterministic=f"the far end of the interval {equal}",

@@ -14,7 +14,7 @@ from paperworks.nn import build_network
 from paperworks.papers.meta_pruning.criterion import group_importance, members, pull, slice_norms, sparsity_gradient
 from paperworks.papers.meta_pruning.graph import NetGraph, tensors_of_model
 from paperworks.papers.meta_pruning.metanetwork import GraphMetaNetwork
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest, smallest
 from paperworks.structure.trace import analyze
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -134,7 +134,7 @@ def _gradient(model: nn.Module, images: torch.Tensor) -> Iterator[Finding]:
     low, high = float("inf"), 0.0
     for units in groups.units.values():
         pulls = pull(group_importance(tensors, units), ALPHA)
-        low, high = min(low, float(pulls.min())), max(high, float(pulls.max()))
+        low, high = smallest((low, float(pulls.min()))), largest((high, float(pulls.max())))
         for name, axis, table in members(units):
             total = total + 0.5 * REG * (pulls.detach() * slice_norms(tensors[name], axis, table)).sum()
     total.backward()
@@ -143,7 +143,7 @@ def _gradient(model: nn.Module, images: torch.Tensor) -> Iterator[Finding]:
     for name, value in tensors.items():
         if value.grad is not None:
             mine = found.get(name, torch.zeros_like(value))
-            worst = max(worst, float((mine - value.grad).abs().max() / value.grad.abs().max()))
+            worst = largest((worst, float((mine - value.grad).abs().max() / value.grad.abs().max())))
     yield Finding(
         "sparsity-gradient",
         "the added gradient and autograd of the weighted squared norm: the largest relative difference",

@@ -18,7 +18,7 @@ from paperworks.papers.modhifi.scores import similarity_matrix
 from paperworks.papers.modhifi.studies.arms import Arms
 from paperworks.papers.modhifi.studies.networks import digits, synthetic, trained
 from paperworks.papers.modhifi.theory import error_bound
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest, smallest
 
 
 def _contributions(layer: nn.Conv2d, x: torch.Tensor, output: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ def fidelity(run: Run, fast: bool) -> Iterator[Finding]:
             for output in (0, 3):
                 a = _contributions(layer, x, output)
                 q = similarity_matrix(read.matrix()[output], moments[read.group_of(output)], read.blocks())
-                gram = max(gram, float((q - a @ a.T / len(x)).abs().max() / q.abs().max()))
+                gram = largest((gram, float((q - a @ a.T / len(x)).abs().max() / q.abs().max())))
                 y, n = a.sum(0).numpy(), len(a)
                 values = {}
                 for number in range(1, 2**n):
@@ -71,16 +71,18 @@ def fidelity(run: Run, fast: bool) -> Iterator[Finding]:
                     solution, *_ = np.linalg.lstsq(part, y, rcond=None)
                     expected = 1 - float(((part @ solution - y) ** 2).sum() / (y**2).sum())
                     values[number] = subset_fidelity(q, subset)
-                    apart = max(apart, abs(values[number] - expected))
+                    apart = largest((apart, abs(values[number] - expected)))
                     scales = optimal_scales(q, subset)
                     ones = (scales != 0).double()
-                    compensated = max(compensated, reconstruction_error(q, scales) - reconstruction_error(q, ones))
-                lowest, highest = min(lowest, *values.values()), max(highest, *values.values())
-                full = min(full, values[2**n - 1])
+                    compensated = largest(
+                        (compensated, reconstruction_error(q, scales) - reconstruction_error(q, ones))
+                    )
+                lowest, highest = smallest((lowest, *values.values())), largest((highest, *values.values()))
+                full = smallest((full, values[2**n - 1]))
                 for number, value in values.items():
                     for i in range(n):
                         if not number >> i & 1:
-                            fall = max(fall, value - values[number | 1 << i])
+                            fall = largest((fall, value - values[number | 1 << i]))
     name = "subset-fidelity"
     yield Finding(name, "closed form less least squares on the contributions, every subset", "exact", apart, "<=", 1e-8)
     yield Finding(name, "similarities by Grams less those of the contributions, relative", "exact", gram, "<=", 1e-12)
@@ -105,8 +107,8 @@ def _uncorrelated(count: int) -> Iterator[Finding]:
         for k in range(1, 8):
             naive = hifi_set(torch.diag(energy), k)[1]
             best = hifi_set(torch.diag(energy), k, method="exact")[1]
-            gap = max(gap, abs(best - naive))
-            share = max(share, abs(best - float(energy.sort().values[-k:].sum() / energy.sum())))
+            gap = largest((gap, abs(best - naive)))
+            share = largest((share, abs(best - float(energy.sort().values[-k:].sum() / energy.sum()))))
         beaten += hifi_set(a @ a.T, 4, method="exact")[1] > hifi_set(a @ a.T, 4)[1] + 1e-6
     yield Finding(claim, "diagonal Q: exhaustive search less the best single ones", "exact", gap, "<=", 1e-12)
     yield Finding(claim, "diagonal Q: fidelity less the share of the energy", "exact", share, "<=", 1e-12)
@@ -154,7 +156,7 @@ def bounds(run: Run, fast: bool) -> Iterator[Finding]:
             kind: Any = compensation
             made = arms.masked(0.5, "energy", compensation=kind, statistics=False, restore_mean=False)
             found = error_bound(wide, made, test.tensors[0][:100].double())
-            worst = max(worst, found.output / found.bound)
+            worst = largest((worst, found.output / found.bound))
         said.append(f"{name}: measured {found.measured_ratio:.3g}, constants up to {max(found.constants.values()):.3g}")
     yield Finding(
         "local-to-global-bound",

@@ -19,7 +19,7 @@ from paperworks.papers.pointer_networks.problems import PROBLEMS
 from paperworks.papers.pointer_networks.seq2seq import Seq2Seq, Seq2SeqConfig
 from paperworks.papers.pointer_networks.studies.bench import about_bundled
 from paperworks.papers.pointer_networks.triangulations import delaunay_triangles
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 COMPARED_SIZE = 10
 
@@ -37,10 +37,10 @@ def any_input_size(run: runs.Run, fast: bool) -> Iterator[Finding]:
             points = torch.rand(4, n, 2, generator=generator)
             targets = torch.randint(1, n + 1, (4, 5), generator=generator)
             logits = network(points, targets=targets)
-            off_one = max(off_one, float((logits.softmax(-1).sum(-1) - 1).abs().max()))
+            off_one = largest((off_one, float((logits.softmax(-1).sum(-1) - 1).abs().max())))
             padded = torch.cat([points, torch.rand(4, 6, 2, generator=generator)], dim=1)
             together = network(padded, torch.full((4,), n), targets)
-            off_alone = max(off_alone, float((together[..., : n + 1] - logits).abs().max()))
+            off_alone = largest((off_alone, float((together[..., : n + 1] - logits).abs().max())))
     yield Finding(
         "any-input-size",
         "Largest distance from 1 of the sum of an output's probabilities, 1 to 100 points.",

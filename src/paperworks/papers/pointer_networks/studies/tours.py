@@ -16,7 +16,7 @@ from paperworks.papers.pointer_networks.published import TSP_LENGTHS
 from paperworks.papers.pointer_networks.solving import TOUR_METHODS
 from paperworks.papers.pointer_networks.studies.bench import about_bundled
 from paperworks.papers.pointer_networks.tours import RANDOM_EDGE, held_karp, tour_length
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 from paperworks.runs.findings import Relation
 
 
@@ -28,7 +28,7 @@ def reference_lengths(run: runs.Run, fast: bool) -> Iterator[Finding]:
         for _ in range(3):
             p = rng.random((n, 2))
             best = min(tour_length(p, [0, *rest]) for rest in permutations(range(1, n)))
-            worst = max(worst, abs(tour_length(p, held_karp(p)) - best))
+            worst = largest((worst, abs(tour_length(p, held_karp(p)) - best)))
     claim = "tsp-reference-lengths"
     yield Finding(claim, "Largest difference of Held-Karp from all tours tried.", "exact", worst, "<=", 1e-9)
     sizes = {5: 300, 10: 150, 20: 30} if fast else {5: 3000, 10: 2000, 20: 200, 50: 100}
@@ -41,9 +41,14 @@ def reference_lengths(run: runs.Run, fast: bool) -> Iterator[Finding]:
             tours = [TOUR_METHODS[method](p) for p in run.progress(points, f"{method}, {n} cities")]
             means[method] = _mean(points, tours)
         if n <= 10:
-            ratio = max(
-                ratio,
-                *(tour_length(p, christofides(p)) / tour_length(p, o) for p, o in zip(points, optimal, strict=True)),
+            ratio = largest(
+                (
+                    ratio,
+                    *(
+                        tour_length(p, christofides(p)) / tour_length(p, o)
+                        for p, o in zip(points, optimal, strict=True)
+                    ),
+                )
             )
         error = float(np.std([tour_length(p, o) for p, o in zip(points, optimal, strict=True)]) / np.sqrt(count))
         published = TSP_LENGTHS[n]

@@ -14,7 +14,7 @@ from paperworks.papers.pruning_survey.schedules import masks_in_steps
 from paperworks.papers.pruning_survey.weight_criteria import score_weights, synflow
 from paperworks.pruning import ImageOptions, PlainCNN, image_task
 from paperworks.pruning.evidence import Evidence
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest, smallest
 from paperworks.structure.trace import analyze, cut
 
 
@@ -43,7 +43,7 @@ def _conservation() -> Iterator[Finding]:
         model = _network(seed)
         found = synflow(model, prunable_weights(model), Evidence(unlabelled=torch.zeros(1, 1, 8, 8)))
         sums = [float(v.sum()) for v in found.values()]
-        worst = max(worst, max(sums) / min(sums) - 1)
+        worst = largest((worst, max(sums) / min(sums) - 1))
     yield Finding(
         "synflow-conservation",
         "largest sum of a layer's scores over the smallest, less 1",
@@ -72,7 +72,7 @@ def _least_squares(run: Run) -> Iterator[Finding]:
                 if j:
                     step = -torch.linalg.solve(gram[j:, j:], gram[j:, :j] @ change[:j])[0]
             change[j] = step
-        worst = max(worst, float((result - torch.where(keep, row + change, torch.zeros_like(row))).abs().max()))
+        worst = largest((worst, float((result - torch.where(keep, row + change, torch.zeros_like(row))).abs().max())))
     yield Finding(
         "obs-update-is-least-squares",
         "SparseGPT with a given mask, beside least squares on the columns that are left, column after column",
@@ -86,7 +86,7 @@ def _least_squares(run: Run) -> Iterator[Finding]:
     for row in rows:
         result, kept = obs_row(row, gram, 12)
         best = torch.linalg.solve(gram[kept][:, kept], gram[kept] @ row)
-        gap = max(gap, float((result[kept] - best).abs().max()))
+        gap = largest((gap, float((result[kept] - best).abs().max())))
     yield Finding(
         "obs-update-is-least-squares",
         "optimal brain surgeon, 12 of 24 weights removed one by one, beside least squares on the kept inputs",
@@ -107,7 +107,7 @@ def _quadratic() -> Iterator[Finding]:
         inner = [n for n, w in prunable_weights(model).items() if n not in ("0.weight", "14.weight")]
         whole = dict(model.named_parameters())
         removed = 1 - sum(smaller[n].numel() for n in inner) / sum(whole[n].numel() for n in inner)
-        worst = max(worst, abs(removed - (1 - (1 - share) ** 2)))
+        worst = largest((worst, abs(removed - (1 - (1 - share) ** 2))))
     yield Finding(
         "channel-ratio-is-quadratic",
         "share of the inner layers' weights that leaves with a share p of all channels, less 1 - (1 - p)^2",
@@ -136,7 +136,7 @@ def _collapse(run: Run, fast: bool) -> Iterator[Finding]:
         "layer-collapse",
         "density 0.001, SynFlow in 100 steps: weights in the emptiest layer",
         "exact",
-        float(min(least["synflow, 100 steps, density 0.001"])),
+        float(smallest(least["synflow, 100 steps, density 0.001"])),
         ">=",
         1,
         detail=f"{seeds} networks; the least kept of any layer: {table}",
@@ -145,7 +145,7 @@ def _collapse(run: Run, fast: bool) -> Iterator[Finding]:
         "layer-collapse",
         "density 0.001, SynFlow in one step: weights in the emptiest layer",
         "exact",
-        float(max(least["synflow, 1 step, density 0.001"])),
+        float(largest(least["synflow, 1 step, density 0.001"])),
         "==",
         0,
         detail="the scores of wide layers are smaller, so that a global ranking empties them",

@@ -20,7 +20,7 @@ from paperworks.papers.s3t.sequences import (
 )
 from paperworks.papers.s3t.simulation import simulate_deletions
 from paperworks.papers.s3t.theory import collector_mean, deletion_rate, retention_probability
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 STREAMS = 4000
 FIGURES = {
@@ -67,7 +67,7 @@ def requests(run: runs.Run, fast: bool) -> Iterator[Finding]:
         p = rng.dirichlet(np.ones(8))
         wanted = p[:6]
         sums = [(-1) ** (n + 1) / sum(some) for n in range(1, 7) for some in itertools.combinations(wanted, n)]
-        worst = max(worst, abs(collector_mean(wanted) / math.fsum(sums) - 1))
+        worst = largest((worst, abs(collector_mean(wanted) / math.fsum(sums) - 1)))
     yield Finding(
         "deletion-rate",
         "Requests that are not uniform: largest relative difference between the integral and the "
@@ -145,7 +145,7 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "retained-quality",
         f"Smallest gain of the closed form over SISA, {len(grid)} settings.",
         "exact",
-        min(gains),
+        smallest(gains),
         ">=",
         0.0,
     )
@@ -154,7 +154,7 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "retained-quality",
         f"Smallest gain of rotations over SISA, counted over all sets of slices that may be hit, {len(grid)} settings.",
         "exact",
-        min(exact),
+        smallest(exact),
         ">=",
         -1e-12,
     )
@@ -166,7 +166,9 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
                 any(not set(order[:k]) & set(stream) for order in orders)
                 for stream in itertools.product(range(slices), repeat=r)
             ]
-            worst = max(worst, abs(float(np.mean(kept)) - retention_probability(k, slices, r, budget, exact=True)))
+            worst = largest(
+                (worst, abs(float(np.mean(kept)) - retention_probability(k, slices, r, budget, exact=True)))
+            )
     yield Finding(
         "retained-quality",
         "Largest difference of the counted probability from enumeration of all streams.",
@@ -183,7 +185,7 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "Rotations, budgets up to L: smallest counted probability less the closed form, which takes orders as "
         "independent.",
         "empirical",
-        min(below),
+        smallest(below),
         ">=",
         0.0,
         tolerance=1e-12,
@@ -220,7 +222,7 @@ def diversity(run: runs.Run, fast: bool) -> Iterator[Finding]:
         slices = int(rng.integers(2, 9))
         p = rng.dirichlet(np.ones(slices) * 0.5)
         orders = bms_sequences(p, t=20)
-        least = min(least, mean_pairwise_distance(orders) - slices)
+        least = smallest((least, mean_pairwise_distance(orders) - slices))
         total, other = (sum(sequence_score(o, p, 20) for o in found) for found in (orders, sorted_cyclic_sequences(p)))
         gains.append(total / other - 1)
     yield Finding(

@@ -18,7 +18,7 @@ from paperworks.papers.sieve_swap.network import Layer
 from paperworks.papers.sieve_swap.settings import ProcXConfig
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset
 from paperworks.papers.sieve_swap.story_scores import ordered_matching
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest, smallest
 
 CASES = 200
 
@@ -30,7 +30,7 @@ def brute_force_order(scores: np.ndarray) -> float:
     for size in range(1, min(n, m) + 1):
         for rows in itertools.combinations(range(n), size):
             for columns in itertools.combinations(range(m), size):
-                best = max(best, float(scores[list(rows), list(columns)].sum()))
+                best = largest((best, float(scores[list(rows), list(columns)].sum())))
     return best
 
 
@@ -46,7 +46,7 @@ def metrics(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "soda-is-order-preserving",
         f"the dynamic programme equals enumeration on {len(errors)} random matrices of up to 6 x 6",
         "exact",
-        max(errors),
+        largest(errors),
         "<=",
         1e-12,
         detail="largest difference",
@@ -71,7 +71,7 @@ def metrics(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "earlier-systems",
         "no score changes when predictions come in another order",
         "exact",
-        max(abs(whole[name] - again[name]) for name in whole),
+        largest(abs(whole[name] - again[name]) for name in whole),
         "<=",
         1e-12,
         detail=f"largest difference of {len(whole)} figures",
@@ -81,7 +81,7 @@ def metrics(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "earlier-systems",
         "predicting the references gives 1, within the 1e-8 of the overlap: F1, SODA_c with token F1, SODA_d",
         "exact",
-        min(perfect[name] for name in ("f1", "soda_c", "soda_d")),
+        smallest(perfect[name] for name in ("f1", "soda_c", "soda_d")),
         "==",
         1.0,
         tolerance=1e-6,
@@ -116,7 +116,7 @@ def attention(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "key-aware-attention",
         "one level, as many points as positions, on their centres: equal to full softmax attention",
         "exact",
-        max(full),
+        largest(full),
         "<=",
         1e-5,
         detail="largest difference, float64; 1 to 4 heads, 5 to 16 positions",
@@ -125,7 +125,7 @@ def attention(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "key-aware-attention",
         "equal keys: equal to deformable attention with equal weights",
         "exact",
-        max(equal),
+        largest(equal),
         "<=",
         1e-5,
         detail="largest difference; points between the first and the last position",
@@ -204,7 +204,7 @@ def objectives(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "iou-aware-confidence",
         "the assignment has the least cost of all (enumeration: 6 queries, 3 segments, 30 cases)",
         "exact",
-        max(excess),
+        largest(excess),
         "<=",
         1e-5,
     )
@@ -269,7 +269,7 @@ def reader(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "youcook2-statistics",
         "the seven statistics of a generated file in YouCook2's form are those that it was made with",
         "exact",
-        max(abs(found[name] - value) for name, value in expected.items()),
+        largest(abs(found[name] - value) for name, value in expected.items()),
         "<=",
         1e-9,
         detail=f"largest difference; {videos} videos, {segments} segments",

@@ -14,7 +14,7 @@ from paperworks.papers.slicegpt.estimator import SliceGPT
 from paperworks.papers.slicegpt.random_models import LAYER_NORM, SETTINGS, outputs, random_model, random_tokens
 from paperworks.papers.slicegpt.studies.bench import Bench
 from paperworks.papers.slicegpt.widths import predicted_parameters
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 from paperworks.structure import cuts_of, fold_norms, rotate
 
 
@@ -48,7 +48,7 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "invariance",
             "Largest change of any output when every point of the stream is turned by its own random orthogonal matrix",
             "exact",
-            max(rotated.values()),
+            largest(rotated.values()),
             "<",
             tolerance,
             detail=f"float64; {len(rotated)} families: {', '.join(rotated)}",
@@ -57,7 +57,7 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "layernorm-to-rmsnorm",
             "Largest change of any output when LayerNorms become weightless RMSNorms",
             "exact",
-            max(layer_norm.values()),
+            largest(layer_norm.values()),
             "<",
             tolerance,
             detail=f"float64; {', '.join(layer_norm)}",
@@ -66,7 +66,7 @@ def exact_properties(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "orientation-free",
             "Largest difference between the outputs with sorted and with randomly turned directions",
             "exact",
-            max(free.values()),
+            largest(free.values()),
             "<",
             1e-6,
             detail="float64, a quarter of the hidden size cut",
@@ -149,7 +149,7 @@ def parameter_counts(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "parameter-count",
             "Largest difference between the closed form and the stored parameters, all families",
             "exact",
-            max(differences),
+            largest(differences),
             "==",
             0,
             unit="parameters",

@@ -16,7 +16,7 @@ from paperworks.metrics import Interval, mean_interval, ratio_interval
 from paperworks.papers.slicegpt.sparsegpt import sparsify_model
 from paperworks.papers.slicegpt.studies.bench import DRAWS, SLICINGS, Bench
 from paperworks.papers.slicegpt.widths import predicted_parameters
-from paperworks.runs import Finding
+from paperworks.runs import Finding, largest
 
 SHARES = (1e-4, 0.1)
 """Of the variance: one cut discards less than a quarter of the hidden size at the first, and more at the second."""
@@ -49,7 +49,7 @@ def perplexities(run: runs.Run, fast: bool) -> list[runs.Finding]:
                 "rotation-needed",
                 f"Perplexity of {names[better]} over that of {names[worse]}, at its worst level, paired by draw",
                 "empirical",
-                ratio_interval([max(a / b for a, b in zip(*pair, strict=True)) for pair in pairs], unit=DRAWS),
+                ratio_interval([largest(a / b for a, b in zip(*pair, strict=True)) for pair in pairs], unit=DRAWS),
                 "<",
                 1.0,
                 baseline=statistics.mean(row[quarter] for row in table[worse]),

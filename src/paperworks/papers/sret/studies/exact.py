@@ -13,7 +13,7 @@ from paperworks.papers.sret.costs import attention_macs, block_parameters, profi
 from paperworks.papers.sret.layers import Block, GroupAttention, NonlinearProjection
 from paperworks.papers.sret.modeling import SReTForImageClassification
 from paperworks.papers.sret.recursion import RecursiveStack, fixed_permutation
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest, smallest
 
 NAMES = {"tiny": "SReT_T", "tiny-large": "SReT_LT", "small": "SReT_S"}
 PARAMETERS = {"tiny": 4_755_979, "tiny-large": 4_988_024, "small": 20_899_692}
@@ -119,9 +119,9 @@ def attention(run: Run, fast: bool) -> Iterator[Finding]:
             q, k, v = module.qkv(x).view(2, 24, 3, 4, 4).permute(2, 0, 3, 1, 4)
             scores = (q @ k.transpose(-1, -2) / 2).masked_fill(~same, -math.inf).softmax(-1)
             masked = module.output((scores @ v).transpose(1, 2).reshape(2, 24, 16))
-            worst = max(worst, float((module(x, groups, permutation) - masked).abs().max()))
+            worst = largest((worst, float((module(x, groups, permutation) - masked).abs().max())))
             if groups > 1:
-                least = min(least, float((masked - full).abs().max()))
+                least = smallest((least, float((masked - full).abs().max())))
     yield Finding(
         "group-attention",
         "largest difference between sliced attention and full attention under the mask of the groups",

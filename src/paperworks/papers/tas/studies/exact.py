@@ -19,7 +19,7 @@ from paperworks.papers.tas.searched import searched_weights
 from paperworks.papers.tas.shapes import NetworkShape, cifar_resnet, plain_network
 from paperworks.papers.tas.supernet import SearchNetwork
 from paperworks.papers.tas.traced import TracedSpace
-from paperworks.runs import Finding, Run
+from paperworks.runs import Finding, Run, largest
 from paperworks.structure.trace import cut
 
 MILLIONS = {
@@ -57,7 +57,7 @@ def interpolation(run: Run, fast: bool) -> Iterator[Finding]:
         for width in widths:
             ends = [(t * channels // width, math.ceil((t + 1) * channels / width)) for t in range(width)]
             expected = torch.stack([x[:, low:high].mean(1) for low, high in ends], 1)
-            worst = max(worst, float((channel_interpolation(x, width) - expected).abs().max()))
+            worst = largest((worst, float((channel_interpolation(x, width) - expected).abs().max())))
     yield Finding(
         "channel-wise-interpolation",
         "the largest difference from the explicit means over intervals",
@@ -85,7 +85,7 @@ def expected_cost(run: Run, fast: bool) -> Iterator[Finding]:
             space = SearchNetwork(shape, (6, 5), ratios=(0.5, 1.0), cost=cost, seed=seed)  # type: ignore[arg-type]
             _random_logits(space, generator)
             mean, networks = _enumerated(space)
-            worst, count = max(worst, abs(float(space.expected_cost().detach()) / mean - 1)), count + networks
+            worst, count = largest((worst, abs(float(space.expected_cost().detach()) / mean - 1))), count + networks
     yield Finding(
         "expected-cost",
         "the largest relative difference of the differentiable cost from the mean over all networks",
@@ -141,14 +141,14 @@ def certain_choice(run: Run, fast: bool) -> Iterator[Finding]:
                 space.train()(images)
         space.eval()
         for _ in range(10 if fast else 100):
-            drawn = max(drawn, _difference(space, _with_equal_ends(_drawn(space, generator)), images))
+            drawn = largest((drawn, _difference(space, _with_equal_ends(_drawn(space, generator)), images)))
             genotype = _drawn(space, generator)
             if narrows(space.shape_of(genotype)):
                 left += 1
                 continue
             plain = searched_weights(space, genotype).eval()
             with torch.no_grad(), space.certain(genotype):
-                set_to, tried = max(set_to, float((space(images) - plain(images)).abs().max())), tried + 1
+                set_to, tried = largest((set_to, float((space(images) - plain(images)).abs().max()))), tried + 1
     yield Finding(
         "certain-choice-is-the-plain-network",
         "the largest difference of a logit between the search network, with logits of 50, and the plain network",
@@ -176,7 +176,7 @@ def certain_choice(run: Run, fast: bool) -> Iterator[Finding]:
         genotype = _drawn(traced, generator)
         smaller = cut(traced.groups, traced.plan(genotype)).eval()
         with torch.no_grad(), traced.certain(genotype):
-            worst = max(worst, float((traced(images) - smaller(images)).abs().max()))
+            worst = largest((worst, float((traced(images) - smaller(images)).abs().max())))
     yield Finding(
         "certain-choice-is-the-plain-network",
         "the same between a traced ResNet-8 with certain widths and the module that is cut to them",
