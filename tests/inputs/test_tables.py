@@ -173,6 +173,21 @@ def test_files_that_cannot_be_read(tmp_path, csv):
         read_table(pd.DataFrame({"d": pd.to_datetime(["2020-01-01"]), "y": [1]}), "y")
 
 
+@pytest.mark.parametrize("delimiter", [",", " "])
+@pytest.mark.parametrize("fault", ["cut", "early", "late"])
+def test_damaged_gzip_data_are_told_wherever_the_damage_is(tmp_path, delimiter, fault):
+    """Behind the beginning that is looked at first, too: another library unpacks that."""
+    numbers = np.random.default_rng(0).random(20_000)
+    text = "a,b\n" + "".join(f"{i},{number}\n" for i, number in enumerate(numbers))
+    data = gzip.compress(text.replace(",", delimiter).encode(), 1)
+    place = 100 if fault == "early" else len(data) - 5000
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(data[:place] if fault == "cut" else data[:place] + bytes(500) + data[place + 500 :])
+    for read in (read_delimited, lambda path: list(delimited_chunks(path))):
+        with pytest.raises(InputError, match=r"t\.csv\.gz: found .*; expected a readable text file, whole gzip data"):
+            read(path)
+
+
 def test_known_tables_are_found_in_the_folder_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PAPERWORKS_DATA", str(tmp_path))
     assert find_table("no-such-table") is None

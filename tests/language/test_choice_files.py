@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ def test_bad_files(tmp_path: Path, byte_tokenizer: Any) -> None:
         read_questions(tmp_path / "none.jsonl", byte_tokenizer)
     with pytest.raises(InputError, match="without a question"):
         read_questions(write(tmp_path, ""), byte_tokenizer)
+
+
+def test_damaged_gzip_data_are_told(tmp_path: Path, byte_tokenizer: Any) -> None:
+    whole = gzip.compress(json.dumps(GOOD).encode() * 50)
+    (tmp_path / "questions.jsonl.gz").write_bytes(whole[:40] + bytes(20) + whole[60:])
+    with pytest.raises(InputError, match="which cannot be read"):
+        read_questions(tmp_path / "questions.jsonl.gz", byte_tokenizer)
 
 
 def test_batches_change_no_score(tmp_path: Path, byte_tokenizer: Any, small_model: Any) -> None:

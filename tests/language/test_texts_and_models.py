@@ -26,6 +26,22 @@ from paperworks.language import (
 )
 
 
+def test_ends_of_lines_of_every_system_give_one_text(tmp_path: Path) -> None:
+    """A model reads a carriage return as a token of its own, and its perplexity would tell of the text's machine."""
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "a.txt").write_bytes("one\n\ntwo\n".replace("\n", end).encode())
+        assert read_texts(tmp_path / "a.txt") == ["one\n\ntwo\n"]
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz"])
+def test_damaged_gzip_data_are_told(tmp_path: Path, name: str) -> None:
+    whole = gzip.compress("".join(f"{i * i} words\n" for i in range(500)).encode())
+    for data in (whole[:60], whole[:60] + bytes(60) + whole[120:], b"no gzip"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=f"calibration: found .*{name}, which cannot be read"):
+            read_texts(tmp_path / name, "calibration")
+
+
 def test_texts_of_every_kind(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("plain\ntext", encoding="utf-8-sig")
     (tmp_path / "a.jsonl").write_text('{"text": "one\\u2028more", "id": 1}\n\n{"text": " "}\n{"text": "two"}\n')

@@ -6,13 +6,14 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
-from paperworks.inputs.kinds import require_text
+from paperworks.inputs.kinds import read_unpacked, require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,8 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
                 waiting = table.slice(rows).to_batches()
     except pa.ArrowInvalid as error:
         raise _ragged(path, first_line(error), len(head.names)) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if waiting:
         frame = _text_frame(pa.Table.from_batches(waiting))
         if len(frame):
@@ -145,8 +148,8 @@ def _first_lines(path: Path) -> list[str]:
     try:
         with opener(path, "rb") as stream:
             start = stream.read(SAMPLE_BYTES)
-    except (OSError, EOFError) as error:
-        raise InputError(str(path), first_line(error), "a readable text file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from None
     require_text(path, start, "a table as text (.csv, .tsv, .txt, also .gz) or a .parquet file named so")
     try:
         text = start.decode("utf-8-sig")
@@ -234,9 +237,10 @@ def _read(path: Path, head: _Head) -> pa.Table:
     names, delimiter = head.names, head.delimiter
     source: Path | bytes = path
     if delimiter == BLANKS:
-        opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as stream:
-            data = _LINE_END_BYTES.sub(b"\n", stream.read())
+        try:
+            data = _LINE_END_BYTES.sub(b"\n", read_unpacked(path))
+        except OSError as error:
+            raise _unreadable(path, error) from None
         data = re.sub(rb"[ \t]+(\n|$)", rb"\1", re.sub(rb"(?m)^[ \t]+", b"", data))
         source, delimiter = re.sub(rb"[ \t]+", b"\t", data), "\t"
     options = arrow.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
@@ -256,6 +260,12 @@ def _read(path: Path, head: _Head) -> pa.Table:
             return read(False)  # only a single reader counts rows
         except pa.ArrowInvalid as error:
             raise _ragged(path, first_line(error), len(names)) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(str(path), first_line(error), "a readable text file, whole gzip data where it ends in .gz")
 
 
 def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:

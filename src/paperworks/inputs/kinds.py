@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from pathlib import Path
 
 from paperworks.errors import InputError
@@ -47,6 +49,20 @@ def binary_kind(data: bytes) -> str:
     if b"\x00" in data or sum(map(data.count, (bytes([c]) for c in _CONTROL))) > len(data) / 100:
         return "binary data"
     return ""
+
+
+def read_unpacked(path: Path) -> bytes:
+    """A file's bytes, unpacked by gzip where its name ends in .gz.
+
+    Raises OSError where it cannot be read or unpacked; its words say what is wrong.
+    """
+    data = path.read_bytes()
+    if not path.name.lower().endswith(".gz"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"damaged gzip data: {error}") from None
 
 
 def require_text(path: str | os.PathLike[str], data: bytes, expected: str) -> None:

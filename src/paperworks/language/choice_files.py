@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import read_unpacked
 from paperworks.language.choice import Question
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def read_questions(
     if not path.is_file() or not name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(field, f"{path}{'' if path.exists() else ', nothing there'}", "a .jsonl or .jsonl.gz file")
     try:
-        data = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
-        lines = data.decode("utf-8-sig").split("\n")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        lines = read_unpacked(path).decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(field, f"{path}, which cannot be read ({error})", "JSON lines in UTF-8") from error
     questions = []
     for number, line in enumerate(lines, 1):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import read_unpacked
 
 _SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
 
@@ -15,8 +15,9 @@ _SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
 def read_texts(path: Path | str, field: str = "texts") -> list[str]:
     """Texts from a file or a folder.
 
-    ``.txt`` is one text; ``.jsonl`` is one text per line, in the key "text"; both may end in ``.gz``. A folder gives
-    the texts of all such files in it and below, in the order of their names. Texts of white space only are left out.
+    ``.txt`` is one text, whose lines end with a newline whatever system wrote it; ``.jsonl`` is one text per line, in
+    the key "text"; both may end in ``.gz``. A folder gives the texts of all such files in it and below, in the order of
+    their names. Texts of white space only are left out.
 
     Raises
     ------
@@ -41,8 +42,8 @@ def _texts_of(file: Path, field: str) -> Iterator[str]:
     if not name.endswith(_SUFFIXES):
         raise InputError(field, str(file), f"a name that ends in {', '.join(_SUFFIXES)}")
     try:
-        data = gzip.decompress(file.read_bytes()) if name.endswith(".gz") else file.read_bytes()
-    except (OSError, EOFError) as error:
+        data = read_unpacked(file)
+    except OSError as error:
         raise InputError(
             field, f"{file}, which cannot be read ({error})", "a readable file, gzip where it ends in .gz"
         ) from error
@@ -52,7 +53,7 @@ def _texts_of(file: Path, field: str) -> Iterator[str]:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(field, f"{file}, line {line}: bytes that are not UTF-8", "text in UTF-8") from error
     if ".jsonl" not in name:
-        yield text
+        yield text.replace("\r\n", "\n").replace("\r", "\n")  # a model knows no other ends of lines
         return
     # JSON may hold other line separators inside strings: only \n ends a record
     for number, record in enumerate(text.split("\n"), 1):

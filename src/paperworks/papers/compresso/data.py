@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import read_unpacked
 from paperworks.language import read_texts, token_windows
 from paperworks.papers.compresso.prompt import (
     Kind,
@@ -245,10 +245,9 @@ def read_rows(path: str | Path, field: str = "text") -> list[dict[str, str]] | l
     if not path.is_file() or not path.name.lower().endswith((".jsonl", ".jsonl.gz")):
         return read_texts(path, field)
     try:
-        data = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
-        lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip()]
+        lines = [line for line in read_unpacked(path).decode("utf-8-sig").split("\n") if line.strip()]
         is_instructions = bool(lines) and "instruction" in json.loads(lines[0])
-    except (OSError, EOFError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return read_texts(path, field)  # which says what is wrong, and where
     return _instruction_lines(lines, path, field) if is_instructions else read_texts(path, field)
 
