@@ -102,6 +102,20 @@ def test_classes_whose_radii_are_close_have_names_of_their_own() -> None:
     assert names == ["C <= 20", "C <= 1144.1", "C <= 1144.4"]
 
 
+@pytest.mark.parametrize("sigma", [1.0, 0.1, 0.01, 1e-4])
+def test_the_hardest_class_of_a_finite_set_has_all_members_however_small_the_noise(sigma: float) -> None:
+    thetas = np.random.default_rng(0).normal(size=(6, 3))
+    classes = make_classes(ActiveProblem.best_arm(3, 5, theta_set=thetas, sigma=sigma))
+    assert [len(one.members) for one in classes] == [2, 3, 4, 5, 6]
+
+
+def test_a_symmetric_game_of_scaled_arms_has_the_complexity_of_its_queries() -> None:
+    theta = np.array([0.8, 0.3, 0.1])
+    scaled = [ActiveProblem(2 * np.eye(3), np.eye(3), symmetric=symmetric) for symmetric in (False, True)]
+    plain = complexity(ActiveProblem.best_arm(3), theta)[0]
+    assert [complexity(one, theta)[0] for one in scaled] == pytest.approx([plain / 4] * 2, rel=1e-7)
+
+
 def test_ties_are_infinite_and_never_nan() -> None:
     problem = ActiveProblem.best_arm(3)
     value, design = complexity(problem, [0.5, 0.5, 0.1])
@@ -205,6 +219,7 @@ def test_classes_are_nested_closed_under_permutation_and_within_their_radius() -
         (lambda: ActiveProblem.twenty_questions([[2.0, -1.0], [0.0, 1.0]]), "p_yes"),
         (lambda: ActiveProblem.twenty_questions([[0.5, 0.5], [0.5, 0.5]]), "p_yes"),
         (lambda: ActiveProblem.archetypes(np.ones((4, 3)), 2), "archetypes"),
+        (lambda: ActiveProblem.archetypes(np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan]]), 2), "ratings"),
         (lambda: ActiveProblem.best_arm(1), "arms"),
     ],
 )

@@ -46,6 +46,9 @@ def find_archetypes(ratings: ArrayLike, k: int, recommend: int = 1, seed: int = 
     if not 1 <= recommend < values.shape[1]:
         raise InputError("recommend", recommend, f"from 1 to {values.shape[1] - 1}, fewer than the items")
     missing = np.isnan(values)
+    if missing.all(0).any():
+        column = int(missing.all(0).argmax()) + 1
+        raise InputError("ratings", f"column {column}, which nobody rated", "one rating of each item or more")
     mean = np.nanmean(values, 0)
     filled = np.where(missing, mean, values)
     if not 2 <= k <= len(np.unique(filled, axis=0)):

@@ -44,7 +44,7 @@ class DifficultyClass:
 
 def complexities(problem: ActiveProblem, instances: torch.Tensor) -> np.ndarray:
     """C of each instance ``[n]``."""
-    if problem.symmetric and not problem.finite and problem.link is None:
+    if problem.arms and not problem.finite and problem.link is None:
         return problem.scale * arms_values(instances.detach().double().numpy())
     return np.array([design.value for design in designs(problem, instances)])
 
@@ -141,7 +141,9 @@ def default_radii(problem: ActiveProblem, count: int = 5, seed: int = 0) -> list
         values = values[np.isfinite(values)]
         cut = np.linspace(0.1, 0.9, count) if count > 1 else np.array([0.5])
     radii = np.quantile(values, cut, method="inverted_cdf")
-    return [float(r) for r in np.unique(np.round(radii, 9))]
+    # 9 decimals, of radii below 1 as many digits more: a class keeps the member that its radius is the complexity of
+    decimals = 9 - np.floor(np.log10(np.clip(radii, 1e-300, 1))).astype(int)
+    return sorted({round(float(r), int(n)) for r, n in zip(radii, decimals, strict=True)})
 
 
 def uniform_in_box(problem: ActiveProblem, n: int, generator: torch.Generator) -> torch.Tensor:

@@ -153,7 +153,7 @@ def linear_complexities(problem: ActiveProblem, thetas: np.ndarray) -> list[Desi
     told = gaps.min(1) > TIE * np.maximum(np.abs(values).max(1), 1e-300)
     found = [Design(np.inf, uniform) for _ in thetas]
     apart = np.flatnonzero(told)
-    if problem.symmetric:
+    if problem.arms:
         solved = [arms_design(gaps[i], int(best[i])) for i in apart]
     elif len(apart):
         solved = list(zip(*barrier_designs(queries, differences[apart] / gaps[apart][:, :, None]), strict=True))

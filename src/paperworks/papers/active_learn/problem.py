@@ -139,6 +139,13 @@ class ActiveProblem:
         return len(self.output_names)
 
     @property
+    def arms(self) -> bool:
+        """Whether the game is symmetric, with the unit vectors e_1 .. e_K as queries and as outputs."""
+        unit = torch.eye(self.n_queries, dtype=self.queries.dtype)
+        same = self.outputs is not None and torch.equal(self.queries, unit) and torch.equal(self.outputs, unit)
+        return self.symmetric and same
+
+    @property
     def finite(self) -> bool:
         """Whether nature chooses from a finite array."""
         return not isinstance(self.theta_set, Box)
