@@ -32,7 +32,7 @@ tutorials: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/python scripts/audit_dependencies.py
 
-# The tests again, failing where one takes more processor time than tests/budget.py allows.
+# The tests again, with the budget of processor time (tests/budget.py) held without its margin: for a quiet machine.
 budget: $(VENV)/.dev
 	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup --hold-budget
 
