@@ -58,7 +58,9 @@ class StreamMap(nn.Module):
     def __init__(self, d_in: int, d_out: int, bias: bool = False, like: torch.Tensor | None = None) -> None:
         super().__init__()
         like = torch.empty(0) if like is None else like
-        self.weight = nn.Parameter(torch.eye(d_in, d_out, dtype=like.dtype, device=like.device))
+        # torch computes eye on the meta device, too, although there is nothing to fill
+        make = torch.empty if like.is_meta else torch.eye
+        self.weight = nn.Parameter(make(d_in, d_out, dtype=like.dtype, device=like.device))
         self.bias = nn.Parameter(like.new_zeros(d_out)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

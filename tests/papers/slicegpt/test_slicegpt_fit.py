@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_plans import random_plan
-from tiny_transformers import DECODERS, KINDS, D, exact_norms, outputs, same_weights, tiny, token_ids
+from tiny_transformers import KINDS, D, exact_norms, outputs, same_weights, tiny, token_ids
 
 import forked
 from paperworks.errors import InputError
@@ -41,28 +42,28 @@ def test_nothing_cut_nothing_changed(kind):
         assert (outputs(full, IDS[:4]) - outputs(model, IDS[:4])).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("slice_head", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "slice_head"), [*((kind, False) for kind in KINDS), ("llama", True), ("phi", True), ("bert", True)]
+)
 def test_the_orientation_inside_the_kept_space_changes_nothing(kind, slice_head):
-    made = {}
-    for orientation, seed in (("pca", 0), ("random", 0), ("random", 1)):
+    made, dense = {}, tiny(kind)
+    for orientation, seed in (("pca", 0), ("random", 1)):
         method = SliceGPT(0.25, orientation=orientation, seed=seed, slice_head=slice_head)
         model = tiny(kind)
         report = method.fit(model, IDS).report_
         assert method.model_ is model
         assert type(model) is MODEL_CLASSES[kind]
         assert report.parameters_after == sum(p.numel() for p in model.parameters())
-        assert report.parameters_after == predicted_parameters(tiny(kind), 0.25, slice_head=slice_head)
+        assert report.parameters_after == predicted_parameters(dense, 0.25, slice_head=slice_head)
         assert all(cut.width == 24 for cut in report.cuts)
         for before, after in pairwise(report.stream_widths):
             assert before[-1] == after[0]
         made[orientation, seed] = outputs(model, IDS[:4])
-    torch.testing.assert_close(made["random", 0], made["pca", 0], rtol=0, atol=1e-3)
     torch.testing.assert_close(made["random", 1], made["pca", 0], rtol=0, atol=1e-3)
-    assert (made["pca", 0] - outputs(tiny(kind), IDS[:4])).abs().max() > 1e-2
+    assert (made["pca", 0] - outputs(dense, IDS[:4])).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", ["llama", "opt", "gpt2", "bert"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
 def test_what_stands_in_padding_does_not_matter(kind):
     mask = torch.ones_like(IDS)
     mask[2, 10:] = 0
@@ -73,7 +74,7 @@ def test_what_stands_in_padding_does_not_matter(kind):
     assert not same_weights(made[0], slice_model(tiny(kind), IDS, batch_size=7))
 
 
-@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("kind", ["llama", "gemma", "phi", "opt", "gpt2"])
 def test_left_and_right_padding_are_alike(kind):
     right, left = IDS.clone(), IDS.clone()
     mask_right, mask_left = torch.ones_like(IDS), torch.ones_like(IDS)
@@ -148,14 +149,19 @@ def _cancel():
     raise Cancelled
 
 
-@pytest.mark.parametrize("kind", ["llama", "phi", "gpt2", "bert"])
-@pytest.mark.parametrize("steps", [2, 7, 13, 20])
+@functools.cache
+def _sliced_at_once(kind):
+    return slice_model(tiny(kind), IDS, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [("llama", 2), ("llama", 7), ("llama", 13), ("llama", 20), ("phi", 7), ("phi", 11), ("gpt2", 13), ("bert", 20)],
+)
 def test_a_fit_that_was_stopped_goes_on_to_the_same_weights(kind, steps, tmp_path):
-    expected = slice_model(tiny(kind), IDS, batch_size=8)
     state = tmp_path / "state"
     settings = {"checkpoint_dir": state}
     blocks = 1 if kind == "phi" else 2
-    steps = min(steps, 3 * (1 + 3 * blocks) - 1)
     with pytest.raises(Cancelled):
         SliceGPT(**settings).fit(tiny(kind), IDS, batch_size=8, progress=_stop_after(steps, _cancel))
     model = tiny(kind)
@@ -167,7 +173,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_weights(kind, steps, tmp_pat
 
     report = SliceGPT(**settings).fit(model, IDS, batch_size=8, progress=progress).report_
     assert report.resumed_at_layer == max(0, steps // 3 - 1) // blocks
-    assert same_weights(model, expected)
+    assert same_weights(model, _sliced_at_once(kind))
     assert seen == [3 * (1 + 3 * blocks)]
     assert len(report.cuts) == 3 * blocks + (kind != "bert" and 0)
     assert not state.exists()
@@ -189,7 +195,7 @@ def test_a_folder_fit_that_was_killed_goes_on_to_the_same_weights(tmp_path):
         SliceGPT(0.5, **settings).fit(tmp_path / "dense", IDS, batch_size=8, output_dir=out)
     method = SliceGPT(**settings)
     assert method.fit(tmp_path / "dense", IDS, batch_size=8, output_dir=out).report_.resumed_at_layer == 2
-    assert same_weights(method.model_, slice_model(tiny("opt"), IDS, batch_size=8))
+    assert same_weights(method.model_, _sliced_at_once("opt"))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["dense", "sliced"]
 
 

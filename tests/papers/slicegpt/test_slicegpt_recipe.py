@@ -109,11 +109,19 @@ def weights(run_folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in sorted((run_folder / "files" / "model").glob("*.safetensors"))}
 
 
-def test_same_seed_same_weights(llama: Path, text: Path, tmp_path: Path) -> None:
-    for attempt, seed in (("a", 3), ("b", 3), ("c", 4)):
+@pytest.fixture(scope="module")
+def whole(llama: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The weights of a run with the default seed."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(options(llama, text), Run(folder))
+    return weights(folder)
+
+
+def test_same_seed_same_weights(llama: Path, text: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+    for attempt, seed in (("again", options(llama, text).seed), ("other", 4)):
         run(options(llama, text, seed=seed), Run(tmp_path / attempt))
-    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
-    assert weights(tmp_path / "a")
+    assert weights(tmp_path / "again") == whole != weights(tmp_path / "other")
+    assert whole
 
 
 def test_target_as_a_share(llama: Path, text: Path, tmp_path: Path) -> None:
@@ -155,9 +163,8 @@ def test_an_encoder(text: Path, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_run_goes_on_to_the_same_weights(
-    llama: Path, text: Path, home: Path, tmp_path: Path, every_item_reported: None
+    llama: Path, text: Path, whole: dict[str, bytes], home: Path, every_item_reported: None
 ) -> None:
-    run(options(llama, text), Run(tmp_path))
     store = Store(home)
     run_id = store.create("slicegpt", "paperworks.papers.slicegpt.recipe", options(llama, text))
 
@@ -168,7 +175,7 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
     with pytest.raises(Cancelled):
         LocalEngine().execute(store, run_id, stop_in_the_middle)
     record = LocalEngine().execute(store, run_id)
-    assert weights(record.folder) == weights(tmp_path)
+    assert weights(record.folder) == whole
 
 
 @pytest.mark.parametrize(
