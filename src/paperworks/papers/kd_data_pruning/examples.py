@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperworks import inputs, nn
+from paperworks import nn
 from paperworks.classification import ImageExamples, PretrainedClassifier, load_classifier
 from paperworks.errors import InputError, nearest
 from paperworks.extras import require_extra
 from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
 from paperworks.inputs.tables import BUNDLED as TABLES
-from paperworks.papers.kd_data_pruning.config import IMAGES, TEXTS, Config
+from paperworks.inputs.texts import BUNDLED as TEXTS
+from paperworks.inputs.texts import read_texts
+from paperworks.papers.kd_data_pruning.config import IMAGES, Config
 from paperworks.papers.kd_data_pruning.scoring import MakeModel
 from paperworks.runs import Run
 
@@ -193,53 +194,22 @@ def _texts(config: Config, run: Run, pretrained: PretrainedClassifier | None) ->
 
 def _read_texts(config: Config) -> tuple[list[str], list[Any], list[str], list[str]]:
     """Texts, labels as written, ids and notes."""
-    path = inputs.path(config.data) if config.data in TEXTS else Path(config.data).expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*.txt") if p.is_file() and p.parent != path)
-        if not files:
-            raise InputError("data", f"{path}, without .txt files in folders", "a folder per class with .txt files")
-        labels: list[Any] = [p.relative_to(path).parts[0] for p in files]
-        if config.data in TEXTS:  # its folders are easy-ham-1, hard-ham-1, spam-1, ...
-            labels = ["ham" if "ham" in label else "spam" for label in labels]
-        ids = [p.relative_to(path).as_posix() for p in files]
-        return [p.read_text(encoding="utf-8", errors="replace") for p in files], labels, ids, []
-    if not path.is_file():
-        raise InputError("data", f"{config.data}, which does not exist", "a file or folder of texts")
-    frame = _text_frame(path)
+    frame = read_texts(config.data)
+    columns = [str(c) for c in frame.columns]
     found = {}
     for option, wanted, guesses in (
         ("text", config.text, ("text", "sentence", "content", "message", "document")),
         ("label", config.label, ("label", "class", "target", "category")),
     ):
-        columns = [str(c) for c in frame.columns]
         name = wanted or next((c for g in guesses for c in columns if c.lower() == g), None)
         if name not in columns:
             hint = nearest(wanted, columns) if wanted else ""
             raise InputError(option, repr(name) if name else "nothing", f"a column, one of {', '.join(columns)}{hint}")
         found[option] = name
     texts = ["" if pd.isna(value) else str(value) for value in frame[found["text"]]]
-    return texts, frame[found["label"]].tolist(), [str(i) for i in range(len(texts))], []
-
-
-def _text_frame(path: Path) -> pd.DataFrame:
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".jsonl":
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            frame = pd.DataFrame([json.loads(line) for line in lines])
-        elif suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        elif suffix in (".csv", ".tsv"):
-            frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-        else:
-            raise InputError("data", path.name, "texts in .csv, .tsv, .parquet or .jsonl, or a folder of .txt files")
-    except (ValueError, OSError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("data", f"{path.name} ({error})", "a readable file of texts") from None
-    if frame.empty:
-        raise InputError("data", f"{path.name}, without rows", "a row per text")
-    return frame
+    is_folder = config.data in TEXTS or Path(config.data).expanduser().is_dir()
+    ids = frame["id"].tolist() if is_folder else [str(i) for i in range(len(texts))]
+    return texts, frame[found["label"]].tolist(), ids, []
 
 
 def _coded(values: list[Any], name: str) -> tuple[np.ndarray, tuple[str, ...]]:

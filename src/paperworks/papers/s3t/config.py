@@ -11,9 +11,9 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.inputs.options import TableOptions
 from paperworks.inputs.tables import BUNDLED as TABLES
+from paperworks.inputs.texts import BUNDLED as TEXTS
 
 IMAGES = ("digits", "mnist", "fashion-mnist")
-TEXTS = ("spam-assassin",)
 LANGUAGE = ("bundled-texts",)
 BUNDLED = tuple(dict.fromkeys((*IMAGES, *TEXTS, *LANGUAGE, *TABLES)))
 ON_FOLDER = ("delete", "verify", "serve", "status", "retrain")

@@ -7,7 +7,6 @@ they are (their statistics belong to a sequence, see ``Standardize``), texts are
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +23,11 @@ from paperworks.inputs.images.found import coded
 from paperworks.inputs.row_numbers import find_row_numbers, row_number_note
 from paperworks.inputs.tables import BUNDLED as TABLES
 from paperworks.inputs.tables import Table, read_table
+from paperworks.inputs.texts import BUNDLED as TEXTS
+from paperworks.inputs.texts import read_texts
 from paperworks.nn.loading import check_model_folder, first_line
 from paperworks.papers.s3t.bases import Base, folder_base, sentence_base, table_base
-from paperworks.papers.s3t.config import IMAGES, LANGUAGE, TEXTS, Config
+from paperworks.papers.s3t.config import IMAGES, LANGUAGE, Config
 from paperworks.runs import Run
 
 SIDE = 32
@@ -298,36 +299,7 @@ def _text_frame(config: Config) -> tuple[pd.DataFrame, list[str]]:
 
         parts = [part.strip() for part in bundled_text("validation").split("\n\n")]
         return pd.DataFrame({"text": [p for p in parts if len(p) > 80][:600]}), []
-    path = Path(inputs.path(config.data) if config.data in TEXTS else config.data).expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*.txt") if p.is_file() and p.parent != path)
-        if not files:
-            raise InputError("data", f"{path}, without .txt files in folders", "a folder per class with .txt files")
-        labels = [p.relative_to(path).parts[0] for p in files]
-        if config.data in TEXTS:  # its folders are easy-ham-1, hard-ham-1, spam-1, ...
-            labels = ["ham" if "ham" in label else "spam" for label in labels]
-        texts = [p.read_text(encoding="utf-8", errors="replace") for p in files]
-        return pd.DataFrame({"text": texts, "label": labels}), []
-    if not path.is_file():
-        raise InputError("data", f"{config.data}, which does not exist", f"a file, or one of {', '.join(TEXTS)}")
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").split("\n")
-            frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
-        elif suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        elif suffix in (".csv", ".tsv"):
-            frame = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-        else:
-            raise InputError("data", path.name, "texts in .csv, .tsv, .parquet or .jsonl, or a folder of .txt files")
-    except (ValueError, OSError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("data", f"{path.name} ({error})", "a readable file of texts") from None
-    if frame.empty:
-        raise InputError("data", f"{path.name}, without rows", "a row per text")
-    return frame, []
+    return read_texts(config.data), []
 
 
 def _small(made: Mapping[str, torch.Tensor], config: Config) -> Callable[[int, int], Base]:
