@@ -3,8 +3,9 @@
 mkdocs calls the functions of this file (see ``hooks`` in mkdocs.yml). Nothing is written into the checkout.
 
 The start page is README.md, the page for contributors CONTRIBUTING.md, a paper's page its README. The list of tutorials
-is made of their first lines: the question, and what the reader leaves with. A page of the API
-reference lists the public names (``__all__``) of one shared package; mkdocstrings fills in signatures and docstrings.
+is made of their first lines: the question, and what the reader leaves with. A page of the API reference lists the
+public names of one shared package, or of one module that CONTRIBUTING.md names; mkdocstrings fills in signatures and
+docstrings.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "paperworks"
 TUTORIALS = ROOT / "docs" / "tutorials"
+NAMED = re.compile(r"`paperworks\.([a-z_]+(?:\.\w+)*)")
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 
 homes: dict[Path, str] = {}
@@ -37,8 +39,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "tutorials/index.md", content=tutorials_index()))
     for page, path in made.items():
         files.append(File.generated(config, page, content=_with_links(path, page)))
-    for package in _packages():
-        files.append(File.generated(config, f"reference/{package}.md", content=_reference(package)))
+    for name in documented():
+        files.append(File.generated(config, f"reference/{name}.md", content=_reference(name)))
     return files
 
 
@@ -67,26 +69,38 @@ def tutorials_index() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _packages() -> list[str]:
-    """Shared packages and modules with a list of public names, papers and the web page left out."""
-    found = [path for path in SOURCE.glob("**/__init__.py") if _public_names(path)]
-    names = [".".join(path.parent.relative_to(SOURCE).parts) for path in found]
-    return sorted(n for n in names if n and n.split(".")[0] not in ("papers", "page", "cli"))
+def documented() -> list[str]:
+    """Shared packages with a list of public names, papers and the web page left out; modules of CONTRIBUTING.md."""
+    listed = [path.parent for path in SOURCE.glob("**/__init__.py") if "__all__" in path.read_text(encoding="utf-8")]
+    names = {".".join(folder.relative_to(SOURCE).parts) for folder in listed} - {""}
+    for name in NAMED.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        names |= _modules(name)
+    return sorted(name for name in names if name.split(".")[0] not in ("papers", "page", "cli"))
 
 
-def _public_names(path: Path) -> list[str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def _modules(name: str) -> set[str]:
+    """The module that a dotted name is or is in; none where it is in a package."""
+    parts = name.split(".")
+    beginnings = [parts[:n] for n in range(1, len(parts) + 1)]
+    return {".".join(b) for b in beginnings if SOURCE.joinpath(*b).with_suffix(".py").is_file()}
+
+
+def public_names(tree: ast.Module) -> list[str]:
+    """What ``__all__`` lists; without it the functions and classes."""
+    for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
-    return []
+    defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [name for name in defined if not name.startswith("_")]
 
 
-def _reference(package: str) -> str:
-    names = _public_names(SOURCE.joinpath(*package.split("."), "__init__.py"))
-    text = ast.get_docstring(ast.parse(SOURCE.joinpath(*package.split("."), "__init__.py").read_text(encoding="utf-8")))
-    lines = [f"# paperworks.{package}", "", "```text", text or "", "```", ""]
-    for name in names:
-        lines += [f"::: paperworks.{package}.{name}", ""]
+def _reference(name: str) -> str:
+    path = SOURCE.joinpath(*name.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = [f"# paperworks.{name}", "", "```text", ast.get_docstring(tree) or "", "```", ""]
+    for public in public_names(tree):
+        lines += [f"::: paperworks.{name}.{public}", ""]
     return "\n".join(lines)
 
 
