@@ -17,14 +17,14 @@ from paperworks.structure.selection import select
 from paperworks.structure.units import Units
 
 Cuts = list[tuple[int, torch.Tensor]]
-Kept = dict[tuple[int, ...], torch.Tensor]
+AxisMasks = dict[tuple[int, ...], torch.Tensor]
 """What stays along an axis, or along two that are counted together, as a flat boolean mask."""
 ADAM_STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")
 
 
-def kept_positions(base: Any, units: Units, plan: KeepPlan) -> dict[str, dict[str, Kept]]:
+def kept_positions(base: Any, units: Units, plan: KeepPlan) -> dict[str, dict[str, AxisMasks]]:
     """Module, parameter, axes: a boolean mask of the positions that stay. Several kinds may share an axis."""
-    found: dict[str, dict[str, Kept]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[str, AxisMasks]] = defaultdict(lambda: defaultdict(dict))
     for key, ids in plan.kept.items():
         unit_set = units[key]
         if len(ids) == unit_set.n_units:
@@ -47,7 +47,7 @@ def kept_positions(base: Any, units: Units, plan: KeepPlan) -> dict[str, dict[st
 def cut_module(
     base: Any,
     path: str,
-    leaves: dict[str, Kept],
+    leaves: dict[str, AxisMasks],
     replaced: ParameterReplacements,
 ) -> None:
     outer = base.get_submodule(path)

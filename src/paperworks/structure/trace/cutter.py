@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from paperworks.structure.selection import select
-from paperworks.structure.trace.positions import Kept, tensor_at
+from paperworks.structure.trace.positions import KeptPositions, tensor_at
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Cutter:
     """id of the old tensor -> (the old one, which keeps its id alive, the new one, what was selected)."""
     attributes: list[tuple[str, str, Any]] = field(default_factory=list)
 
-    def cut(self, kept: Kept) -> None:
+    def cut(self, kept: KeptPositions) -> None:
         """Replace tensors, under every name that they have."""
         for name, axes in kept.items():
             old = tensor_at(self.model, name)

@@ -17,7 +17,7 @@ from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace.analysis import TracedGroups
 from paperworks.structure.trace.capture import arguments, tensors_of
 
-Kept = dict[str, dict[int, torch.Tensor]]
+KeptPositions = dict[str, dict[int, torch.Tensor]]
 """Tensor name -> axis -> positions that stay, int64, ascending."""
 
 
@@ -33,7 +33,7 @@ def tensor_at(model: nn.Module, name: str) -> torch.Tensor:
     return found
 
 
-def kept_positions(groups: TracedGroups, plan: KeepPlan) -> Kept:
+def kept_positions(groups: TracedGroups, plan: KeepPlan) -> KeptPositions:
     """Positions that stay; only tensors that lose some are listed."""
     masks: dict[tuple[str, int], torch.Tensor] = {}
     for (_, name), ids in plan.kept.items():
@@ -47,7 +47,7 @@ def kept_positions(groups: TracedGroups, plan: KeepPlan) -> Kept:
             if where not in masks:
                 masks[where] = torch.ones(tensor_at(groups.model, piece.param).shape[piece.axis], dtype=torch.bool)
             masks[where][piece.index.positions(gone.nonzero().flatten())] = False
-    kept: Kept = defaultdict(dict)
+    kept: KeptPositions = defaultdict(dict)
     for (name, axis), mask in masks.items():
         kept[name][axis] = mask.nonzero().flatten()
     return dict(kept)
@@ -65,7 +65,7 @@ def kept_units(groups: TracedGroups, plan: KeepPlan) -> dict[int, NDArray[np.boo
     return made
 
 
-def masked_tensors(model: nn.Module, kept: Kept) -> dict[str, torch.Tensor]:
+def masked_tensors(model: nn.Module, kept: KeptPositions) -> dict[str, torch.Tensor]:
     """Copies of the tensors of a plan with zeros where positions leave; running variances stay as they are."""
     made = {}
     for name, axes in kept.items():
