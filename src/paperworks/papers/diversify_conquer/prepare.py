@@ -32,6 +32,7 @@ from paperworks.papers.diversify_conquer.quality import (
     text_quality,
 )
 from paperworks.papers.diversify_conquer.scorers import DeitaScorer, PerplexityScorer, RewardModelScorer
+from paperworks.runs.files import replace_file
 
 
 @dataclass
@@ -138,14 +139,12 @@ def _part(given: Any, rows: np.ndarray, path: Path, run: runs.Run) -> Any:
     """Some rows of a memory-mapped array as a file of their own, written in chunks."""
     if path.is_file():
         return np.load(path, mmap_mode="r")
-    aside = path.with_suffix(".partial.npy")
-    out = np.lib.format.open_memmap(aside, "w+", np.float32, (len(rows), given.shape[1]))
     size = chunk_rows(given.shape[1], 16 * 2**20)
-    for start in run.progress(range(0, len(rows), size), "copying embeddings"):
-        out[start : start + size] = read_rows(given, rows[start : start + size], "embeddings")
-    out.flush()
-    del out
-    aside.replace(path)
+    with replace_file(path) as aside:
+        out = np.lib.format.open_memmap(aside, "w+", np.float32, (len(rows), given.shape[1]))
+        for start in run.progress(range(0, len(rows), size), "copying embeddings"):
+            out[start : start + size] = read_rows(given, rows[start : start + size], "embeddings")
+        out.flush()
     return np.load(path, mmap_mode="r")
 
 
