@@ -206,8 +206,8 @@ def test_text_alone_and_several_turns() -> None:
     assert tokenizer.decode(before) == "USER: "
     assert tokenizer.decode([t for t, told in zip(after, answers, strict=True) if told]) == " b</s> d</s>"
     chats = [{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]}]
-    result = model.fit(chats, stage=3, settings=TrainSettings(steps=1, batch_size=1, device="cpu"))
-    assert np.isfinite(result.losses[0])
+    assert model.fit(chats, stage=3, settings=TrainSettings(steps=1, batch_size=1, device="cpu")) is model
+    assert np.isfinite(model.result_.losses[0])
     assert isinstance(model.generate(None, "Hi", max_new_tokens=2), str)
 
 

@@ -35,7 +35,7 @@ class Bench:
         self.train, self.test = parts[0], parts[1][: 8 if fast else 256]
         self.done: dict[Any, tuple[Any, float]] = {}
 
-    def fit(self, seed: int, ratio: float = 0.4, masks: str = "search", **more: Any) -> tuple[Any, float]:
+    def pruned(self, seed: int, ratio: float = 0.4, masks: str = "search", **more: Any) -> tuple[Any, float]:
         """A fit's report, and the held-out perplexity of the cut model. ``masks``: of a search, or one-shot ones."""
         key = (seed, ratio, masks, tuple(sorted(more.items())))
         if key not in self.done:
@@ -174,12 +174,12 @@ def exact_properties(run: runs.Run, fast: bool) -> list[Finding]:
 def stages(run: runs.Run, fast: bool) -> list[Finding]:
     """40% of the prunable parameters removed: ATP, one-shot masks with LoRA, and the same generator before tuning."""
     b = bench(run, fast)
-    found = {name: [b.fit(seed, masks=name)[1] for seed in b.seeds] for name in ("search", "magnitude", "random")}
+    found = {name: [b.pruned(seed, masks=name)[1] for seed in b.seeds] for name in ("search", "magnitude", "random")}
     mean = {name: sum(values) / len(values) for name, values in found.items()}
     worst = max(a / r for a, r in zip(found["search"], found["random"], strict=True))
-    dense = b.fit(0, masks="all")[1]
-    two = b.fit(0, two_stage=True)[1]
-    seeds = f"{len(b.seeds)} seeds; kept {b.fit(0)[0].remaining_share:.1%}; widths {b.fit(0)[0].widths}"
+    dense = b.pruned(0, masks="all")[1]
+    two = b.pruned(0, two_stage=True)[1]
+    seeds = f"{len(b.seeds)} seeds; kept {b.pruned(0)[0].remaining_share:.1%}; widths {b.pruned(0)[0].widths}"
     return [
         Finding(
             "one-stage-beats-two-stage",
@@ -232,7 +232,7 @@ def sizes(run: runs.Run, fast: bool) -> list[Finding]:
     """30 to 60% removed, one seed."""
     b = bench(run, fast)
     ratios = (0.4, 0.6) if fast else (0.3, 0.4, 0.5, 0.6)
-    fits = {ratio: b.fit(0, ratio) for ratio in ratios}
+    fits = {ratio: b.pruned(0, ratio) for ratio in ratios}
     gap = max(abs(report.remaining_share - (1 - ratio)) for ratio, (report, _) in fits.items())
     last = fits[0.4][0].trajectory.ratio[-5:]
     logs = [float(torch.tensor(value).log()) for _, value in fits.values()]
@@ -276,9 +276,9 @@ def sizes(run: runs.Run, fast: bool) -> list[Finding]:
 def ablations(run: runs.Run, fast: bool) -> list[Finding]:
     """40% removed, one seed: without the group penalty, and with the paper's other weights."""
     b = bench(run, fast)
-    ours, base = b.fit(0)
-    without, free = b.fit(0, beta=0.0, sparsity="none")
-    others = [b.fit(0, alpha=10.0)[1], b.fit(0, beta=0.1)[1]]
+    ours, base = b.pruned(0)
+    without, free = b.pruned(0, beta=0.0, sparsity="none")
+    others = [b.pruned(0, alpha=10.0)[1], b.pruned(0, beta=0.1)[1]]
 
     def change(report: Any) -> float:
         return abs(report.loss_after_zeroing - report.loss_before_zeroing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -131,8 +131,8 @@ class HiResLlava(nn.Module):
         llm_factor: float | None = None,
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
-    ) -> TrainResult:
-        """Train one of the three stages; the loss is of the answers' tokens only.
+    ) -> Self:
+        """Train one of the three stages; the loss is of the answers' tokens only. ``result_`` tells how it went.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class HiResLlava(nn.Module):
         try:
             if stage == 1:
                 self.encoder.global_view = True
-            return train(
+            self.result_: TrainResult = train(
                 self,
                 Rows([{"row": row} for row in range(len(examples))], collate=examples.collate),
                 settings,
@@ -184,6 +184,7 @@ class HiResLlava(nn.Module):
         finally:
             self.encoder.global_view = view
             self.requires_grad_(False)
+        return self
 
     def _open(self, stage: int, lora: bool, unfreeze_layers: int) -> None:
         """Let gradients into the parts that a stage trains, and into no others."""

@@ -80,7 +80,7 @@ class Bench:
                 self.model, make(), self.field_dims, dim or self.dim, hidden=self.hidden, dropout=self.dropout
             )
 
-    def fit(
+    def trained(
         self,
         model: nn.Module,
         folder: Path | None = None,
@@ -117,17 +117,17 @@ class Bench:
         kept, dimensions = torch.ones(sum(self.field_dims), dtype=torch.bool), [self.dim] * len(self.field_dims)
         if name == DENSE:
             model = self.build(self.plain)
-            return sum(self.field_dims) * self.dim, self.fit(model, folder, progress)
+            return sum(self.field_dims) * self.dim, self.trained(model, folder, progress)
         if name == UNIFORM:
             dim, values = uniform_dimension(size, self.field_dims, self.dim), sum(self.field_dims)
             if dim * values > size:
                 raise InputError("budget", f"{size:,} parameters", f"{values:,} or more, a dimension for each value")
             model = self.build(lambda: self.plain(dim), dim)
-            return sum(self.field_dims) * dim, self.fit(model, folder, progress)
+            return sum(self.field_dims) * dim, self.trained(model, folder, progress)
         if name == HASHED:
             hashed = QREmbedding(self.field_dims, self.dim, size)
             model = self.build(lambda: QREmbedding(self.field_dims, self.dim, size, self.bags))
-            return hashed.counted_parameters(), self.fit(model, folder, progress)
+            return hashed.counted_parameters(), self.trained(model, folder, progress)
         if name == PEP:
             return self._pep(size, folder, progress)
         if name in (AUTODIM, AUTOFIELD):
@@ -143,7 +143,7 @@ class Bench:
             kept, drawn = random_masks(found, np.random.default_rng(self.seed))
             dimensions = list(drawn)
         table.fix(kept, dimensions)
-        return table.parameters_kept(), self.fit(model, folder, progress)
+        return table.parameters_kept(), self.trained(model, folder, progress)
 
     def _relaxed(self, name: str, size: int, folder: Path | None, progress: Progress) -> tuple[torch.Tensor, list[int]]:
         """The rows and dimensions that AutoDim or AutoField choose within a number of parameters."""
@@ -163,17 +163,17 @@ class Bench:
 
         chosen()  # whether anything is as small does not depend on the training
         choices = ChoiceTraining(model, table, self.validation, self.training.batch_size, self.seed)
-        self.fit(model, None if folder is None else folder / "choices", progress, [choices])
+        self.trained(model, None if folder is None else folder / "choices", progress, [choices])
         return chosen()
 
     def _pep(self, size: int, folder: Path | None, progress: Progress) -> tuple[int, dict[str, float]]:
         model = self.build(lambda: PEPEmbedding(self.field_dims, self.dim, bags=self.bags))
         start = {name: value.clone() for name, value in model.state_dict().items()}
-        self.fit(model, None if folder is None else folder / "thresholds", progress)
+        self.trained(model, None if folder is None else folder / "thresholds", progress)
         table = model.embedding
         assert isinstance(table, PEPEmbedding)
         table.keep_largest(size)
         mask = table.mask.clone()
         model.load_state_dict(start)
         table.mask.copy_(mask)
-        return int(mask.sum()), self.fit(model, None if folder is None else folder / "retrained", progress)
+        return int(mask.sum()), self.trained(model, None if folder is None else folder / "retrained", progress)

@@ -53,7 +53,7 @@ def tune(config: Config, run: runs.Run) -> runs.Report:
             device=config.device,
             seed=config.seed,
         )
-        result = model.fit(
+        model.fit(
             records,
             root,
             stage,  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def tune(config: Config, run: runs.Run) -> runs.Report:
             checkpoint_dir=run.state / f"stage-{stage}",
             progress=run.progress,
         )
-        losses[stage] = result.losses
+        losses[stage] = model.result_.losses
     model.save_pretrained(run.output("model"))
     run.step("asking about EntityGrid")
     dataset = grid.dataset(min(ASKED, config.test_images))

@@ -71,7 +71,8 @@ def _train(seed: int, steps: int) -> tuple[float, float, int]:
         settings = TrainSettings(
             steps=steps, batch_size=12, learning_rate=3e-3, schedule="cosine", device="cpu", seed=seed
         )
-        losses += model.fit(records, dataset.images, stage, settings=settings, llm_factor=1.0).losses  # type: ignore[arg-type]
+        model.fit(records, dataset.images, stage, settings=settings, llm_factor=1.0)  # type: ignore[arg-type]
+        losses += model.result_.losses
     asked = dataset.records[:4]
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(Path(folder) / "model")
