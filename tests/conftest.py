@@ -44,7 +44,7 @@ def tiny_paper(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def every_item_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress after every item, and a look for a wish to stop before each: however fast the machine is."""
+    """Progress after every item, and a check for cancellation before each, however fast the machine is."""
     monkeypatch.setattr("paperworks.runs.run.PROGRESS_SECONDS", 0.0)
 
 

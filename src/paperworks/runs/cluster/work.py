@@ -208,7 +208,7 @@ class _Task:
             yield from self._send(host, place, folder)
         if any((folder / "cancel").exists() for folder in work.folders.values()):
             self.drop()
-            return Ended(None, "a wish to stop before it began")
+            return Ended(None, "it was cancelled before it began")
         yield host.start.remote(work.module, list(work.arguments), work.limits, [*work.folders])
         while True:
             for place, folder in work.folders.items():
