@@ -13,6 +13,9 @@ import numpy as np
 
 from paperworks.papers.pc_compression.structure import Tree
 
+MOST_FILES = 2000
+"""Images that are written to a file each, to estimate the size of all; these files are most of the time."""
+
 
 def general_coders(data: bytes, *, fast: bool = False) -> dict[str, int]:
     """Bytes after zlib, bz2, xz, zstd and brotli at their strongest settings; ``fast``: after xz -6 and bzip2 only."""
@@ -36,7 +39,8 @@ def general_coders(data: bytes, *, fast: bool = False) -> dict[str, int]:
 def image_coders(images: np.ndarray) -> dict[str, int]:
     """Bytes of uint8 images [N, h, w] or [N, h, w, 3] as PNG and lossless WebP, at their strongest settings.
 
-    Once a file per image, once as one sheet of all of them (no overhead of small files).
+    Once a file per image, estimated from ``MOST_FILES`` where there are more; once as one sheet of all of them (no
+    overhead of small files).
     """
     from PIL import Image
 
@@ -51,7 +55,7 @@ def image_coders(images: np.ndarray) -> dict[str, int]:
     }
     found = {}
     for name, measure in formats.items():
-        some = images if len(images) <= 2000 else images[:: -(-len(images) // 2000)]
+        some = images[:: -(-len(images) // MOST_FILES)]
         found[f"{name}, a file each"] = round(sum(measure(image) for image in some) * len(images) / len(some))
         found[f"{name}, one sheet"] = sum(measure(part) for part in sheets(images))
     return found
