@@ -346,10 +346,12 @@ def test_a_recommendation_cites_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(
         '{"findings": [{"claim": "iterative-beats-one-shot", "statement": "gradual less one-shot", "measured": 0.4,'
-        ' "interval": [0.3, 0.5], "holds": false}]}'
+        ' "interval": [0.3, 0.5], "holds": false}, {"claim": "iterative-beats-one-shot", "statement": "more",'
+        ' "measured": 0.5, "holds": true}]}'
     )
     found = recommend(Limits("sparse-cpu", ratio=0.9), results=path)
-    assert "gradual less one-shot: 0.4 [0.3, 0.5] (does not hold here)" in found[0].cited
+    cited = "gradual less one-shot: 0.4 [0.3, 0.5] (does not hold here) (of the claim's 2 findings 1 hold)"
+    assert cited in found[0].cited
     assert recommend(results=tmp_path / "none.json")[0].cited == "not measured here"
     for bad in ({"hardware": "tpu"}, {"training": "long"}, {"ratio": 1.0}, {"start": "x"}, {"examples": "some"}):
         with pytest.raises(InputError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from paperworks.errors import InputError
 from paperworks.papers.pruning_survey.spec import PruneSpec, read_spec
@@ -52,11 +52,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class Measured:
-    """One finding of the studies: what was said, the figure with its interval, and whether it held."""
+    """One finding of the studies: what was said, the figure with its interval, and whether it held.
+
+    ``holding`` of the ``count`` findings of the claim hold.
+    """
 
     claim: str
     text: str
     holds: bool
+    holding: int
+    count: int
+
+    @property
+    def cited(self) -> str:
+        """In words; the claim's other findings are counted, so that one that fails is not passed over."""
+        others = f" (of the claim's {self.count} findings {self.holding} hold)" if self.count > 1 else ""
+        return f"{self.text}{'' if self.holds else ' (does not hold here)'}{others}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Recommendation:
         """What was measured, in one line."""
         if not self.measured:
             return "not measured here"
-        return "; ".join(f"{m.text}{'' if m.holds else ' (does not hold here)'}" for m in self.measured)
+        return "; ".join(measured.cited for measured in self.measured)
 
 
 def recommend(limits: Limits | None = None, *, results: Path | None = None) -> list[Recommendation]:
@@ -203,13 +214,17 @@ def _units(own: Limits, add: object, aggressive: bool) -> None:
 
 
 def _findings(path: Path) -> dict[str, Measured]:
-    """The first finding of each claim."""
+    """The first finding of each claim, and of how many of its findings the claim holds."""
     if not path.is_file():
         return {}
+    entries = json.loads(path.read_text(encoding="utf-8")).get("findings", [])
+    by_claim: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        by_claim.setdefault(entry["claim"], []).append(entry)
     found: dict[str, Measured] = {}
-    for entry in json.loads(path.read_text(encoding="utf-8")).get("findings", []):
-        low_high = entry.get("interval")
+    for claim, own in by_claim.items():
+        first, low_high = own[0], own[0].get("interval")
         ends = f" [{low_high[0]:.3g}, {low_high[1]:.3g}]" if low_high else ""
-        text = f"{entry['statement']}: {float(entry['measured']):.3g}{ends}"
-        found.setdefault(entry["claim"], Measured(entry["claim"], text, bool(entry["holds"])))
+        text = f"{first['statement']}: {float(first['measured']):.3g}{ends}"
+        found[claim] = Measured(claim, text, bool(first["holds"]), sum(bool(e["holds"]) for e in own), len(own))
     return found
