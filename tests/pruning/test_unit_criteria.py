@@ -212,6 +212,10 @@ def test_what_a_criterion_needs_is_said(case: Any) -> None:
     bad = TensorDataset(torch.full((4, 2, 4, 4), float("nan")), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(InputError, match="finite losses"):
         score_units("taylor", model, groups, Evidence(bad))
+    for label in (-1, 7):
+        odd = TensorDataset(inputs[:2], torch.tensor([0, label]))
+        with pytest.raises(InputError, match=f"labels: found {label}; expected 0 to "):
+            score_units("taylor", model, groups, Evidence(odd))
 
 
 def test_scores_leave_the_model_alone(case: Any) -> None:

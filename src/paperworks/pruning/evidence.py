@@ -18,7 +18,11 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each example, in nats."""
+    """Cross-entropy of each example, in nats. Raises InputError for a label that is no class of the logits."""
+    if not labels.is_floating_point() and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= logits.shape[-1]:
+            raise InputError("labels", low if low < 0 else high, f"0 to {logits.shape[-1] - 1}, the model's classes")
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
