@@ -133,7 +133,7 @@ def table(data: str, found: list[list[Value]]) -> str:
             if len(a) > 1:
                 interval = mean_interval(a - b)
                 sure = interval.low > 0 or interval.high < 0
-                better = (left if interval.low > 0 else right) + " is better" if sure else "no difference is shown"
+                better = f"better: {left if interval.low > 0 else right}" if sure else "no difference is shown"
                 cells += [f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]", better]
             else:
                 cells += [f"{float((a - b)[0]):+.3f}", "one seed: no interval"]
@@ -150,7 +150,10 @@ TITLES = {
 
 def page(state: Path, names: list[str], seeds: int, notes: str) -> str:
     """The whole page, of what is there."""
-    parts = ["# The survey's contrasts\n", "`python benchmarks/pruning_survey_contrasts.py --state folder/`\n", notes]
+    from pruning_survey_methods import section
+
+    commands = [f"    python benchmarks/pruning_survey_{name}.py --state folder/" for name in ("contrasts", "methods")]
+    parts = ["# The survey's contrasts\n", *commands, "", notes]
     for data in names:
         there = [f for f in (state / f"{data}-{seed}.json" for seed in range(seeds)) if f.is_file()]
         if not there:
@@ -158,15 +161,26 @@ def page(state: Path, names: list[str], seeds: int, notes: str) -> str:
         found = [json.loads(f.read_text(encoding="utf-8")) for f in there]
         dense = [v["value"] for rows in found for v in rows if v["contrast"] == "dense"]
         said = f"; dense {np.mean(dense):.3f}" if dense else ""
-        parts += [f"\n## {TITLES[data]}\n", f"{len(there)} seeds{said}.\n", table(data, found)]
+        count = f"{len(there)} seed{'s' if len(there) > 1 else ''}"
+        parts += [f"\n## {TITLES[data]}\n", f"{count}{said}.\n", table(data, found)]
+        methods = section(state, data, seeds)
+        parts += [f"\n{methods}"] if methods else []
     return "\n".join(parts) + "\n"
 
 
-NOTES = """Each side of a pair has the same network for a seed, the same share that leaves and the same training; the
-interval is Student's over seeds. Images: six convolutions without norms at 28 x 28 (18,042 parameters), one epoch at
-batches of 256, half an epoch after pruning. Static against dynamic is at half of the operations. MiniLM: 36 linear
-layers, 128 calibration sentences and 100 held-out ones drawn with the seed; where something is trained it is 25 steps
-of 8 sentences towards the dense model's vectors.
+NOTES = """How to read it:
+
+- Both sides of a pair have the same network for a seed, and the same share leaves. The interval is Student's over
+  seeds; where it includes 0, no difference is shown. The trainings are short: the figures say what is better at this
+  budget, not what each method can reach.
+- Images: six convolutions without norms at 28 x 28 (18,042 parameters), one epoch at batches of 256, half an epoch
+  after pruning. What is pruned before training, or begins anew, has the one epoch; beside networks that were trained
+  first, both. Units are channels. N:8 is 1:8 here: one weight of eight in a row stays.
+- MiniLM: 36 linear layers, 128 calibration sentences and 100 held-out ones drawn with the seed; where something is
+  trained it is 25 steps of 8 sentences towards the dense model's vectors. Units are heads and feed-forward units.
+  Dynamic units are the ones with the largest activations of each sentence: no gates are trained.
+- Gradual is five rounds with training between them, as many steps as after a cut at once. Static against dynamic is at
+  half of the operations.
 """
 
 
