@@ -96,16 +96,19 @@ CONFIG = '''\
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from paperworks import runs
+from paperworks.inputs.options import TableOptions
 from paperworks.inputs.tables import BUNDLED
 
 
-class Config(runs.Config):
+class Config(TableOptions):
     """Options of the recipe. Every field has bounds, its unit, and a default that runs offline in about a minute."""
+
+    other_names: ClassVar = {{"target": "label"}}
 
     data: Annotated[str, runs.File(tuple(BUNDLED))] = Field(
         "digits", description="WRITE: a table, .csv or .parquet, or one of " + ", ".join(BUNDLED)
@@ -122,7 +125,6 @@ from sklearn.model_selection import train_test_split
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.inputs.tables import read_table
 from {module}.config import Config
 from {module}.method import Method
 from paperworks.runs.files import write_text
@@ -131,7 +133,7 @@ from paperworks.runs.files import write_text
 def run(config: Config, run: runs.Run) -> runs.Report:
     """WRITE what the recipe does, in one line."""
     run.step(f"reading {{config.data}}")
-    table = read_table(config.data, config.label)
+    table = config.read_table(config.data, config.label)
     if table.label is None:
         raise InputError("label", "nothing", f"the name of the label's column in {{config.data}}")
     train, test, y_train, y_test = train_test_split(
@@ -144,6 +146,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     return runs.Report(
         headline=f"WRITE the figure that matters: accuracy {{accuracy:.3f}}",
         metrics={{"accuracy": accuracy}},
+        lead=list(table.notes),
         tables=[runs.Table("WRITE", ["method", "accuracy"], [["{slug}", accuracy]])],
         files=[runs.ReportFile("predictions.csv", "the label of each held-out row")],
     )

@@ -339,6 +339,10 @@ def test_new(cli, tmp_path: Path) -> None:
     assert {p.name for p in folder.iterdir()} == set(scaffold.CONTENTS)
     for path in folder.glob("*.py"):
         assert "paperworks.papers" not in path.read_text()  # a package of its own
+    # its table has the options that tables have in every paper
+    assert "class Config(TableOptions)" in (folder / "config.py").read_text()
+    assert 'other_names: ClassVar = {"target": "label"}' in (folder / "config.py").read_text()
+    assert "config.read_table(config.data, config.label)" in (folder / "recipe.py").read_text()
     assert "nothing is overwritten" in cli("new", "third-paper", "--into", tmp_path, code=2)
 
 
