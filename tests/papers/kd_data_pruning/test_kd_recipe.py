@@ -81,8 +81,8 @@ def test_image_folders_of_mixed_sizes_with_a_wider_teacher(tmp_path: Path) -> No
     )
     kept = pd.read_csv(files / "kept.csv")
     assert kept["id"].str.match(r"digit \d/\d+\.png").all()
-    assert any("broken.png" in note for note in report.notes)
-    assert any("resized to 17 x 17" in note for note in report.notes)
+    assert any("broken.png" in note for note in report.lead)
+    assert any("resized to 17 x 17" in note for note in report.lead)
     assert nn.SmallCNN.from_pretrained(files / "teacher").config["widths"] == [8, 16, 32]
     assert nn.SmallCNN.from_pretrained(files / "student").config["widths"] == [4, 8, 16]
 
@@ -113,8 +113,8 @@ def test_texts_with_empty_ones_and_copies(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     report, _ = execute(tmp_path, data=str(tmp_path / "t.jsonl"), fraction=0.3, alpha="grid", steps=40)
     assert report.metrics["accuracy"] > 0.9
-    notes = " ".join(report.notes)
-    assert "1 texts are empty" in notes
+    notes = " ".join([*report.lead, *report.notes])
+    assert "1 texts are empty" in " ".join(report.lead)
     assert "more than once" in notes
     assert "weights tried" in notes
 

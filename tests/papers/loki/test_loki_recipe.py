@@ -62,7 +62,7 @@ def test_a_table_with_ordered_labels(tmp_path: Path) -> None:
     assert report.metrics["labels"] == 9
     assert report.metrics["observed"] == 3
     assert report.metrics["squared distance, Loki"] < report.metrics["squared distance, argmax"]
-    assert "quantiles" in " ".join(report.notes)
+    assert "quantiles" in " ".join(report.lead)
 
 
 def test_headline_says_when_nothing_is_gained(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_headline_says_when_nothing_is_gained(tmp_path: Path) -> None:
 def test_logits_are_told_and_negative_ones_refused(tmp_path: Path, taxonomy: Path) -> None:
     pd.DataFrame({"cat": [9.0, 1.0], "dog": [3.0, 4.0]}).to_csv(tmp_path / "p.csv", index=False)
     report, _ = execute(tmp_path, probabilities=str(tmp_path / "p.csv"), space=str(taxonomy))
-    assert "softmax" in " ".join(report.notes)
+    assert "softmax" in " ".join(report.lead)
     pd.DataFrame({"cat": [9.0, -1.0], "dog": [3.0, 4.0]}).to_csv(tmp_path / "q.csv", index=False)
     with pytest.raises(InputError, match="softmax"):
         execute(tmp_path, probabilities=str(tmp_path / "q.csv"), space=str(taxonomy))

@@ -235,7 +235,7 @@ def _report(
         count = len(train) if name.startswith("all") else len(kept)
         steps = config.steps if config.budget == "iterations" else max(1, round(config.steps * count / len(train)))
         rows.append([name, count, steps, *_cells(interval)])
-    notes = [*source.notes]
+    notes = []
     if tried:
         notes.append(
             "weights tried on a part of the kept rows: " + ", ".join(f"{a:g} {v:.3f}" for a, v in tried.items())
@@ -276,6 +276,7 @@ def _report(
             runs.Figure("Kept rows by class", class_figure(classes), "Share of each class that is kept."),
         ],
         files=files,
+        lead=list(source.notes),
         notes=notes,
     )
 

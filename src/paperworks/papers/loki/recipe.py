@@ -101,7 +101,7 @@ def _report(config: Config, run: runs.Run, task: Task) -> runs.Report:
     if on_tree or len(space) <= MANY // 4:
         run.step("labels that can be reached")
         reached = locus(space, mean.observed, progress=run.progress)
-    notes = list(task.notes)
+    notes = []
     if reached is None:
         notes.append(f"Which of the {len(space)} labels can be reached was not computed: one linear program for each.")
     scores: list[Score] = []
@@ -137,6 +137,7 @@ def _report(config: Config, run: runs.Run, task: Task) -> runs.Report:
         tables=tables,
         figures=drawn,
         files=files,
+        lead=list(task.notes),
         notes=notes,
     )
 

@@ -197,7 +197,8 @@ def _report(
         tables=tables,
         figures=drawn,
         files=_files(),
-        notes=[*records.notes, *system.notes, *_caveats(config)],
+        lead=list(records.notes),
+        notes=[*system.notes, *_caveats(config)],
     )
 
 
@@ -229,7 +230,8 @@ def _language_report(config: Config, run: runs.Run, records: Records, system: S3
         ],
         figures=_figures(config, run, system, lives, None, None, None, None),
         files=_files(),
-        notes=[*records.notes, *system.notes, *_caveats(config)],
+        lead=list(records.notes),
+        notes=[*system.notes, *_caveats(config)],
     )
 
 
