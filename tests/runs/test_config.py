@@ -57,6 +57,10 @@ class Sources(Config):
     points: int = Field(5, description="points")
 
 
+class Named(Config):
+    names: tuple[str, ...] = Field((), description="names")
+
+
 @pytest.mark.parametrize(
     ("field", "found", "option"),
     [
@@ -102,6 +106,17 @@ def test_pipes_and_devices_are_refused_as_files(tmp_path: Path) -> None:
                 build_config(Sources, {name: str(path)})
     for path in (tmp_path, tmp_path / "file", tmp_path / "absent"):
         assert build_config(Sources, {"model": str(path)}).model == path  # type: ignore[attr-defined]
+
+
+def test_bytes_of_another_encoding_are_refused() -> None:
+    """They could not be stored with the run: ``"Caf\\xe9"`` typed on a Latin-1 terminal."""
+    typed = os.fsdecode(b"Caf\xe9")
+    for kind, values in ((Sources, {"data": typed}), (Sources, {"model": Path(typed)}), (Sources, {"label": typed})):
+        with pytest.raises(InputError, match=r"found 'Caf\\udce9'; expected text in UTF-8"):
+            build_config(kind, values)
+    with pytest.raises(InputError, match=r"names: found .*; expected text in UTF-8"):
+        build_config(Named, {"names": ["a", typed]})
+    assert build_config(Sources, {"label": "Café"}).label == "Café"  # type: ignore[attr-defined]
 
 
 def test_descriptions() -> None:

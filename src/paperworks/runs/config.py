@@ -94,6 +94,17 @@ class Config(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _unicode_texts(self) -> Config:
+        """Bytes of another encoding come from the command line as surrogates, which no file of options can hold."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for part in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(part, (str, Path)) and not _is_unicode(str(part)):
+                    expected = "text in UTF-8; a file or folder with such a name has to be renamed"
+                    raise InputError(name, ascii(str(part)), expected)
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _named_paths(cls, values: Any) -> Any:
@@ -201,6 +212,14 @@ _PLACE = re.compile(r"^\s*(~|[/\\]|[A-Za-z]:[/\\])|(^|[/\\])\.\.([/\\]|$)|://")
 def names_place(text: str) -> bool:
     """Whether text looks like a path outside the working folder or an address; values from strangers must not."""
     return _PLACE.search(text) is not None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_stream(text: str) -> bool:
