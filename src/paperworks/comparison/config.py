@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from paperworks import runs
-from paperworks.pruning.image_options import BUNDLED, MODELS
+from paperworks.inputs.options import IMAGES
+from paperworks.pruning.image_options import MODELS
 
 
 class Config(runs.Config):
@@ -43,10 +44,10 @@ class Config(runs.Config):
     rank: int = Field(8, ge=1, description="rank of the adapters of the recovery")
     evaluation_sequences: int = Field(256, ge=1, description="held-out sequences, at most")
     rounds: int = Field(5, ge=1, description="rounds in which the speed is measured, in turn with the dense model")
-    images: Annotated[str | None, runs.File(BUNDLED)] = Field(
+    images: Annotated[str | None, runs.File(IMAGES)] = Field(
         None,
         description="compare on an image classifier instead, at equal operations: labelled images, as a folder with a "
-        f"folder per class, .npz, IDX, Parquet, or one of {', '.join(BUNDLED)}",
+        f"folder per class, .npz, IDX, Parquet, or one of {', '.join(IMAGES)}",
     )
     network: Annotated[str, runs.File(MODELS)] = Field(
         "small-cnn", description=f"with images: {', '.join(MODELS)}, trained here, or the folder of a classifier"

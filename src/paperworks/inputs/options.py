@@ -1,13 +1,28 @@
-"""The options that every paper with a table of the user's has, with the same meaning in all of them."""
+"""The options that papers with a table or labelled images of the user's have, with the same meaning in all of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from paperworks import runs
 from paperworks.inputs.tables import MISSING_MARKERS, Table, read_table
+
+IMAGES = ("digits", "mnist", "fashion-mnist")
+"""Sets of labelled images by name."""
+
+
+class LabelledImageOptions(runs.Config):
+    """Base of the Configs of papers that read labelled images: which ones."""
+
+    data: Annotated[str, runs.File(IMAGES)] = Field(
+        "digits",
+        description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
+        f"Parquet, or one of {', '.join(IMAGES)}",
+    )
+    label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
+    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
 
 
 class TableOptions(runs.Config):

@@ -7,22 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from paperworks import runs
+from paperworks.inputs.options import LabelledImageOptions
 
-BUNDLED = ("digits", "mnist", "fashion-mnist")
 MODELS = ("auto", "plain-cnn", "mlp", "small-cnn", "tiny-vit", "resnet", "vit", "convnext", "swin")
 
 
-class ImageOptions(runs.Config):
+class ImageOptions(LabelledImageOptions):
     """Which labelled images, and which classifier of them."""
 
-    data: Annotated[str, runs.File(BUNDLED)] = Field(
-        "digits",
-        description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
-        f"Parquet, or one of {', '.join(BUNDLED)}",
-    )
-    label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
     size: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are resized to")
-    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
     test_size: float = Field(
         0.2, gt=0, lt=1, description="share of the images that tests, where the data name no test split"
     )

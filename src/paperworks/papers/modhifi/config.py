@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
-from paperworks.pruning.image_options import BUNDLED, MODELS, ImageOptions
+from paperworks.inputs.options import IMAGES
+from paperworks.pruning.image_options import MODELS, ImageOptions
 
 SYNTHETIC = ("density", "mixture", "moments", "noise")
 TEXT_MODELS = ("minilm", "bundled-llama")
@@ -21,10 +22,10 @@ class Config(ImageOptions):
     task: Literal["prune", "unlearn"] = Field(
         "prune", description="make the network smaller, or make it forget a class; neither trains"
     )
-    data: Annotated[str, runs.File(BUNDLED)] = Field(
+    data: Annotated[str, runs.File(IMAGES)] = Field(
         "digits",
         description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
-        f"Parquet, or one of {', '.join(BUNDLED)}; labels serve to measure",
+        f"Parquet, or one of {', '.join(IMAGES)}; labels serve to measure",
     )
     model: Annotated[str, runs.File((*MODELS, *TEXT_MODELS))] = Field(
         "small-cnn",

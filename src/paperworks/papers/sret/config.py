@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import LabelledImageOptions
 
-BUNDLED = ("digits", "mnist", "fashion-mnist")
 
-
-class Config(runs.Config):
+class Config(LabelledImageOptions):
     """Options of ``paperworks run sret``."""
 
-    data: Annotated[str, runs.File(BUNDLED)] = Field(
-        "digits",
-        description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
-        f"Parquet, or one of {', '.join(BUNDLED)}",
-    )
-    label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
-    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
     test_size: float = Field(0.25, gt=0, lt=1, description="share of the images to test on, where no split is given")
     network: Literal["auto", "micro", "tiny", "tiny-large", "small"] = Field(
         "auto", description="size: micro (0.12 M parameters), SReT_T, SReT_LT, SReT_S; auto is micro below 96 pixels"

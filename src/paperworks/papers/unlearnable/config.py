@@ -8,22 +8,15 @@ from pydantic import Field, field_validator, model_validator
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.options import LabelledImageOptions
 
-BUNDLED = ("digits", "mnist", "fashion-mnist")
 NETWORKS = ("auto", "mlp", "small-cnn", "tiny-vit", "resnet", "vit", "convnext", "swin")
 
 
-class Config(runs.Config):
+class Config(LabelledImageOptions):
     """Options of ``paperworks run unlearnable``."""
 
-    data: Annotated[str, runs.File(BUNDLED)] = Field(
-        "digits",
-        description="labelled images: a folder with a folder per class, a table of files and labels, .npz, IDX, "
-        f"Parquet, or one of {', '.join(BUNDLED)}",
-    )
-    label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
     size: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are resized to")
-    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
     eps: float | None = Field(
         None,
         gt=0,
