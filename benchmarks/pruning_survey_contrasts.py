@@ -150,10 +150,8 @@ TITLES = {
 
 def page(state: Path, names: list[str], seeds: int, notes: str) -> str:
     """The whole page, of what is there."""
-    from pruning_survey_methods import section
-
-    commands = [f"    python benchmarks/pruning_survey_{name}.py --state folder/" for name in ("contrasts", "methods")]
-    parts = ["# The survey's contrasts\n", *commands, "", notes]
+    command = "    python benchmarks/pruning_survey_contrasts.py --state folder/\n"
+    parts = ["# The survey's contrasts\n", command, notes]
     for data in names:
         there = [f for f in (state / f"{data}-{seed}.json" for seed in range(seeds)) if f.is_file()]
         if not there:
@@ -163,8 +161,6 @@ def page(state: Path, names: list[str], seeds: int, notes: str) -> str:
         said = f"; dense {np.mean(dense):.3f}" if dense else ""
         count = f"{len(there)} seed{'s' if len(there) > 1 else ''}"
         parts += [f"\n## {TITLES[data]}\n", f"{count}{said}.\n", table(data, found)]
-        methods = section(state, data, seeds)
-        parts += [f"\n{methods}"] if methods else []
     return "\n".join(parts) + "\n"
 
 
@@ -181,6 +177,7 @@ NOTES = """How to read it:
   Dynamic units are the ones with the largest activations of each sentence: no gates are trained.
 - Gradual is five rounds with training between them, as many steps as after a cut at once. Static against dynamic is at
   half of the operations.
+- Every method at equal operations: [one table](compare-methods-images.md), of 3,000 images of Fashion-MNIST so far.
 """
 
 
