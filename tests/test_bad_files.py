@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bad_calls import UNSAFE
+from bad_paths import png
 from paperworks import catalog
 from paperworks.errors import InputError, PaperworksError
 from paperworks.runs import Cancelled, Run, build_config, load_recipe
@@ -37,15 +37,6 @@ class Reading(Run):
         if self.checks > 4:
             raise Cancelled
         super().check()
-
-
-def png(width: int, height: int) -> bytes:
-    """A grey image whose header is whole and whose pixels are cut off."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) + b"\x00\x00"
 
 
 def bad_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -115,7 +106,3 @@ def test_bad_files_are_refused_with_words(paper: catalog.Paper, option: str, tmp
             wrong.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
     assert not wrong, "\n".join(wrong)
     assert "Exception ignored" not in capfd.readouterr().err
-
-
-UNSAFE = ("weights_only", "allow_pickle=True", "trust_remote_code=True", "unsafe", "np.str_", "\\x")
-"""What no message may pass on: unsafe advice of libraries, and raw bytes."""
