@@ -125,6 +125,9 @@ def test_thresholds_by_their_definitions() -> None:
     for wanted in (0.95, 0.99):
         threshold = choose_threshold(y, p, f"sensitivity-{wanted}")
         assert threshold == pytest.approx(grid[sensitivity >= wanted].max())
+    # 2/3 - 0 and 1 - 1/3: equal, but not in the last bit
+    tied = np.array([1, 0, 1, 0, 0, 1]), np.array([0.5, 0.6, 0.8, 0.2, 0.1, 0.7])
+    assert choose_threshold(*tied, "youden") == 0.7
     assert choose_threshold(y, p, "0.3") == 0.3
     for rule in ("1.5", "best", "sensitivity-2", ""):
         with pytest.raises(InputError, match="threshold"):

@@ -48,7 +48,8 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
         return float(thresholds[best])
     false, true, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
     if rule == "youden":
-        return float(thresholds[1:][np.argmax((true - false)[1:])])
+        value = (true - false)[1:]
+        return float(thresholds[1:][np.flatnonzero(value >= value.max() - 1e-12)[0]])
     assert wanted is not None
     return float(thresholds[np.flatnonzero(true >= float(wanted[1]) - 1e-12)[0]])
 
