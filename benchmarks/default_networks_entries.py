@@ -162,7 +162,7 @@ def _images(
 RESNET = "residual network of torch's modules"
 ENTRIES: dict[str, Entry] = {
     "mlp": _images(
-        "MLP 64-128-128-10", "torch's Linear and ReLU", "kd-data-pruning, ladder, unlearnable, loki",
+        "MLP 64-128-128-10", "torch's Linear and ReLU", "kd-data-pruning, ladder, unlearnable",
         lambda: networks.MLP(inputs=64, hidden=(128, 128), outputs=10), lambda: perceptron(64, (128, 128), 10),
         epochs=30,
     ),
@@ -205,7 +205,7 @@ ENTRIES: dict[str, Entry] = {
         _table_plain, epochs=20, adam=5e-3,
     ),
     "conv-encoder": Entry(
-        "ConvEncoder", RESNET, "contrastive-loss", "linear probe on test digits after 15 epochs", True, contrastive,
+        "ConvEncoder", RESNET, "contrastive-loss", "linear probe on test digits after 15 epochs", True, contrastive, 3,
     ),
     "deepfm": Entry(
         "DeepFM with Xavier's embeddings", "DeepFM with nn.Embedding as torch draws it", "optembed",
