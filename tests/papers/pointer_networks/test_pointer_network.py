@@ -11,8 +11,15 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import log_softmax
 
 from paperworks.errors import InputError
-from paperworks.papers.pointer_networks import NetworkConfig, PointerNetwork, Seq2Seq, Seq2SeqConfig, make_hull
-from paperworks.papers.pointer_networks import network as network_module
+from paperworks.papers.pointer_networks import (
+    NetworkConfig,
+    PointerNetwork,
+    Seq2Seq,
+    Seq2SeqConfig,
+    attention,
+    make_hull,
+)
+from paperworks.papers.pointer_networks.attention import additive_scores, torch_scores
 from paperworks.papers.pointer_networks.fitting import fit, mean_loss, pointer_loss, training_settings
 from paperworks.papers.pointer_networks.instances import Instances
 
@@ -101,15 +108,47 @@ def test_permuted_input_gives_another_valid_distribution():
     assert other.softmax(-1).sum().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_parts_of_the_attention_give_the_same_numbers_and_gradients(monkeypatch):
-    net = network()
-    points, targets = torch.rand(4, 6, 2, generator=GENERATOR), torch.randint(0, 7, (4, 9), generator=GENERATOR)
+def test_compiled_scores_and_gradients_are_those_of_the_definition():
+    shapes = ((3, 5, 13), (3, 7, 13), (13,))
+    parts = [torch.randn(shape, generator=GENERATOR) * scale for shape, scale in zip(shapes, (4, 4, 0.3), strict=True)]
+    weights = torch.randn(3, 5, 7, generator=GENERATOR)
+    weights[0, 2:] = 0  # outputs that do not count
+    found = []
+    for scores, number_type in ((additive_scores, torch.float32), (torch_scores, torch.float64)):
+        given = [part.detach().clone().to(number_type).requires_grad_() for part in parts]
+        out = scores(*given)
+        out.backward(weights.to(number_type))
+        found.append([out.detach(), *(part.grad for part in given)])
+    for compiled, exact in zip(*found, strict=True):
+        assert torch.allclose(compiled.double(), exact, atol=1e-5)
+    assert (found[0][0] - found[1][0]).abs().max() < 1e-6
+
+
+def test_compiled_scores_on_several_threads_are_the_same_and_show_nan():
+    query, keys, v = (torch.randn(shape, generator=GENERATOR) for shape in ((5, 4, 8), (5, 6, 8), (8,)))
+    one = additive_scores(query, keys, v)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(additive_scores(query, keys, v), one)
+    finally:
+        torch.set_num_threads(before)
+    keys[1, 2, 3] = torch.nan
+    shown = additive_scores(query, keys, v).isnan()
+    assert shown[1, :, 2].all()
+    assert shown.sum() == 4
+
+
+def test_parts_of_torch_attention_give_the_same_numbers_and_gradients(monkeypatch):
+    net = network().double()  # not compiled
+    points = torch.rand(4, 6, 2, generator=GENERATOR, dtype=torch.float64)
+    targets = torch.randint(0, 7, (4, 9), generator=GENERATOR)
     net(points, targets=targets).logsumexp(-1).sum().backward()
     whole = [p.grad.clone() for p in net.parameters()]
     net.zero_grad()
-    monkeypatch.setattr(network_module, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", 1000)
     net(points, targets=targets).logsumexp(-1).sum().backward()
-    assert all(torch.allclose(a, p.grad, atol=1e-5) for a, p in zip(whole, net.parameters(), strict=True))
+    assert all(torch.allclose(a, p.grad, atol=1e-12) for a, p in zip(whole, net.parameters(), strict=True))
 
 
 def test_loss_is_the_mean_over_outputs_and_does_not_see_padding(batch):

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.utils.checkpoint import checkpoint
 
 from paperworks.errors import InputError
+from paperworks.papers.pointer_networks.attention import additive_scores
 from paperworks.papers.pointer_networks.pretrained import NetworkConfig, PretrainedNetwork
 
 State = tuple[Tensor, ...]
@@ -26,9 +26,6 @@ State = tuple[Tensor, ...]
 
 INIT_RANGE = 0.08
 """All weights are drawn uniformly from [-0.08, 0.08] (section 4.1)."""
-
-CHUNK_ELEMENTS = 2**25
-"""Numbers in the tanh tensor, B x m x (n + 1) x H, above which it is computed in parts."""
 
 
 @dataclass(frozen=True)
@@ -139,27 +136,6 @@ class PointerNetwork(PretrainedNetwork):
         query = self.query(decoded)
         scores = additive_scores(query, memory.keys, self.v)
         return scores.masked_fill(~memory.valid[:, None], -torch.inf)
-
-
-def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    """u_ij = v^T tanh(k_j + q_i) for query [B, m, H] and keys [B, n, H]: [B, m, n], in bounded memory."""
-    per_step = keys.numel()
-    chunk = max(1, CHUNK_ELEMENTS // max(per_step, 1))
-    if query.shape[1] <= chunk:
-        return _scores(query, keys, v)
-    parts = []
-    for part in query.split(chunk, dim=1):
-        # A part's tanh tensor is computed again in the backward pass, so that only one exists at a time.
-        parts.append(
-            checkpoint(_scores, part, keys, v, use_reentrant=False)
-            if torch.is_grad_enabled()
-            else _scores(part, keys, v)
-        )
-    return torch.cat(parts, dim=1)
-
-
-def _scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-    return torch.tanh(query[:, :, None] + keys[:, None]) @ v
 
 
 def pointed(inputs: Tensor, pointers: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import InputError
+from paperworks.papers.pointer_networks.attention import additive_scores
 from paperworks.papers.pointer_networks.network import (
     Memory,
     State,
-    additive_scores,
     check_batch,
     check_targets,
     initialise,
