@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks.hulls import hull_targets
 from paperworks.papers.pointer_networks.instances import PAD, STOP, Instances
-from paperworks.papers.pointer_networks.tours import canonical_tour, held_karp_targets, is_tour
+from paperworks.papers.pointer_networks.tours import counter_clockwise, held_karp_targets, is_tour
 from paperworks.papers.pointer_networks.triangulations import delaunay_triangles
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
@@ -51,7 +51,7 @@ def make_tsp(
     label: str | Labeller = "exact",
     progress: Progress = no_progress,
 ) -> Instances:
-    """``size`` instances of n uniform points with tours from city 0, the smaller neighbour first.
+    """``size`` instances of n uniform points with tours from city 0, counter-clockwise.
 
     ``label`` is ``exact`` (Held-Karp), a method of ``solve`` such as ``a1``, or a function from points [n, 2] to a
     tour.
@@ -73,7 +73,7 @@ def make_tsp(
         tour = np.asarray(label(points[row, :k]), dtype=np.int64)
         if not is_tour(tour, int(k)):
             raise InputError("label", f"a function that returned {tour.tolist()}", f"every index 0 to {k - 1} once")
-        targets[row, :k] = canonical_tour(tour) + 1
+        targets[row, :k] = counter_clockwise(points[row], tour) + 1
         targets[row, k] = STOP
     return Instances(points, lengths, targets)
 

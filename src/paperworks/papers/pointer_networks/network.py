@@ -25,7 +25,7 @@ State = tuple[Tensor, ...]
 """The decoder's state: tensors with one row per sequence that is being decoded."""
 
 INIT_RANGE = 0.08
-"""All weights are drawn uniformly from [-0.08, 0.08] (section 4.1)."""
+"""Range of the learned symbols' initial values, which is the paper's for all parameters (section 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,21 @@ def check_targets(targets: Tensor, valid: Tensor) -> None:
 
 
 def initialise(network: nn.Module, generator: torch.Generator | None) -> None:
-    """Draw every parameter uniformly from [-0.08, 0.08], without touching the global generator."""
+    """Draw every parameter, without touching the global generator.
+
+    Weights are uniform with variance 1 / fan-in, so that what comes out of a layer varies as much as what goes in;
+    biases are 0. The paper's [-0.08, 0.08] for all hands on little of a point's two coordinates, and gives attention
+    that is nearly uniform: training stays at its first plateau many times longer.
+    """
     generator = generator or torch.Generator().manual_seed(0)
+    symbols = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.uniform_(-INIT_RANGE, INIT_RANGE, generator=generator)
+        for name, parameter in network.named_parameters():
+            if ".bias" in name:
+                parameter.zero_()
+                continue
+            width = INIT_RANGE
+            if parameter.ndim == 2 or name == "v":
+                fan_in = 1 if id(parameter) in symbols else parameter.shape[-1]
+                width = (3 / fan_in) ** 0.5
+            parameter.uniform_(-width, width, generator=generator)

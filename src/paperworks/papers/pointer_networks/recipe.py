@@ -24,7 +24,7 @@ from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing
 from paperworks.papers.pointer_networks.reporting import Solved, Uniform
 from paperworks.papers.pointer_networks.scaling import to_unit_square
 from paperworks.papers.pointer_networks.solving import TOUR_METHODS
-from paperworks.papers.pointer_networks.tours import Cities, canonical_tour, two_opt
+from paperworks.papers.pointer_networks.tours import Cities, counter_clockwise, two_opt
 from paperworks.papers.pointer_networks.tsplib import TSPLIB, read_tsplib, tsplib_tour_text
 from paperworks.runs.files import write_text
 
@@ -125,7 +125,7 @@ def _network(
     elements = Elements([to_unit_square(p) for p in elements.points], elements.names, elements.targets)
     targets = _targets(config, elements)
     if problem == "tsp":
-        targets = [canonical_tour(np.array(t)).tolist() for t in targets]
+        targets = [counter_clockwise(p, np.array(t)).tolist() for p, t in zip(elements.points, targets, strict=True)]
     train, test = _split(config, run, len(elements.points))
     run.step(f"training on {len(train)} instances")
     estimator.fit(

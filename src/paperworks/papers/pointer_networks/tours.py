@@ -77,6 +77,35 @@ def canonical_tour(tour: Tour) -> Tour:
 
 
 @njit(cache=True, nogil=True)
+def reverse(tour: Tour, left: int, right: int) -> None:
+    """Turn the part from ``left`` to ``right``, both included, round in place."""
+    while left < right:
+        city = tour[left]
+        tour[left] = tour[right]
+        tour[right] = city
+        left += 1
+        right -= 1
+
+
+@njit(cache=True, nogil=True)
+def counter_clockwise(points: Points, tour: Tour) -> Tour:
+    """The same tour from city 0, round its area in the direction in which hulls run; without area, canonical.
+
+    This is the direction of the tours that networks learn. They see it in every step, where the smaller neighbour must
+    be worked out from the places in the input.
+    """
+    n = len(tour)
+    turned = canonical_tour(tour)
+    area = 0.0
+    for i in range(n):
+        a, b = turned[i], turned[(i + 1) % n]
+        area += points[a, 0] * points[b, 1] - points[b, 0] * points[a, 1]
+    if area < 0:
+        reverse(turned, 1, n - 1)
+    return turned
+
+
+@njit(cache=True, nogil=True)
 def _distances(points: Points) -> Points:
     n = len(points)
     found = np.zeros((n, n))
@@ -139,29 +168,19 @@ def held_karp(points: Points | Cities) -> Tour:
 
 @njit(cache=True, nogil=True)
 def held_karp_targets(points: NDArray[np.float64], lengths: Tour) -> Tour:
-    """Pointer codes [N, nmax + 1] of padded instances [N, nmax, 2]: shortest tours 1-based, 0 to stop, -100 after."""
+    """Pointer codes [N, nmax + 1] of padded instances [N, nmax, 2]: shortest tours 1-based, 0 to stop, -100 after.
+
+    Tours run counter-clockwise from city 0.
+    """
     most = lengths.max()
     targets = np.full((len(points), points.shape[1] + 1), -100, np.int64)
     cost = np.empty((1 << (most - 1), most - 1))
     for row in range(len(points)):
         n = lengths[row]
-        if n <= 3:
-            targets[row, :n] = np.arange(1, n + 1)
-        else:
-            targets[row, :n] = _held_karp(_distances(points[row, :n]), cost) + 1
+        tour = _held_karp(_distances(points[row, :n]), cost) if n > 3 else np.arange(n)
+        targets[row, :n] = counter_clockwise(points[row], tour) + 1
         targets[row, n] = 0
     return targets
-
-
-@njit(cache=True, nogil=True)
-def reverse(tour: Tour, left: int, right: int) -> None:
-    """Turn the part from ``left`` to ``right``, both included, round in place."""
-    while left < right:
-        city = tour[left]
-        tour[left] = tour[right]
-        tour[right] = city
-        left += 1
-        right -= 1
 
 
 def two_opt(points: Points | Cities, tour: Tour | list[int], *, passes: int | None = None) -> Tour:

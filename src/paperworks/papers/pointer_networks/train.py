@@ -44,23 +44,31 @@ class Task:
 
 MAKERS: dict[str, Callable[..., Instances]] = {"hull": make_hull, "delaunay": make_delaunay, "tsp": make_tsp}
 
+OPTIONS = ("steps", "pool", "sizes", "label", "batch_size", "learning_rate")
+"""Fields of ``Task`` that the command line changes."""
+
 CARD_SIZES = {"hull": (5, 10, 20, 50), "delaunay": (5,), "tsp": (5, 10, 12)}
 
 TASKS = {
     "hull": Task((5, 10), 300_000, 6_000),
     "delaunay": Task((5, 5), 200_000, 12_000),
-    "tsp": Task((5, 10), 300_000, 16_000),
+    "tsp": Task((5, 10), 300_000, 24_000),
 }
 
 
-def train_task(name: str, out: Path, *, log_every: int = 100, **changes: Any) -> None:
+def train_task(name: str, out: Path, *, start: Path | None = None, log_every: int = 100, **changes: Any) -> None:
     """Train the network of one task and save it to ``out``; checkpoints are kept in ``<out>.checkpoints``.
 
-    ``changes`` are fields of ``Task`` in place of the task's own.
+    ``start`` is the folder of a network whose weights the training begins with, in place of random ones: one that was
+    trained on smaller instances, say. ``changes`` are fields of ``Task`` in place of the task's own.
     """
     task = replace(TASKS[name], **changes)
+    if start is None:
+        network = PointerNetwork(NetworkConfig(hidden=task.hidden), generator=torch.Generator().manual_seed(task.seed))
+    else:
+        network = PointerNetwork.from_pretrained(start)
+        task = replace(task, hidden=network.config.hidden)
     instances = _instances(name, task.sizes, task.pool, task.seed, task.label)
-    network = PointerNetwork(NetworkConfig(hidden=task.hidden), generator=torch.Generator().manual_seed(task.seed))
     settings = training_settings(
         steps=task.steps, batch_size=task.batch_size, learning_rate=task.learning_rate, seed=task.seed
     )
@@ -73,6 +81,8 @@ def train_task(name: str, out: Path, *, log_every: int = 100, **changes: Any) ->
     checkpoints = out.with_name(out.name + ".checkpoints")
     result = fit(network, instances, settings, checkpoint_dir=checkpoints, on_step=tell)
     about = {"task": name, **asdict(task), "final_loss": sum(result.losses[-200:]) / len(result.losses[-200:])}
+    if start is not None:
+        about["start"] = read_config(start).get("about", {})
     network.save_pretrained(out, dtype="float16", about=about)
     write_card(out)
 
@@ -91,9 +101,9 @@ def write_card(folder: Path, count: int = 1000) -> None:
     label = about.get("label", "exact")
     low, high = about["sizes"]
     sizes = CARD_SIZES[name] if (low, high) == default.sizes else tuple(sorted({low, high}))
-    given = {"steps": about["steps"], "pool": about["pool"], "sizes": f"{low} {high}", "label": label}
-    usual = {"steps": default.steps, "pool": default.pool, "sizes": "{} {}".format(*default.sizes), "label": "exact"}
-    extra = "".join(f" --{key} {value}" for key, value in given.items() if value != usual[key])
+    given = {**about, "sizes": f"{low} {high}", "label": label}
+    usual = {**asdict(default), "sizes": "{} {}".format(*default.sizes)}
+    extra = "".join(f" --{key.replace('_', '-')} {given[key]}" for key in OPTIONS if given[key] != usual[key])
     estimator = ESTIMATORS[name].from_pretrained(folder)
     rows, columns = [], []
     for n in sizes:
@@ -101,6 +111,8 @@ def write_card(folder: Path, count: int = 1000) -> None:
         found = estimator.metrics(instances.inputs(), instances.solutions())
         columns = list(found)
         rows.append(f"| {n} | {len(instances)} | " + " | ".join(f"{v:.4f}" for v in found.values()) + " |")
+    if "start" in about:
+        extra += " --start DIR"
     size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     lines = [
         f"# Pointer network: {name}",
@@ -108,7 +120,7 @@ def write_card(folder: Path, count: int = 1000) -> None:
         f"Learned from {about['pool']:,} instances of {low} to {high} uniform points of the unit square with {label} "
         f"solutions, {about['steps']:,} steps of {about['batch_size']} instances (teacher forcing, Adam, highest rate "
         f"{about['learning_rate']}, gradient norm at most 2, seed {about['seed']}). H = {hidden}, weights in float16, "
-        f"{size:,} bytes. Mean loss of the last 200 steps: {about['final_loss']:.4f} nats per output.",
+        f"{size:,} bytes. Mean loss of the last 200 steps: {about['final_loss']:.4f} nats per output.{_started(about)}",
         "",
         f"    python -m paperworks.papers.pointer_networks.train {name} --out {name}{extra}",
         "",
@@ -124,6 +136,20 @@ def write_card(folder: Path, count: int = 1000) -> None:
     write_text(folder / "README.md", "\n".join(lines))
 
 
+def _started(about: dict[str, Any]) -> str:
+    """What a network says of the one that its training began with."""
+    if "start" not in about:
+        return ""
+    before = about["start"]
+    if "sizes" not in before:
+        return " The training began with another network's weights (DIR in the command)."
+    low, high = before["sizes"]
+    return (
+        f" The training began with the weights of a network (DIR in the command) of {low} to {high} points with "
+        f"{before.get('label', 'exact')} solutions, {before['steps']:,} steps."
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m paperworks.papers.pointer_networks.train", description=__doc__)
@@ -133,13 +159,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pool", type=int, help="training instances, in place of the task's own")
     parser.add_argument("--sizes", type=int, nargs=2, help="smallest and largest number of points")
     parser.add_argument("--label", help="what solves the tours of the training, such as a3 (default: exact)")
+    parser.add_argument("--batch-size", type=int, help="instances of a step, in place of the task's own")
+    parser.add_argument("--learning-rate", type=float, help="highest rate, in place of the task's own")
+    parser.add_argument("--start", type=Path, help="folder of a network to begin with, such as one of smaller sizes")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    changes = {"steps": given.steps, "pool": given.pool, "label": given.label}
-    changes["sizes"] = None if given.sizes is None else tuple(given.sizes)
+    changes = {name: getattr(given, name) for name in OPTIONS if getattr(given, name) is not None}
+    if given.sizes is not None:
+        changes["sizes"] = tuple(given.sizes)
     try:
-        train_task(given.task, given.out, **{name: value for name, value in changes.items() if value is not None})
+        train_task(given.task, given.out, start=given.start, **changes)
     except PaperworksError as error:
         print(error, file=sys.stderr)
         return 2
