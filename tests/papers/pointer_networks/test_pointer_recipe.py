@@ -7,10 +7,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks import (
+    NetworkConfig,
     PointerNetwork,
     SetToSequence,
     make_hull,
@@ -160,6 +162,33 @@ def test_the_training_command(tmp_path, monkeypatch, capsys):
     assert "--steps 2 --pool 600" in (out / "README.md").read_text()
     assert train.main(["hull", "--out", str(out), "--steps", "2", "--pool", "600"]) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_a_training_starts_from_a_network(tmp_path):
+    first, second = tmp_path / "small", tmp_path / "large"
+    small = ["--steps", "1", "--pool", "60", "--batch-size", "4"]
+    assert train.main(["tsp", "--out", str(first), "--sizes", "4", "5", *small]) == 0
+    given = ["--sizes", "6", "6", "--label", "a1", "--learning-rate", "1e-9", "--start", str(first)]
+    assert train.main(["tsp", "--out", str(second), *given, *small]) == 0
+    one, two = PointerNetwork.from_pretrained(first), PointerNetwork.from_pretrained(second)
+    assert torch.allclose(one.query.weight, two.query.weight, atol=1e-6)
+    card = (second / "README.md").read_text()
+    assert "--sizes 6 6 --label a1 --batch-size 4 --learning-rate 1e-09 --start DIR" in card
+    assert "began with the weights of a network (DIR in the command) of 4 to 5 points with exact solutions" in card
+    assert str(tmp_path) not in (second / "config.json").read_text()
+
+
+def test_no_hull_is_no_number_in_the_headline(tmp_path):
+    network = PointerNetwork(NetworkConfig(hidden=4))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    network.save_pretrained(tmp_path / "network")  # points nowhere: stops at once
+    (tmp_path / "three.csv").write_text("x,y\n0,0\n1,0\n0,1\n")
+    report, _ = go(
+        tmp_path, problem="hull", input=str(tmp_path / "three.csv"), model=str(tmp_path / "network"), **QUICK
+    )
+    assert "0 of 1 hulls exact, no simple polygon" in report.headline
 
 
 def test_exact_findings_hold(tmp_path):

@@ -94,6 +94,8 @@ class SetToSequence:
     network_ : the trained ``PointerNetwork``.
     mean_, scale_ : per feature, float64 [d]; elements are standardised by them before the network sees them.
     losses_ : mean loss of every training step.
+    by_size_ : where there are several networks, those by the smallest and largest size of their training; each input
+        gets the nearest. ``network_`` is the first of them.
     """
 
     problem: Problem = Pointing()
@@ -120,6 +122,7 @@ class SetToSequence:
         self.constraint: Any = self.problem.constraint if constraint == "default" else constraint
         self._implied = constraint == "default"
         self.losses_: list[float] = []
+        self.by_size_: dict[tuple[int, int], PointerNetwork] = {}
         if network is not None:
             self.network_ = network.eval()
             self.mean_, self.scale_ = np.zeros(network.config.features), np.ones(network.config.features)
@@ -165,7 +168,7 @@ class SetToSequence:
         )
         result = train_network(network, instances, settings, checkpoint_dir=checkpoint_dir, progress=progress)
         self.losses_ = result.losses
-        self.network_ = network.eval()
+        self.network_, self.by_size_ = network.eval(), {}
         return self
 
     def _instances(self, elements: Sequence[ArrayLike], targets: Sequence[Sequence[int]] | None) -> Instances:
@@ -185,22 +188,29 @@ class SetToSequence:
     ) -> list[Decoded]:
         """All beams (or ``samples`` draws) with their scores, one ``Decoded`` per instance."""
         points = [self.problem.check(p, f"instance {i}") for i, p in enumerate(elements, 1)]
-        network = self._fitted()
+        features = self._fitted().config.features
         for number, p in enumerate(points, 1):
-            if p.shape[1] != network.config.features:
-                raise InputError(f"instance {number}", f"{p.shape[1]} features", str(network.config.features))
+            if p.shape[1] != features:
+                raise InputError(f"instance {number}", f"{p.shape[1]} features", str(features))
         device = resolve_device(self.device)
-        return decode(
-            network.to(device),
-            self._prepared(points),
-            self.problem,
-            beams=self.beams,
-            samples=samples,
-            temperature=temperature,
-            constraint=self.constraint,
-            progress=progress,
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        prepared = self._prepared(points)
+        networks = [self._network_for(len(p)) for p in points]
+        found: dict[int, Decoded] = {}
+        for network in dict.fromkeys(networks):
+            rows = [row for row, chosen in enumerate(networks) if chosen is network]
+            decoded = decode(
+                network.to(device),
+                [prepared[row] for row in rows],
+                self.problem,
+                beams=self.beams,
+                samples=samples,
+                temperature=temperature,
+                constraint=self.constraint,
+                progress=progress,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+            found.update(zip(rows, decoded, strict=True))
+        return [found[row] for row in range(len(points))]
 
     def predict(
         self,
@@ -240,6 +250,12 @@ class SetToSequence:
             )
         return self.network_
 
+    def _network_for(self, size: int) -> PointerNetwork:
+        """The network that decodes inputs of ``size`` elements: the one whose training is nearest to it, by ratio."""
+        if not self.by_size_:
+            return self._fitted()
+        return self.by_size_[min(self.by_size_, key=lambda sizes: max(sizes[0] / size, size / sizes[1], 1.0))]
+
     def save_pretrained(self, folder: str | Path, *, dtype: str = "float32") -> None:
         """Write the network to a new folder: config.json and model.safetensors."""
         about = {
@@ -264,6 +280,17 @@ class SetToSequence:
         return found
 
 
+def bundled_folders(problem: str) -> list[Path]:
+    """The folders of a problem's bundled networks, that of the smallest inputs first."""
+    return sorted((f for f in BUNDLED.iterdir() if f.name.split("-")[0] == problem), key=trained_sizes)
+
+
+def trained_sizes(folder: Path) -> tuple[int, int]:
+    """The smallest and the largest number of points that a bundled network was trained on."""
+    low, high = read_config(folder)["about"]["sizes"]
+    return low, high
+
+
 def _all_permutations(instances: Instances) -> bool:
     """Whether every solution has every element once."""
     solutions = zip(instances.solutions(), instances.lengths, strict=True)
@@ -281,8 +308,16 @@ class PlanePointer(SetToSequence):
 
     @classmethod
     def bundled(cls, **options: Any) -> Self:
-        """The network that comes with this package: trained on uniform points, see ``bundled/<problem>/README.md``."""
-        return cls.from_pretrained(BUNDLED / cls.problem.name, **options)
+        """The networks that come with this package: trained on uniform points, see ``bundled/<network>/README.md``.
+
+        Of several networks of a problem, each input gets the one whose training is nearest to it in size.
+        """
+        first, *others = bundled_folders(cls.problem.name)
+        found = cls.from_pretrained(first, **options)
+        if others:
+            networks = [found.network_, *map(PointerNetwork.from_pretrained, others)]
+            found.by_size_ = dict(zip(map(trained_sizes, (first, *others)), networks, strict=True))
+        return found
 
     def fit_generated(
         self,

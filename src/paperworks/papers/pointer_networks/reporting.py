@@ -158,12 +158,14 @@ def _headline(solved: Sequence[Solved]) -> str:
             after = PROBLEMS["tsp"].metrics(s.measured(), improved, s.references or [])["ratio"]
             by = Counter(s.best(row)[1] for row in range(count))
             parts.append(
-                f"{found['valid']:.0%} of the network's {count} tours valid, {found['ratio'] - 1:.1%} longer than the "
-                f"{s.reference_name} ({after - 1:.1%} after 2-opt); the tours written are the shortest found, by "
+                f"{found['valid']:.0%} of the network's {count} tours valid, {found['ratio'] - 1:.1%} longer than "
+                f"{_reference_words(s.reference_name)} ({after - 1:.1%} after 2-opt); "
+                "the tours written are the shortest found, by "
                 + ", ".join(f"{method} ({number})" for method, number in by.most_common())
             )
         elif s.problem == "hull":
-            parts.append(f"{round(found['accuracy'] * count)} of {count} hulls exact, {found['area']:.1%} of the area")
+            area = "no simple polygon" if np.isnan(found["area"]) else f"{found['area']:.1%} of the area"
+            parts.append(f"{round(found['accuracy'] * count)} of {count} hulls exact, {area}")
         elif s.problem == "delaunay":
             parts.append(
                 f"{round(found['accuracy'] * count)} of {count} triangulations exact, "
@@ -174,6 +176,10 @@ def _headline(solved: Sequence[Solved]) -> str:
             parts.append(f"{found['accuracy']:.1%} of {count} {what} right, {found['positions']:.1%} of positions")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _reference_words(name: str) -> str:
+    return " or ".join("the optimum" if kind == "optimum" else f"the tour of {kind}" for kind in name.split(" or "))
 
 
 def _table(s: Solved) -> runs.Table:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from paperworks.papers.pointer_networks.studies.hulls import any_input_size, delaunay, hull_sizes, three_models
-from paperworks.papers.pointer_networks.studies.tours import reference_lengths, tours
+from paperworks.papers.pointer_networks.studies.tours import reference_lengths, student, tours
 
-__all__ = ["any_input_size", "delaunay", "hull_sizes", "reference_lengths", "three_models", "tours"]
+__all__ = ["any_input_size", "delaunay", "hull_sizes", "reference_lengths", "student", "three_models", "tours"]

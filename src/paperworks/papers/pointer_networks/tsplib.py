@@ -67,7 +67,7 @@ def read_tsplib(path: str | Path) -> TSPLIB:
     if kind != "EXPLICIT" and kind not in DISTANCES:
         known = ", ".join([*DISTANCES, "EXPLICIT"])
         raise InputError(f"{path.name}, EDGE_WEIGHT_TYPE", kind, f"one of {known}")
-    name = header.get("NAME", path.stem)
+    name = header.get("NAME", path.stem).removesuffix(".tsp")
     if kind == "EXPLICIT":
         matrix = _explicit(header, sections, path)
         shown = sections.get("DISPLAY_DATA_SECTION") or sections.get("NODE_COORD_SECTION")
