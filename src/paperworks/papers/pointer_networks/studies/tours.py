@@ -74,7 +74,7 @@ def reference_lengths(run: runs.Run, fast: bool) -> Iterator[Finding]:
     )
 
 
-def _lengths(points: Sequence[np.ndarray], tours: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+def _lengths(points: np.ndarray | Sequence[np.ndarray], tours: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return np.array([tour_length(p, list(t)) for p, t in zip(points, tours, strict=True)])
 
 
