@@ -176,7 +176,7 @@ def _decoded(estimator: TSPPointer, points: list[np.ndarray], constraint: Constr
 
 @runs.study(claims=["tsp-student-beats-teacher"], title="tours of 50 cities, learned from A1", minutes=2)
 def student(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    n, count = 50, 20 if fast else 1000
+    n, count = 50, 20 if fast else 500
     estimator = TSPPointer.from_pretrained(BUNDLED / f"tsp-{n}")
     points = list(uniform_points(n, count, run.rng(f"tours {n}"))[0])
     outputs, free = (_decoded(estimator, points, how, run) for how in ("permutation", None))
