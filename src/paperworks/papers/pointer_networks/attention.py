@@ -78,7 +78,8 @@ class _Compiled(torch.autograd.Function):
         query, keys, v = ctx.saved_tensors
         g, q, k = (t.detach().contiguous().numpy() for t in (gradient, query, keys))
         to_q, to_k, to_v = np.zeros_like(q), np.zeros_like(k), np.zeros((len(q), q.shape[2]), np.float32)
-        _over_instances(lambda rows: _gradients(g[rows], q[rows], k[rows], to_q[rows], to_k[rows], to_v[rows]), len(q))
+        parts = (g, q, k, to_q, to_k, to_v)
+        _over_instances(lambda rows: _gradients(*(part[rows] for part in parts)), len(q), g.size * q.shape[2])
         return torch.from_numpy(to_q) * v, torch.from_numpy(to_k) * v, torch.from_numpy(to_v).sum(0)
 
 
