@@ -23,7 +23,7 @@ from paperworks.papers.pointer_networks.triangulations import delaunay_triangles
 from paperworks.runs import Finding, largest
 from paperworks.runs.findings import Relation
 
-COMPARED_SIZE, COMPARED_STEPS, SEEDS = 10, 1500, 3
+COMPARED_SIZE, COMPARED_STEPS, SEEDS = 10, 500, 3
 
 
 @runs.study(claims=["any-input-size"], title="one distribution over any input", minutes=0.2)
@@ -79,7 +79,7 @@ def any_input_size(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 
 @runs.study(
-    claims=["hull-against-attention", "hull-one-model"], title="three models on convex hulls of 10 points", minutes=8
+    claims=["hull-against-attention", "hull-one-model"], title="three models on convex hulls of 10 points", minutes=4
 )
 def three_models(run: runs.Run, fast: bool) -> Iterator[Finding]:
     steps, pool, count, seeds = (60, 4000, 100, 2) if fast else (COMPARED_STEPS, 100_000, 1000, SEEDS)
