@@ -71,6 +71,8 @@ def reference_lengths(run: runs.Run, fast: bool) -> Iterator[Finding]:
         "==",
         RANDOM_EDGE,
         tolerance=0.02 if fast else 0.01,
+        baseline=RANDOM_EDGE,
+        baseline_name="mean distance of two uniform points",
     )
 
 
