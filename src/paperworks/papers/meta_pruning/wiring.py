@@ -3,6 +3,9 @@
 The walk of ``paperworks.structure.trace`` carries numbers of positions through the network. Here they keep the layer
 that wrote them: a weight reads nodes of the layers in front of it, a vector (bias, gain, running mean) sits at the
 nodes that it acts on, and a sum of two layers joins their nodes by identity edges.
+
+That walk gives an axis of length 1 no atom: nothing can leave it. A layer of one unit has a node all the same, so that
+here such axes have atoms too (``single_axes``).
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from paperworks.papers.meta_pruning.single_axes import single_rules, with_single_axes
 from paperworks.structure.trace import Value, Walk, rules_linear, rules_norm, rules_pointwise, rules_shape  # noqa: F401
+from paperworks.structure.trace.algebra import FIXED
 from paperworks.structure.trace.capture import Inputs, capture
-from paperworks.structure.trace.walk import RULES, Mode, Rule, SplitTaken
+from paperworks.structure.trace.walk import Mode, Rule, SplitTaken
 
 Ids = NDArray[np.int64]
 
@@ -48,6 +53,10 @@ class Layer:
     first: int
     size: int
     vectors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Ids:
+        return np.arange(self.first, self.first + self.size, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +105,24 @@ class Wiring:
         return self.layers[-1]
 
 
+@dataclass(eq=False)
 class _WiringWalk(Walk):
     """A walk that notes what meets."""
 
-    def start(self) -> None:
-        self.wiring = Wiring()
-        self._layer_at: dict[int, Layer] = {}
-        self._seen: set[str] = set()
-        self._known: Ids = np.empty(0, np.int64)
+    wiring: Wiring = field(default_factory=Wiring)
+    _layer_at: dict[int, Layer] = field(default_factory=dict)
+    _sits_at: dict[str, Ids] = field(default_factory=dict)
+    _read: dict[tuple[int, int], tuple[Value, Ids]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _known: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def _input(self, node: Any) -> Any:
+        """What layers and norms read has atoms on axes of length 1 too."""
+        value, name = super()._input(node), self.captured.parameters.get(node.name)
+        if name not in self.values or not any(_reads_vectors(user) for user in node.users):
+            return value
+        self.values[name] = with_single_axes(self.atoms, name, self.values[name])
+        return self.values[name]
 
     def family(self, atom: int) -> tuple[str, int, int]:
         """Parameter, axis and first atom of the axis that an atom belongs to."""
@@ -128,21 +147,36 @@ class _WiringWalk(Walk):
         return found if whole else None
 
     def nodes_at(self, ids: Ids | None) -> Ids | None:
-        """The node of each atom; None where any is of no layer."""
-        if ids is None:
+        """The node of each atom, -1 for those of no layer; None where no atom is of one."""
+        if ids is None or not len(ids):
             return None
-        if not len(ids):
-            return None
-        starts, atoms = self._starts(), _unrepeated(ids)
-        own = starts[np.maximum(np.searchsorted(starts, atoms, side="right") - 1, 0)]
-        found = np.empty(len(atoms), np.int64)
-        for start in np.unique(own).tolist():
+        atoms = self._unrepeated(ids)
+        own = self._starts_of(atoms)
+        found = np.full(len(atoms), -1, np.int64)
+        for start in np.unique(own[atoms != FIXED]).tolist():
             layer = self._layer_at.get(start)
-            inside = own == start
-            if layer is None or int((atoms[inside] - start).max()) >= layer.size:
-                return None
-            found[inside] = layer.first + atoms[inside] - start
-        return found
+            if layer is not None:
+                inside = (own == start) & (atoms != FIXED)
+                found[inside] = layer.first + atoms[inside] - start
+        return found if (found >= 0).any() else None
+
+    def _starts_of(self, atoms: Ids) -> Ids:
+        """The first atom of the axis that each atom belongs to."""
+        starts = self._starts()
+        return starts[np.maximum(np.searchsorted(starts, atoms, side="right") - 1, 0)]
+
+    def _unrepeated(self, ids: Ids) -> Ids:
+        """Ids of heads, repeated over the channels of each, become those of the channels again."""
+        n = len(np.unique(ids))
+        if n == len(ids) or n < 2 or len(ids) % n:
+            return ids
+        each = len(ids) // n
+        table = ids.reshape(n, each)
+        if not bool((table == table[:, :1]).all()) or not bool((np.diff(table[:, 0]) == each).all()):
+            return ids
+        channels = (table + np.arange(each)).ravel()
+        one = bool((self._starts_of(channels) == self._starts_of(table[:1, 0])).all())
+        return channels if one else ids
 
     def make_layer(self, name: str, ids: Ids | None, size: int) -> Layer:
         layer = self.wiring.add(name, size)
@@ -160,10 +194,15 @@ class _WiringWalk(Walk):
             return joined
         a, b = self.nodes_at(left), self.nodes_at(right)
         if a is not None and b is not None and len(a) == len(b):
-            if not np.array_equal(a, b):
-                self.wiring.identities.append((a, b))
+            self._same(a, b)
             return left
         return right if a is None and b is not None and len(right) == len(left) else joined
+
+    def _same(self, target: Ids, source: Ids) -> None:
+        """Note identity edges between nodes, where both are known."""
+        known = (target >= 0) & (source >= 0) & (target != source)
+        if known.any():
+            self.wiring.identities.append((target[known], source[known]))
 
     def _vector(self, ids: Ids | None) -> str | None:
         """The vector ``[n]`` that these atoms are, if they are one that is no layer of nodes yet."""
@@ -174,18 +213,25 @@ class _WiringWalk(Walk):
         return name if one and len(ids) == self.values[name].shape[0] else None
 
     def _sit(self, left: Ids | None, right: Ids, name: str) -> Ids:
-        """A vector sits at the nodes that it acts on; where they are not one layer, or have one, it makes its own."""
-        role = self._role(name)
+        """A vector sits at the nodes that it acts on; where they are not one layer, or have one, it makes its own.
+
+        One that sits somewhere already stays there, and identity edges join the nodes that it acts on next.
+        """
+        role, before = self._role(name), self.nodes_at(left)
         layer = None if left is None else self.layer_of(left)
-        if layer is not None and left is not None and layer.vectors.get(role, name) == name:
+        if name in self._sits_at:
+            if before is not None:
+                self._same(before, self._sits_at[name])
+            return right if left is None else left
+        if layer is not None and left is not None and role not in layer.vectors:
             layer.vectors[role] = name
+            self._sits_at[name] = layer.nodes
             return left
         made = self.make_layer(name, right, len(right))
         made.vectors[role] = name
-        before = self.nodes_at(left)
+        self._sits_at[name] = made.nodes
         if before is not None:
-            node = np.arange(made.first, made.first + made.size, dtype=np.int64)
-            self.wiring.identities.append((node, before))
+            self._same(made.nodes, before)
         return right
 
     def _role(self, name: str) -> str:
@@ -205,26 +251,30 @@ class _WiringWalk(Walk):
         if name in self._seen:
             return
         self._seen.add(name)
-        source = self.nodes_at(x.axes[channel])
-        size = x.shape[channel]
-        if source is None:
-            made = self.wiring.add(f"{name}:in", size)
-            source = np.arange(made.first, made.first + size, dtype=np.int64)
+        source = self._sources(x, channel, name)
         layer = self.make_layer(name, weight.axes[out_axis], weight.shape[out_axis])
-        target = np.arange(layer.first, layer.first + layer.size, dtype=np.int64)
-        self.wiring.bundles.append(Bundle(name, weight.shape, target, source, groups, bool(out_axis)))
+        self.wiring.bundles.append(Bundle(name, weight.shape, layer.nodes, source, groups, bool(out_axis)))
+
+    def _sources(self, x: Value, channel: int, name: str) -> Ids:
+        """The nodes that a weight reads. What no layer makes (inputs) gets new ones, the same for all its readers."""
+        if (id(x), channel) in self._read:
+            return self._read[id(x), channel][1]
+        known = self.nodes_at(x.axes[channel])
+        source = np.full(x.shape[channel], -1, np.int64) if known is None else known
+        new = source < 0
+        if new.any():
+            source[new] = self.wiring.add(f"{name}:in", int(new.sum())).nodes
+        self._read[id(x), channel] = (x, source)
+        return source
 
 
-def _unrepeated(ids: Ids) -> Ids:
-    """Ids of heads, repeated over the channels of each, become those of the channels again."""
-    n = len(np.unique(ids))
-    if n == len(ids) or n < 2 or len(ids) % n:
-        return ids
-    each = len(ids) // n
-    table = ids.reshape(n, each)
-    if bool((table == table[:, :1]).all()) and bool((np.diff(table[:, 0]) == each).all()):
-        return (table + np.arange(each)).ravel()
-    return ids
+def _operator(node: Any) -> str:
+    """The name of a node's operator without its overload."""
+    return [*str(node.target).split("."), ""][1]
+
+
+def _reads_vectors(node: Any) -> bool:
+    return _operator(node) in WEIGHTED or "norm" in _operator(node)
 
 
 def _noting(original: Rule, places: tuple[int, int, int], operator: str) -> Rule:
@@ -257,7 +307,7 @@ def wire(model: nn.Module, inputs: Inputs) -> Wiring:
     Raises InputError for a module that torch.export cannot trace.
     """
     captured = capture(model, inputs)
-    rules: dict[str, Callable[..., Any]] = dict(RULES)
+    rules: dict[str, Callable[..., Any]] = single_rules()
     for name, places in WEIGHTED.items():
         if name in rules:
             rules[name] = _noting(rules[name], places, name)
@@ -265,7 +315,6 @@ def wire(model: nn.Module, inputs: Inputs) -> Wiring:
     fixed: dict[str, set[int]] = {}
     while True:
         found = _WiringWalk(captured, mode, rules, fixed)
-        found.start()
         try:
             found.run()
         except SplitTaken as taken:
