@@ -11,6 +11,7 @@ from tiny_families import family
 from tiny_networks import Grouped, Residual, Vit, network
 
 from paperworks.errors import InputError
+from paperworks.nn import MLP
 from paperworks.structure.trace import analyze, cut, export_onnx, load_cut, measure_latency, save_cut
 from paperworks.structure.trace.capture import call
 from paperworks.structure.trace.saving import positions_of, runs_of
@@ -51,6 +52,22 @@ def test_a_model_of_transformers_is_built_from_its_configuration(tmp_path: Path)
     assert torch.equal(call(smaller, inputs)[0], call(loaded, inputs)[0])
 
 
+def test_a_network_of_ours_is_built_from_its_options(tmp_path: Path) -> None:
+    model = MLP(inputs=6, hidden=(5, 4), outputs=2).eval()
+    groups = analyze(model, torch.rand(2, 6))
+    smaller = cut(groups, groups.keep({next(iter(groups)): [0, 3]}))
+    loaded = load_cut(save_cut(smaller, tmp_path / "cut"))
+    assert loaded.layers[0].out_features == 2
+    assert torch.equal(loaded(groups.inputs), smaller(groups.inputs))
+    (tmp_path / "cut/config.json").write_text('{"inputs": 6, "depth": 3}', encoding="utf-8")
+    with pytest.raises(InputError, match="options of MLP"):
+        load_cut(tmp_path / "cut")
+    plan = json.loads((tmp_path / "cut/pruning.json").read_text())
+    (tmp_path / "cut/pruning.json").write_text(json.dumps({**plan, "class": "build_network"}))
+    with pytest.raises(InputError, match="a network of"):
+        load_cut(tmp_path / "cut")
+
+
 def test_folders_that_do_not_load(tmp_path: Path) -> None:
     groups = analyze(*network("residual"))
     with pytest.raises(InputError, match="a model that cut"):
@@ -82,7 +99,7 @@ def test_onnx_gives_the_same_outputs(tmp_path: Path) -> None:
     model, inputs = network("residual", torch.float32)
     groups = analyze(model, inputs)
     smaller = cut(groups, groups.keep({"stem/channel": [0, 3], "b/channel": range(8)}))
-    assert export_onnx(smaller, inputs, tmp_path / "cut.onnx") < 1e-5
+    assert export_onnx(smaller, inputs, tmp_path / "cut.onnx", any_batch=True) < 1e-5
     with pytest.raises(InputError) as caught:
         export_onnx(smaller, inputs, tmp_path / "cut.onnx")
     assert caught.value.field == "path"

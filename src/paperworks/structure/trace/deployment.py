@@ -16,7 +16,7 @@ from paperworks.errors import InputError
 from paperworks.extras import require_extra
 from paperworks.nn import evaluation_mode
 from paperworks.runs.files import new_file
-from paperworks.structure.trace.capture import Inputs, arguments, call, quiet
+from paperworks.structure.trace.capture import Inputs, arguments, quiet, tensors_of
 from paperworks.structure.trace.positions import largest_difference
 
 
@@ -65,11 +65,18 @@ def measure_latency(
     }
 
 
-def export_onnx(model: nn.Module, example_inputs: Inputs, path: str | Path, *, tolerance: float = 1e-4) -> float:
+def export_onnx(
+    model: nn.Module, example_inputs: Inputs, path: str | Path, *, tolerance: float = 1e-4, any_batch: bool = False
+) -> float:
     """Write a model as ONNX to a new file, and run it in onnxruntime at the example inputs.
 
     Returns the largest difference of its outputs, relative to the largest output (or 1). Needs ``onnx``, ``onnxscript``
     and ``onnxruntime``.
+
+    Parameters
+    ----------
+    any_batch : the file takes any number of examples, not that of the example inputs (two or more) alone. It is run
+        with other numbers as well.
 
     Raises
     ------
@@ -80,21 +87,30 @@ def export_onnx(model: nn.Module, example_inputs: Inputs, path: str | Path, *, t
     import onnxruntime
 
     args, kwargs = arguments(example_inputs)
-    expected = call(model, example_inputs)
+    tried = [(args, kwargs)]
+    options: dict[str, Any] = {}
+    if any_batch:
+        batch = torch.export.Dim("batch", min=1, max=65536)
+        shapes = pytree.tree_map_only(torch.Tensor, lambda _: {0: batch}, (args, kwargs))
+        options["dynamic_shapes"] = shapes[1] if kwargs else shapes[0]
+        for change in (lambda x: x[:1], lambda x: torch.cat([x, x, x[:1]])):
+            tried.append(pytree.tree_map_only(torch.Tensor, change, (args, kwargs)))
     with new_file(Path(path), "path") as aside, evaluation_mode(model), torch.no_grad():
         try:
             with quiet():  # of packages that are not installed
-                program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
+                program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False, **options)
         except Exception as error:
             raise InputError(
                 "model", f"{type(error).__name__}: {str(error)[:200]}", "a model that torch.onnx exports"
             ) from error
         program.save(str(aside), external_data=False)
         session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
-        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        feeds = dict(zip([entry.name for entry in session.get_inputs()], (x.numpy() for x in leaves), strict=True))
-        found = [torch.from_numpy(np.asarray(value)) for value in session.run(None, feeds)]
-        difference = largest_difference(expected, found)
+        names, difference = [entry.name for entry in session.get_inputs()], 0.0
+        for inputs in tried:
+            leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+            feeds = dict(zip(names, (leaf.numpy() for leaf in leaves), strict=True))
+            found = [torch.from_numpy(np.asarray(value)) for value in session.run(None, feeds)]
+            difference = max(difference, largest_difference(tensors_of(model(*inputs[0], **inputs[1])), found))
         if not difference <= tolerance:
             raise InputError("model", f"ONNX outputs that differ by {difference:.3g}", f"at most {tolerance}")
     return difference

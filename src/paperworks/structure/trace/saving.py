@@ -1,5 +1,6 @@
 """Cut models in folders: safetensors and a plan. Loading builds the model from its own code and configuration, at its
-dense sizes, repeats the cuts, and fills in the weights. Nothing is pickled.
+dense sizes, repeats the cuts, and fills in the weights. Nothing is pickled. Models of transformers and of
+``paperworks.nn`` are built from the configuration that is saved with them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from paperworks import nn as own_networks
 from paperworks.errors import InputError
+from paperworks.nn.saving import CONFIG, SavedNetwork, read_network_config
 from paperworks.runs.files import new_folder, write_text
 from paperworks.structure.trace.capture import canonical_names
 from paperworks.structure.trace.cutting import HISTORY, CutStep, Cutter
@@ -23,6 +26,7 @@ from paperworks.structure.trace.positions import tensor_at
 WEIGHTS_FILE = "model.safetensors"
 PLAN_FILE = "pruning.json"
 FORMAT = "paperworks.traced"
+OWN = "paperworks.nn"
 
 
 def runs_of(positions: Sequence[int]) -> list[list[int]]:
@@ -42,7 +46,7 @@ def positions_of(runs: Sequence[Sequence[int]]) -> list[int]:
 
 
 def save_cut(model: nn.Module, folder: str | Path) -> Path:
-    """Write a cut model to a new folder: weights, the cuts, and the configuration where it is one of transformers.
+    """Write a cut model to a new folder: weights, the cuts, and the configuration of a model of transformers or ours.
 
     Raises InputError where the folder has files in it, or the model was not cut by ``cut``.
     """
@@ -61,7 +65,7 @@ def save_cut(model: nn.Module, folder: str | Path) -> Path:
         "format": FORMAT,
         "version": 1,
         "class": type(model).__name__,
-        "library": "transformers" if known else type(model).__module__,
+        "library": "transformers" if known else OWN if builds_itself(model) else type(model).__module__,
         "dtype": str(next(iter(weights.values())).dtype).removeprefix("torch.") if weights else "float32",
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": [
@@ -76,7 +80,9 @@ def save_cut(model: nn.Module, folder: str | Path) -> Path:
         save_file(weights, aside / WEIGHTS_FILE, metadata={"format": "pt"})
         write_text(aside / PLAN_FILE, json.dumps(plan))
         if known and config is not None:
-            write_text(aside / "config.json", config.to_json_string())
+            write_text(aside / CONFIG, config.to_json_string())
+        elif builds_itself(model):
+            write_text(aside / CONFIG, json.dumps(config, indent=2) + "\n")
     return target
 
 
@@ -86,7 +92,7 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
     Parameters
     ----------
     build : makes the model at its dense sizes, as it was before any cut; its weights do not matter. None for models of
-        transformers, which are built from the saved configuration.
+        transformers and of ``paperworks.nn``, which are built from the saved configuration.
 
     Raises
     ------
@@ -157,8 +163,26 @@ def _read_plan(path: Path) -> dict[str, Any]:
         raise InputError(PLAN_FILE, f"no plan ({error})", "the file that save_cut writes") from error
 
 
+def builds_itself(model: nn.Module) -> bool:
+    """Whether a model is a network of ``paperworks.nn``, which the saved options make again."""
+    return isinstance(model, SavedNetwork) and getattr(own_networks, type(model).__name__, None) is type(model)
+
+
+def _own(folder: Path, plan: dict[str, Any]) -> nn.Module:
+    """The dense network of ``paperworks.nn`` that the saved options describe."""
+    found = getattr(own_networks, plan["class"], None)
+    if not (isinstance(found, type) and issubclass(found, SavedNetwork)):
+        raise InputError(PLAN_FILE, f"class {plan['class']}", f"a network of {OWN}")
+    try:
+        return found(**read_network_config(folder))
+    except TypeError as error:
+        raise InputError("folder", f"{folder / CONFIG} ({error})", f"options of {plan['class']}") from error
+
+
 def _stock(folder: Path, plan: dict[str, Any]) -> nn.Module:
-    """The dense model of transformers that the saved configuration describes."""
+    """The dense model that the saved configuration describes."""
+    if plan["library"] == OWN:
+        return _own(folder, plan)
     if plan["library"] != "transformers":
         raise InputError("build", None, f"a function that returns {plan['library']}.{plan['class']} at its dense sizes")
     import transformers
@@ -167,7 +191,7 @@ def _stock(folder: Path, plan: dict[str, Any]) -> nn.Module:
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         raise InputError(PLAN_FILE, f"class {plan['class']}", "a model class of transformers")
     made: Any = found
-    return made(made.config_class.from_json_file(str(folder / "config.json")))
+    return made(made.config_class.from_json_file(str(folder / CONFIG)))
 
 
 def _fill(model: nn.Module, path: Path) -> None:
