@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,7 @@ from paperworks.nn import resolve_device
 from paperworks.papers.modhifi.config import SYNTHETIC, Config
 from paperworks.papers.modhifi.synthetic import SyntheticImages
 from paperworks.pruning import ImageTask, image_task, model_maker, train_classifier
-from paperworks.pruning.images import ImageLogits
 from paperworks.runs import Run
-from paperworks.structure.trace import save_cut
-from paperworks.structure.trace.cutter import CutStep
-from paperworks.structure.trace.cutting import HISTORY
 
 
 @dataclass(frozen=True)
@@ -91,29 +86,3 @@ def _calibration(config: Config, run: Run, task: ImageTask) -> tuple[torch.Tenso
         place = [task.class_names.index(name) for name in found.class_names]
         codes = torch.tensor(place)[torch.from_numpy(found.labels)]
     return batch, codes, f"Calibration: {len(batch):,} images of {Path(config.calibration).name}, as they are."
-
-
-def save_smaller(model: nn.Module, folder: Path, source: str) -> str:
-    """Save a cut network; returns how it is loaded again, in words.
-
-    A model of transformers is saved on its own, without the module that prepares its input, and with its processor.
-    """
-    if isinstance(model, ImageLogits):
-        inner = model.network
-        steps = getattr(model, HISTORY, [])
-        prefix = "network."
-        own = [
-            CutStep(
-                {name.removeprefix(prefix): axes for name, axes in step.tensors.items()},
-                [(path.removeprefix(prefix), name, value) for path, name, value in step.attributes],
-            )
-            for step in steps
-        ]
-        object.__setattr__(inner, HISTORY, own)
-        save_cut(inner, folder)
-        processor = Path(source).expanduser() / "preprocessor_config.json"
-        if processor.is_file():
-            shutil.copy(processor, folder)
-        return "structure.trace.load_cut(folder)"
-    save_cut(model, folder)
-    return f"structure.trace.load_cut(folder, build=...), which makes the dense {type(model).__name__}"

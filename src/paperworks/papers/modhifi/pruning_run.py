@@ -14,8 +14,9 @@ from paperworks.metrics import wilson_interval
 from paperworks.papers.modhifi.analyzer import FidelityAnalyzer
 from paperworks.papers.modhifi.config import Config
 from paperworks.papers.modhifi.figures import kept_figure, parts_figure
-from paperworks.papers.modhifi.image_models import ImageWork, image_work, save_smaller
+from paperworks.papers.modhifi.image_models import ImageWork, image_work
 from paperworks.papers.modhifi.pruner import ModHiFiPruner, PruneReport
+from paperworks.pruning.smaller import save_smaller
 from paperworks.runs.files import write_text
 from paperworks.structure.trace import measure_latency
 
