@@ -149,7 +149,7 @@ def _controls(rows: list[Measures]) -> Iterator[Finding]:
         0,
         baseline=float(random.mean()),
         baseline_name="random edits",
-        detail=f"edits of {np.mean([row['edit'] for row in rows]):.2f} times the norm of the weights",
+        detail=f"edits of {np.mean([row['edit'] for row in rows]):.2f} times the norm of the weights; {_reasons(rows)}",
     )
     alike = "all channels alike" if GROWING["uniform"] else "weak channels faster"
     for name, words, known in (
@@ -198,6 +198,16 @@ def _controls(rows: list[Measures]) -> Iterator[Finding]:
         baseline_name="sparse training",
         detail="the same loop for both; the metanetwork's own training is not in it",
     )
+
+
+def _reasons(rows: list[Measures]) -> str:
+    """What parts of a random edit do, and what norms say of channels after each edit."""
+    parts = [f"{name} {means(rows, name).mean():.3f}" for name in ("scaled channels", "noise at equal norms")]
+    words = []
+    for name in ("tuned", "ours", "random edit", "scaled channels", "noise at equal norms", "stronger regulariser"):
+        agreement, spread = (np.mean([row[f"{what} {name}"] for row in rows]) for what in ("agreement", "spread"))
+        words.append(f"{name} {agreement:.2f} and {spread:.2f}")
+    return f"{', '.join(parts)}; rank correlation of norms with the loss of removal, and Gini: {', '.join(words)}"
 
 
 def _criteria(rows: list[Measures], masks: list[Measures]) -> Iterator[Finding]:

@@ -26,9 +26,10 @@ from paperworks.papers.meta_pruning.controls import (
 )
 from paperworks.papers.meta_pruning.criterion import CriterionName
 from paperworks.papers.meta_pruning.graph import tensors_of_model
-from paperworks.papers.meta_pruning.meta_training import MetaSettings, Target
+from paperworks.papers.meta_pruning.meta_training import MetaSettings, Target, norm_spread
 from paperworks.papers.meta_pruning.planning import Scores
 from paperworks.papers.meta_pruning.pruner import MetaPruner
+from paperworks.papers.meta_pruning.studies.reasons import agreement, noise_at_equal_norms, scaled_channels
 from paperworks.papers.meta_pruning.targets import (
     SPEEDS,
     Examples,
@@ -137,6 +138,8 @@ def _stages(
         "tuned": fine_tune(copy_of(model), train, **common),
         "ours": fine_tune(copy_of(edited), train, **common),
         "random edit": fine_tune(random_edit(model, edited, target.layout, seed), train, **common),
+        "scaled channels": fine_tune(scaled_channels(model, edited, target, seed), train, **common),
+        "noise at equal norms": fine_tune(noise_at_equal_norms(model, edited, target, seed), train, **common),
         "growing": growing_fine_tune(copy_of(model), target.groups, train, **GROWING, **common),
     }
     seconds = {}
@@ -150,6 +153,9 @@ def _stages(
     found |= {f"accuracy {name}": accuracy(made, test, device="cpu") for name, made in networks.items()}
     found["accuracy original"] = accuracy(model, test, device="cpu")
     found["accuracy edited"] = accuracy(edited, test, device="cpu")
+    for name in ("tuned", "ours", "random edit", "scaled channels", "noise at equal norms", "stronger regulariser"):
+        found[f"agreement {name}"] = agreement(networks[name], target, train)
+        found[f"spread {name}"] = norm_spread(tensors_of_model(networks[name]), target.groups)
     found["edit"] = _relative_size(model, edited, target)
     found["ratio of times"] = (edit_seconds + seconds["plain loop"]) / seconds["regulariser"]
 
