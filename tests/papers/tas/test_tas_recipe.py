@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -47,14 +48,18 @@ def test_a_folder_of_images_in_a_residual_network(photos: Path, tmp_path: Path) 
     assert torch.allclose(program(images), network(images), atol=1e-5)
 
 
+@pytest.mark.over_budget("torch.onnx.export takes seconds")
 def test_a_traced_network_beside_its_rivals(photos: Path, tmp_path: Path) -> None:
     SmallCNN(channels=3, widths=(4, 6), outputs=2).save_pretrained(tmp_path / "mine")
-    report = run(photos, tmp_path / "out", model=str(tmp_path / "mine"), cost="parameters", target=0.6)
+    report = run(photos, tmp_path / "out", model=str(tmp_path / "mine"), cost="parameters", target=0.6, onnx=True)
     assert [row[0] for row in report.tables[0].rows][:2] == ["full network", "found"]
     assert len(report.tables[0].rows) == 6
     assert all(row[1] == pytest.approx(0.6, rel=0.12) for row in report.tables[0].rows[1:])
-    smaller = load_cut(tmp_path / "out/network", build=lambda: SmallCNN(channels=3, widths=(4, 6), outputs=2))
-    assert smaller(torch.rand(2, 3, 9, 9)).shape == (2, 2)
+    smaller, images = load_cut(tmp_path / "out/network"), torch.rand(5, 3, 9, 9)
+    assert sum(p.numel() for p in smaller.parameters()) == report.tables[0].rows[1][2]
+    session = onnxruntime.InferenceSession(str(tmp_path / "out/network.onnx"), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    assert np.allclose(logits, smaller(images).detach().numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ class Config(ImageOptions):
     finetune_rate: float = Field(0.01, gt=0, le=10, description="learning rate of fine-tuning (SGD)")
     final_epochs: int = Field(20, ge=0, description="epochs after the pruning")
     steps: int = Field(200, ge=1, description="portions in which channels leave")
+    onnx: bool = Field(False, description="write the pruned network as ONNX as well, checked in onnxruntime")
 
     @model_validator(mode="after")
     def _together(self) -> Config:
@@ -64,6 +65,8 @@ class Config(ImageOptions):
             raise InputError("hidden", self.hidden, "an even number")
         if len(self.models) == 1:
             raise InputError("models", "one folder", "two or more: the last one chooses the epoch")
+        if self.action == "train" and self.onnx:
+            raise InputError("onnx", "true, with action train", "false: no network is pruned")
         if self.action == "train" and self.metanetwork not in ("auto",):
             raise InputError("metanetwork", self.metanetwork, "auto where one is trained")
         return self

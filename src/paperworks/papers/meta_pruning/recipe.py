@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paperworks import runs
+from paperworks.extras import require_extra
 from paperworks.papers.meta_pruning.config import Config
 from paperworks.papers.meta_pruning.reporting import prune_report, train_report
 from paperworks.papers.meta_pruning.workbench import fit_pruner, read_bench
@@ -12,6 +13,8 @@ __all__ = ["Config", "run"]
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Prune a network by one pass through a metanetwork and fine-tuning; or train the metanetwork."""
+    if config.onnx:
+        require_extra("onnx", "an ONNX file")
     run.step(f"reading {config.data}")
     bench = read_bench(config, run)
     if config.action == "prune":

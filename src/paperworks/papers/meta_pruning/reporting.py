@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,9 @@ from paperworks.papers.meta_pruning.graph import NetGraph
 from paperworks.papers.meta_pruning.pruner import MetaPruner, PrunedNetwork
 from paperworks.papers.meta_pruning.targets import fine_tune
 from paperworks.papers.meta_pruning.workbench import Bench, ready_pruner, trained_networks
+from paperworks.pruning.smaller import save_smaller
 from paperworks.runs.report import Cell
-from paperworks.structure.trace import save_cut
+from paperworks.structure.trace import export_onnx
 
 ORIGINAL, TUNED, OURS = "as it was trained", "fine-tuned", "metanetwork, fine-tuned"
 CONTROL = "random edits of that size, fine-tuned"
@@ -43,7 +45,7 @@ def prune_report(config: Config, bench: Bench, run: runs.Run) -> runs.Report:
         (model,) = trained_networks(config, bench, run, [config.seed % 2**31 * 1000], "the network")
     run.step("editing, fine-tuning and pruning")
     found = measure(config, bench, pruner, model, run)
-    files = _save(found, run)
+    files = _save(config, bench, found, run)
     return _report(config, bench, pruner, model, found, origin, files)
 
 
@@ -77,11 +79,20 @@ def measure(config: Config, bench: Bench, pruner: MetaPruner, model: nn.Module, 
     return Measured(curves, ours, plain)
 
 
-def _save(found: Measured, run: runs.Run) -> list[runs.ReportFile]:
+def _save(config: Config, bench: Bench, found: Measured, run: runs.Run) -> list[runs.ReportFile]:
+    model: Any = found.ours.model
     files = []
-    if found.ours.speedup > 1:
-        save_cut(found.ours.model, run.output("pruned"))
-        files.append(runs.ReportFile("pruned", "the pruned network: safetensors and the plan, for load_cut"))
+    if config.criterion in STRUCTURED:
+        how = save_smaller(model, run.output("pruned"), config.model)
+        words = f"the pruned network, safetensors and the plan; load it with {how}"
+        files.append(runs.ReportFile("pruned", words))
+    elif hasattr(model, "save_pretrained"):
+        model.save_pretrained(run.output("pruned"))
+        files.append(runs.ReportFile("pruned", "the network with single weights at zero, at its dense sizes"))
+    if config.onnx:
+        gap = export_onnx(model, bench.example, run.output("pruned.onnx"), any_batch=True)
+        words = f"the same for onnxruntime, any number of images; outputs differ from PyTorch's by {gap:.1g} at most"
+        files.append(runs.ReportFile("pruned.onnx", words))
     table = pd.DataFrame(found.curves)
     table.to_csv(run.files / "curves.csv", index=False)
     files.append(runs.ReportFile("curves.csv", "accuracy by speed-up, without training after the pruning"))

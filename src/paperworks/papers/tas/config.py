@@ -59,6 +59,7 @@ class Config(ImageOptions):
     temperature: float = Field(4.0, gt=0, le=1000, description="temperature of the distillation")
     augment: bool = Field(False, description="pad by an eighth, crop and mirror the training images")
     compare: bool = Field(True, description="train other networks of the same cost as well")
+    onnx: bool = Field(False, description="write the found network as ONNX as well, checked in onnxruntime")
 
     @field_validator("ratios")
     @classmethod

@@ -13,6 +13,7 @@ from torch import nn
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.extras import require_extra
 from paperworks.inputs.transforms import Compose, RandomCrop, RandomHorizontalFlip, Transform
 from paperworks.papers.tas.baselines import random_genotype, uniform_genotype
 from paperworks.papers.tas.bilevel import SearchSettings
@@ -24,8 +25,9 @@ from paperworks.papers.tas.shapes import NetworkShape, cifar_resnet, imagenet_re
 from paperworks.papers.tas.transfer import TransferSettings, train_network
 from paperworks.pruning.classifiers import accuracy
 from paperworks.pruning.images import ImageTask, image_task, model_maker
+from paperworks.pruning.smaller import save_smaller
 from paperworks.runs.files import write_text
-from paperworks.structure.trace import save_cut
+from paperworks.structure.trace import export_onnx
 
 __all__ = ["Config", "run"]
 
@@ -35,6 +37,8 @@ SMALL = 256
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Find a network of the wanted cost for labelled images, and train it with the full one as its teacher."""
+    if config.onnx:
+        require_extra("onnx", "an ONNX file")
     run.step(f"reading {config.data}")
     task = image_task(config, run)
     work = _Work(config, run, task)
@@ -194,14 +198,19 @@ def _save(config: Config, run: runs.Run, work: _Work, found: nn.Module) -> list[
         found.save_pretrained(run.output("network"))
         files.append(runs.ReportFile("network", "the found network: its widths in config.json, and safetensors"))
     else:
-        save_cut(found, run.output("network"))
-        files.append(runs.ReportFile("network", "the found network as a cut of yours: safetensors and the plan"))
+        how = save_smaller(found, run.output("network"), config.model)
+        words = f"the found network as a cut of yours, safetensors and the plan; load it with {how}"
+        files.append(runs.ReportFile("network", words))
     device = next(found.parameters()).device
     try:
         export_program(found, work.task.example.to(device), run.output("network.pt2"))
         files.append(runs.ReportFile("network.pt2", "the same for torch.export.load, without Paperworks"))
     except (RuntimeError, ValueError, torch.export.UnsupportedOperatorException) as error:  # type: ignore[attr-defined]
         run.log.warning("network.pt2 is not written: %s", str(error).splitlines()[0])
+    if config.onnx:
+        gap = export_onnx(found.cpu(), work.task.example, run.output("network.onnx"), any_batch=True)
+        words = f"the same for onnxruntime, any number of images; outputs differ from PyTorch's by {gap:.1g} at most"
+        files.append(runs.ReportFile("network.onnx", words))
     finder.save_genotype(run.output("genotype.json"))
     pd.DataFrame(finder.history_).to_csv(run.files / "history.csv", index=False)
     chances = {
