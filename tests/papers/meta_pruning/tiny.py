@@ -7,7 +7,7 @@ from typing import Any
 def options(folder: Path) -> list[dict[str, Any]]:
     """A few digits; a network pruned with a metanetwork that is trained on two others, and a training by itself."""
     small = {
-        "limit": 60,
+        "limit": 80,
         "epochs": 1,
         "meta_epochs": 1,
         "select_every": 1,
