@@ -23,7 +23,7 @@ from paperworks.papers.pointer_networks.triangulations import delaunay_triangles
 from paperworks.runs import Finding, largest
 from paperworks.runs.findings import Relation
 
-COMPARED_SIZE, COMPARED_STEPS, SEEDS = 10, 500, 3
+COMPARED_SIZE, COMPARED_STEPS, SEEDS = 10, 3000, 3
 
 
 @runs.study(claims=["any-input-size"], title="one distribution over any input", minutes=0.2)
