@@ -27,8 +27,10 @@ for folder in sorted(pathlib.Path(sys.argv[1]).glob("{which}")):
     model = auto.from_pretrained(folder, **{options})
     expected = torch.load(folder / "expected.pt")
     with torch.no_grad():
-        assert torch.equal(model(input_ids=expected["ids"])[0], expected["out"]), folder.name
-    if "made" in expected:
+        out = model(input_ids=expected["ids"])[0]
+    # weights that lie elsewhere in memory may be summed in another order
+    torch.testing.assert_close(out, expected["out"], msg=lambda told: folder.name + ": " + told)
+    if "made" in expected and model.dtype == torch.float32:  # bfloat16 has ties between tokens
         made = [model.generate(expected["ids"][:, :5], max_new_tokens=6, do_sample=False, use_cache=use)
                 for use in (True, False)]
         assert torch.equal(made[0], expected["made"]) and torch.equal(made[1], expected["made"]), folder.name
@@ -112,7 +114,8 @@ def test_a_process_with_transformers_alone_loads_and_tunes_them(saved, tmp_path)
 def test_a_process_that_imported_paperworks_loads_them_without_remote_code(saved):
     code = LOADER.format(first="paperworks", options={}, more="", which="*")
     done = forked.run(forked.code, code, str(saved))
-    assert done.output.strip().splitlines()[-1] == "True", done.errors[-3000:]
+    assert done.code == 0, done.errors[-3000:]
+    assert done.output.strip().endswith("True")
 
 
 def test_a_checkpoint_says_what_is_in_it(saved):

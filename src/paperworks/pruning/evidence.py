@@ -18,11 +18,7 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each example, in nats. Raises InputError for a label that is no class of the logits."""
-    if not labels.is_floating_point() and len(labels):
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= logits.shape[-1]:
-            raise InputError("labels", low if low < 0 else high, f"0 to {logits.shape[-1] - 1}, the model's classes")
+    """Cross-entropy of each example, in nats."""
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
@@ -77,6 +73,17 @@ class Evidence:
         rows = self._rows(len(inputs))
         return inputs[rows], labels[rows]
 
+    def check_classes(self, labels: torch.Tensor, logits: torch.Tensor) -> None:
+        """Raise InputError for a label that is no class of the logits, where cross-entropy is the loss.
+
+        It reads values, which no function under ``torch.func`` may: so it is not part of the loss.
+        """
+        if self.loss is not cross_entropy or labels.is_floating_point() or not len(labels):
+            return
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= logits.shape[-1]:
+            raise InputError("labels", low if low < 0 else high, f"0 to {logits.shape[-1] - 1}, the model's classes")
+
     def losses(
         self, model: nn.Module, criterion: str, batch_size: int | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -86,6 +93,7 @@ class Evidence:
         size = batch_size or self.batch_size
         for x, y in zip(inputs.split(size), labels.split(size), strict=True):
             logits = model_logits(model, {"inputs": x.to(place)})
+            self.check_classes(y, logits)
             losses = self.loss(logits, y.to(place))
             if not bool(torch.isfinite(losses).all()):
                 raise InputError("data", f"a loss of {float(losses.detach().mean())}", f"finite losses for {criterion}")

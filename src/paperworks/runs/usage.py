@@ -36,7 +36,7 @@ class UsageMeter:
         with _meters_lock:
             _fold_peak()
             _reset_peak()
-            self.start_bytes = resident_bytes()
+            self.start_bytes = self.peak_bytes = resident_bytes()  # the mark may lag behind by some pages
             _meters.append(self)
         self._started = time.monotonic()
         return self

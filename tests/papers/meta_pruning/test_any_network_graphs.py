@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from drawn_networks import Concatenated, Residual, SharedNorm, networks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_networks import Concatenated, Residual, SharedNorm, networks
 from torch import nn
 
 from paperworks.papers.meta_pruning import Layout, NetGraph

@@ -117,6 +117,7 @@ def grasp(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScore
     place = next(model.parameters()).device
     with evaluation_mode(model), torch.enable_grad(), _trainable(weights):
         logits = model_logits(model, {"inputs": inputs.to(place)}) / GRASP_TEMPERATURE
+        evidence.check_classes(labels, logits)
         loss = evidence.loss(logits, labels.to(place)).mean()
         gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
         product = sum(((g * g.detach()).sum() for g in gradients), torch.zeros((), device=place))
@@ -201,6 +202,8 @@ def squared_gradients(
     values = {name: weight.detach() for name, weight in weights.items()}
     sums = {name: torch.zeros(w.shape, dtype=torch.float64, device=place) for name, w in weights.items()}
     with evaluation_mode(model):
+        with torch.no_grad():
+            evidence.check_classes(labels, model_logits(model, {"inputs": inputs[:1].to(place)}))
         for x, y in zip(inputs.split(chunk), labels.split(chunk), strict=True):
             for name, value in gradient(values, x.to(place), y.to(place)).items():
                 sums[name] += value.double().square().sum(0)
