@@ -79,7 +79,7 @@ def any_input_size(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 
 @runs.study(
-    claims=["hull-against-attention", "hull-one-model"], title="three models on convex hulls of 10 points", minutes=4
+    claims=["hull-against-attention", "hull-one-model"], title="three models on convex hulls of 10 points", minutes=20
 )
 def three_models(run: runs.Run, fast: bool) -> Iterator[Finding]:
     steps, pool, count, seeds = (60, 4000, 100, 2) if fast else (COMPARED_STEPS, 100_000, 1000, SEEDS)
