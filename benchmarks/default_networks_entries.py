@@ -224,7 +224,7 @@ ENTRIES: dict[str, Entry] = {
         "nats per token of the bundled test text after 120 steps", False, language_model, 3,
     ),
     "pointer": Entry(
-        "pointer network, U(-0.08, 0.08)", "the same with torch's initial values", "pointer-networks",
+        "pointer network, drawn by fan-in", "the same with torch's initial values", "pointer-networks",
         "loss per pointer on 500 hulls after 300 steps", False, pointers,
     ),
     "in-context": Entry(
