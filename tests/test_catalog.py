@@ -65,12 +65,15 @@ def test_works_is_computed(tiny_paper: Path) -> None:
     assert tiny().obstacles() == ["claims with neither a finding nor a reason: counts, fast"]
     write_results(tiny_paper, [finding("counts", "exact", 0), finding("fast", "empirical", 0)])
     assert tiny().works
+    assert tiny().verdicts() == {"counts": "holds", "fast": "partly tested", "huge": "not tested here"}
+    steady = finding("fast", "empirical", 0) | {"deterministic": "one clock"}
+    write_results(tiny_paper, [finding("counts", "exact", 0), steady])
     assert tiny().claims_held == 2
     # An empirical claim that fails is shown and hides nothing; the stored verdict is not believed.
     write_results(tiny_paper, [finding("counts", "exact", 0), finding("fast", "empirical", 5)])
     assert tiny().works
     assert tiny().verdicts() == {"counts": "holds", "fast": "does not hold", "huge": "not tested here"}
-    # A reason is not forgotten once there is a finding, nor a comparison that has no interval.
+    # A reason is not forgotten once there is a finding, nor that a figure has no interval.
     write_results(tiny_paper, [finding("counts", "exact", 0), finding("huge", "exact", 0)])
     assert tiny().verdicts()["huge"] == "partly tested"
     assert tiny().untested_parts(tiny().claims[2]) == ["a trillion does not fit here"]

@@ -56,6 +56,11 @@ def test_one_study_is_merged_with_what_was_measured_before(
     assert merged["studies"][1]["measured"] > "2020-01-01"
     assert merged["measured"] == merged["studies"][1]["measured"]
     assert merged["findings"] == before["findings"]
+    # A finding whose study no longer names its claim has moved, or was withdrawn.
+    moved = [f | {"claim": "fast"} if f["study"] == "counting" else f for f in before["findings"]]
+    store(before | {"findings": moved})
+    merged = reproduction.measure(catalog.find("tiny-paper"), only=["speed"]).merged()
+    assert [f["study"] for f in merged["findings"]] == ["speed"]
     # Files written before findings named their study.
     old = json.loads(json.dumps(before | {"measured": "2020-01-01", "versions": {"paperworks": "0.1"}}))
     for part in [*old["findings"], *old["studies"]]:

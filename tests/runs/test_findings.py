@@ -91,14 +91,18 @@ def test_an_estimate_brings_its_interval() -> None:
 @pytest.mark.parametrize(
     ("more", "decided"),
     [
-        ({}, True),
+        ({}, False),
+        ({"kind": "exact"}, True),
+        ({"interval": (0.5, 1.5), "n": 3}, True),
+        ({"deterministic": "a fixed trace"}, True),
+        ({"test": "four standard errors of 400 networks"}, True),
         ({"baseline": 2.0}, False),
         ({"baseline": 2.0, "interval": (0.5, 1.5), "n": 3}, True),
         ({"baseline": 2.0, "deterministic": "a fixed trace"}, True),
         ({"baseline": 2.0, "kind": "exact"}, True),
     ],
 )
-def test_an_empirical_comparison_needs_an_interval(more: dict, decided: bool) -> None:
+def test_an_empirical_figure_needs_an_interval(more: dict, decided: bool) -> None:
     fields = {"claim": "c", "statement": "s", "kind": "empirical", "measured": 1.0, "relation": "<", "bound": 2.0}
     assert (Finding(**(fields | more)).untested == "") == decided
 

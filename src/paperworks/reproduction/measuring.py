@@ -59,16 +59,21 @@ class Measured:
         return _results(self.paper, self.studies, findings, fast)
 
     def merged(self) -> dict[str, Any]:
-        """The content of ``results.json``: studies that were not measured now stay as they were measured before."""
+        """The content of ``results.json``: studies that were not measured now stay as they were measured before.
+
+        Of those only the findings stay whose claims the study still names: the others have moved or are withdrawn.
+        """
         old = self.paper.results
-        names = [study.name for study in load_studies(self.paper)]
+        claims = {study.name: study.claims for study in load_studies(self.paper)}
+        names = list(claims)
         fresh = {about["name"] for about in self.studies}
         kept = [] if fresh >= set(names) else _attributed(self.paper)
         former = {
             s["name"]: {"measured": old["measured"], "versions": old["versions"]} | s for s in old.get("studies", [])
         }
         studies = former | {about["name"]: about for about in self.studies}
-        findings = [f for f in kept if f["study"] not in fresh] + self.results(fast=False)["findings"]
+        kept = [f for f in kept if f["study"] not in fresh and f["claim"] in claims.get(f["study"], ())]
+        findings = kept + self.results(fast=False)["findings"]
         return _results(
             self.paper,
             [studies[name] for name in names if name in studies],

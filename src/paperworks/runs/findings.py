@@ -56,8 +56,10 @@ class Finding:
     baseline : what the figure was compared with in the same run; ``bound`` is usually computed from it.
     interval, interval_method : ends of the confidence interval of ``measured``, and its level and method.
     n, n_unit : how many independent values are behind the interval, and what they are: seeds, rows, questions.
-    deterministic : for a comparison without an interval, why there is none: no random choice took part. A fixed seed is
-        one draw of many and a timing is never the same twice: both need an interval.
+    deterministic : for an empirical figure without an interval, why there is none: no random choice took part. A fixed
+        seed is one draw of many and a timing is never the same twice: both need an interval.
+    test : for an empirical figure whose bound allows for chance by itself: the statistical test, such as "four standard
+        errors of the mean of 400 networks".
     """
 
     claim: str
@@ -76,6 +78,7 @@ class Finding:
     n: int | None = None
     n_unit: str = ""
     deterministic: str = ""
+    test: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("exact", "empirical"):
@@ -136,11 +139,12 @@ class Finding:
     def untested(self) -> str:
         """Why the figures do not decide the statement; empty where they do.
 
-        An empirical comparison with a baseline needs an interval, or must say why it is deterministic.
+        An empirical figure needs an interval, be its bound a baseline or a constant; or it says why it is
+        deterministic, or which test its bound is of.
         """
-        if self.kind == "exact" or self.baseline is None or self.interval is not None or self.deterministic:
+        if self.kind == "exact" or self.interval is not None or self.deterministic or self.test:
             return ""
-        return "one measurement of each, without an interval"
+        return f"one measurement{' of each' if self.baseline is not None else ''}, without an interval"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content, with the verdict and its margin."""

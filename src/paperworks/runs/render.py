@@ -111,6 +111,8 @@ def evidence_text(finding: dict[str, Any]) -> str:
         return f"{finding['interval_method']}, n = {finding['n']} {finding['n_unit']}".strip()
     if finding["deterministic"]:
         return f"deterministic: {finding['deterministic']}"
+    if finding["test"]:
+        return f"the bound allows for chance: {finding['test']}"
     return str(finding["untested"])
 
 
