@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,34 @@ def test_the_statistics_of_a_batch_leave_the_network_as_it_is(target: Target, da
         assert torch.equal(value, before[name])
     assert not target.model.training
     assert any(not torch.equal(a, b) for a, b in zip(stored.parameters(), batch.parameters(), strict=True))
+
+
+def test_networks_of_one_architecture_are_traced_once(
+    target: Target, data: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[torch.nn.Module] = []
+    original = torch.export.export
+
+    def counted(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        calls.append(model)
+        return original(model, *args, **kwargs)
+
+    monkeypatch.setattr(torch.export, "export", counted)
+    models = [copy.deepcopy(target.model) for _ in range(3)]
+    with torch.no_grad():
+        for parameter in models[0].parameters():
+            parameter.add_(0.1)
+    settings = MetaSettings(epochs=1, batches=1, select_every=1)
+    pruner = MetaPruner(hidden=4, layers=1, settings=settings, finetune_epochs=0, speeds=(1.5,), steps=10)
+    pruner.fit(models[:2], data, models[2], data)
+    pruned = pruner.prune(models[0], data, speedup=2.0, final_epochs=0)
+    assert len(calls) == 1
+    small = analyze(pruned.model, data[0][:2]).cost()
+    assert (pruned.report["macs"], pruned.report["parameters"]) == (small.macs, small.parameters)
+    assert pruned.speedup == target.groups.cost().macs / small.macs
+    again, own = pruner.target(models[0], data[0][:2]), analyze(models[0], data[0][:2])
+    assert again.model is models[0]
+    assert str(again.groups) == str(own)
 
 
 def test_the_epoch_with_the_best_score_is_kept(target: Target, data: Examples) -> None:

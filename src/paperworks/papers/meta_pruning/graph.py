@@ -22,7 +22,8 @@ from torch import nn
 
 from paperworks.errors import InputError
 from paperworks.papers.meta_pruning.wiring import Bundle, Wiring, wire
-from paperworks.structure.trace.capture import Inputs, canonical_names
+from paperworks.structure.trace import TracedGroups
+from paperworks.structure.trace.capture import Inputs, canonical_names, capture
 from paperworks.structure.trace.positions import tensor_at
 
 LayoutName = Literal["auto", "paper"]
@@ -288,11 +289,13 @@ def tensors_of_model(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in found.items() if value.is_floating_point()}
 
 
-def make_layout(model: nn.Module, example_inputs: Inputs, name: LayoutName = "auto") -> Layout:
-    """The layout of an architecture, see ``NetGraph.from_module``."""
+def make_layout(
+    model: nn.Module, example_inputs: Inputs, name: LayoutName = "auto", groups: TracedGroups | None = None
+) -> Layout:
+    """The layout of an architecture, see ``NetGraph.from_module``; ``groups`` of the model save a second trace."""
     if name not in ("auto", "paper"):
         raise InputError("layout", repr(name), "auto or paper")
-    wiring = wire(model, example_inputs)
+    wiring = wire(capture(model, example_inputs) if groups is None else groups.captured)
     if not wiring.bundles:
         raise InputError("model", "no linear layer and no convolution", "a network with weights that can be traced")
     if name == "paper":

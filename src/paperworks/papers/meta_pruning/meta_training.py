@@ -49,6 +49,10 @@ class Target:
     layout: Layout
     groups: TracedGroups
 
+    def of(self, model: nn.Module) -> Target:
+        """The same for another network of this architecture, without another trace."""
+        return Target(model, self.layout, self.groups.of(model))
+
 
 @dataclass(frozen=True)
 class MetaSettings:

@@ -12,6 +12,7 @@ from paperworks.papers.meta_pruning.targets import fine_tune
 from paperworks.papers.meta_pruning.workbench import bundled_for
 from paperworks.pruning.module_job import ModuleJob, PrunedModule
 from paperworks.pruning.taxonomy import Taxonomy
+from paperworks.structure.trace import cut
 
 TAXONOMY = Taxonomy(
     speedup="structured",
@@ -41,17 +42,17 @@ def prune_module(job: ModuleJob) -> PrunedModule:
     model = job.copy()
     notes: list[str] = []
     steps = 0
-    layout = make_layout(model, _inputs(job, model))
+    groups = job.analyze(model)
+    layout = make_layout(model, groups.inputs, groups=groups)
     found = bundled_for(layout)
-    pruner = MetaPruner(None if found is None else found[1], device=job.device, random_state=job.seed)
     if found is not None:
         notes.append(f"edited by the bundled metanetwork for {found[0]}")
+        pruner = MetaPruner(found[1], device=job.device, random_state=job.seed)
     else:
         steps = int(META_SHARE * job.train_steps)
         metanetwork = GraphMetaNetwork.for_layouts(layout, seed=job.seed, hidden=8, layers=3)
-        if steps:
-            pruner.settings = MetaSettings(epochs=1, batches=steps, batch_size=job.batch_size)
-        pruner = MetaPruner(metanetwork, settings=pruner.settings, device=job.device, random_state=job.seed)
+        settings = MetaSettings(epochs=1, batches=max(1, steps), batch_size=job.batch_size)
+        pruner = MetaPruner(metanetwork, settings=settings, device=job.device, random_state=job.seed)
         if steps:
             pruner.fit([model], (images, labels), progress=job.progress)
         notes.append(f"the metanetwork was trained on this network alone, for {steps} steps")
@@ -72,13 +73,9 @@ def prune_module(job: ModuleJob) -> PrunedModule:
     if not tuned:
         notes.append("without fine-tuning after the edit, which the method needs")
     edited = edited.to(next(job.copy().parameters()).device)
-    small = pruner.cut_to(edited, job.analyze(edited), 1 / job.macs)
+    groups = groups.of(edited)
+    small = cut(groups, pruner.plan_for(edited, groups, 1 / job.macs)).eval()
     return PrunedModule(small, steps + tuned, notes)
-
-
-def _inputs(job: ModuleJob, model: torch.nn.Module) -> object:
-    place = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return torch.utils._pytree.tree_map_only(torch.Tensor, lambda x: x.to(place), job.example_inputs)
 
 
 def _on_cpu(inputs: object) -> torch.Tensor:

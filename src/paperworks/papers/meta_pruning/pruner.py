@@ -37,7 +37,9 @@ from paperworks.papers.meta_pruning.targets import (
 )
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
+from paperworks.structure import KeepPlan
 from paperworks.structure.trace import TracedGroups, analyze, cut, measure_latency
+from paperworks.structure.trace.architecture import architecture
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,19 @@ class MetaPruner:
         if isinstance(metanetwork, str | Path):
             metanetwork = GraphMetaNetwork.from_pretrained(metanetwork)
         self._metanetwork = metanetwork
+        self._traced: dict[bytes, Target] = {}
         self.history_ = MetaHistory()
 
     @property
     def metanetwork_(self) -> GraphMetaNetwork:
+        """The metanetwork that edits; raises InputError where none was given and ``fit`` was not called."""
         if self._metanetwork is None:
             raise InputError("metanetwork", None, "a trained one, or a call of fit before")
         return self._metanetwork
+
+    @metanetwork_.setter
+    def metanetwork_(self, metanetwork: GraphMetaNetwork) -> None:
+        self._metanetwork = metanetwork
 
     def fit(
         self,
@@ -186,8 +194,15 @@ class MetaPruner:
         return self
 
     def target(self, model: nn.Module, examples: torch.Tensor) -> Target:
-        """A network with its layout and groups, traced at a batch of images."""
-        return Target(model, make_layout(model, examples, self.layout), analyze(model, examples))
+        """A network with its layout and groups, traced at a batch of images; once for each architecture."""
+        known = architecture(model, examples)
+        if known is None or known not in self._traced:
+            groups = analyze(model, examples)
+            made = Target(model, make_layout(model, examples, self.layout, groups), groups)
+            if known is None:
+                return made
+            self._traced[known] = made
+        return self._traced[known].of(model)
 
     def edited(self, target: Target, metanetwork: GraphMetaNetwork | None = None) -> nn.Module:
         """A copy of the network with the weights that the metanetwork gives it."""
@@ -286,21 +301,23 @@ class MetaPruner:
             note("after the edit", ready)
         self._fine_tuned(ready, pair, self.finetune_epochs, progress)
         note("after fine-tuning", ready)
-        groups = analyze(ready, pair[0][:2])
-        dense = target.groups.cost()
+        groups = target.groups.of(ready)
+        dense = left = groups.cost()
         if self.criterion not in STRUCTURED:
             assert speedup is not None
             small = _masked(copy_of(ready), self.criterion, speedup)
-        elif latency is not None:
-            small = self._by_latency(ready, groups, latency, (test or pair)[0][:256])
         else:
-            small = self.cut_to(ready, groups, speedup or 1 / (parameters or 1), "macs" if speedup else "parameters")
+            if latency is not None:
+                plan = self._by_latency(ready, groups, latency, (test or pair)[0][:256])
+            else:
+                wanted = speedup or 1 / (parameters or 1)
+                plan = self.plan_for(ready, groups, wanted, "macs" if speedup else "parameters")
+            small, left = cut(groups, plan).eval(), groups.cost(plan)
         note("after pruning", small)
         self._fine_tuned(small, pair, final_epochs, progress)
         note("after the last fine-tuning", small)
-        sparse = self.criterion not in STRUCTURED
-        left = dense if sparse else analyze(small, pair[0][:2]).cost()
         report |= {"seconds": time.monotonic() - started, "macs": left.macs, "parameters": left.parameters}
+        sparse = self.criterion not in STRUCTURED
         share = _nonzero(small) / _nonzero(model) if sparse else left.parameters / dense.parameters
         return PrunedNetwork(small, ready, dense.macs / left.macs, share, report)
 
@@ -315,25 +332,26 @@ class MetaPruner:
             progress=progress,
         )
 
-    def cut_to(self, model: nn.Module, groups: TracedGroups, speed: float, measure: str = "macs") -> nn.Module:
-        """The network cut by the criterion to ``dense / speed`` of its multiply-accumulates (or parameters)."""
+    def plan_for(self, model: nn.Module, groups: TracedGroups, speed: float, measure: str = "macs") -> KeepPlan:
+        """What the criterion keeps at ``dense / speed`` of the multiply-accumulates (or parameters)."""
         tensors = tensors_of_model(model)
         options: dict[str, Any] = {"criterion": self.criterion, "steps": self.steps, "seed": self.random_state}
         (plan,) = speed_plans(tensors, groups, [speed], measure=measure, **options)
-        return cut(groups, plan).eval()
+        return plan
 
-    def _by_latency(self, model: nn.Module, groups: TracedGroups, wanted: float, images: torch.Tensor) -> nn.Module:
-        """The least pruned network that is ``wanted`` times as fast as the dense one: bisection over speed-ups."""
+    def _by_latency(self, model: nn.Module, groups: TracedGroups, wanted: float, images: torch.Tensor) -> KeepPlan:
+        """The least pruning after which the network is ``wanted`` times as fast: bisection over speed-ups."""
         low, high, found = 1.0, 1.0, None
         for _ in range(12):
             middle = high * 1.6 if found is None else (low + high) / 2
             try:
-                small = self.cut_to(model, groups, middle, "macs")
+                plan = self.plan_for(model, groups, middle)
+                small = cut(groups, plan).eval()
             except InputError:
                 break
             times = measure_latency({"dense": model, "cut": small}, images, rounds=5, seconds=0.02)
             if times["dense"].median / times["cut"].median >= wanted:
-                high, found = middle, small
+                high, found = middle, plan
                 if high / low < 1.05:
                     break
             else:

@@ -6,7 +6,7 @@ from paperworks import runs
 from paperworks.extras import require_extra
 from paperworks.papers.meta_pruning.config import Config
 from paperworks.papers.meta_pruning.reporting import prune_report, train_report
-from paperworks.papers.meta_pruning.workbench import fit_pruner, read_bench
+from paperworks.papers.meta_pruning.workbench import fit_pruner, pruner_of, read_bench
 
 __all__ = ["Config", "run"]
 
@@ -19,6 +19,6 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     bench = read_bench(config, run)
     if config.action == "prune":
         return prune_report(config, bench, run)
-    pruner = fit_pruner(config, bench, run)
+    pruner = fit_pruner(pruner_of(config), config, bench, run)
     pruner.metanetwork_.save_pretrained(run.output("metanetwork"))
     return train_report(config, bench, pruner, run)

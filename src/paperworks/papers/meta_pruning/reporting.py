@@ -108,7 +108,7 @@ def _report(
     origin: str,
     files: list[runs.ReportFile],
 ) -> runs.Report:
-    graph = NetGraph.from_module(model, bench.example, config.layout)
+    graph = NetGraph.from_module(model, bench.example, pruner.target(model, bench.example).layout)
     last = "accuracy after the last fine-tuning"
     ours, plain = found.ours.report, found.plain.report
     means = {name: float(curve.mean()) for name, curve in found.curves.items()}

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from paperworks.papers.meta_pruning.single_axes import single_rules, with_single_axes
 from paperworks.structure.trace import Value, Walk, rules_linear, rules_norm, rules_pointwise, rules_shape  # noqa: F401
 from paperworks.structure.trace.algebra import FIXED
-from paperworks.structure.trace.capture import Inputs, capture
+from paperworks.structure.trace.capture import Captured
 from paperworks.structure.trace.walk import Mode, Rule, SplitTaken
 
 Ids = NDArray[np.int64]
@@ -301,12 +300,8 @@ def _noting(original: Rule, places: tuple[int, int, int], operator: str) -> Rule
     return noted
 
 
-def wire(model: nn.Module, inputs: Inputs) -> Wiring:
-    """The wiring of a module, traced at example inputs in evaluation mode. No weight is read.
-
-    Raises InputError for a module that torch.export cannot trace.
-    """
-    captured = capture(model, inputs)
+def wire(captured: Captured) -> Wiring:
+    """The wiring of a traced module. No weight is read."""
     rules: dict[str, Callable[..., Any]] = single_rules()
     for name, places in WEIGHTED.items():
         if name in rules:

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from paperworks.errors import InputError
 from paperworks.nn import MLP, SmallCNN
 from paperworks.papers.meta_pruning.config import Config
-from paperworks.papers.meta_pruning.graph import Layout, make_layout
+from paperworks.papers.meta_pruning.graph import Layout
 from paperworks.papers.meta_pruning.meta_training import MetaSettings
 from paperworks.papers.meta_pruning.metanetwork import GraphMetaNetwork
 from paperworks.papers.meta_pruning.pruner import MetaPruner
@@ -164,10 +164,9 @@ def settings_of(config: Config) -> MetaSettings:
     )
 
 
-def pruner_of(config: Config, metanetwork: GraphMetaNetwork | None) -> MetaPruner:
-    """A pruner with the options of the run."""
+def pruner_of(config: Config) -> MetaPruner:
+    """A pruner with the options of the run, and no metanetwork yet."""
     return MetaPruner(
-        metanetwork,
         criterion=config.criterion,
         layout=config.layout,
         hidden=config.hidden,
@@ -197,11 +196,10 @@ def bundled_for(layout: Layout) -> tuple[str, GraphMetaNetwork] | None:
     return None
 
 
-def fit_pruner(config: Config, bench: Bench, run: Run) -> MetaPruner:
+def fit_pruner(pruner: MetaPruner, config: Config, bench: Bench, run: Run) -> MetaPruner:
     """Train a metanetwork on the networks of the family."""
     models = data_models(config, bench, run)
     run.step(f"meta-training on {len(models) - 1} networks, with one to choose the epoch")
-    pruner = pruner_of(config, None)
     return pruner.fit(
         models[:-1],
         bench.train,
@@ -217,15 +215,17 @@ def ready_pruner(config: Config, bench: Bench, run: Run) -> tuple[MetaPruner, st
 
     Raises InputError for a metanetwork of another family.
     """
-    layout = make_layout(bench.renew(0).eval(), bench.example, config.layout)
+    pruner = pruner_of(config)
+    layout = pruner.target(bench.renew(0).eval(), bench.example).layout
     if config.metanetwork not in ("auto", "bundled"):
-        metanetwork = GraphMetaNetwork.from_pretrained(config.metanetwork)
-        metanetwork.check(layout)
-        return pruner_of(config, metanetwork), f"the metanetwork in {Path(config.metanetwork).name}"
+        pruner.metanetwork_ = GraphMetaNetwork.from_pretrained(config.metanetwork)
+        pruner.metanetwork_.check(layout)
+        return pruner, f"the metanetwork in {Path(config.metanetwork).name}"
     found = bundled_for(layout)
     if found is not None:
-        return pruner_of(config, found[1]), f"the bundled metanetwork for {found[0]}"
+        pruner.metanetwork_ = found[1]
+        return pruner, f"the bundled metanetwork for {found[0]}"
     if config.metanetwork == "bundled":
         known = ", ".join(bundled_metanetworks()) or "none"
         raise InputError("metanetwork", f"bundled ones for {known}", "auto, which trains one for this network")
-    return fit_pruner(config, bench, run), "a metanetwork trained in this run"
+    return fit_pruner(pruner, config, bench, run), "a metanetwork trained in this run"

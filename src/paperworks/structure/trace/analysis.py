@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from paperworks.errors import InputError, nearest
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace import rules_linear, rules_norm, rules_pointwise, rules_shape  # noqa: F401
 from paperworks.structure.trace.algebra import Reason
-from paperworks.structure.trace.capture import Inputs, canonical_names, capture
+from paperworks.structure.trace.capture import Captured, Inputs, canonical_names, capture
 from paperworks.structure.trace.cost import CostModel, TracedCost, cost_model
 from paperworks.structure.trace.groups import Blocked, TracedGroup, blocked_of, chosen_by_default, solve
 from paperworks.structure.trace.walk import RULES, Mode, Rule, Walk, walk
@@ -105,6 +106,24 @@ class TracedGroups(Mapping[str, TracedGroup]):
         self.ordered = [replace(g, by_default=False, note=note) if g.name == name else g for g in self.ordered]
         self._groups = {group.name: group for group in self.ordered}
         self.__dict__.pop("units", None)
+
+    @property
+    def captured(self) -> Captured:
+        """The graph that the groups were found in."""
+        return self.solved[0].walk.captured
+
+    def of(self, model: nn.Module) -> TracedGroups:
+        """The same groups for another module of this architecture, such as a copy that was trained on: no new trace.
+
+        Raises InputError for one whose tensors have other names or shapes.
+        """
+        shapes = {name: tuple(t.shape) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+        for name, value in self.solved[0].walk.values.items():
+            if shapes.get(name) != value.shape:
+                raise InputError("model", f"{name} of shape {shapes.get(name)}", f"{value.shape}, as it was traced")
+        made = copy.copy(self)
+        made.model = model
+        return made
 
     def keep(self, kept: Mapping[str, Sequence[int] | torch.Tensor]) -> KeepPlan:
         """A plan from the kept units of some groups, by name: ids or boolean masks."""
