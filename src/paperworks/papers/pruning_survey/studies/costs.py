@@ -17,7 +17,7 @@ from paperworks.papers.pruning_survey.bench import Bench, Protocol, weight_macs
 from paperworks.papers.pruning_survey.contrasts import run_contrast
 from paperworks.papers.pruning_survey.masks import apply_masks, keep_best, prunable_weights
 from paperworks.papers.pruning_survey.recipe import criteria_contrast
-from paperworks.papers.pruning_survey.studies.benches import finding, seeds_of
+from paperworks.papers.pruning_survey.studies.benches import EPOCHS, finding, seeds_of
 from paperworks.papers.pruning_survey.weight_criteria import score_weights
 from paperworks.pruning import ImageOptions, PlainCNN, image_task
 from paperworks.pruning.evidence import Evidence
@@ -131,12 +131,12 @@ def costs(run: Run, fast: bool) -> Iterator[Finding]:
 
 
 @runs.study(
-    claims=["group-aware-structured-pruning"], title="Scores of units at a quarter of the operations", minutes=3
+    claims=["group-aware-structured-pruning"], title="Scores of units at a quarter of the operations", minutes=5
 )
 def criteria(run: Run, fast: bool) -> Iterator[Finding]:
-    """A residual network on digits, cut to a quarter of its operations by eight scores, 3 epochs of recovery."""
+    """A residual network on digits, 15 epochs; cut to a quarter of its operations by eight scores; 15 epochs after."""
     task = image_task(ImageOptions(limit=200 if fast else None), run)
-    protocol = Protocol(epochs=1 if fast else 10, recovery_epochs=1 if fast else 3)
+    protocol = Protocol(epochs=1 if fast else EPOCHS, recovery_epochs=1 if fast else EPOCHS)
     bench = Bench(task, residual, protocol, state=run.state, progress=run.progress)
     names = SHOWN[:3] if fast else SHOWN
     rows = run_contrast(criteria_contrast(), bench, [0.75], seeds_of(fast), names)

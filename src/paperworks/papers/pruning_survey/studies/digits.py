@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -21,8 +20,6 @@ from paperworks.papers.pruning_survey.studies.benches import (
 from paperworks.runs import Finding, Run
 
 RATIOS = (0.8, 0.95)
-SHORT, LONG = 3, 10
-"""Epochs: of the recovery where many networks are compared; of dense networks."""
 
 
 @runs.study(
@@ -31,8 +28,8 @@ SHORT, LONG = 3, 10
     minutes=4,
 )
 def units(run: Run, fast: bool) -> Iterator[Finding]:
-    """Equal parameters left, 8 epochs, 3 of recovery, two ratios."""
-    bench = digits_bench(run, fast, SHORT, 8)
+    """Equal parameters left, 15 epochs, 15 of recovery, two ratios."""
+    bench = digits_bench(run, fast)
     seeds = seeds_of(fast)
     ratios = (0.8,) if fast else RATIOS
     rows: list[Row] = []
@@ -63,8 +60,8 @@ def units(run: Run, fast: bool) -> Iterator[Finding]:
     minutes=4,
 )
 def schedules(run: Run, fast: bool) -> Iterator[Finding]:
-    """98 % and 95 % of the weights removed; 10 epochs, and 10 after; untrained networks are trained for 10."""
-    bench = digits_bench(run, fast, LONG, LONG)
+    """98 % and 95 % of the weights removed; 15 epochs, and 15 after; untrained networks are trained for 15."""
+    bench = digits_bench(run, fast)
     seeds = seeds_of(fast)
     rows = rows_of(bench, "one-shot-vs-iterative", 0.98, seeds)
     yield finding(
@@ -83,8 +80,8 @@ def schedules(run: Run, fast: bool) -> Iterator[Finding]:
     minutes=4,
 )
 def inheritance(run: Run, fast: bool) -> Iterator[Finding]:
-    """95 % of the weights removed; 80 % of the parameters in channels; 6 epochs, and 6 after."""
-    bench = digits_bench(run, fast, 6, 6)
+    """95 % of the weights removed; 80 % of the parameters in channels; 15 epochs, and 15 after."""
+    bench = digits_bench(run, fast)
     seeds = seeds_of(fast)
     claim = "after-training-beats-before"
     rows = rows_of(bench, "initialised-vs-pretrained", 0.95, seeds)
@@ -118,9 +115,8 @@ def inheritance(run: Run, fast: bool) -> Iterator[Finding]:
 
 @runs.study(claims=["mask-transfer"], title="Digits: masks of 0 to 4 for 5 to 9", minutes=2)
 def transfer(run: Run, fast: bool) -> Iterator[Finding]:
-    """95 % of the weights removed in 5 rounds; five seeds; 10 epochs from the same initial weights."""
+    """95 % of the weights removed in 5 rounds; five seeds; 15 epochs from the same initial weights."""
     bench = digits_bench(run, fast)
-    bench.protocol = replace(bench.protocol, epochs=min(10, bench.protocol.epochs), recovery_epochs=5)
     rows = rows_of(bench, "original-vs-transfer", 0.95, seeds_of(fast, 5))
     yield finding("mask-transfer", rows, "native mask", "transferred mask", 0.95)
     yield finding("mask-transfer", rows, "transferred mask", "random mask", 0.95)
