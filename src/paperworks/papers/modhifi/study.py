@@ -9,7 +9,7 @@ from __future__ import annotations
 from paperworks.papers.modhifi.studies.digits import counterfactuals, data_quality, pruning
 from paperworks.papers.modhifi.studies.exact import bounds, fidelity
 from paperworks.papers.modhifi.studies.forgetting import other_networks, unlearning
-from paperworks.papers.modhifi.studies.texts import encoder
+from paperworks.papers.modhifi.studies.texts import encoder, last_layer
 
 __all__ = [
     "bounds",
@@ -17,6 +17,7 @@ __all__ = [
     "data_quality",
     "encoder",
     "fidelity",
+    "last_layer",
     "other_networks",
     "pruning",
     "unlearning",
