@@ -17,6 +17,7 @@ from paperworks.training import (
     cross_entropy_loss,
     distillation_loss,
     model_logits,
+    next_token_loss,
     train,
 )
 
@@ -149,6 +150,44 @@ def test_distillation_needs_labels_only_beside_them_and_a_teacher_of_the_same_cl
         distillation_loss()(Linear(), {"inputs": INPUTS})
     with pytest.raises(InputError, match="targets"):
         distillation_loss(targets="pixels")  # type: ignore[arg-type]
+
+
+class Counted(nn.Module):
+    """A language model of 5 tokens whose logits are a table's rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 5)
+        self.config = SimpleNamespace(vocab_size=5)
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.table(input_ids))
+
+
+@pytest.mark.parametrize("loss", [next_token_loss, distillation_loss(Counted(), alpha=0.5, targets="next_token")])
+def test_tokens_that_the_vocabulary_lacks_are_named(loss: Any) -> None:
+    tokens = torch.tensor([[0, 1, 2, 4]])
+    for field, batch, wrong in (
+        ("input_ids", {"input_ids": tokens + 1}, 5),
+        ("labels", {"input_ids": tokens, "labels": tokens + 1}, 5),
+        ("labels", {"input_ids": tokens, "labels": tokens - 3}, -2),
+    ):
+        with pytest.raises(InputError, match=rf"{field}: found (token id )?{wrong}; expected .*0 to 4") as caught:
+            loss(Counted(), batch)
+        assert caught.value.field == field
+    padded = torch.where(tokens == 2, -100, tokens)
+    assert int(loss(Counted(), {"input_ids": tokens, "labels": padded})[1]) == 2
+
+
+def test_labels_of_any_whole_number_type_are_classes_and_binary_ones_are_shares() -> None:
+    expected = cross_entropy_loss()(Linear(), {"inputs": INPUTS, "labels": LABELS})
+    for kind in (torch.int32, torch.uint8):
+        assert cross_entropy_loss()(Linear(), {"inputs": INPUTS, "labels": LABELS.to(kind)}) == expected
+    shares = torch.rand(7, 3, generator=G)
+    for wrong in (2.0, -0.5, float("nan")):
+        shares[1, 2] = wrong
+        with pytest.raises(InputError, match=rf"labels: found {wrong}; expected 0, 1, or a probability"):
+            binary_cross_entropy_loss()(Linear(), {"inputs": INPUTS, "labels": shares})
 
 
 def test_a_student_learns_what_its_teacher_says() -> None:

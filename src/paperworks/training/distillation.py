@@ -13,6 +13,7 @@ from paperworks.training.losses import (
     IGNORED,
     Batch,
     Loss,
+    class_codes,
     labels_of,
     model_logits,
     next_token_logits,
@@ -78,7 +79,8 @@ def distillation_loss(
         student = next_token_logits(model, batch)[:, :-1][wanted].float()
         total = student.new_zeros(())
         if alpha < 1:
-            total = total + (1 - alpha) * functional.cross_entropy(student, labels[wanted], reduction="sum")
+            codes = class_codes(labels[wanted], student.shape[-1])
+            total = total + (1 - alpha) * functional.cross_entropy(student, codes, reduction="sum")
         if alpha > 0:
             total = total + alpha * divergence(student, of_teacher(batch)[:, :-1][wanted]).sum()
         return total, wanted.sum()

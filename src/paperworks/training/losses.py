@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
-from paperworks.nn import model_inputs
+from paperworks.nn import check_ids, model_inputs
 
 Batch = Mapping[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, Batch], tuple[torch.Tensor, torch.Tensor]]
@@ -102,14 +102,20 @@ def summed_cross_entropy(
     if labels.is_floating_point():
         losses = functional.cross_entropy(logits, labels.flatten(0, -2).to(logits), **options)
         return _weighted(losses, torch.ones_like(losses), weights, count)
-    flat = labels.flatten()
+    flat = class_codes(labels.flatten(), classes)
     wanted = flat != IGNORED
-    if bool((wanted & ((flat < 0) | (flat >= classes))).any()):
-        wrong = flat[wanted & ((flat < 0) | (flat >= classes))][0]
-        raise InputError("labels", int(wrong), f"a class from 0 to {classes - 1}, or {IGNORED} for none")
     losses = functional.cross_entropy(logits, flat, ignore_index=IGNORED, **options)
     share = wanted.to(losses) if class_weights is None else class_weights[flat.clamp(min=0)].to(losses) * wanted
     return _weighted(losses, share, weights, count)
+
+
+def class_codes(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Labels of any whole-number type as int64. Raises InputError for one that is neither a class nor -100."""
+    codes = labels.long()
+    wrong = codes[(codes != IGNORED) & ((codes < 0) | (codes >= classes))]
+    if len(wrong):
+        raise InputError("labels", int(wrong[0]), f"a class from 0 to {classes - 1}, or {IGNORED} for none")
+    return codes
 
 
 def binary_cross_entropy_loss(*, positive_weight: float | Sequence[float] | torch.Tensor = 1.0) -> Loss:
@@ -130,6 +136,9 @@ def binary_cross_entropy_loss(*, positive_weight: float | Sequence[float] | torc
             logits = logits[..., 0]
         if logits.shape != labels.shape:
             raise InputError("labels", f"shape {tuple(labels.shape)}", f"the logits' {tuple(logits.shape)}")
+        wrong = labels[~((labels >= 0) & (labels <= 1))]
+        if len(wrong):
+            raise InputError("labels", wrong[0].item(), "0, 1, or a probability")
         losses = functional.binary_cross_entropy_with_logits(
             logits, labels.to(logits), pos_weight=factor.to(logits.device), reduction="none"
         )
@@ -172,7 +181,11 @@ def labels_of(batch: Batch) -> torch.Tensor:
 
 
 def next_token_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Logits ``[n, T, V]`` of a causal language model of transformers, without a cache."""
+    """Logits ``[n, T, V]`` of a causal language model of transformers, without a cache.
+
+    Raises InputError for token ids that the model has no embedding for.
+    """
+    check_ids(model, batch["input_ids"], "input_ids")
     inputs = model_inputs(model, batch["input_ids"], batch.get("attention_mask"))
     return model(**inputs, use_cache=False).logits
 
@@ -188,10 +201,14 @@ def next_token_loss(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor,
     Returns
     -------
     sum of the negative log-likelihoods, and the number of predicted tokens.
+
+    Raises
+    ------
+    InputError : a token or a label that the model's vocabulary does not have.
     """
     logits = next_token_logits(model, batch)
-    targets = labels_of(batch)[:, 1:]
+    targets = class_codes(labels_of(batch)[:, 1:].flatten(), logits.shape[-1])
     total = functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum"
     )
     return total, (targets != IGNORED).sum()
