@@ -27,7 +27,7 @@ from torch import nn
 from paperworks.metrics import mean_interval
 from paperworks.papers.pruning_survey.bench import Bench, Protocol, Row
 from paperworks.papers.pruning_survey.contrasts import contrast_of, run_contrast
-from paperworks.pruning import ImageOptions, PlainCNN, image_task
+from paperworks.pruning import ImageOptions, StridedCNN, image_task
 from paperworks.runs import Run
 from paperworks.runs.files import write_text
 
@@ -49,12 +49,6 @@ LEFT_OUT = ("SNIP, 16 examples",)
 """Of these contrasts' variants, so that the whole is affordable."""
 Value = dict[str, float | str]
 """What a variant came to: ``contrast``, ``variant``, ``ratio``, ``value``."""
-
-
-class StridedCNN(PlainCNN):
-    """Six convolutions for 28 x 28 pixels that end at 4 x 4."""
-
-    WIDTHS, STRIDES = (4, 8, 16, 16, 32, 32), (2, 2, 2, 1, 1, 1)
 
 
 def strided(seed: int) -> nn.Module:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paperworks.pruning.baselines import BASELINES
     from paperworks.pruning.classifiers import accuracy, new_weights, reestimate_norms, steps_of, train_classifier
     from paperworks.pruning.image_options import ImageOptions
-    from paperworks.pruning.images import ImageTask, PlainCNN, image_task, model_maker
+    from paperworks.pruning.images import ImageTask, PlainCNN, StridedCNN, image_task, model_maker
     from paperworks.pruning.job import Pruned, PruningJob
     from paperworks.pruning.module_job import ModuleJob, PrunedModule
     from paperworks.pruning.quality import measured, quality_of
@@ -46,6 +46,7 @@ __all__ = [
     "Pruned",
     "PrunedModule",
     "PruningJob",
+    "StridedCNN",
     "Target",
     "Taxonomy",
     "TextParts",

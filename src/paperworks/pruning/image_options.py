@@ -9,7 +9,7 @@ from pydantic import Field
 from paperworks import runs
 from paperworks.inputs.options import LabelledImageOptions
 
-MODELS = ("auto", "plain-cnn", "mlp", "small-cnn", "tiny-vit", "resnet", "vit", "convnext", "swin")
+MODELS = ("auto", "plain-cnn", "strided-cnn", "mlp", "small-cnn", "tiny-vit", "resnet", "vit", "convnext", "swin")
 
 
 class ImageOptions(LabelledImageOptions):

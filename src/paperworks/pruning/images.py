@@ -139,6 +139,16 @@ class PlainCNN(nn.Sequential):
         initialise(self)
 
 
+class StridedCNN(PlainCNN):
+    """The same kind, made for 60,000 images of 28 x 28 at little cost: 4/2, 8/2, 16/2, 16, 32, 32; ends at 4 x 4."""
+
+    WIDTHS, STRIDES = (4, 8, 16, 16, 32, 32), (2, 2, 2, 1, 1, 1)
+
+
+PLAIN: dict[str, type[PlainCNN]] = {"auto": PlainCNN, "plain-cnn": PlainCNN, "strided-cnn": StridedCNN}
+"""Networks without norms by name."""
+
+
 @torch.no_grad()
 def initialise(model: nn.Module) -> None:
     """Kaiming's normal initialisation for ReLU of all convolutions and linear layers; biases 0."""
@@ -181,8 +191,8 @@ def model_maker(name: str, task: ImageTask, *, progress: Any = None) -> tuple[Ma
     """
     channels, height, width = task.shape
     classes = len(task.class_names)
-    if name in ("auto", "plain-cnn"):
-        return lambda seed: _seeded(seed, lambda: PlainCNN(channels, classes)), False
+    if name in PLAIN:
+        return lambda seed: _seeded(seed, lambda: PLAIN[name](channels, classes)), False
     if name in MODELS:
         if height != width and name != "small-cnn":
             raise InputError("model", f"{name} for images of {height} x {width}", "square images, or small-cnn")
