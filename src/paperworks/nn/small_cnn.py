@@ -29,6 +29,8 @@ class SmallCNN(SavedNetwork):
         block:  x -> conv 3x3 -> norm -> ReLU -> conv 3x3 -> norm -> (+ shortcut of x, with residual) -> ReLU
 
     The shortcut is the identity, or a 1x1 convolution with a norm where width or resolution change (He et al. 2016).
+    The first weights are those that torch draws. A norm follows each convolution, so that their scale does not change
+    the output but divides their gradient: wider ones, such as Kaiming's, turn less in a step of SGD.
 
     Parameters
     ----------
@@ -72,9 +74,6 @@ class SmallCNN(SavedNetwork):
                 stages.append(ConvBlock(width if block else before, width, stride, residual=residual, norm=norm))
         self.blocks = nn.Sequential(*stages)
         self.head = nn.Linear(widths[-1], outputs)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, outputs]`` of images float ``[n, channels, H, W]``."""

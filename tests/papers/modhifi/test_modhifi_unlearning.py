@@ -40,7 +40,7 @@ def blobs(per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def trained() -> nn.Module:
     model = build_network("small-cnn", image_size=6, outputs=3, widths=(8, 12))
     data = torch.utils.data.TensorDataset(*blobs(40, 0))
-    train_classifier(model, data, epochs=6, learning_rate=0.1, device="cpu")
+    train_classifier(model, data, epochs=20, learning_rate=0.1, device="cpu")
     return model.eval()
 
 
