@@ -236,7 +236,7 @@ class ATP:
             steps=fitting.result.steps,
             search_steps=fitting.search.searched,
             returned_sampled=_returned(fitting.search.was_sampled_out, self.masks_),
-            returned_decided=_returned(fitting.search.was_decided_out, self.masks_),
+            returned_decided=_returned(fitting.search.came_back, self.masks_),
             units=sum(len(mask) for mask in self.masks_.values()),
             loss_before_zeroing=unzeroed,
             loss_after_zeroing=zeroed,

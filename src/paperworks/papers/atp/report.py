@@ -36,8 +36,9 @@ class ATPReport:
     Attributes
     ----------
     target : most parameters asked for. ``remaining_share`` : of the prunable parameters, after the cut.
-    returned_sampled : units that were pruned in some step of the search and are kept in the end; ``returned_decided``
-        counts only those that were pruned by the decision without noise.
+    returned_sampled : units that were pruned in some step of the search and are kept in the end: nearly all of them, as
+        masks are drawn anew in every step. ``returned_decided`` counts those that the decision without noise had left
+        out in a step of the search and taken in again in a later one.
     loss_before_zeroing, loss_after_zeroing, loss_after_cut : task loss on the calibration examples: LoRA-aware masked
         model, with the adapters of pruned units emptied, and the merged smaller model.
     masked_against_cut : largest difference of any logit between the last two.

@@ -43,6 +43,7 @@ class MaskSearch:
     plan : what is kept, once that is decided.
     searched : steps of the search so far.
     was_sampled_out, was_decided_out : units that some step's masks left out, with and without the noise of sampling.
+    came_back : units that a later step took in again after it had been decided, without noise, to leave them out.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class MaskSearch:
         self.masks = {key: mask.to(self.device) for key, mask in masks.items()}
         self.was_sampled_out = {key: torch.zeros(u.n_units, dtype=torch.bool) for key, u in size.units.items()}
         self.was_decided_out = {key: mask.clone() for key, mask in self.was_sampled_out.items()}
+        self.came_back = {key: mask.clone() for key, mask in self.was_sampled_out.items()}
 
     def advance(self, step: int) -> dict[str, float]:
         """Bring the masks to a step: draw new ones in the search, decide behind it. Gives the figures of the update."""
@@ -142,7 +144,9 @@ class MaskSearch:
         self.masks = sampled if self.options.masks == "sampled" else quiet
         for key in self.masks:
             self.was_sampled_out[key] |= sampled[key].cpu() == 0
-            self.was_decided_out[key] |= quiet[key].cpu() == 0
+            out = quiet[key].cpu() == 0
+            self.came_back[key] |= self.was_decided_out[key] & ~out
+            self.was_decided_out[key] |= out
 
     def _seed(self, step: int, use: int) -> int:
         return ((self.seed * 1_000_003 + step) * PER_STEP + use) % 2**63
@@ -191,6 +195,7 @@ class MaskSearch:
             "masks": plain(self.masks),
             "sampled_out": plain(self.was_sampled_out),
             "decided_out": plain(self.was_decided_out),
+            "came_back": plain(self.came_back),
             "plan": None if self.plan is None else self.plan.to_json(),
             "calm": self.calm,
             "searched": self.searched,
@@ -209,6 +214,7 @@ class MaskSearch:
             ("masks", self.masks),
             ("sampled_out", self.was_sampled_out),
             ("decided_out", self.was_decided_out),
+            ("came_back", self.came_back),
         ):
             for key in place:
                 place[key] = state[name][f"{key[0]}/{key[1]}"].to(place[key].device)
