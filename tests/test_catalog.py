@@ -132,6 +132,17 @@ def test_a_bad_entry_names_the_file_and_the_field(tiny_paper: Path, old: str, ne
         catalog.papers()
 
 
+def test_a_changed_entry_is_read_again_and_papers_share_nothing(tiny_paper: Path) -> None:
+    first = catalog.read_paper(tiny_paper, "tiny_paper")
+    first.other["added"] = 1
+    again = catalog.read_paper(tiny_paper, "tiny_paper")
+    assert again is not first
+    assert "added" not in again.other
+    text = (tiny_paper / "paper.toml").read_text()
+    (tiny_paper / "paper.toml").write_text(text.replace(first.title, first.title[::-1]))  # of the same size
+    assert catalog.read_paper(tiny_paper, "tiny_paper").title == first.title[::-1]
+
+
 def test_unknown_attribute() -> None:
     with pytest.raises(AttributeError, match="no attribute or paper 'sliced_bread'"):
         _ = paperworks.sliced_bread

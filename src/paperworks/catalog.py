@@ -8,12 +8,13 @@ Whether a paper works is computed here from what the folder holds, never written
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import json
 import tomllib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,7 +191,8 @@ def read_paper(folder: Path, module: str) -> Paper:
     """Read and check a folder's ``paper.toml``. Raises InputError naming the file and the field."""
     path = folder / "paper.toml"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        state = path.stat()
+        data = copy.deepcopy(_parsed(path, state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         raise InputError(str(folder), "no paper.toml", "a paper's folder") from None
     except tomllib.TOMLDecodeError as error:
@@ -219,6 +221,12 @@ def read_paper(folder: Path, module: str) -> Paper:
     fields["summary"] = " ".join(fields["summary"].split())
     fields["date"] = str(fields["date"])
     return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, other=data)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed_ns: int, size: int) -> dict[str, Any]:
+    """What a TOML file holds; read again where the file has changed. A process asks for all papers many times."""
+    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def checkout() -> Path | None:
