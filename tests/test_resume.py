@@ -22,7 +22,7 @@ from paperworks.runs import Cancelled, Report, Run, build_config, load_recipe
 pytestmark = pytest.mark.usefixtures("one_round_of_speed")
 
 HERE = [p for p in catalog.papers() if p.has_recipe and p.module.startswith("paperworks.papers.")]
-MOST_STOPS = 16
+MOST_STOPS = 10
 """A recipe of more steps is stopped at the first ones, the last ones, and some between."""
 TIMING = re.compile(
     r"second|time|speed|memory|peak|of it before|bytes|latency|\bms\b|throughput|per s\b|faster|slower|/s\b",
@@ -127,7 +127,7 @@ def stops(checks: int) -> list[int]:
     if checks <= MOST_STOPS:
         return list(range(1, checks + 1))
     step = -(-checks // (MOST_STOPS // 2))
-    return sorted({*range(1, 5), *range(4, checks - 3, step), *range(checks - 3, checks + 1)})
+    return sorted({*range(1, 4), *range(3, checks - 2, step), *range(checks - 2, checks + 1)})
 
 
 @pytest.mark.over_budget("runs a recipe from its start as often as it has steps")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 from paperworks import catalog
 from paperworks.runs import load_recipe
 from paperworks.runs.config import names_file
@@ -42,16 +43,15 @@ def test_a_tutorial_is_a_question_and_its_answer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
-def test_its_input_is_made_by_its_first_block(path: Path, tmp_path: Path) -> None:
+def test_its_input_is_made_by_its_first_block(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block runs as it stands, and every file that the first command names is there afterwards."""
     words = next(iter(commands(path.read_text(encoding="utf-8"))))
     assert words[:2] == ["run", path.stem]
     first = blocks(path)[0] if "<!-- input -->" in path.read_text(encoding="utf-8") else ""
     if first:
-        made = subprocess.run(
-            [sys.executable, "-c", first], cwd=tmp_path, env=os.environ | {"PYTHONSAFEPATH": "1"}, capture_output=True
-        )
-        assert made.returncode == 0, made.stderr.decode()[-2000:]
+        monkeypatch.chdir(tmp_path)
+        made = forked.run(forked.code, first)
+        assert made.code == 0, made.errors[-2000:]
     paper = catalog.find_with_recipe(path.stem)
     fields = load_recipe(paper.slug, f"{paper.module}.recipe").config.model_fields
     for flag, value in pairwise(words):
