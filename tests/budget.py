@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--hold-budget",
         action="store_true",
-        help="fail where tests need more processor time than allowed; otherwise where they need over three times as much",
+        help="fail where tests need more processor time than allowed; otherwise where it is over three times as much",
     )
 
 
