@@ -111,17 +111,22 @@ def shown(report: Report, out: Path, name: str) -> list[str]:
     for figure in report.figures:
         write_text(out / f"{name}.svg", figure.to_svg())
         parts += [f"![{figure.title}]({name}.svg)", ""]
-    return parts + [markdown(table) for table in report.tables]
+    for table in report.tables:
+        parts += [f"### {table.title}", "", markdown(table)]
+    return parts
 
 
+BATCH, STEPS, OWN_STEPS = 256, 600, 480
+"""With images: of a step; steps after the dense training; how many of them a method may take. 472 are the least that
+TAS can search in."""
 IMAGES = """How to read it:
 
 - The network: six convolutions without norms (`strided-cnn`, 18,042 parameters), images of 28 x 28. All 60,000
   images are for training, all 10,000 test images for the accuracy. For a seed all methods prune the same dense network,
   which was trained for {epochs:g} epochs, to {macs:.0%} of its multiply-accumulates.
-- Every network ends with {steps:,} steps of 64 images after the dense training, {passes:.1f} passes over the images.
-  {own:,} of them may be taken while pruning: TAS searches and the metanetwork is trained in them. What a method leaves
-  is recovery, with the same optimiser and rates for all.
+- Every network ends with {steps:,} steps of {batch} images after the dense training: {passes:.1f} passes. {own:,} of
+  them may be taken while pruning: TAS searches and the metanetwork is trained in them. What a method leaves is
+  recovery, with the same optimiser and rates for all.
 - The methods: those of the papers here that make any traced module smaller, and every score of units of the pruning
   survey. Scores look at 512 images.
 - Low and high are a 95 % interval over {seeds} seeds, each with its own dense network, so that they include what dense
@@ -132,9 +137,9 @@ IMAGES = """How to read it:
 def image_page(given: argparse.Namespace) -> str:
     """Every method that makes a traced module smaller, on each set of images, at equal multiply-accumulates."""
     methods = (*module_method_names(), *UNIT_CRITERIA)
-    options = {"seeds": given.seeds, "train_steps": 1880, "recovery_steps": 120, "epochs": 3.0, "macs": 0.25}
-    steps = int(options["train_steps"] + options["recovery_steps"])
-    about = IMAGES.format(**options, steps=steps, own=options["train_steps"], passes=steps * 64 / 60_000)
+    options: dict[str, Any] = {"seeds": given.seeds, "epochs": 3.0, "macs": 0.25, "image_batch_size": BATCH}
+    options |= {"train_steps": OWN_STEPS, "recovery_steps": STEPS - OWN_STEPS}
+    about = IMAGES.format(**options, steps=STEPS, own=OWN_STEPS, batch=BATCH, passes=STEPS * BATCH / 60_000)
     limited = "" if given.image_limit is None else f" --image-limit {given.image_limit}"
     command = f"python benchmarks/compare_methods.py --images {' '.join(given.images)} --seeds {given.seeds}{limited}"
     parts = ["# Pruning methods for traced modules at equal operations", "", f"    {command}", "", about]

@@ -56,4 +56,5 @@ class Config(runs.Config):
     epochs: float = Field(10, gt=0, le=10_000, description="with images: epochs of the dense network")
     image_size: int | None = Field(None, ge=4, le=1024, description="with images: side in pixels to resize to")
     image_limit: int | None = Field(None, ge=20, description="with images: use at most so many, drawn with the seed")
+    image_batch_size: int = Field(64, ge=2, description="with images: images of an optimiser step")
     image_learning_rate: float = Field(0.05, gt=0, lt=10, description="with images: highest rate of SGD")

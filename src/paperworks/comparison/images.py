@@ -105,6 +105,7 @@ def _dense(config: Config, run: runs.Run, task: ImageTask, model: nn.Module, tra
         task.train,
         epochs=config.epochs,
         learning_rate=config.image_learning_rate,
+        batch_size=config.image_batch_size,
         seed=seed,
         device=config.device,
         progress=run.progress,
@@ -127,6 +128,7 @@ def _result(config: Config, run: runs.Run, task: ImageTask, dense: nn.Module, me
         data=task.train,
         train_steps=config.train_steps,
         learning_rate=config.image_learning_rate,
+        batch_size=config.image_batch_size,
         seed=seed,
         device=config.device,
         state=run.state / f"{method}-{seed}",
@@ -159,6 +161,7 @@ def _measured(config: Config, run: runs.Run, task: ImageTask, job: ModuleJob, me
             task.train,
             steps=left,
             learning_rate=config.image_learning_rate,
+            batch_size=config.image_batch_size,
             seed=job.seed + 1,
             device=config.device,
             progress=run.progress,
@@ -202,8 +205,8 @@ def _write_up(config: Config, task: ImageTask, methods: list[str], rows: list[Ro
     columns += ["images per second, times dense", "steps while pruning", "seconds"]
     note = (
         f"Means over {config.seeds} seed(s), 95 % interval of Student over seeds; dense {statistics.fmean(dense):.3f}. "
-        f"MACs and parameters are shares of the dense network's. Every network ends with {steps} optimiser steps on "
-        "the same images: those that a method took while pruning count."
+        f"MACs and parameters are shares of the dense network's. Every network ends with {steps} optimiser steps of "
+        f"{config.image_batch_size} on the same images: those that a method took while pruning count."
     )
     failed = [[r["method"], r["seed"], r["error"]] for r in rows if "error" in r]
     tables = [runs.Table("Methods at equal operations", columns, body, note)]
