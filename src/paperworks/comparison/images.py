@@ -198,7 +198,7 @@ def _write_up(config: Config, task: ImageTask, methods: list[str], rows: list[Ro
         ends: list[Any] = [None, None]
         if len(found) > 1:
             interval = mean_interval([r["after"] for r in found])
-            ends = [interval.low, interval.high]
+            ends = [max(0.0, interval.low), min(1.0, interval.high)]  # an accuracy is no less and no more
         names = ("before", "macs", "parameters", "speed", "steps", "seconds")
         body.append([method, means[method], *ends, *(statistics.fmean(r[name] for r in found) for name in names)])
     columns = ["method", f"accuracy after {steps} steps", "low", "high", "right after pruning", "MACs", "parameters"]

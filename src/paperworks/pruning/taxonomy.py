@@ -19,6 +19,7 @@ When = Literal["before", "during", "after", "run-time"]
 How = Literal["criterion", "learned"]
 Data = Literal["none", "unlabelled", "labelled"]
 By = Literal[
+    "chance",
     "magnitude",
     "norm",
     "sensitivity",

@@ -163,7 +163,7 @@ def _listed(*criteria: UnitCriterion) -> dict[str, UnitCriterion]:
 
 
 UNIT_CRITERIA: dict[str, UnitCriterion] = _listed(
-    UnitCriterion("random", "U(0, 1)", "none", "magnitude", _random),
+    UnitCriterion("random", "U(0, 1)", "none", "chance", _random),
     UnitCriterion("l1", "|W_o|_1 of the first layer", "none", "norm", lambda m, g, e: filter_norms(m, g, 1)),
     UnitCriterion("l2", "|W_o|_2 of the first layer", "none", "norm", lambda m, g, e: filter_norms(m, g, 2)),
     UnitCriterion("group-norm", "mean of |slice|_2^2 over members", "none", "norm", lambda m, g, e: group_norms(m, g)),

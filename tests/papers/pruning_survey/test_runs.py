@@ -38,6 +38,7 @@ from paperworks.papers.pruning_survey import (
     weighted_decay,
     with_gates,
 )
+from paperworks.papers.pruning_survey.figures import ends
 from paperworks.papers.pruning_survey.masks import density_of, keep_best, least_kept
 from paperworks.papers.pruning_survey.regularisers import penalised
 from paperworks.papers.pruning_survey.runtime import gates_of, saliency_penalty
@@ -387,3 +388,10 @@ def test_an_estimator_that_prunes(spec: dict[str, Any]) -> None:
     assert clone(found).get_params()["spec"] == spec
     with pytest.raises(InputError, match="recovery_steps"):
         PrunedClassifier(recovery_steps=-1).fit(X, y)
+
+
+def test_an_interval_of_accuracies_ends_at_0_and_1() -> None:
+    assert ends([0.2, 0.9]) == (0.0, 1.0)
+    assert ends([0.7]) == (0.7, 0.7)
+    low, high = ends([0.5, 0.52, 0.51])
+    assert 0 < low < 0.51 < high < 1

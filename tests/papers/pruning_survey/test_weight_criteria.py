@@ -217,6 +217,8 @@ def test_frozen_weights_are_scored_and_stay_frozen(model: nn.Sequential, evidenc
 def test_all_methods_are_listed_in_the_taxonomy_without_reading_anything(tmp_path: Path) -> None:
     papers, own = run(Config(contrast="taxonomy", data="nowhere"), Run(tmp_path / "run")).tables
     assert {row[0] for row in papers.rows} == set(declared_beside(catalog.OURS))
+    chosen_by = {str(row[0]): str(row[4]) for row in own.rows}
+    assert {chosen_by[f"random, of {what}"] for what in ("weights", "units")} == {"criterion: chance"}
     place = {row[0]: row[1:] for row in own.rows}
     assert {f"{name}, of weights" for name in FOR_WEIGHTS} | {f"{name}, of units" for name in FOR_UNITS} <= set(place)
     assert all((place[f"{n}, of weights"][4] == "labelled") == (n in NEEDS_LABELS) for n in FOR_WEIGHTS)

@@ -23,11 +23,11 @@ def variants_of(rows: Sequence[Row]) -> list[str]:
 
 
 def ends(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of a mean over seeds, or the value twice where there is one."""
+    """The 95 % interval of a mean accuracy over seeds, inside 0 to 1; the value twice where there is one."""
     if len(values) < 2:
         return values[0], values[0]
     found = mean_interval(values)
-    return found.low, found.high
+    return max(0.0, found.low), min(1.0, found.high)
 
 
 def contrast_figure(rows: Sequence[Row], dense: float, title: str) -> Figure:

@@ -264,7 +264,7 @@ def _listed(*criteria: WeightCriterion) -> dict[str, WeightCriterion]:
 
 
 WEIGHT_CRITERIA: dict[str, WeightCriterion] = _listed(
-    WeightCriterion("random", "U(0, 1)", "none", "magnitude", uniform),
+    WeightCriterion("random", "U(0, 1)", "none", "chance", uniform),
     WeightCriterion("magnitude", "|theta|", "none", "magnitude", magnitude),
     WeightCriterion("lamp", "theta^2 / sum of the larger squares", "none", "magnitude", lamp),
     WeightCriterion("synflow", "theta dR/dtheta", "none", "sensitivity", synflow, steps=SYNFLOW_STEPS),
