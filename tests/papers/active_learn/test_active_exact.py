@@ -25,7 +25,13 @@ from paperworks.papers.active_learn import (
 )
 from paperworks.papers.active_learn.barrier import barrier_design
 from paperworks.papers.active_learn.designs import linear_complexities
-from paperworks.papers.active_learn.studies.examples import THRESHOLDS, listed, three_arms, two_class_game
+from paperworks.papers.active_learn.studies.examples import (
+    THRESHOLDS,
+    deviation_interval,
+    listed,
+    three_arms,
+    two_class_game,
+)
 
 
 @pytest.mark.parametrize(("k", "gap", "value"), [(2, 0.5, 16), (5, 0.5, 36), (10, 1.0, 16)])
@@ -242,3 +248,10 @@ def test_a_law_that_is_a_function() -> None:
     )
     assert problem.means(problem.instances())[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
     assert solve_game(problem).value < 0.3
+
+
+def test_interval_of_a_deviation() -> None:
+    """Beside the table of chi-square: 0.0506 and 7.378 are its quantiles for two degrees of freedom."""
+    found = deviation_interval([1.0, 2.0, 3.0])
+    assert found.estimate == pytest.approx(1.0)
+    assert (found.low, found.high) == (pytest.approx(np.sqrt(2 / 7.378), rel=1e-3), pytest.approx(6.285, rel=1e-3))

@@ -139,32 +139,34 @@ def combination(run: runs.Run, fast: bool) -> Iterator[runs.Finding]:
     """Three rules at four shares of wrong bits, and what the deterministic rule guarantees."""
     rng = run.rng("flips")
     shares = (0.0, 0.05, 0.25, 1.0)
-    worst = dict.fromkeys(("deterministic", "switch", "randomised"), 0.0)
+    draws = 2 if fast else 3
+    worst = {rule: [0.0] * draws for rule in ("deterministic", "switch", "randomised")}
     lines = []
     for trace, k in run.progress(list(cases(fast)), "traces and sizes"):
         optimum = belady(trace, k)
         lru = simulate(LRU(k), trace).misses
         for share in shares:
-            bits = flip(optimum.discard_labels, share, rng)
-            own = simulate(FlushWhenAll0s(k), trace, bits).misses
-            got = {}
-            for rule in worst:
-                policy = Combined([FlushWhenAll0s(k), LRU(k)], rule=rule)  # type: ignore[arg-type]
-                got[rule] = evaluate.replays(policy, trace, bits, runs=3)[0]
-                worst[rule] = runs.largest((worst[rule], (got[rule] - k) / min(own, lru)))
+            for draw in range(draws):
+                bits = flip(optimum.discard_labels, share, rng)
+                own = simulate(FlushWhenAll0s(k), trace, bits).misses
+                got = {}
+                for rule, ratios in worst.items():
+                    policy = Combined([FlushWhenAll0s(k), LRU(k)], rule=rule)  # type: ignore[arg-type]
+                    got[rule] = evaluate.replays(policy, trace, bits, runs=3)[0]
+                    ratios[draw] = runs.largest((ratios[draw], (got[rule] - k) / min(own, lru)))
             lines.append(
                 f"{trace.name} k={k} {share:.0%}: {', '.join(f'{v:,.0f}' for v in got.values())} ({own:,}, {lru:,})"
             )
-    for rule, ratio in worst.items():
+    for rule, ratios in worst.items():
         yield runs.Finding(
             "robust-by-combination",
             f"Rule {rule}: at 0, 5, 25 and 100% wrong bits never above 1.03 times the better part, plus k",
             "empirical",
-            ratio,
+            mean_interval(ratios, unit="draws of the wrong bits"),
             "<=",
             1.03,
             unit="misses less k, over the better of FlushWhenAll0s and LRU, largest",
-            detail=("deterministic, switch, randomised (FlushWhenAll0s, LRU): " + "; ".join(lines))
+            detail=("deterministic, switch, randomised (FlushWhenAll0s, LRU), last draw: " + "; ".join(lines))
             if rule == "deterministic"
             else "",
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
+from paperworks.metrics import Interval
 from paperworks.papers.active_learn.classes import DifficultyClass, make_classes
 from paperworks.papers.active_learn.problem import ActiveProblem
 
@@ -50,3 +52,13 @@ def noisy_cuts(n: int, size: float, horizon: int) -> ActiveProblem:
 def listed(problem: ActiveProblem, members: list[list[int]]) -> list[DifficultyClass]:
     """Listed classes."""
     return make_classes(problem, members=members)
+
+
+def deviation_interval(values: Sequence[float], unit: str = "seeds") -> Interval:
+    """The standard deviation of independent Gaussian values with its 95% interval, by chi-square."""
+    from scipy.stats import chi2
+
+    n = len(values)
+    deviation = float(np.std(values, ddof=1))
+    low, high = (deviation * float(np.sqrt((n - 1) / chi2.ppf(share, n - 1))) for share in (0.975, 0.025))
+    return Interval(deviation, low, high, 0.95, "chi-square", n, unit)

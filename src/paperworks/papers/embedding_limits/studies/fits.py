@@ -41,7 +41,7 @@ def critical(run: runs.Run, fast: bool) -> Iterator[Finding]:
             baseline_name="Table 6",
             unit="documents",
             detail=f"seeds {SEEDS}: {found[d]}" + (f"; mean {spread}" if spread else ""),
-            deterministic="three named seeds; the best counts",
+            deterministic="the best of three seeds that are named, as the paper counts it",
         )
     steps = [best[b] - best[a] for a, b in pairwise(dims)]
     yield Finding(
@@ -52,7 +52,7 @@ def critical(run: runs.Run, fast: bool) -> Iterator[Finding]:
         ">",
         0,
         detail=f"best of three seeds: {best}",
-        deterministic="three named seeds; the best counts",
+        deterministic="the best of three seeds that are named, as the paper counts it",
     )
 
 
@@ -69,6 +69,7 @@ def twelve(run: runs.Run, fast: bool) -> Iterator[Finding]:
         fitted.accuracy_,
         "==",
         1.0,
+        deterministic="one embedding that returns every set shows that there is one",
         detail=f"seed {fitted.seed_}, {fitted.n_iter_} iterations; 8 dimensions reach {less.accuracy_:.4f}. By "
         "construction 4 "
         f"dimensions return {int(returned_by_construction(qrels, 4).sum())} of the 1000 sets in float32, with "

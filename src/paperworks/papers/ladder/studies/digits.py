@@ -19,32 +19,23 @@ from paperworks.papers.ladder.studies.common import ROWS, Trained, discover, rec
 @runs.study(claims=["attribute-gap"], title="Slices of digits on coloured ground (A)", minutes=1.0)
 def slices(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """The best hypothesis of each class, five seeds."""
-    named, gaps, said = 0, [], []
+    gaps, said = [], []
     for seed in run.progress(seeds(fast), "classifiers"):
         found = discover(trained(seed, "A"))
         best = [next((s for s in found.slices_ if s.class_code == c), None) for c in (0, 1)]
-        named += sum(s is not None and names_the_ground(s.name, s.class_code) for s in best)
-        gaps.append(min(s.gap if s is not None else 0.0 for s in best))
+        right = [s.gap if s is not None and names_the_ground(s.name, s.class_code) else 0.0 for s in best]
+        gaps.append(min(right))
         said += [f"{s.name} ({s.accuracy_without:.2f}, {s.accuracy_with:.2f})" for s in best if s is not None]
     return [
         runs.Finding(
             "attribute-gap",
-            "The best hypothesis of a class names the ground that the class was trained on: classes of all seeds",
-            "empirical",
-            named,
-            ">=",
-            2 * len(gaps),
-            unit="classes",
-            detail="accuracy without and with: " + "; ".join(said),
-        ),
-        runs.Finding(
-            "attribute-gap",
-            "Accuracy with the attribute minus accuracy without, of the weaker class",
+            "Accuracy with the attribute minus accuracy without, of the weaker class; 0 where the best hypothesis of a "
+            "class does not name the ground that it was trained on",
             "empirical",
             mean_interval(gaps),
             ">=",
             0.4,
-            detail="the specification's prototype: .79 and .58",
+            detail="the specification's prototype: .79 and .58; accuracy without and with: " + "; ".join(said),
         ),
     ]
 
@@ -257,6 +248,7 @@ def _tokens() -> runs.Finding:
         "<=",
         10_000,
         unit="tokens",
+        deterministic="the prompt of fixed sentences",
         detail="BERT's tokenizer; captions are shorter. The specification estimates 10,000 tokens a class; the paper "
         "names 33,217 for all of its requests to GPT-4o.",
     )

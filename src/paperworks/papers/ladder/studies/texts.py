@@ -29,8 +29,7 @@ def glosses(run: runs.Run, fast: bool) -> list[runs.Finding]:
 
     folder = inputs.path("wordnet")
     known = {s: [x.gloss.partition(";")[0] for x in read_synsets(folder, "noun") if x.lexname == s] for s in SECTIONS}
-    first, gaps = 0, []
-    count = len(seeds(fast, 3))
+    gaps = []
     for seed in run.progress(seeds(fast, 3), "classifiers"):
         draw = np.random.default_rng([seed, 3])
         texts: dict[str, list[str]] = {"train": [], "val": []}
@@ -54,25 +53,16 @@ def glosses(run: runs.Run, fast: bool) -> list[runs.Finding]:
                 class_names=[s.partition(".")[2] for s in SECTIONS],
             )
         proposed = found.backend.propose(found.class_names_[1], found.top_sentences_.get(1, []), unique(made["val"]), 8)
-        first += bool(proposed) and TOKEN in proposed[0].name
-        gaps.append(next((s.gap for s in found.slices_ if s.class_code == 1 and TOKEN in s.name), 0.0))
+        first = bool(proposed) and TOKEN in proposed[0].name
+        gaps.append(next((s.gap for s in found.slices_ if first and s.class_code == 1 and TOKEN in s.name), 0.0))
     return [
         runs.Finding(
             "attribute-gap",
-            f"The planted word is the first proposal for the class that relies on it: seeds of {count}",
-            "empirical",
-            first,
-            ">=",
-            count,
-            unit="seeds",
-            detail="glosses of animals and artifacts; the word is in 95 % of one section's training texts",
-        ),
-        runs.Finding(
-            "attribute-gap",
-            "Accuracy with the planted word minus accuracy without it",
+            "Accuracy with the planted word minus accuracy without it; 0 where it is not the first proposal",
             "empirical",
             mean_interval(gaps),
             ">",
             0.0,
+            detail="glosses of animals and artifacts; the word is in 95 % of one section's training texts",
         ),
     ]

@@ -75,6 +75,7 @@ def experiment(run: runs.Run, fast: bool) -> list[runs.Finding]:
             ">=",
             len(ks) - 1,
             unit="values of k",
+            test=f"a count is outside the range of {repetitions} others with probability 2 / {repetitions + 1}",
         ),
         runs.Finding(
             "experiment-99-9-percent",
@@ -100,6 +101,7 @@ def experiment(run: runs.Run, fast: bool) -> list[runs.Finding]:
             ">=",
             len(strict) - 1,
             unit="values of k",
+            test=f"a count is outside the range of {repetitions} others with probability 2 / {repetitions + 1}",
         ),
         *(
             runs.Finding(

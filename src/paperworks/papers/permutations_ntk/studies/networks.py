@@ -45,6 +45,7 @@ def trained(run: runs.Run, fast: bool) -> list[runs.Finding]:
                     "<=",
                     4.0,
                     unit="standard errors",
+                    test=_errors(count),
                     detail=f"mean {_figure(value)}, theory {_figure(theory)}",
                 )
             )
@@ -56,6 +57,7 @@ def trained(run: runs.Run, fast: bool) -> list[runs.Finding]:
                 None if a.variance is None else abs(a.variance / a.variance_theory - 1),
                 "<=",
                 4 * math.sqrt(2 / (count - 1)),
+                test=f"four standard errors of the variance of {count} networks",
                 detail=f"variance {_figure(a.variance)}, theory {a.variance_theory:.5f}; the bound is four "
                 f"standard errors of the variance of {count} Gaussian values",
             )
@@ -86,6 +88,7 @@ def _standard(run: runs.Run, fast: bool, count: int, width: int) -> list[runs.Fi
                 "<=",
                 4.0,
                 unit="standard errors",
+                test=_errors(count),
                 detail=f"of {count} networks; mean {_figure(a.zero_mean)}; official predictions {official[k][1]}",
             )
         )
@@ -99,7 +102,7 @@ def _standard(run: runs.Run, fast: bool, count: int, width: int) -> list[runs.Fi
                     ">",
                     4.0,
                     unit="standard errors",
-                    detail=f"of {count} networks",
+                    test=_errors(count),
                 )
             )
         m = {kernel: permutation_moments(k, 2, kernel=kernel) for kernel in ("nngp", "ntk")}  # type: ignore[arg-type]
@@ -126,6 +129,10 @@ def _train(
         count, width=width, parametrization=parametrization, keep="probe", random_state=run.seed
     )
     return ensemble.fit(permutation, probe=rows, progress=run.progress)
+
+
+def _errors(count: int) -> str:
+    return f"four standard errors of the mean of {count} networks"
 
 
 def _figure(value: float | None) -> str:

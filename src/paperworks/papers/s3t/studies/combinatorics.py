@@ -189,6 +189,7 @@ def kept(run: runs.Run, fast: bool) -> Iterator[Finding]:
         ">=",
         0.0,
         tolerance=1e-12,
+        deterministic="counted over all sets of slices",
         detail=f"lowest at L={slices}, k={k}, r={r}, B={budget}: orders that share slices in their first k places die "
         f"together; the counted one is lower in {sum(v < -1e-12 for v in below)} of {len(few)} settings",
     )

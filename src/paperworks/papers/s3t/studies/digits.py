@@ -121,7 +121,7 @@ def exact(run: runs.Run, fast: bool) -> Iterator[Finding]:
         yield Finding(
             "exact-deletion",
             "The same before the deletion: the record had an influence, and the check is not vacuous.",
-            "empirical",
+            "exact",
             differed,
             ">",
             1e-4,

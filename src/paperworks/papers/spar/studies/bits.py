@@ -158,6 +158,7 @@ def _votes(run: runs.Run, trials: int) -> Iterator[Finding]:
         abs(errors / trials - MAJORITY_ERROR),
         "<=",
         deviation,
+        test=f"three standard errors of {trials} judgements",
         detail=f"{trials} failing responses, judged through the texts of judgements; measured {errors / trials:.4f}",
     )
     yield Finding(
