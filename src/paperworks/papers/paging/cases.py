@@ -45,21 +45,25 @@ def cases(fast: bool) -> Iterator[tuple[Trace, int]]:
 def noise_stays_below(
     claim: str, make: type, kind: Prediction, fast: bool, run: runs.Run, one: bool = False
 ) -> runs.Finding:
-    """Real traces with flipped bits: the largest cost over its bound; of a randomised policy the mean of three runs."""
+    """Real traces with flipped bits: the largest cost over its bound; of a randomised policy the mean of three runs.
+
+    Without a flipped bit some algorithms cost their bound exactly: that share is left out, or it would hide the others.
+    """
     rng = run.rng(f"flips {claim}")
     count = 1 if one else RUNS
     worst = (-np.inf, 0.0, 0.0)
+    shares = [share for share in NOISE if share]
     for trace, k in cases(fast):
         truth = oracle(trace, k, kind)
         opt = belady(trace, k).misses
-        for share in NOISE:
+        for share in shares:
             bits = flip(truth, share, rng)
             misses, width = evaluate.replays(make(k), trace, bits, runs=count, seed=int(rng.integers(2**32)))
             limit = bound(make(k), opt, *prediction_error(bits, truth), k)
             worst = max(worst, ((misses + width) / limit, misses / limit, width / limit))
     return runs.Finding(
         claim,
-        f"{make(2).name} on both traces with 0 to 50% of the bits flipped stays below its bound",
+        f"{make(2).name} on both traces with {shares[0]:.0%} to {shares[-1]:.0%} of the bits flipped stays below its bound",
         "exact" if one else "empirical",
         worst[1],
         "<=",
