@@ -63,7 +63,7 @@ def noise_stays_below(
             worst = max(worst, ((misses + width) / limit, misses / limit, width / limit))
     return runs.Finding(
         claim,
-        f"{make(2).name} on both traces with {shares[0]:.0%} to {shares[-1]:.0%} of the bits flipped stays below its bound",
+        f"{make(2).name} on both traces with {shares[0]:.0%} to {shares[-1]:.0%} of the bits flipped: below its bound",
         "exact" if one else "empirical",
         worst[1],
         "<=",
