@@ -49,6 +49,13 @@ def test_only_the_values_of_tensors_may_differ() -> None:
     assert known not in found
 
 
+def test_code_that_was_replaced_is_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Gated()
+    known = architecture(model, IMAGES)
+    monkeypatch.setattr(Gated, "forward", lambda self, x: self.last(self.first(x.flatten(1))))
+    assert architecture(model, IMAGES) not in (known, None)
+
+
 def test_nothing_is_known_of_a_module_that_cannot_be_pickled() -> None:
     model = Gated()
     model.last.register_forward_hook(lambda module, args, out: out)

@@ -113,7 +113,7 @@ def _at_chance(found: float, count: int, classes: int) -> str:
 
 
 def _headline(contrast: Contrast, verdicts: Sequence[tuple[str, str, float, float, str]], dense: float) -> str:
-    parts = [f"{a} less {b}: {value:+.1%}{said} at {ratio:.0%} removed" for a, b, ratio, value, said in verdicts]
+    parts = [f"{a} less {b} at {ratio:.0%} removed: {value:+.1%}{said}" for a, b, ratio, value, said in verdicts]
     shown = [p for p, v in zip(parts, verdicts, strict=True) if v[2] == max(x[2] for x in verdicts)][:2]
     return f"{contrast.question} {'; '.join(shown)} (accuracy; dense {dense:.1%})"
 
@@ -152,7 +152,7 @@ def variants_table(rows: Sequence[Row], dense: Sequence[float]) -> Table:
 def pairs_table(
     contrast: Contrast, rows: list[Row], ratios: Sequence[float]
 ) -> tuple[Table, list[tuple[str, str, float, float, str]]]:
-    """Differences of the pairs, and (left, right, ratio, mean, interval in words) of each."""
+    """Differences of the pairs, and (left, right, ratio, mean, interval and verdict in words) of each."""
     body: list[list[runs.report.Cell]] = []
     found = []
     for ratio in ratios:
@@ -161,11 +161,11 @@ def pairs_table(
             if not len(differences):
                 continue
             mean = float(differences.mean())
-            said = "" if interval is None else f" [{interval.low:+.1%}, {interval.high:+.1%}]"
-            verdict = "one seed: no interval"
+            verdict, said = "one seed: no interval", ""
             if interval is not None:
                 sure = interval.low > 0 or interval.high < 0
                 verdict = (f"{left if mean > 0 else right} is better") if sure else "no difference is shown"
+                said = f" [{interval.low:+.1%}, {interval.high:+.1%}], {verdict}"
             ends_shown: list[runs.report.Cell] = [None, None] if interval is None else [interval.low, interval.high]
             body.append([left, right, ratio, mean, *ends_shown, len(differences), verdict])
             found.append((left, right, ratio, mean, said))

@@ -33,12 +33,15 @@ def architecture(model: nn.Module, inputs: Inputs) -> bytes | None:
 
     Where two modules have the same one, their classes, attributes, shapes and ties are equal, and so are their traces:
     ``capture`` refuses control flow on values. Modules of one architecture may have different digests, since attributes
-    are compared as they are stored. None: the module cannot be pickled, so that nothing is known.
+    are compared as they are stored. Good for this process only. None: the module cannot be pickled, so that nothing is
+    known.
     """
     file = io.BytesIO()
+    # pickle knows classes by name; one that was defined anew, in a notebook say, has the name of the old one
+    code = [(id(type(module)), id(type(module).forward)) for module in model.modules()]
     try:
         with evaluation_mode(model):
-            _WithoutValues(file).dump((model, arguments(inputs)))
+            _WithoutValues(file).dump((model, arguments(inputs), code))
     except (pickle.PicklingError, AttributeError, TypeError, NotImplementedError):
         return None
     return hashlib.sha256(file.getvalue()).digest()
