@@ -21,7 +21,7 @@ from paperworks.papers.pruning_survey.runtime import (
     with_gates,
 )
 from paperworks.papers.pruning_survey.spec import PruneSpec, read_spec
-from paperworks.pruning import accuracy
+from paperworks.pruning import ImageTask, accuracy
 
 ROUNDS = 5
 """Of gradual schedules."""
@@ -51,6 +51,7 @@ class Contrast:
     pairs : (left, right) names of variants whose accuracies are compared, seed by seed.
     variants : of a ratio; None where ``rows`` does the whole experiment.
     rows : (bench, ratio, seed) -> rows.
+    task : the task that the rows are tested on, of the bench's (None: that one).
     """
 
     name: str
@@ -59,6 +60,11 @@ class Contrast:
     pairs: tuple[tuple[str, str], ...]
     variants: Callable[[float], list[Variant]] | None = None
     rows: Callable[[Bench, float, int], list[Row]] | None = None
+    task: Callable[[ImageTask], ImageTask] | None = None
+
+    def tested(self, task: ImageTask) -> ImageTask:
+        """The task whose test images the accuracies are of."""
+        return task if self.task is None else self.task(task)
 
 
 def _spec(ratio: float, **options: Any) -> PruneSpec:
@@ -154,12 +160,17 @@ def _tickets(ratio: float) -> list[Variant]:
     ]
 
 
-def _original_or_transfer(bench: Bench, ratio: float, seed: int) -> list[Row]:
-    """Masks from one half of the classes, used for the other half; and the other half's own; and random ones."""
-    codes = list(range(len(bench.task.class_names)))
+def _halves(task: ImageTask) -> list[ImageTask]:
+    """The task of the first half of the classes, and that of the second. Raises InputError for less than four."""
+    codes = list(range(len(task.class_names)))
     if len(codes) < 4:
         raise InputError("data", f"{len(codes)} classes", "four or more, for two tasks of two or more each")
-    halves = [bench.task.of_classes(part) for part in (codes[: len(codes) // 2], codes[len(codes) // 2 :])]
+    return [task.of_classes(part) for part in (codes[: len(codes) // 2], codes[len(codes) // 2 :])]
+
+
+def _original_or_transfer(bench: Bench, ratio: float, seed: int) -> list[Row]:
+    """Masks from one half of the classes, used for the other half; and the other half's own; and random ones."""
+    halves = _halves(bench.task)
     spec = _weights(ratio, schedule="gradual", rounds=ROUNDS)
     benches = [replace(bench, task=half, state=None, _dense={}, _pruned={}) for half in halves]
     masks = [one.pruned(spec, seed).masks for one in benches]
@@ -288,6 +299,7 @@ CONTRASTS: dict[str, Contrast] = {
             "initial weights, ratio, training",
             (("native mask", "transferred mask"), ("transferred mask", "random mask")),
             rows=_original_or_transfer,
+            task=lambda task: _halves(task)[1],
         ),
         Contrast(
             "static-vs-dynamic",

@@ -12,12 +12,19 @@ from paperworks import runs
 from paperworks.metrics import wilson_interval
 from paperworks.papers.pruning_survey.bench import Bench, Protocol, Row
 from paperworks.papers.pruning_survey.config import Config
-from paperworks.papers.pruning_survey.contrasts import Contrast, Variant, compared, contrast_of, run_contrast
+from paperworks.papers.pruning_survey.contrasts import (
+    Contrast,
+    Variant,
+    accuracies,
+    compared,
+    contrast_of,
+    run_contrast,
+)
 from paperworks.papers.pruning_survey.declared import own_methods_table, taxonomy_table
 from paperworks.papers.pruning_survey.figures import bars_figure, contrast_figure, ends, variants_of
 from paperworks.papers.pruning_survey.recommendation import Limits, recommend
 from paperworks.papers.pruning_survey.spec import FOR_UNITS, PruneSpec, read_spec
-from paperworks.pruning import accuracy, image_task, model_maker
+from paperworks.pruning import ImageTask, accuracy, image_task, model_maker
 from paperworks.runs import Report, ReportFile, Run, Table
 from paperworks.runs.files import write_text
 
@@ -64,11 +71,13 @@ def _contrast(config: Config, run: Run, bench: Bench, lead: list[str]) -> Report
     seeds = [config.seed % 2**31 + number for number in range(config.seeds)]
     run.step("training the dense networks" if not bench.trained else "testing the dense network")
     dense = bench.dense_accuracy(seeds)
-    chance = _at_chance(statistics.fmean(dense), len(bench.task.test), len(bench.task.class_names))
+    chance = ""
+    if not _above_chance(dense, bench.task):
+        chance = ". This tests nothing: the dense network is at chance. Train longer (--epochs), or take more images"
     run.step(contrast.question)
     rows = run_contrast(contrast, bench, config.ratios, seeds)
     write_text(run.files / "rows.csv", rows_as_csv(rows))
-    table, verdicts = pairs_table(contrast, rows, config.ratios)
+    table, verdicts = pairs_table(contrast, rows, config.ratios, contrast.tested(bench.task))
     mean = statistics.fmean(dense)
     title = f"{contrast.name.replace('-', ' ')}, {bench.task.notes[0].split(':')[0]}"
     drawing = contrast_figure(rows, mean, title)
@@ -77,6 +86,7 @@ def _contrast(config: Config, run: Run, bench: Bench, lead: list[str]) -> Report
         last = max(config.ratios)
         values = [[r.accuracy for r in rows if r.variant == n and r.ratio == last] for n in names]
         drawing = bars_figure(names, values, mean, f"accuracy with {last:.0%} of the operations removed")
+        verdicts.sort(key=lambda one: -one[3])  # all are less random: the head has the best
     return Report(
         headline=_headline(contrast, verdicts, mean) + chance,
         lead=lead,
@@ -106,10 +116,10 @@ def _notes(config: Config, bench: Bench) -> list[str]:
     ]
 
 
-def _at_chance(found: float, count: int, classes: int) -> str:
-    if wilson_interval(round(found * count), count).low > 1 / classes:
-        return ""
-    return ". This tests nothing: the dense network is at chance. Train longer (--epochs), or take more images"
+def _above_chance(found: Sequence[float], task: ImageTask) -> bool:
+    """Whether the mean accuracy on the test images is more than guessing gives, by Wilson's interval."""
+    count = len(task.test)
+    return wilson_interval(round(statistics.fmean(found) * count), count).low > 1 / len(task.class_names)
 
 
 def _headline(contrast: Contrast, verdicts: Sequence[tuple[str, str, float, float, str]], dense: float) -> str:
@@ -150,9 +160,9 @@ def variants_table(rows: Sequence[Row], dense: Sequence[float]) -> Table:
 
 
 def pairs_table(
-    contrast: Contrast, rows: list[Row], ratios: Sequence[float]
+    contrast: Contrast, rows: list[Row], ratios: Sequence[float], task: ImageTask
 ) -> tuple[Table, list[tuple[str, str, float, float, str]]]:
-    """Differences of the pairs, and (left, right, ratio, mean, interval and verdict in words) of each."""
+    """Differences of the pairs on ``task``, and (left, right, ratio, mean, interval and verdict in words) of each."""
     body: list[list[runs.report.Cell]] = []
     found = []
     for ratio in ratios:
@@ -165,6 +175,8 @@ def pairs_table(
             if interval is not None:
                 sure = interval.low > 0 or interval.high < 0
                 verdict = (f"{left if mean > 0 else right} is better") if sure else "no difference is shown"
+                if not any(_above_chance(list(accuracies(rows, s, ratio).values()), task) for s in (left, right)):
+                    verdict = "both are at chance: this tests nothing"
                 said = f" [{interval.low:+.1%}, {interval.high:+.1%}], {verdict}"
             ends_shown: list[runs.report.Cell] = [None, None] if interval is None else [interval.low, interval.high]
             body.append([left, right, ratio, mean, *ends_shown, len(differences), verdict])
