@@ -333,6 +333,25 @@ def test_lines_in_a_pipe_end_with_their_text(tiny_paper: Path, monkeypatch: pyte
     assert [line for line in lines if line != line.rstrip() or len(line) > 1000] == []
 
 
+def test_prose_in_a_pipe_is_wrapped_and_rows_are_lines(tiny_paper: Path, monkeypatch, capsys) -> None:
+    """Whoever pages through a paper reads lines of a book's width; whoever greps a list gets whole rows."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    longest = sorted(catalog.papers(), key=lambda paper: len(paper.findings))[-3:]
+    for paper in longest:
+        assert run_command(["show", paper.slug]) == 0
+        shown = capsys.readouterr().out
+        assert [line for line in shown.splitlines() if len(line) > 80 and " " in line.strip()[:60]] == []
+        words = " ".join(shown.split())
+        statements = [text for claim in paper.claims for text in (claim.statement, claim.value)]
+        assert [text for text in (paper.summary, *statements) if " ".join(text.split()) not in words] == []
+    assert run_command(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for paper in catalog.papers():
+        assert sum(line.startswith(f" {paper.slug} ") and paper.purpose in line for line in lines) == 1
+    assert run_command(["reproduce", "tiny-paper", "--fast", "--quiet"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_new(cli, tmp_path: Path) -> None:
     cli("new", "third-paper", "--into", tmp_path)
     folder = tmp_path / "third_paper"

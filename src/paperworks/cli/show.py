@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paperworks.catalog import Paper
+from paperworks.catalog import Claim, Paper
+from paperworks.cli.printing import print_parts
 from paperworks.errors import InputError
 from paperworks.runs.render import (
     evidence_text,
@@ -27,28 +28,7 @@ if TYPE_CHECKING:
     from paperworks.runs.store import RunRecord
 
 
-PIPE_WIDTH = 10_000
 MARKS = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
-
-
-def _print(*parts: Any) -> None:
-    import io
-    import os
-    import sys
-
-    from rich.console import Console
-
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        console = Console(highlight=False)
-        for part in parts:
-            console.print(part)
-        return
-    # In a pipe or a file there is no width to fit: every row is one line, for grep, without the blanks that fill it.
-    text = io.StringIO()
-    console = Console(file=text, width=PIPE_WIDTH, highlight=False)
-    for part in parts:
-        console.print(part)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def _status(paper: Paper) -> str:
@@ -64,7 +44,7 @@ def print_papers(papers: Sequence[Paper], note: str = "") -> None:
         row = paper.to_dict()
         rows.append([paper.slug, _status(paper), f"{row['claims_held']} of {row['claims_total']}", paper.purpose])
     total = f"{sum(p.works for p in papers)} of {len(papers)} papers work. 'paperworks show SLUG' tells more."
-    _print(
+    print_parts(
         terminal_table(
             Table("", ["paper", "status", "claims held", "what you get"], rows, " ".join(t for t in (note, total) if t))
         )
@@ -93,7 +73,7 @@ def print_paper(paper: Paper) -> None:
 
     by = f"{paper.authors} authors" if paper.authors else (paper.organisation or "")
     meta = [f"arXiv {paper.arxiv}", paper.date, by, ", ".join(paper.tags), paper.repository]
-    _print(
+    print_parts(
         Text(paper.title, style="bold"),
         Text(" · ".join(m for m in meta if m), style="dim"),
         "",
@@ -101,30 +81,14 @@ def print_paper(paper: Paper) -> None:
         "",
     )
     verdicts = paper.verdicts()
-    rows: list[list[Any]] = []
-    for claim in paper.claims:
-        figure = claim.value + (f"\nagainst {claim.baseline}" if claim.baseline else "")
-        figure += "".join(f"\n[{part}]" for part in ("; ".join(t for t in (claim.setting, claim.source) if t),) if part)
-        measured = [
-            f"{MARKS[verdict_text(f)]} {f['statement']}: {relation_text(f)}; margin {margin_text(f)}"
-            for f in paper.findings
-            if f["claim"] == claim.id
-        ]
-        open_parts = (
-            [f"not tested: {part}" for part in paper.untested_parts(claim)] if measured else [claim.reason or "–"]
-        )
-        here = "\n".join([*measured, *open_parts])
-        rows.append([claim.statement, figure, verdicts[claim.id], here])
-    _print(
-        terminal_table(
-            Table(
-                "What the paper claims, and what was measured here", ["claim", "in the paper", "here", "measured"], rows
-            )
-        )
-    )
+    print_parts(Text("What the paper claims, and what was measured here", style="bold"))
+    for number, claim in enumerate(paper.claims, start=1):
+        print_parts("", Text(f"{number}. {claim.statement}"))
+        print_parts(*(Padding(Text(line), (0, 0, 0, 3)) for line in _claim_lines(paper, claim, verdicts[claim.id])))
+    print_parts("")
     obstacles = paper.obstacles()
     if obstacles:
-        _print(Text(f"{_status(paper)}: " + "; ".join(obstacles)))
+        print_parts(Text(f"{_status(paper)}: " + "; ".join(obstacles)))
         return
     readme = paper.folder / "README.md"
     commands = [
@@ -133,15 +97,33 @@ def print_paper(paper: Paper) -> None:
         f"paperworks reproduce {paper.slug}",
     ]
     use = "\n".join([*commands, "", "import paperworks as pw", f"help(pw.{paper.folder.name})"])
-    _print(Text("How to use it", style="bold"), Padding(Text(use), (0, 0, 0, 4)))
+    print_parts(Text("How to use it", style="bold"), Padding(Text(use), (0, 0, 0, 4)))
     if readme.is_file():
-        _print(Text(f"\nMore in {readme}", style="dim"))
+        print_parts(Text(f"\nMore in {readme}", style="dim"))
+
+
+def _claim_lines(paper: Paper, claim: Claim, verdict: str) -> Iterator[str]:
+    """The paper's figure, the verdict here, and what stands behind it."""
+    where = "; ".join(text for text in (claim.setting, claim.source) if text)
+    yield f"in the paper: {claim.value}{claim.baseline and f', against {claim.baseline}'}{where and f' [{where}]'}"
+    yield f"here: {verdict}"
+    findings = [f for f in paper.findings if f["claim"] == claim.id]
+    for f in findings:
+        yield f"{MARKS[verdict_text(f)]} {_finding_line(f)}"
+    if findings:
+        yield from (f"not tested: {part}" for part in paper.untested_parts(claim))
+    elif claim.reason:
+        yield claim.reason
+
+
+def _finding_line(finding: dict[str, Any]) -> str:
+    return f"{finding['statement']}: {relation_text(finding)}; margin {margin_text(finding)}"
 
 
 def print_report(folder: Path, out: Path | None = None) -> None:
     """A finished run's report, with the path of its HTML page."""
     where = out if out is not None else folder
-    _print(to_terminal(Report.load(folder), str(where / "files" if out is None else where)))
+    print_parts(to_terminal(Report.load(folder), str(where / "files" if out is None else where)))
     print(f"report: {where / 'report.html'}")
     print(f"run: {folder.name}")
 
@@ -158,7 +140,7 @@ def print_runs(records: Sequence[RunRecord]) -> None:
         ]
         for r in records
     ]
-    _print(
+    print_parts(
         terminal_table(
             Table("", ["run", "status", "started (UTC)", "time", "result"], rows, "" if rows else "No runs yet.")
         )
@@ -205,32 +187,29 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     for name, (a, b) in comparison["figures"].items():
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (a, b))
         figures.append([name, format_cell(a, name), format_cell(b, name), f"{b / a:.3g}" if numbers and a else "–"])
-    _print(
+    print_parts(
         terminal_table(Table("Options that differ", ["option", *runs], options, note)),
         terminal_table(Table("Figures", ["figure", *runs, "ratio"], figures)),
     )
 
 
 def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: bool) -> None:
-    """What ``reproduce`` found, a row per finding."""
+    """What ``reproduce`` found."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     for one in measured:
         findings = [f.to_dict() for f in one.findings]
-        rows: list[list[Any]] = [
-            [
-                f["claim"],
-                "\n".join(t for t in (f["statement"], f["detail"], evidence_text(f)) if t),
-                relation_text(f),
-                f["kind"],
-                margin_text(f),
-                verdict_text(f) if f["holds"] else "DOES NOT HOLD",
-            ]
-            for f in findings
-        ]
-        rows += [[c.id, c.reason, "–", "–", "–", "not tested here"] for c in one.paper.claims if c.reason]
-        rows += [
-            ["–", f"study {name} ended without findings: {why}", "–", "–", "–", "FAILED"]
-            for name, why in one.errors.items()
-        ]
+        print_parts(Text(one.paper.slug, style="bold"))
+        for f in findings:
+            verdict = verdict_text(f) if f["holds"] else "DOES NOT HOLD"
+            print_parts(Text(f"{MARKS[verdict_text(f)]} {f['claim']} ({f['kind']}), {verdict}: {_finding_line(f)}"))
+            print_parts(*(Padding(Text(t), (0, 0, 0, 2)) for t in (f["detail"], evidence_text(f)) if t))
+        for claim in one.paper.claims:
+            if claim.reason:
+                print_parts(Text(f"– {claim.id}, not tested here: {claim.reason}"))
+        for name, why in one.errors.items():
+            print_parts(Text(f"✗ FAILED: study {name} ended without findings: {why}"))
         held = sum(f["holds"] for f in findings)
         kind = "in the small, fast version" if fast else "at full size"
         seconds = sum(s["seconds"] for s in one.studies)
@@ -239,8 +218,7 @@ def print_measured(measured: Sequence[Measured], written: Sequence[Path], fast: 
             former = {s["name"] for s in one.paper.results.get("studies", [])} & set(one.errors)
             note += f" Not measured: {', '.join(one.errors)}."
             note += f" Findings of before stay: {', '.join(sorted(former))}." if former and not fast else ""
-        columns = ["claim", "finding", "measured and bound", "kind", "margin", "verdict"]
-        _print(terminal_table(Table(one.paper.slug, columns, rows, note)))
+        print_parts("", Text(note), "")
     for path in written:
         print(f"written: {path}")
 
@@ -258,4 +236,4 @@ def print_sources(sources: Sequence[Any]) -> None:
                 data["description"],
             ]
         )
-    _print(terminal_table(Table("", ["input", "where", "licence", "what it is"], rows)))
+    print_parts(terminal_table(Table("", ["input", "where", "licence", "what it is"], rows)))
