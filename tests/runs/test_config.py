@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+import types
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -10,8 +13,9 @@ import pytest
 from pydantic import Field, ValidationError
 
 from paperworks.errors import InputError
-from paperworks.runs import Config, File, build_config
+from paperworks.runs import Config, File, Run, build_config
 from paperworks.runs.config import describe_bounds, describe_type
+from paperworks.runs.recipe import Recipe
 
 
 class Options(Config):
@@ -106,6 +110,32 @@ def test_pipes_and_devices_are_refused_as_files(tmp_path: Path) -> None:
                 build_config(Sources, {name: str(path)})
     for path in (tmp_path, tmp_path / "file", tmp_path / "absent"):
         assert build_config(Sources, {"model": str(path)}).model == path  # type: ignore[attr-defined]
+
+
+def test_files_that_are_not_there_are_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
+    """What a recipe reads last would be missed after all of its work. Names, and folders to be made, are no files."""
+
+    class Files(Config):
+        data: Annotated[str, File(("digits",), also=r"\d+")] = Field("digits", description="images")
+        model: Path | None = Field(None, description="a trained model")
+        cache: Annotated[Path | None, File(made=True)] = Field(None, description="kept for later")
+
+    module = types.ModuleType("reads_late")
+    module.run = lambda config, run: pytest.fail("the work began")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "reads_late", module)
+    function = Recipe("late", "reads_late", Files).function
+    message = (
+        "data: found digit, which does not exist; expected a file or folder, or one of digits (did you mean 'digits'?)"
+    )
+    for values, words in (
+        ({"data": "digit"}, message),
+        ({"model": "gone"}, "model: found gone, which does not exist; expected a file or folder (a trained model)"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            function(build_config(Files, values), Run(tmp_path / "run"))
+    (tmp_path / "model").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    build_config(Files, {"data": "7", "model": "~/model", "cache": "new"}).require_files()
 
 
 def test_bytes_of_another_encoding_are_refused() -> None:

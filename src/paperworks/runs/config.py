@@ -24,12 +24,17 @@ class File:
     """Marks a text option whose value may name a file: ``data: Annotated[str, File(("breast-cancer",))]``.
 
     ``bundled`` are the names that need no file, ``also`` a regular expression for values written out in place of one.
-    An option of type ``Path`` is a file's without being marked. The page offers these and uploads, and never passes on
-    a path that a reader wrote.
+    ``made`` is for a folder that the recipe makes where it is not there yet. An option of type ``Path`` is a file's
+    without being marked. The page offers these and uploads, and never passes on a path that a reader wrote.
     """
 
     bundled: tuple[str, ...] = ()
     also: str = ""
+    made: bool = False
+
+    def is_name(self, text: str) -> bool:
+        """Whether a value stands for itself, rather than for a file."""
+        return text in self.bundled or bool(self.also and re.fullmatch(self.also, text))
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,12 @@ class Config(BaseModel):
             if mark is None or not isinstance(value, (str, Path)):
                 continue
             text = str(value)
-            if mark.also and re.fullmatch(mark.also, text):
+            if mark.is_name(text):
                 continue
             longest = max((len(part.encode(errors="replace")) for part in re.split(r"[/\\]", text)), default=0)
             if "\0" in text or longest > 255 or len(text) > 4095:
                 raise InputError(name, repr(text), "the name of a file or folder")
-            if text not in mark.bundled and _is_stream(text):
+            if _is_stream(text):
                 raise InputError(
                     name,
                     f"{text}, which is a pipe or a device",
@@ -115,6 +120,22 @@ class Config(BaseModel):
                 if isinstance(value, str) and not value.strip() and field is not None and names_file(field) is not None:
                     raise InputError(name, repr(value), "the name of a file or folder")
         return values
+
+    def require_files(self) -> None:
+        """Raise InputError for an option that names a file or folder which is not there.
+
+        For the beginning of a run: what a recipe reads last would otherwise be missed after all of its work. Options
+        alone may name files of another machine.
+        """
+        for name, field in type(self).model_fields.items():
+            value, mark = getattr(self, name), names_file(field)
+            if mark is None or mark.made or not isinstance(value, (str, Path)) or mark.is_name(str(value)):
+                continue
+            if not os.path.exists(os.path.expanduser(value)):
+                names = f", or one of {', '.join(mark.bundled)}" if mark.bundled else ""
+                what = f" ({field.description})" if field.description and not names else ""
+                expected = f"a file or folder{what}{names}{nearest(str(value), mark.bundled)}"
+                raise InputError(name, f"{value}, which does not exist", expected)
 
     def option_of(self, error: InputError) -> str:
         """The option that an error of a shared function is about; the field that it names where none is known.

@@ -39,18 +39,22 @@ class Recipe:
 
     @property
     def function(self) -> Callable[[Config, Run], Report]:
-        """The module's ``run``, whose errors name options (see ``Config.option_of``). Importing it may import torch."""
+        """The module's ``run``; importing it may import torch.
+
+        Options that name files which are not there are refused first, and its errors name options (see ``Config``).
+        """
         function = getattr(importlib.import_module(self.module), "run", None)
         if not callable(function):
             raise InputError(f"{self.module}.run", repr(function), "a function run(config, run) -> Report")
-        return _naming_options(function)
+        return _checked(function)
 
 
-def _naming_options(function: Callable[[Config, Run], Report]) -> Callable[[Config, Run], Report]:
+def _checked(function: Callable[[Config, Run], Report]) -> Callable[[Config, Run], Report]:
     """The same function; errors of shared readers name the option that the user gave, not the reader's parameter."""
 
     @wraps(function)
     def named(config: Config, run: Run) -> Report:
+        config.require_files()
         try:
             return function(config, run)
         except InputError as error:

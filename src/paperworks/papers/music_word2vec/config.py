@@ -21,7 +21,7 @@ class Config(runs.Config):
         "bach-chorales",
         description="a folder of scores (MIDI, MusicXML, kern, ABC, MEI), a score, or bach-chorales",
     )
-    vary: Annotated[str | None, runs.File(WORKS)] = Field(
+    vary: Annotated[str | None, runs.File(WORKS, also=r"bwv[\w.-]+")] = Field(
         None,
         description="score to vary: a file, or the name of one of Bach's works in music21 such as bwv253; default one "
         "that is held out",

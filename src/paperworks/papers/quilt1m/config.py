@@ -58,7 +58,7 @@ class Config(runs.Config):
     )
     images: Path | None = Field(None, description="folder of pictures to pair with --captions, in place of videos")
     captions: Path | None = Field(None, description="table with the columns image and caption")
-    cache: Path | None = Field(
+    cache: Annotated[Path | None, runs.File(made=True)] = Field(
         None, description="folder that keeps what was computed of each video, for later runs; default this run only"
     )
     positive: Path | None = Field(None, description="folder of pictures that show the domain, to fit the frame filter")
