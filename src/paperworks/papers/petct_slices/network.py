@@ -19,6 +19,7 @@ HEAD_UNITS, DROPOUT = 128, 0.2
 RESNET18 = {"hidden_sizes": (64, 128, 256, 512), "depths": (2, 2, 2, 2), "embedding_size": 64}
 SMALL = {"hidden_sizes": (16, 32, 64), "depths": (1, 1, 1), "embedding_size": 16}
 ARCHITECTURES: dict[str, Mapping[str, Any]] = {"resnet18": RESNET18, "small": SMALL}
+_FIRST = "embedder.embedder.convolution.weight"
 CENTER_MODES = ("none", "one-hot", "batchnorm")
 
 
@@ -192,22 +193,32 @@ def _spread(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
     return {name: state[re.sub(r"\.sets\.\d+", "", name)] for name in wanted}
 
 
-def _load_body(body: nn.Module, path: Path, channels: Sequence[str]) -> None:
+def read_backbone(path: Path) -> dict[str, Tensor]:
+    """The weights of a ResNet-18's body for colour images, by the names of transformers.
+
+    Raises InputError, naming ``backbone``, for another network or file (see ``make_network``).
+    """
     state = _transformers_state(path) if path.is_dir() else _torchvision_state(path)
-    first = "embedder.embedder.convolution.weight"
-    filters = state.get(first)
+    filters = state.get(_FIRST)
     if filters is None or filters.ndim != 4 or filters.shape[1] != 3:
         raise InputError("backbone", f"{path.name}, without filters of three channels", "a ResNet-18 for colour images")
-    if len(set(channels)) > 1 or len(channels) != 3:
-        state[first] = filters.sum(1, keepdim=True).repeat(1, len(channels), 1, 1) / len(channels)
-    own = body.state_dict()
+    with torch.device("meta"):
+        own = SliceNetwork(**RESNET18).body.state_dict()
     for name, value in own.items():
         if name.endswith("num_batches_tracked"):
-            state.setdefault(name, value)
+            state.setdefault(name, torch.tensor(0))
         elif name not in state or state[name].shape != value.shape:
             found = "no such tensor" if name not in state else f"shape {tuple(state[name].shape)}"
             raise InputError("backbone", f"{path.name}: {name}, {found}", f"{tuple(value.shape)}, as a ResNet-18 has")
-    body.load_state_dict({name: state[name] for name in own})
+    return {name: state[name] for name in own}
+
+
+def _load_body(body: nn.Module, path: Path, channels: Sequence[str]) -> None:
+    state = read_backbone(path)
+    if len(set(channels)) > 1 or len(channels) != 3:
+        filters = state[_FIRST]
+        state[_FIRST] = filters.sum(1, keepdim=True).repeat(1, len(channels), 1, 1) / len(channels)
+    body.load_state_dict(state)
 
 
 def _transformers_state(folder: Path) -> dict[str, Tensor]:

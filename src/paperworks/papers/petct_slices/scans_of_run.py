@@ -109,11 +109,16 @@ def ranges_table(ranges: list[ZRange], most: int = 20) -> runs.Table:
     )
 
 
-def require_option(config: Config) -> None:
-    """Raise InputError for a threshold that is none, before the work."""
+def require_options(config: Config) -> None:
+    """Raise InputError for a threshold or a backbone that is none, before the scans are read."""
+    from paperworks.papers.petct_slices.network import read_backbone
     from paperworks.papers.petct_slices.thresholds import RULES, choose_threshold
 
     try:
         choose_threshold(np.array([0, 1]), np.array([0.2, 0.8]), config.threshold)
     except InputError:
         raise InputError("threshold", repr(config.threshold), RULES) from None
+    if config.backbone is not None:
+        read_backbone(Path(config.backbone).expanduser())
+        if config.architecture != "resnet18":
+            raise InputError("network", config.architecture, "resnet18, with a backbone")

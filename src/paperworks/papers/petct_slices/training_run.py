@@ -16,7 +16,7 @@ from paperworks.papers.petct_slices.config import Config
 from paperworks.papers.petct_slices.evaluation import Evaluation, evaluate
 from paperworks.papers.petct_slices.explanation import correctly_localised, lroc_curve, montage_rows
 from paperworks.papers.petct_slices.reporting import tested_report
-from paperworks.papers.petct_slices.scans_of_run import read_table, require_option, write_ranges, write_slices
+from paperworks.papers.petct_slices.scans_of_run import read_table, require_options, write_ranges, write_slices
 from paperworks.papers.petct_slices.slice_classifier import SliceClassifier
 from paperworks.papers.petct_slices.slice_table import SliceTable
 from paperworks.papers.petct_slices.splits import Leak, leave_center_out, patient_split, slice_split
@@ -51,7 +51,7 @@ class Tested:
 
 def train_and_test(config: Config, run: runs.Run) -> runs.Report:
     """Read, split, train, test, compare with simple baselines, and explain."""
-    require_option(config)
+    require_options(config)
     table = read_table(config, run, size=config.size, require_masks=True)
     train, test, leak = _split(config, table)
     classifier = _classifier(config)
