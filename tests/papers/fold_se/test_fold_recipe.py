@@ -132,6 +132,21 @@ def test_bad_options_are_named(tmp_path, options, message):
     assert message in str(error.value)
 
 
+def test_rows_to_predict_are_read_before_the_learning(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "compare", lambda *_, **__: pytest.fail("the learning began"))
+    with pytest.raises(InputError, match="without the column 'age'"):
+        go(tmp_path, **HEART, predict=str(TABLES / "ecoli.csv"))
+
+
+def test_shares_of_nothing_are_left_out(tmp_path):
+    """A class that is never predicted has no precision: a dash, where a figure would be "nan"."""
+    rows = [[i % 5, "b" if i == 3 else "a"] for i in range(60)]
+    report, _ = go(tmp_path, **written(tmp_path, pd.DataFrame(rows, columns=["x", "y"])))
+    cells = [cell for table in report.tables for row in table.rows for cell in row]
+    assert not [cell for cell in cells if isinstance(cell, float) and np.isnan(cell)]
+    assert [row[3] for row in report.tables[2].rows if row[2] == 0] == [None]
+
+
 def test_options_are_checked():
     for options, message in [
         ({"ratio": 1.5}, "ratio: found 1.5; expected a number, at least 0, at most 1"),

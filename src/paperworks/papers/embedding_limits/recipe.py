@@ -36,6 +36,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
 
     run.step(f"reading {config.data}")
     data = load_task(config)
+    systems = _systems(config, data)
     notes = list(data.notes)
     fitted = data
     if data.qrels.shape[0] > config.most_queries:
@@ -59,7 +60,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         seed=config.seed,
         device=_solver_device(config),
     )
-    evaluations, found_notes = _evaluations(config, run, data)
+    evaluations, found_notes = _evaluations(config, run, data, systems)
     critical = _critical(config, run)
     return runs.Report(
         headline=_headline(config, fitted, ceiling, evaluations),
@@ -82,14 +83,12 @@ def _solver_device(config: Config) -> str:
     return "cpu" if config.device == "auto" else config.device
 
 
-def _evaluations(config: Config, run: runs.Run, data: RetrievalData) -> tuple[list[Evaluation], list[str]]:
-    """Every system that the options and the data allow."""
+def _systems(config: Config, data: RetrievalData) -> list[Any]:
+    """Every system that the options and the data allow; what cannot be read is refused before the work."""
     import numpy as np
 
-    from paperworks.embedding import TruncationWarning
     from paperworks.errors import InputError
     from paperworks.papers.embedding_limits import retrievers
-    from paperworks.papers.embedding_limits.evaluation import evaluate
 
     systems: list[Any] = []
     if config.query_vectors is not None and config.document_vectors is not None:
@@ -100,8 +99,9 @@ def _evaluations(config: Config, run: runs.Run, data: RetrievalData) -> tuple[li
                 loaded.append(np.load(path, allow_pickle=False))
             except (OSError, ValueError, EOFError, BadZipFile) as error:
                 raise InputError(name, f"{path} ({error})", "a .npy file [texts, d]") from None
-        systems.append(retrievers.VectorRetriever(loaded[0], loaded[1], config.similarity))
-    notes: list[str] = []
+        own = retrievers.VectorRetriever(loaded[0], loaded[1], config.similarity)
+        own.embed(data)
+        systems.append(own)
     if data.has_texts:
         if config.encoder != "none":
             systems.append(_encoder(config))
@@ -110,8 +110,18 @@ def _evaluations(config: Config, run: runs.Run, data: RetrievalData) -> tuple[li
         systems.append(retrievers.BM25())
         if data.items is not None:
             systems.append(retrievers.ItemMatch())
-    elif not systems:
-        notes.append("The data have no texts: encoders and BM25 were not tested.")
+    return systems
+
+
+def _evaluations(
+    config: Config, run: runs.Run, data: RetrievalData, systems: list[Any]
+) -> tuple[list[Evaluation], list[str]]:
+    """The recall of every system."""
+    from paperworks.embedding import TruncationWarning
+    from paperworks.papers.embedding_limits import retrievers
+    from paperworks.papers.embedding_limits.evaluation import evaluate
+
+    notes = [] if systems else ["The data have no texts: encoders and BM25 were not tested."]
     found = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

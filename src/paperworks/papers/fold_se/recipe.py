@@ -37,6 +37,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         raise InputError(
             "label", f"one class only ({classes[0]!r})", f"a column with two classes or more in {table.name}"
         )
+    further = None if config.predict is None else _features_to_classify(config, table)
     notes: list[str] = []
     train, test, note = evaluation.holdout(labels, config.test_size, config.seed)
     notes += [note] if note else []
@@ -61,7 +62,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     held, truth = table.features.iloc[test], labels[test]
     predicted = model.predict(held)
     report = model.report(held, truth)
-    files = _save(config, run, model, held, truth, predicted, test, notes)
+    files = _save(config, run, model, held, truth, predicted, test, further, notes)
     lead = verdict.lead(model, found, truth, predicted, labels[train], config)
     return runs.Report(
         headline=verdict.headline(model, found, Path(table.name).name, len(test)),
@@ -173,7 +174,16 @@ def _metrics(
 def _rules_table(model: FoldSEClassifier, report: pd.DataFrame) -> runs.Table:
     rows: list[list[Any]] = []
     for line in report.itertuples():
-        rows.append([line.rule, str(line.label), line.text, line.decided, line.correct, line.precision])
+        rows.append(
+            [
+                line.rule,
+                str(line.label),
+                line.text,
+                line.decided,
+                line.correct,
+                line.precision if line.decided else None,
+            ]
+        )
     return runs.Table(
         "Rules, tried in this order",
         ["rule", "concludes", "if", "held-out rows decided", "rightly", "precision"],
@@ -204,8 +214,8 @@ def _classes_table(model: FoldSEClassifier, truth: np.ndarray, predicted: np.nda
     for label in model.classes_.tolist():
         is_label, is_guess = truth == label, predicted == label
         both = int((is_label & is_guess).sum())
-        precision = both / is_guess.sum() if is_guess.any() else float("nan")
-        recall = both / is_label.sum() if is_label.any() else float("nan")
+        precision = both / is_guess.sum() if is_guess.any() else None
+        recall = both / is_label.sum() if is_label.any() else None
         rows.append([str(label), int(is_label.sum()), int(is_guess.sum()), precision, recall])
     return runs.Table("Classes", ["class", "held-out rows", "predicted", "precision", "recall"], rows)
 
@@ -218,6 +228,7 @@ def _save(
     truth: np.ndarray,
     predicted: np.ndarray,
     rows: np.ndarray,
+    further: pd.DataFrame | None,
     notes: list[str],
 ) -> list[runs.ReportFile]:
     files = []
@@ -253,11 +264,10 @@ def _save(
         ]
         save("explanations.txt", "\n\n".join(proofs) + "\n", "proof trees of some held-out rows, wrong ones first")
         save("facts.lp", model.facts(held.iloc[chosen], every=True), "these rows as facts for s(CASP), from 0")
-    if config.predict is not None:
+    if further is not None:
         run.step(f"classifying {config.predict}")
-        new = _features_to_classify(config, model)
-        name = "new_predictions.csv"
-        save(name, _predictions(model, new, model.predict(new), np.arange(len(new)), None), f"rows of {config.predict}")
+        text = _predictions(model, further, model.predict(further), np.arange(len(further)), None)
+        save("new_predictions.csv", text, f"rows of {config.predict}")
     return files
 
 
@@ -290,22 +300,22 @@ def _rows_to_explain(model: FoldSEClassifier, held: pd.DataFrame, right: np.ndar
     return list(dict.fromkeys([*wrong, *per_rule, *range(len(held))]))[:count]
 
 
-def _features_to_classify(config: Config, model: FoldSEClassifier) -> pd.DataFrame:
-    program = model.program_
-    source = str(config.predict)
+def _features_to_classify(config: Config, learned: Table) -> pd.DataFrame:
+    """The rows of ``predict``, their columns read as those of the table that is learned from."""
+    source, wanted = str(config.predict), list(learned.features.columns)
     columns = list(read_table(source, delimiter=config.delimiter).features.columns)
-    for name in program.attributes:
+    for name in wanted:
         if name not in columns:
             raise InputError(
                 "predict",
                 f"{source} without the column {name!r}{nearest(name, columns)}",
-                "a table with the columns that the rules were learned from",
+                "a table with the columns that the rules are learned from",
             )
     table = read_table(
         source,
-        numeric=program.numeric,
-        categorical=[c for c in program.attributes if c not in program.numeric],
+        numeric=learned.numeric,
+        categorical=learned.categorical,
         missing=("", *config.missing),
         delimiter=config.delimiter,
     )
-    return table.features[list(program.attributes)]
+    return table.features[wanted]

@@ -45,7 +45,10 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     from paperworks.papers.music_word2vec.model import MusicWord2Vec
     from paperworks.papers.music_word2vec.reporting import make_report
     from paperworks.papers.music_word2vec.slices import SliceEncoder
+    from paperworks.papers.music_word2vec.variation import open_score
 
+    if config.vary is not None:
+        open_score(config.vary)  # refused now rather than after the learning
     encoder = SliceEncoder(
         beat="signature" if config.beat == "signature" else float(config.beat),
         representation=config.representation,

@@ -36,6 +36,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     for option, size in (("k", (config.k or 0) * config.sets), ("sizes", max(config.sizes, default=0))):
         if size > trace.distinct:
             raise InputError(option, size, f"at most {trace.distinct:,}, the pages of the trace: more slots stay empty")
+    bits = None if config.bits is None else _read_bits(config.bits, len(trace))
     k = config.k or max(1, trace.distinct // 10 // config.sets)
     slots = k * config.sets
     if slots >= trace.distinct:
@@ -67,11 +68,8 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     lead = [*([trace.understood] if trace.understood else []), *trace.notes, *_doubts(trace)]
     files = []
 
-    if config.bits is not None:
-        own = evaluate.own_bits(
-            trace, k, _read_bits(config.bits, len(trace)), config.bits_kind, config.sets, config.runs, seed
-        )
-        tables.append(own)
+    if bits is not None:
+        tables.append(evaluate.own_bits(trace, k, bits, config.bits_kind, config.sets, config.runs, seed))
     if config.learn and config.sets == 1 and len(trace) >= 100:
         run.step("learning the bit on the first part of the trace")
         made = [run.files / f"{target}_predictor.joblib" for target in ("discard", "phase")]
