@@ -139,13 +139,19 @@ def test_fit_clusters_and_another_budget_needs_no_other_fit() -> None:
         ({"allocation": "x"}, "allocation"),
         ({"quality_temperature": -1}, "quality_temperature"),
         ({"replace": True, "sampling": "closest"}, "replace"),
-        ({}, "quality"),
+        ({"sampling": "quality"}, "quality"),
     ],
 )
 def test_bad_options_are_named(options: dict, field: str) -> None:
     with pytest.raises(InputError) as caught:
         KMeansSelector(**({"n_clusters": 4} | options)).fit(X, None if field == "quality" else QUALITY)
     assert caught.value.field == field
+
+
+def test_by_default_quality_decides_where_there_is_one() -> None:
+    for quality, sampling in ((None, "random"), (QUALITY, "quality")):
+        by_default = KMeansSelector(4, budget=20).fit(X, quality).indices_
+        np.testing.assert_array_equal(by_default, KMeansSelector(4, sampling, 20).fit(X, quality).indices_)
 
 
 def test_embeddings_that_are_not_finite_are_refused() -> None:

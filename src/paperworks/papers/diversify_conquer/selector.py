@@ -36,7 +36,8 @@ class KMeansSelector(BaseEstimator):
     ----------
     n_clusters : number of clusters; "silhouette" or "elbow" tries a grid and takes the best.
     sampling : inside a cluster: "quality" (kMQ), "random" (kM-Random), "closest" to the centre (kM-Closest), "median"
-        (distance nearest to the cluster's median; kM-Median), or "median-quality" (quality nearest to its median).
+        (distance nearest to the cluster's median; kM-Median), or "median-quality" (quality nearest to its median). None
+        is "quality" where ``fit`` gets one, otherwise "random".
     budget : a number of samples, or a share (a fraction up to 1.0).
     allocation : "proportional" to cluster sizes, or "equal".
     replace : draw with replacement, as the paper writes for kMQ; ``indices_`` then may repeat.
@@ -62,7 +63,7 @@ class KMeansSelector(BaseEstimator):
     def __init__(
         self,
         n_clusters: int | Literal["silhouette", "elbow"] = "silhouette",
-        sampling: Sampling = "quality",
+        sampling: Sampling | None = None,
         budget: int | float = 0.1,
         allocation: Literal["proportional", "equal"] = "proportional",
         replace: bool = False,
@@ -91,7 +92,8 @@ class KMeansSelector(BaseEstimator):
         Parameters
         ----------
         X : embeddings [n, d]: an array, a memory map, or the path of a ``.npy`` file.
-        quality : float [n], larger is better; NaN is filled with the cluster's median. Needed for sampling by quality.
+        quality : float [n], larger is better; NaN is filled with the cluster's median. Needed where ``sampling`` says
+            quality.
         eligible : bool [n], rows that may be chosen; by default all.
 
         Raises
@@ -99,7 +101,7 @@ class KMeansSelector(BaseEstimator):
         InputError : an option out of bounds, fewer rows than clusters, NaN in the embeddings, a quality of another
             length, or a budget above the rows that may be chosen.
         """
-        self._check()
+        self._check(quality)
         rows = as_rows(X, "embeddings")
         self.silhouette_: dict[int, float] | None = None
         options: dict[str, Any] = {"random_state": self.random_state, "progress": self.progress, **(self.kmeans or {})}
@@ -116,7 +118,7 @@ class KMeansSelector(BaseEstimator):
         self, X: Any, labels: np.ndarray, centers: np.ndarray, quality: Any = None, *, eligible: Any = None
     ) -> KMeansSelector:
         """Choose from clusters that are there already: ``labels`` int [n] and ``centers`` [k, d] of rows ``X``."""
-        self._check()
+        self._check(quality)
         rows = as_rows(X, "embeddings")
         count = rows.shape[0]
         labels = np.asarray(labels)
@@ -130,8 +132,6 @@ class KMeansSelector(BaseEstimator):
         self.quality_, self.n_missing_quality_ = None, 0
         if quality is not None:
             self.quality_, self.n_missing_quality_ = fill_missing(quality, self.labels_, len(centers))
-        elif self.sampling in ("quality", "median-quality"):
-            raise InputError("quality", "nothing", f"one number per row, for sampling {self.sampling!r}")
         spherical = bool((self.kmeans or {}).get("spherical", False))
         self.distances_ = distances_to_own_center(rows, self.labels_, self.centers_, spherical)
         self.indices_ = self.select(self.budget)
@@ -157,14 +157,15 @@ class KMeansSelector(BaseEstimator):
         """``counts[j]`` rows of each cluster among those with ``eligible`` [n]: int64, ascending positions."""
         rows = np.flatnonzero(eligible)
         labels, k = self.labels_[rows], len(self.centers_)
-        if self.sampling == "closest":
+        sampling = self._sampling(self.quality_)
+        if sampling == "closest":
             taken = take_by_cluster(-self.distances_[rows].astype(np.float64), labels, counts)
-        elif self.sampling == "median":
+        elif sampling == "median":
             taken = take_by_cluster(median_keys(self.distances_[rows].astype(np.float64), labels, k), labels, counts)
-        elif self.sampling == "median-quality":
+        elif sampling == "median-quality":
             assert self.quality_ is not None
             taken = take_by_cluster(median_keys(self.quality_[rows], labels, k), labels, counts)
-        elif self.sampling == "quality":
+        elif sampling == "quality":
             assert self.quality_ is not None
             if self.quality_temperature == 0:
                 taken = take_by_cluster(self.quality_[rows], labels, counts, ties=rng.random(len(rows)))
@@ -179,17 +180,23 @@ class KMeansSelector(BaseEstimator):
             taken = draw(np.zeros(len(rows)), labels, counts, rng)
         return rows[taken]
 
-    def _check(self) -> None:
+    def _sampling(self, quality: Any) -> Sampling:
+        return self.sampling or ("random" if quality is None else "quality")
+
+    def _check(self, quality: Any) -> None:
         as_seed(self.random_state)
-        if self.sampling not in SAMPLINGS:
-            raise InputError("sampling", repr(self.sampling), f"one of {', '.join(SAMPLINGS)}")
+        sampling = self._sampling(quality)
+        if sampling not in SAMPLINGS:
+            raise InputError("sampling", repr(self.sampling), f"one of {', '.join(SAMPLINGS)}, or None")
+        if quality is None and sampling in ("quality", "median-quality"):
+            raise InputError("quality", "nothing", f"one number per row, for sampling {sampling!r}")
         if self.allocation not in ("proportional", "equal"):
             raise InputError("allocation", repr(self.allocation), "proportional or equal")
         if isinstance(self.n_clusters, str) and self.n_clusters not in ("silhouette", "elbow"):
             raise InputError("n_clusters", repr(self.n_clusters), "a whole number, silhouette or elbow")
         if not 0 <= self.quality_temperature < float("inf"):
             raise InputError("quality_temperature", self.quality_temperature, "0 or a positive number")
-        if self.replace and (self.sampling not in ("quality", "random") or self.quality_temperature == 0):
+        if self.replace and (sampling not in ("quality", "random") or self.quality_temperature == 0):
             raise InputError("replace", True, "False, except for draws: sampling quality (temperature above 0), random")
 
 
