@@ -35,6 +35,7 @@ from paperworks.papers.loki import (
 from paperworks.papers.loki.classifier import sharpen
 from paperworks.papers.loki.evaluation import score
 from paperworks.papers.loki.head import project_to_simplex
+from paperworks.papers.loki.recipe import _score_table
 
 
 def digits() -> tuple[np.ndarray, np.ndarray, EmbeddingSpace]:
@@ -197,6 +198,8 @@ def test_scores_and_baselines() -> None:
     rows = evaluate(mean, np.eye(3), tree.index(["a1", "a2", "b1"]))
     assert {r.name: r.squared for r in rows}["Loki"] == 0
     assert "Loki, leaves only" in {r.name for r in rows}
+    roots = score("all at the root", tree, truth, tree.index(["root"] * 3), tree.index(["a1"]))
+    assert [row[-2:] for row in _score_table([found, roots]).rows] == [[found.precision, found.recall], [None, 0.0]]
 
 
 def test_an_unfitted_model_and_labels_of_another_length_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -177,7 +178,9 @@ def _score_table(scores: list[Score]) -> runs.Table:
     rows: list[list[Any]] = []
     for s in scores:
         row: list[Any] = [s.name, s.squared, s.distance, s.accuracy, s.unobserved, s.distinct]
-        rows.append([*row, s.precision, s.recall] if hierarchical else row)
+        if hierarchical:  # neither is defined where every prediction, or every truth, is the root
+            row += [None if math.isnan(figure) else figure for figure in (s.precision, s.recall)]
+        rows.append(row)
     if hierarchical:
         columns += ["ancestor precision", "ancestor recall"]
     return runs.Table(
