@@ -36,10 +36,10 @@ TESTS = Path(__file__).parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
 import forked  # noqa: E402
+from bad_bases import Bases  # noqa: E402
 from bad_calls import FINE, Outcome, attempt  # noqa: E402
 from bad_paths import bad_paths  # noqa: E402
-from bad_values import bad_values, base_of  # noqa: E402
-from test_resume import tiny_options  # noqa: E402
+from bad_values import bad_values  # noqa: E402
 
 STOP_SECONDS, KILL_SECONDS = 3.0, 9.0
 """Processor seconds after which a call is asked to stop, and after which it is killed."""
@@ -62,19 +62,18 @@ class Case:
 
 
 def cases(paper: catalog.Paper, folder: Path, kinds: set[str], every: int) -> Iterator[Case]:
-    """Every option with every bad value, and every option that names a file with every bad file (or ``every`` n-th)."""
+    """Every option with every bad value, and every option that names a file with every bad file (or each n-th)."""
     kind: type[Config] = load_recipe(paper.slug, f"{paper.module}.recipe").config
     (folder / "base").mkdir()
     (folder / "bad").mkdir()
-    bases = [{"device": "cpu"} | base for base in tiny_options(paper, folder / "base")]
+    bases = Bases(paper, kind, folder / "base")
     paths = list(bad_paths(folder / "bad")) if "files" in kinds else []
     column = next((name for name in ("label", "target") if name in kind.model_fields), None)
     for number, (name, field) in enumerate(kind.model_fields.items()):
-        base = base_of(bases, name)
-        if names_file(field) is not None and name not in base:  # another input beside it could be what is refused
-            base = {n: v for n, v in base.items() if names_file(kind.model_fields[n]) is None}
+        base = bases.beside_of(name)
         accepted = 0
-        for value in dict.fromkeys(bad_values(name, field)) if "options" in kinds else ():
+        values = list(dict.fromkeys(bad_values(name, field))) if "options" in kinds else []
+        for value in values[number % every :: every]:
             works = valid(kind, base, name, value)
             accepted += works
             if accepted <= MOST_ACCEPTED or not works:
@@ -178,7 +177,7 @@ def main() -> int:
         default=6,
         help="stop a run at its check of this number or at its first figure; 0: at its end",
     )
-    parser.add_argument("--every", type=int, default=1, help="only each n-th bad file, others for the next option")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th value or file, others for the next option")
     parser.add_argument("--out", type=Path, help="a file for all outcomes, in JSON lines")
     asked = parser.parse_args()
     papers = [p for p in catalog.papers() if p.has_recipe and (not asked.papers or p.slug in asked.papers)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic.fields import FieldInfo
 
@@ -59,8 +58,3 @@ def beyond_bounds(field: FieldInfo) -> Iterator[str]:
             if isinstance(bound, (int, float)):
                 yield str(bound + step)
                 yield str(bound)
-
-
-def base_of(bases: list[dict[str, Any]], option: str) -> dict[str, Any]:
-    """The set of options that uses ``option``; the first where none names it."""
-    return next((base for base in bases if option in base), bases[0])

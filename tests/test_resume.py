@@ -34,6 +34,10 @@ DURATION = re.compile(r"\d[\d.,]*( ?(ms|s|min|h|seconds|MiB|GiB|times|x)\b|%? (f
 
 
 def tiny_options(paper: catalog.Paper, folder: Path) -> list[dict[str, Any]]:
+    return tiny_module(paper).options(folder)
+
+
+def tiny_module(paper: catalog.Paper) -> Any:
     path = Path(__file__).parent / "papers" / paper.folder.name / "tiny.py"
     if not path.is_file():
         pytest.fail(
@@ -44,7 +48,7 @@ def tiny_options(paper: catalog.Paper, folder: Path) -> list[dict[str, Any]]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.options(folder)
+    return module
 
 
 class Stopped(Run):
