@@ -295,3 +295,24 @@ def test_any_module_and_its_layers(images: list[np.ndarray]) -> None:
     np.testing.assert_allclose(layer, expected.numpy(), atol=1e-5)
     with pytest.raises(InputError, match="layer"):
         ModuleEncoder(net, layer="9")
+
+
+def test_an_encoder_decoder_gives_the_vectors_of_its_encoder(bert: Path, tmp_path: Path) -> None:
+    """Sentence-T5 and its kin; a model that hears is refused with words."""
+    from transformers import AutoTokenizer, T5Config, T5Model, WhisperConfig, WhisperModel
+
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    torch.manual_seed(0)
+    t5 = T5Model(T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)).eval()
+    t5.save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    with torch.inference_mode():
+        expected = t5.encoder(**tokenizer([TEXTS[0]], return_tensors="pt")).last_hidden_state.mean(1).numpy()
+    np.testing.assert_allclose(TextEncoder(tmp_path / "t5").encode([TEXTS[0]]), expected, atol=1e-5)
+    small = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "num_mel_bins": 8}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
+    WhisperModel(WhisperConfig(vocab_size=len(tokenizer), **small, **heads, **ends)).save_pretrained(tmp_path / "ear")
+    tokenizer.save_pretrained(tmp_path / "ear")
+    with pytest.raises(InputError, match="a whisper, which reads input_features; expected an encoder of texts"):
+        TextEncoder(tmp_path / "ear")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from paperworks.errors import InputError
 from paperworks.language import load_model
+from paperworks.nn.loading import load_beside
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,5 @@ def test_a_strange_configuration_is_refused_with_words(config: dict[str, Any], t
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"model: found .*does not load"):
         load_model(tmp_path)
+    with pytest.raises(InputError, match=r"towers: found .*; expected a tokenizer"):
+        load_beside(AutoTokenizer, tmp_path, "towers", "a tokenizer")

@@ -14,7 +14,7 @@ from paperworks.classification.data import Data
 from paperworks.classification.prediction import predict_proba
 from paperworks.errors import InputError
 from paperworks.inputs.images import ImageDataset
-from paperworks.nn.loading import check_model_folder, first_line, load_strict, read_transformers_config
+from paperworks.nn.loading import check_model_folder, load_beside, load_strict, read_transformers_config
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
 
@@ -99,14 +99,9 @@ def load_classifier(path: Path | str, *, progress: Progress = no_progress) -> Pr
         model = load_strict(ForImages if kind == "image" else ForTexts, folder)
         if config.num_labels < 2:
             raise InputError("model", f"{config.num_labels} class in {folder}", "a classifier of two classes or more")
-        try:
-            if kind == "image":
-                processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            else:
-                processor = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            wanted = "preprocessor_config.json" if kind == "image" else "the files of its tokenizer"
-            raise InputError("model", f"{folder} ({first_line(error)})", f"a folder with {wanted}") from None
+        wanted = "preprocessor_config.json" if kind == "image" else "the files of its tokenizer"
+        helper = AutoImageProcessor if kind == "image" else AutoTokenizer
+        processor = load_beside(helper, folder, "model", f"a folder with {wanted}")
     names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     return PretrainedClassifier(model, kind, processor, names)
 

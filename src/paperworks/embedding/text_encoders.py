@@ -110,6 +110,9 @@ class TextEncoder:
         self.batch_tokens = batch_tokens
         self.device = resolve_device(device)
         self.module, self.tokenizer = load_strictly(recipe.transformer, "text", dtype, trust_remote_code)
+        if hasattr(self.module, "get_text_features"):
+            found = f"{folder}, a {self.module.config.model_type} of images and texts"
+            raise InputError("encoder", found, "an encoder of texts alone")
         self.module.to(self.device)
         self._dense = [_Dense(path, self.device) for path in recipe.dense]
         self.max_length = self._limit(max_length)
@@ -367,6 +370,11 @@ def load_strictly(
         raise InputError(
             "encoder", f"{folder}, without fitting weights for {names[0]} and {len(names) - 1} more", "all weights"
         )
+    if what == "text" and config.is_encoder_decoder:  # T5 and its kin: the vectors are those of the encoder
+        model = model.get_encoder()
+    if what == "text" and model.main_input_name != "input_ids" and not hasattr(model, "get_text_features"):
+        found = f"{folder}, a {config.model_type}, which reads {model.main_input_name}"
+        raise InputError("encoder", found, "an encoder of texts")
     return model.eval(), helper
 
 

@@ -151,6 +151,17 @@ def read_transformers_config(folder: Path, field: str = "model") -> Any:
         raise InputError(field, f"{path} ({first_line(error)})", "a config that transformers knows") from None
 
 
+def load_beside(kind: Any, folder: Path, field: str, expected: str) -> Any:
+    """A tokenizer or processor that lies in a checkpoint's folder, from an Auto class of transformers.
+
+    Raises InputError with ``field`` and ``expected`` where it is missing or does not load.
+    """
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever strange files make transformers raise; it reads config.json as well
+        raise InputError(field, f"{folder} ({first_line(error)})", expected) from None
+
+
 def first_line(error: Exception) -> str:
     """What an exception says first, or its name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

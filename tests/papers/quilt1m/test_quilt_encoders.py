@@ -24,6 +24,19 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_text_encoder(tmp_path_factory.mktemp("text"))
 
 
+def test_text_models_without_one_vector_for_a_text_are_refused(tmp_path: Path, text: Path) -> None:
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(text)
+    config = DistilBertConfig(vocab_size=len(tokenizer), dim=8, n_layers=1, n_heads=2, hidden_dim=8)
+    DistilBertModel(config).save_pretrained(tmp_path / "distilled")
+    tokenizer.save_pretrained(tmp_path / "distilled")
+    pairs = Pairs([0, 1], [["a"], ["b"]], ["0", "1"])
+    settings = EncoderSettings(text_encoder=str(tmp_path / "distilled"))
+    with pytest.raises(InputError, match=r"text_encoder: found .*a DistilBertModel without a pooler"):
+        train_dual_encoder(pairs, settings, TrainSettings())
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     pairs = Pairs([0] * 40, [["x"]] * 40, [str(i // 4) for i in range(40)])
     train, test = split_groups(pairs, 0.2, np.random.default_rng(0))

@@ -299,9 +299,10 @@ class _TokenEncoder:
     def __init__(
         self, folder: Path, query_prefix: str | None, document_prefix: str | None, max_length: int, device: str
     ) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
-        from transformers import AutoModel, AutoTokenizer
 
+        from paperworks.embedding.text_encoders import load_strictly
         from paperworks.nn import resolve_device
 
         if not (folder / "config.json").is_file():
@@ -313,11 +314,14 @@ class _TokenEncoder:
         )
         self._device = resolve_device(device)
         self._max_length = max_length
-        self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        self._model = AutoModel.from_pretrained(str(folder), local_files_only=True).to(self._device).eval()
+        model, self._tokenizer = load_strictly(folder, "text")
+        self._model = model.to(self._device)
         modules = _json(folder / "modules.json") or []
         dense = [folder / m["path"] for m in modules if str(m.get("type", "")).endswith("Dense")]
-        self._dense = [load_file(path / "model.safetensors") for path in dense]
+        try:
+            self._dense = [load_file(path / "model.safetensors") for path in dense]
+        except (OSError, SafetensorError) as error:
+            raise InputError("encoder", f"{folder} ({error})", "the weights of its Dense layers") from None
 
     def __call__(self, texts: list[str], is_query: bool) -> list[np.ndarray]:
         import torch
@@ -349,7 +353,12 @@ def bundled_folder() -> Path:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError("encoder", f"{path} ({error})", "JSON") from None
 
 
 def _encode(encoder: Any, texts: Sequence[str], description: str, progress: Progress) -> np.ndarray:

@@ -49,15 +49,13 @@ class TwoTower:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
         from paperworks.nn import resolve_device
-        from paperworks.nn.loading import check_model_folder, first_line, load_strict
+        from paperworks.nn.loading import check_model_folder, load_beside, load_strict
 
         check_model_folder(folder)
         self.model = load_strict(AutoModel, folder).to(resolve_device(device))
-        try:
-            self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-            raise InputError("vlm", f"{folder} ({first_line(error)})", "a processor and a tokenizer too") from None
+        expected = "a processor and a tokenizer too"
+        self.processor: Any = load_beside(AutoImageProcessor, folder, "vlm", expected)
+        self.tokenizer: Any = load_beside(AutoTokenizer, folder, "vlm", expected)
         self.batch_size = batch_size
 
     def images(self, items: Sequence[Any]) -> np.ndarray:

@@ -86,7 +86,10 @@ def load_text_model(name: str, device: str = "auto") -> TextModel:
         folder = bundled_model_path() if name == "bundled-llama" else Path(name).expanduser()
     causal = False
     if (folder / "config.json").is_file():
-        read_transformers_config(folder)
+        config = read_transformers_config(folder)
+        if config.is_encoder_decoder:
+            found = f"{folder}, a {config.model_type} of encoder and decoder"
+            raise InputError("model", found, "an encoder of texts, or a language model")
     if not (folder / "modules.json").is_file():
         from transformers import AutoModelForCausalLM
 

@@ -86,16 +86,16 @@ class TrainedEncoders:
         """
         from transformers import AutoModel, AutoProcessor
 
-        from paperworks.nn.loading import load_strict
+        from paperworks.nn.loading import load_beside, load_strict
 
         model = load_strict(AutoModel, folder).to(resolve_device(device))
         if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
             raise InputError("model", f"{folder}, a {type(model).__name__}", "a model of pictures and text, as CLIP")
+        processor = load_beside(AutoProcessor, folder, "model", "a folder with its processor")
         try:
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
             prepare, tokenizer = processor.image_processor, processor.tokenizer
-        except (OSError, ValueError, ImportError, AttributeError) as error:
-            raise InputError("model", f"{folder} ({error})", "a folder with its processor") from None
+        except AttributeError as error:
+            raise InputError("model", f"{folder} ({error})", "a processor of pictures and text") from None
 
         def images(pixels: torch.Tensor) -> torch.Tensor:
             return _rows(model.get_image_features(pixel_values=pixels))
@@ -241,6 +241,7 @@ def train_dual_encoder(
     else:
         vision, prepare = load_strictly(_checked(Path(settings.image_encoder).expanduser()), "image")
     text, tokenizer = load_strictly(_checked(text_folder(settings.text_encoder)), "text")
+    _require_pooler(text, tokenizer, settings.text_encoder)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         whole = DualEncoder(vision, text, dimensions=settings.dimensions)
@@ -277,6 +278,18 @@ def train_dual_encoder(
         settings.max_length,
     )
     return encoders, whole, processor
+
+
+def _require_pooler(text: nn.Module, tokenizer: Any, folder: str) -> None:
+    """The class of transformers that the model is saved as takes a text's vector from its tower's pooler."""
+    expected = "a text model that gives one vector for a text: BERT, RoBERTa, MPNet, a text tower of CLIP"
+    try:
+        with torch.inference_mode():
+            output = text(**tokenized(tokenizer, ["a"], 8))
+    except (ValueError, TypeError) as error:  # a tokenizer that cannot pad, a model with other inputs
+        raise InputError("text_encoder", f"{folder} ({error})", expected) from None
+    if getattr(output, "pooler_output", None) is None:
+        raise InputError("text_encoder", f"{folder}, a {type(text).__name__} without a pooler", expected)
 
 
 def _checked(folder: Path) -> Path:

@@ -154,7 +154,7 @@ class PromptFilter:
         from transformers import AutoModel, AutoProcessor
 
         from paperworks.nn import resolve_device
-        from paperworks.nn.loading import load_strict
+        from paperworks.nn.loading import load_beside, load_strict
 
         for name, prompts in (("positive_labels", positive), ("negative_labels", negative)):
             if not prompts:
@@ -163,10 +163,7 @@ class PromptFilter:
         self._model = load_strict(AutoModel, folder).to(self._device)
         if not hasattr(self._model, "get_image_features"):
             raise InputError("filter_models", f"{folder}, a {type(self._model).__name__}", "a model of the CLIP kind")
-        try:
-            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError("filter_models", f"{folder} ({error})", "a folder with a processor") from None
+        self._processor = load_beside(AutoProcessor, folder, "filter_models", "a folder with a processor")
         self._prompts, self._count = [*positive, *negative], len(positive)
         self.identity = f"prompts {folder.resolve()} {positive} {negative}"
 

@@ -144,14 +144,11 @@ class WhisperRecogniser:
         from transformers import AutoProcessor, WhisperForConditionalGeneration
 
         from paperworks.nn import resolve_device
-        from paperworks.nn.loading import check_model_folder, load_strict
+        from paperworks.nn.loading import check_model_folder, load_beside, load_strict
 
         check_model_folder(folder)
         self.model = load_strict(WhisperForConditionalGeneration, folder).to(resolve_device(device))
-        try:
-            self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise InputError("asr", f"{folder} ({error})", "a folder of Whisper with its processor") from None
+        self.processor = load_beside(AutoProcessor, folder, "asr", "a folder of Whisper with its processor")
         self.identity = f"whisper {folder.resolve()}"
 
     def __call__(self, video: Path) -> Transcript:

@@ -157,7 +157,7 @@ def folder_base(path: str | Path, kind: str, outputs: int = 0) -> Base:
         module, found = getattr(transformers, classes[kind]).from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # whatever strange files make transformers raise
         raise InputError("model", f"{folder} ({first_line(error)})", f"a model for {kind}s of transformers") from None
     drawn = {name.rpartition(".")[0] for name in found["missing_keys"]}
     others = {name for name, *_ in found["mismatched_keys"] if not NEW_HEADS & set(name.split("."))}

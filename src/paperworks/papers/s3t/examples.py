@@ -25,7 +25,7 @@ from paperworks.inputs.tables import BUNDLED as TABLES
 from paperworks.inputs.tables import Table, read_table
 from paperworks.inputs.texts import BUNDLED as TEXTS
 from paperworks.inputs.texts import read_texts
-from paperworks.nn.loading import check_model_folder, first_line
+from paperworks.nn.loading import check_model_folder, load_beside
 from paperworks.papers.s3t.bases import Base, folder_base, sentence_base, table_base
 from paperworks.papers.s3t.config import IMAGES, LANGUAGE, Config
 from paperworks.runs import Run
@@ -128,11 +128,7 @@ def _images(config: Config, run: Run, kind: str, about: dict[str, Any]) -> Recor
 
         folder = Path(model).expanduser()
         check_model_folder(folder)
-        try:
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            expected = "a folder with preprocessor_config.json"
-            raise InputError("model", f"{folder} ({first_line(error)})", expected) from None
+        processor = load_beside(AutoImageProcessor, folder, "model", "a folder with preprocessor_config.json")
         pixels = []
         for row in run.progress(range(len(images)), "decoding"):
             one = images.array([row], channels=3, dtype="uint8")[0].transpose(1, 2, 0)

@@ -228,19 +228,20 @@ class SReTClassifier(ClassifierMixin, BaseEstimator):
         """
         from transformers import AutoImageProcessor
 
-        from paperworks.nn.loading import load_strict
+        from paperworks.nn.loading import load_beside, load_strict
 
         source = Path(folder).expanduser()
         try:
             content = json.loads((source / "classifier.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            kept = {name: content[name] for name in ("channels", "fit_images", "value_range", "image_size")}
+            kept["value_range"] = tuple(kept["value_range"]) if kept["value_range"] else None
+            classes = np.array(content["classes"])
+        except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             raise InputError("folder", f"{source} ({error})", "a folder of SReTClassifier.save_pretrained") from None
         model = load_strict(SReTForImageClassification, source)
-        processor = AutoImageProcessor.from_pretrained(source, local_files_only=True)
-        kept = {name: content[name] for name in ("channels", "fit_images", "value_range")}
-        kept["value_range"] = tuple(kept["value_range"]) if kept["value_range"] else None
-        found = cls(model, **{**kept, "image_size": content["image_size"], **options})
-        found.model_, found.classes_ = model, np.array(content["classes"])
+        processor = load_beside(AutoImageProcessor, source, "folder", "its preprocessor_config.json")
+        found = cls(model, **{**kept, **options})
+        found.model_, found.classes_ = model, classes
         found.mean_, found.deviation_ = np.array(processor.image_mean), np.array(processor.image_std)
         found._channels = model.config.num_channels
         return found

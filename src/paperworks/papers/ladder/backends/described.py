@@ -132,14 +132,11 @@ class ImageDescriber:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from paperworks.nn import resolve_device
-        from paperworks.nn.loading import check_model_folder, first_line, load_strict
+        from paperworks.nn.loading import check_model_folder, load_beside, load_strict
 
         path = Path(folder).expanduser()
         check_model_folder(path)
-        try:
-            self.processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-            raise InputError("describer", f"{path} ({first_line(error)})", "a folder with a processor") from None
+        self.processor: Any = load_beside(AutoProcessor, path, "describer", "a folder with a processor")
         self.model = load_strict(AutoModelForImageTextToText, path).to(resolve_device(device))
         self.instruction, self.max_new_tokens = instruction, max_new_tokens
 
