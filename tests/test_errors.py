@@ -23,6 +23,7 @@ from paperworks.errors import InputError
             "Weights only load failed. Check the file.",
         ),
         ("column 'PAR1\\x00\\x00\\x15'", "column 'PAR1(bytes)'"),
+        ("'\\x00garbage'", "'(bytes)garbage'"),
         ("a\nb\x00", "a b\ufffd"),
     ],
 )
@@ -30,3 +31,7 @@ def test_messages_are_plain(found: str, words: str) -> None:
     error = InputError("file", found, "something else")
     assert error.found == words
     assert str(error) == f"file: found {words}; expected something else"
+
+
+def test_a_field_that_names_a_strange_file_is_printable() -> None:
+    assert str(InputError("line\nbreak.csv, line 2", "3 cells", "2")).startswith("line break.csv, line 2: found")

@@ -25,7 +25,7 @@ class InputError(PaperworksError, ValueError):
         self.field = field
         self.found = _clipped(plain(str(found)))
         self.expected = plain(expected)
-        super().__init__(f"{field}: found {self.found}; expected {self.expected}")
+        super().__init__(f"{plain(field)}: found {self.found}; expected {self.expected}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.field, self.found, self.expected)
@@ -39,7 +39,7 @@ LONGEST = 400
 """Characters of what was found that a message repeats; of more it has the beginning and the end."""
 
 _SCALAR = re.compile(r"\bnp\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)")
-_BYTES = re.compile(r"(?:\\x[0-9a-f]{2}){2,}")
+_BYTES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _UNSAFE = re.compile(r"allow_pickle|pickle\.load|weights_only|trust_remote_code|unsafe", re.IGNORECASE)
 
 
@@ -47,11 +47,11 @@ def plain(text: str) -> str:
     """Text of another library as a message of ours.
 
     Without the names of numpy's scalars (``np.str_('p')`` is ``'p'``), characters of control and raw bytes; and without
-    sentences of advice that would switch a protection off ("load it unsafely", "set weights_only to False").
+    sentences or brackets of advice that would switch a ("load it unsafely", "set weights_only to False").
     """
     text = _BYTES.sub("(bytes)", _SCALAR.sub(r"\1", text.strip().replace("\n", " ")))
     if _UNSAFE.search(text):
-        text = " ".join(part for part in re.split(r"(?<=[.;]) +", text) if not _UNSAFE.search(part))
+        text = " ".join(part for part in re.split(r"(?<=[.;]) +| (?=\()", text) if not _UNSAFE.search(part))
         text += ")" * (text.count("(") - text.count(")"))
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 

@@ -254,6 +254,13 @@ def test_files_of_other_formats_are_refused_with_words(tmp_path):
         assert "\\x" not in str(caught.value)
 
 
+def test_columns_without_a_value_are_no_features(tmp_path):
+    (tmp_path / "t.csv").write_text("n,empty,y\n" + "".join(f"{i},,{i % 2}\n" for i in range(30)))
+    assert len(read_table(tmp_path / "t.csv", "y").numeric) == 1
+    with pytest.raises(InputError, match="no value in any column besides the label"):
+        read_table(tmp_path / "t.csv", "y", row_numbers=False)  # what is left has nothing to learn from
+
+
 def test_row_numbers_are_left_out_on_demand(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(

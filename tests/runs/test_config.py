@@ -112,6 +112,16 @@ def test_pipes_and_devices_are_refused_as_files(tmp_path: Path) -> None:
         assert build_config(Sources, {"model": str(path)}).model == path  # type: ignore[attr-defined]
 
 
+def test_errors_of_held_out_text_name_where_it_came_from() -> None:
+    class Texts(Config):
+        text: str | None = Field(None, description="text")
+        evaluation: str | None = Field(None, description="held-out text")
+
+    short = InputError("held_out", "5 tokens", "at least one window of 32 tokens")
+    for values, option in (({"text": "a"}, "text"), ({"text": "a", "evaluation": "b"}, "evaluation")):
+        assert build_config(Texts, values).option_of(short) == option
+
+
 def test_files_that_are_not_there_are_refused_before_the_work(tmp_path: Path, monkeypatch) -> None:
     """What a recipe reads last would be missed after all of its work. Names, and folders to be made, are no files."""
 

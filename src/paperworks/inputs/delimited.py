@@ -105,9 +105,9 @@ def _checked_head(path: Path, delimiter: str | None) -> _Head:
     if delimiter is not None and len(delimiter) != 1:
         raise InputError("delimiter", repr(delimiter), "one character")
     head = _head(path, _first_lines(path), delimiter)
-    twice = [n for i, n in enumerate(head.names) if n in head.names[:i]]
-    if twice:
-        raise InputError(f"{path}, line {head.above}", f"two columns named {twice[0]!r}", "one column per name")
+    twice = first_twice(head.names)
+    if twice is not None:
+        raise InputError(f"{path}, line {head.above}", f"two columns named {twice!r}", "one column per name")
     return head
 
 
@@ -122,6 +122,16 @@ def _pointed(frame: pd.DataFrame, delimiter: str) -> pd.DataFrame:
     if delimiter == ",":
         return frame
     return frame.apply(lambda cells: with_points(cells, cells == "")[0])
+
+
+def first_twice(names: Sequence[str]) -> str | None:
+    """The first name that was there before; None where all are different."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def first_line(error: Exception) -> str:

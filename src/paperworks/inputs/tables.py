@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError, nearest
-from paperworks.inputs.delimited import first_line, read_delimited, with_points
+from paperworks.inputs.delimited import first_line, first_twice, read_delimited, with_points
 from paperworks.inputs.row_numbers import find_row_numbers, names_of, row_number_note
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def read_table(
         notes.insert(0, row_number_note(left))
         features = {c: v for c, v in features.items() if c not in left}
         kinds = {c: k for c, k in kinds.items() if c not in left}
+    if all(values.isna().all() for values in features.values()):
+        raise InputError(name, "no value in any column besides the label", "a column with values")
     return Table(
         features=pd.DataFrame(features),
         label=target,
@@ -249,9 +251,9 @@ def _check_columns(frame: pd.DataFrame, name: str) -> None:
     if frame.shape[0] == 0 or frame.shape[1] == 0:
         raise InputError(name, f"{frame.shape[0]} rows and {frame.shape[1]} columns", "at least one of each")
     frame_names = [str(column) for column in frame.columns]
-    twice = [n for i, n in enumerate(frame_names) if n in frame_names[:i]]
-    if twice:
-        raise InputError(name, f"two columns named {twice[0]!r}", "one column per name")
+    twice = first_twice(frame_names)
+    if twice is not None:
+        raise InputError(name, f"two columns named {twice!r}", "one column per name")
 
 
 def _label(values: pd.Series, markers: Sequence[str], name: str, from_text: bool) -> pd.Series:

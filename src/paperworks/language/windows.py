@@ -27,7 +27,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: str | Sequence[str], *,
 
 
 def token_windows(
-    tokenizer: PreTrainedTokenizerBase, texts: str | Sequence[str], length: int, *, join: str = JOIN
+    tokenizer: PreTrainedTokenizerBase,
+    texts: str | Sequence[str],
+    length: int,
+    *,
+    join: str = JOIN,
+    field: str = "texts",
 ) -> torch.Tensor:
     """Cut texts into non-overlapping windows of tokens; the tail that does not fill a window is dropped.
 
@@ -35,6 +40,7 @@ def token_windows(
     ----------
     texts : one text, or several that are joined by ``join`` before they are tokenised.
     length : tokens in a window, at least 2.
+    field : what an error names: the texts' parameter or option.
 
     Returns
     -------
@@ -44,15 +50,15 @@ def token_windows(
     ------
     InputError : the texts have fewer than ``length`` tokens.
     """
-    return _windows(token_ids(tokenizer, texts, join=join), length)
+    return _windows(token_ids(tokenizer, texts, join=join), length, field)
 
 
-def _windows(ids: torch.Tensor, length: int) -> torch.Tensor:
+def _windows(ids: torch.Tensor, length: int, field: str) -> torch.Tensor:
     if length < 2:
         raise InputError("length", length, "at least 2 tokens")
     n = len(ids) // length
     if n == 0:
-        raise InputError("texts", f"{len(ids)} tokens", f"at least one window of {length} tokens")
+        raise InputError(field, f"{len(ids)} tokens", f"at least one window of {length} tokens")
     return ids[: n * length].reshape(n, length)
 
 
@@ -125,7 +131,7 @@ class Calibration:
         if length < 2:
             raise InputError("length", length, "at least 2 tokens")
         if packing == "concat":
-            windows = _windows(token_ids(tokenizer, texts), length)
+            windows = _windows(token_ids(tokenizer, texts), length, "texts")
             return cls.from_tokens(windows[_draw(n, len(windows), seed, f"windows of {length} tokens")])
         if packing != "pad":
             raise InputError("packing", packing, "concat or pad")

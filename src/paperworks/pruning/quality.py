@@ -79,6 +79,6 @@ def measured(
     }
     if folder is not None:
         found["weights on disk, bytes"] = float(weights_bytes(folder))
-    windows = token_windows(tokenizer, list(texts), length)[:sequences]
+    windows = token_windows(tokenizer, list(texts), length, field="held_out")[:sequences]
     found |= quality_of(live, windows, questions, batch_size=batch_size, progress=progress)
     return found

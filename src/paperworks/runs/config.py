@@ -16,7 +16,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from paperworks.errors import InputError, nearest
+from paperworks.errors import InputError, nearest, plain
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class CommandLineOnly:
     """Marks an option that only the owner of the machine may set, such as a network address: no form offers it."""
 
 
-_BEHIND = {"label_key": "label", "labels": "label", "texts": "text", "calibration": "text"}
+_BEHIND = {"label_key": "label", "label_column": "label", "labels": "label", "texts": "text", "calibration": "text"}
 """Options behind the parameters of shared readers, for every recipe that has them."""
+_HELD_OUT = ("evaluation", "text", "calibration")
 
 
 class Config(BaseModel):
@@ -149,13 +150,16 @@ class Config(BaseModel):
 
         def begins(name: str) -> bool:
             value = getattr(self, name)
-            return isinstance(value, (str, Path)) and str(value) not in ("", ".") and error.found.startswith(str(value))
+            known = isinstance(value, (str, Path)) and str(value) not in ("", ".")
+            return known and error.found.startswith(plain(str(value)))
 
         if error.field in options and (names_file(options[error.field]) is None or begins(error.field)):
             return error.field
         for name, field in options.items():
             if names_file(field) is not None and begins(name):
                 return name
+        if error.field == "held_out":  # a part of the training text where no other is given
+            return next((n for n in _HELD_OUT if getattr(self, n, None) is not None), _HELD_OUT[0])
         behind = {**_BEHIND, **self.error_names}.get(error.field, "")
         return behind if behind in options and error.field not in options else error.field
 

@@ -61,7 +61,14 @@ def read_images(
     """
     if broken not in ("report", "error"):
         raise InputError("broken", repr(broken), "'report' or 'error'")
-    found = _find(source, labels, image_column, label_column, id_column, layout)
+    try:
+        found = _find(source, labels, image_column, label_column, id_column, layout)
+    except InputError as error:  # of a parameter that was not given: the file is what does not tell
+        given = {"image_key": image_column, "image_column": image_column, "label_key": label_column}
+        given |= {"label_column": label_column, "id_column": id_column, "layout": layout}
+        if not isinstance(source, (str, Path)) or str(source) in str(error) or given.get(error.field) is not None:
+            raise
+        raise InputError(error.field, f"{source}: {error.found}", error.expected) from None
     n = len(found.storage)
     if labels is not None and not (isinstance(labels, (str, Path)) and found.labels is not None):
         found.labels, found.class_names = np.asarray(labels), None
@@ -88,7 +95,8 @@ def read_images(
         raise InputError(dataset.broken[0].name, dataset.broken[0].reason, "an image; broken='report' leaves it out")
     if len(dataset) == 0:
         some = "; ".join(str(b) for b in dataset.broken[:3])
-        raise InputError("images", f"none of {len(dataset.broken)} can be read: {some}", "images that can be read")
+        found_none = f"{dataset.name}, of which none of {len(dataset.broken)} can be read: {some}"
+        raise InputError("images", found_none, "images that can be read")
     return dataset
 
 

@@ -13,7 +13,7 @@ from paperworks.errors import InputError
 class Config(runs.Config):
     """Options of ``paperworks run active-learn``."""
 
-    error_names: ClassVar = {"categorical": "item"}
+    error_names: ClassVar = {"categorical": "item", "p_yes": "table"}
 
     table: Annotated[str, runs.File(("zoo",))] = Field(
         "zoo",

@@ -74,9 +74,10 @@ def sets_to_prune(model: Any, parts: Sequence[str], layers: Sequence[int] | None
     if "ffn" in kinds and "expert" in possible:
         kinds = ["expert" if kind == "ffn" and "ffn" not in possible else kind for kind in kinds]
         kinds += ["expert"] if "expert" not in kinds else []
-    for kind in kinds:
-        if kind not in possible:
-            raise InputError("prune", kind, "units that this family has")
+    for part, kind in KIND_OF.items():
+        if kind in kinds and kind not in possible:
+            able = [other for other, units in KIND_OF.items() if units in possible]
+            raise InputError("prune", f"{part}, which this family cannot lose", ", ".join(able) or "another model")
     found = units_of(model, kinds, layers)
     return Units(unit_set for unit_set in found.values() if unit_set.n_units)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ LossName = Literal["contrastive", "simple", "hard", "hard-simple"]
 
 class Config(runs.Config):
     """What to look at, and how."""
+
+    error_names: ClassVar = {"x": "embeddings"}
 
     embeddings: Path | None = Field(None, description="saved embeddings to diagnose: .npy, .npz, .parquet or .csv")
     labels: Path | None = Field(None, description="their labels, row by row: .npy, .txt or .csv; a column does as well")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,13 @@ MADE = ("n_docs", "n_queries", "k", "pattern", "min_items", "items", "first_name
 
 class Config(runs.Config):
     """Options of ``paperworks run embedding-limits``."""
+
+    error_names: ClassVar = {
+        "queries": "query_vectors",
+        "documents": "document_vectors",
+        "vectors": "query_vectors",
+        "tokens": "token_encoder",
+    }
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "limit-small",

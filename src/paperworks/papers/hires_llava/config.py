@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ ANSWERERS = ("oracle", "random", "template-image", "template-slice")
 
 class Config(runs.Config):
     """Options of ``paperworks run hires-llava``."""
+
+    error_names: ClassVar = {"vision": "encoder"}
 
     action: Literal["probe", "entitygrid", "classify", "train"] = Field(
         "probe",

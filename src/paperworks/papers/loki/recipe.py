@@ -28,6 +28,7 @@ class Config(TableOptions):
     """Options of ``paperworks run loki``."""
 
     other_names: ClassVar = {"target": "label"}
+    error_names: ClassVar = {"embeddings": "space", "edges": "space", "distances": "space", "observed": "label"}
 
     data: Annotated[str, runs.File(BUNDLED)] = Field(
         "diabetes", description="table to train a classifier on: a .csv, .tsv or .parquet file, or diabetes"

@@ -25,16 +25,21 @@ _COLUMNS = ("patient_id", "case_id", "center", "disease", "row", "slice", "z_mm"
 
 def read_table(config: Config, run: runs.Run, *, size: int, require_masks: bool, spacing: Any = None) -> SliceTable:
     """The slices of the run's scans; ids are pseudonyms from here on, also in what is kept for a resumption."""
-    return SliceTable.from_cases(
-        _sources(config, run),
-        size=size,
-        store=run.state / "slices",
-        spacing=spacing if spacing is not None else config.grid,
-        structures=config.structures,
-        resample_masks=config.resample_masks,
-        require_masks=require_masks,
-        progress=run.progress,
-    )
+    try:
+        return SliceTable.from_cases(
+            _sources(config, run),
+            size=size,
+            store=run.state / "slices",
+            spacing=spacing if spacing is not None else config.grid,
+            structures=config.structures,
+            resample_masks=config.resample_masks,
+            require_masks=require_masks,
+            progress=run.progress,
+        )
+    except InputError as error:
+        if config.pet is None:
+            raise
+        raise InputError(error.field.removeprefix("row 1: "), error.found, error.expected) from None
 
 
 def _sources(config: Config, run: runs.Run) -> list[Any]:

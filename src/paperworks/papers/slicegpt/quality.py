@@ -95,7 +95,7 @@ def decoder_quality(
 ) -> dict[str, float]:
     """Token perplexity on held-out windows."""
     model, tokenizer = load_model(folder, dtype, device)
-    windows = token_windows(tokenizer, texts, length)[:sequences]
+    windows = token_windows(tokenizer, texts, length, field="held_out")[:sequences]
     return {
         "perplexity": perplexity(model, windows, batch_size=batch_size, progress=progress),
         "held-out tokens": float(windows.numel()),
