@@ -43,6 +43,9 @@ def test_arms_with_equal_gaps_by_two_methods(k: int, gap: float, value: float) -
     assert design.sum() == pytest.approx(1)
     directions = np.delete(np.eye(k)[k // 2] - np.eye(k), k // 2, 0) / gap
     assert barrier_design(np.eye(k), directions)[0] == pytest.approx(value, rel=1e-8)
+    # the value does not depend on the units of the features, however unlike they are
+    basis = np.diag(10.0 ** np.linspace(-3, 3, k)) @ np.linalg.qr(np.arange(k * k).reshape(k, k) % 7 + np.eye(k))[0]
+    assert barrier_design(basis, directions @ basis)[0] == pytest.approx(value, rel=1e-6)
 
 
 def test_thresholds_have_the_known_complexity_and_design() -> None:

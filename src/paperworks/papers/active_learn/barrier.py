@@ -29,9 +29,11 @@ def barrier_designs(
     queries: np.ndarray, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``barrier_design`` for B sets of directions ``[B, m, d]``: values ``[B]``, and the rest with B rows each."""
+    # The value is the same in every basis; in that of whitened queries columns of unlike units do no harm.
     _, sizes, axes = np.linalg.svd(queries, full_matrices=False)
-    axes = axes[sizes > 1e-9 * sizes[0]]
-    x, v = queries @ axes.T, directions @ axes.T
+    kept = sizes > 1e-9 * sizes[0]
+    whiten = (axes[kept] / sizes[kept, None]).T * np.sqrt(len(queries))
+    x, v = queries @ whiten, directions @ whiten
     n, m = len(x), v.shape[1]
     weights = np.full((len(v), n), 1 / n)
     size = _ratios(x, v, weights).max(1)
