@@ -92,7 +92,7 @@ def test_bad_arrays(tmp_path: Path) -> None:
         ({"head_bias": None}, "one of head_weight and head_bias"),
         ({"feature_val": np.ones(3)}, "did you mean 'features_val'"),
         ({"y_val": arrays["y_val"][:5]}, "features_val and y_val"),
-        ({"sentence_emb": arrays["sentence_emb"][:3]}, "sentence_emb and sentences"),
+        ({"sentence_emb": arrays["sentence_emb"][:3]}, "sentences: found 10, for 3 vectors in sentence_emb"),
         ({"features_test": arrays["features_val"], "y_test": arrays["y_val"]}, "the rows of validation"),
         ({"groups_test": arrays["groups_test"][:3]}, "groups"),
     ]

@@ -87,7 +87,7 @@ def from_npz(config: Config) -> Task:
     vectors = arrays.get("sentence_emb")
     if vectors is not None and len(vectors) != len(sentences):
         raise InputError(
-            "sentence_emb and sentences", f"{len(vectors)} and {len(sentences)} rows", "one vector for each sentence"
+            "sentences", f"{len(sentences)}, for {len(vectors)} vectors in sentence_emb", "one vector for each sentence"
         )
     encoder = config.vlm if config.vlm is not None else config.encoder
     return Task(
@@ -115,8 +115,8 @@ def from_digits(config: Config, run: runs.Run) -> Task:
     biased = config.correlation
     rates = {"train": biased, "val": min(biased, 0.9), "test": 0.5}
     parts = coloured_digits(config.seed, rates)
-    model = train_erm(parts["train"].images, parts["train"].y, config.seed, steps=config.steps, progress=run.progress)
     encoder = load_text_encoder(config.encoder)
+    model = train_erm(parts["train"].images, parts["train"].y, config.seed, steps=config.steps, progress=run.progress)
     texts = list(dict.fromkeys(c for p in parts.values() for c in p.captions))
     vectors = dict(zip(texts, encode_kept(run, "captions", encoder, texts), strict=True))
     found = {name: harvest_features(model, part.images, device="cpu") for name, part in parts.items()}

@@ -10,6 +10,9 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.pruning.image_options import ImageOptions
 
+METANETWORKS = ("auto", "bundled")
+"""Metanetworks that need no folder."""
+
 
 class Config(ImageOptions):
     """Options of ``paperworks run meta-pruning``."""
@@ -17,7 +20,7 @@ class Config(ImageOptions):
     action: Literal["prune", "train"] = Field(
         "prune", description="prune a network with a trained metanetwork, or train a metanetwork for a family"
     )
-    metanetwork: Annotated[str, runs.File(("auto", "bundled"))] = Field(
+    metanetwork: Annotated[str, runs.File(METANETWORKS)] = Field(
         "auto",
         description="folder of a metanetwork; bundled: those that come with the paper; auto: a bundled one if it is "
         "for this family of networks, else one is trained first",
