@@ -40,6 +40,7 @@ from bad_bases import Bases  # noqa: E402
 from bad_calls import FINE, Outcome, attempt  # noqa: E402
 from bad_paths import bad_paths  # noqa: E402
 from bad_values import bad_values  # noqa: E402
+from strange_checkpoints import strange_checkpoints  # noqa: E402
 
 STOP_SECONDS, KILL_SECONDS = 3.0, 9.0
 """Processor seconds after which a call is asked to stop, and after which it is killed."""
@@ -49,6 +50,9 @@ MOST_ACCEPTED = 2
 """So many of an option's values that its recipe accepts are run."""
 MEMORY = 3 * 2**30
 """Bytes that a call may take."""
+
+
+KINDS = ("options", "files", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ def cases(paper: catalog.Paper, folder: Path, kinds: set[str], every: int) -> It
     kind: type[Config] = load_recipe(paper.slug, f"{paper.module}.recipe").config
     (folder / "base").mkdir()
     (folder / "bad").mkdir()
+    (folder / "strange").mkdir()
     bases = Bases(paper, kind, folder / "base")
     paths = list(bad_paths(folder / "bad")) if "files" in kinds else []
+    paths += strange_checkpoints(folder / "strange") if "checkpoints" in kinds else []
     column = next((name for name in ("label", "target") if name in kind.model_fields), None)
     for number, (name, field) in enumerate(kind.model_fields.items()):
         base = bases.beside_of(name)
@@ -167,9 +173,11 @@ def modules(paper: catalog.Paper) -> list[str]:
 
 def main() -> int:
     """Try, print the faults and a count of each kind; 1 where there is a fault."""
-    parser = argparse.ArgumentParser(description="Try bad options and bad files on every paper.")
+    parser = argparse.ArgumentParser(
+        description="Try bad options, bad files and checkpoints of other models on every paper."
+    )
     parser.add_argument("papers", nargs="*", help="slugs; all papers by default")
-    parser.add_argument("--only", choices=("options", "files"), help="bad values, or bad files")
+    parser.add_argument("--only", choices=KINDS, help="bad values, bad files, or checkpoints of other models")
     parser.add_argument("--option", action="append", default=[], help="only this option; may be repeated")
     parser.add_argument(
         "--checks",
@@ -185,7 +193,7 @@ def main() -> int:
     forked.SLOW = (*forked.SLOW, "bad_calls", *(m for p in papers for m in modules(p)))
     for name in forked.SLOW:
         importlib.import_module(name)  # fails here where the server would go on without it
-    kinds = {asked.only} if asked.only else {"options", "files"}
+    kinds = {asked.only} if asked.only else set(KINDS)
     counts: collections.Counter[str] = collections.Counter()
     out = asked.out.open("w", encoding="utf-8", buffering=1) if asked.out else None
     for paper in papers:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from paperworks.cli.options import merge_options, option_names
 from paperworks.errors import PaperworksError
+from paperworks.errors import plain as shown
 from paperworks.runs import Cancelled, LocalEngine, Run, build_config, load_recipe
 from paperworks.runs.recipe import Recipe
 from paperworks.runs.store import Store
@@ -67,7 +68,7 @@ def refusal(message: str, names: Sequence[str], left: bool) -> str:
     if not REFUSED.fullmatch(message):
         return "does not say what was found and expected"
     plain = message.replace("-", "_")
-    if not any(name and name.replace("-", "_") in plain for name in names):
+    if not any(name and shown(name).replace("-", "_") in plain for name in names):
         return "names another option"
     return "leaves a run" if left else "refused"
 

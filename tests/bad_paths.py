@@ -75,7 +75,7 @@ def tables() -> dict[str, bytes]:
         "missing-column.csv": "a,b,y\n" + "".join(f"{i},,c{i % 3}\n" for i in range(30)),
         "missing-label.csv": "a,b,y\n" + "".join(f"{i},{i},\n" for i in range(30)),
         "mixed.csv": "a,b,y\n" + "".join(f"{i if i % 2 else 'x' + str(i)},{i},{i % 2}\n" for i in range(30)),
-        "wide.csv": ",".join(f"c{i}" for i in range(3000)) + ",y\n" + ",".join(["1"] * 3000) + ",u\n",
+        "wide.csv": ",".join(f"c{i}" for i in range(400)) + ",y\n" + ",".join(["1"] * 400) + ",u\n",
         "whole.csv": f"a,b,y\n{body}",
         "page.csv": "<!DOCTYPE html>\n<html><body>404: Not Found</body></html>\n",
         "pointer.csv": "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n",

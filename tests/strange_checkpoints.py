@@ -1,6 +1,6 @@
 """Small checkpoints with random weights, of many families of transformers: what a stranger may have on disk.
 
-Each is whole, loads with its own class, and has a tokeniser or an image processor beside it.
+Each is whole, loads with its own class, and has a tokenizer or an image processor beside it.
 """
 
 from __future__ import annotations

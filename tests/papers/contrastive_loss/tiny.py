@@ -18,3 +18,14 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"embeddings": str(folder / "vectors.npz")},
         {**sweep, "epochs": 1, "batch_size": 16, "hard_k": 4, "dimensions": 4},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    from tiny_checkpoint import tiny_inputs
+
+    return {
+        "labels": {"embeddings": str(folder / "vectors.npz")},
+        "encoder": {},
+        "texts": {"encoder": tiny_inputs(folder)[0]},
+    }

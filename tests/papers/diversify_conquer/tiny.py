@@ -46,3 +46,18 @@ def options(folder: Path) -> list[dict[str, Any]]:
             "map_points": 0,
         },
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    mine = {"data": str(folder / "pool.jsonl"), "budget": 8, "map_points": 0}
+    known = {**mine, "embeddings": str(folder / "vectors.npy"), "clusters": "3"}
+    model = str(folder / "llama")
+    return {
+        "encoder": mine,
+        "exclude": known,
+        "judge": known | {"quality": "likelihood"},
+        "reward_model": known | {"quality": "reward"},
+        "complexity_model": known | {"quality": "deita", "quality_model": model},
+        "quality_model": known | {"quality": "deita", "complexity_model": model},
+    }

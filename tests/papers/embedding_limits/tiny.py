@@ -19,3 +19,9 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"data": str(folder / "qrels.csv"), **mine, "truncate": (2,), "critical": (2,), **short},
         {**made, "critical": (), **short},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    made = options(folder)[1]
+    return dict.fromkeys(("token_encoder", "items", "first_names", "last_names"), made)

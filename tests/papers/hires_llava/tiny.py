@@ -28,3 +28,9 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"action": "classify", "limit": 20, "encoder": encoder, **small, "steps": 1},
         {"action": "train", "train_images": 2, "encoder": encoder, **small, "steps": 1},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    grid, train = options(folder)[1], options(folder)[3]
+    return {"entities": grid, "records": train, "llm": train}

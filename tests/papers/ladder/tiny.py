@@ -40,3 +40,19 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"features": str(folder / "audit.npz"), "sentences": str(folder / "sentences.txt"), "n": 20},
         {"metadata": str(folder / "meta.csv"), "label": "label", "prediction": "guess"},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    labelled = np.zeros((8, 8, 8), np.uint8)
+    np.savez(folder / "images.npz", images=labelled, labels=np.arange(8) % 2)
+    digits = {"steps": 10, "n": 20}
+    return {
+        "model": {"data": str(folder / "images.npz")},
+        "predictions": {"metadata": str(folder)},
+        "vlm": {"features": str(folder / "audit.npz"), "sentences": str(folder / "sentences.txt"), "n": 20},
+        "encoder": digits,
+        "hypotheses": digits | {"backend": "static"},
+        "llm": digits | {"backend": "transformers"},
+        "describer": digits | {"backend": "caption-free"},
+    }

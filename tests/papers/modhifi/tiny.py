@@ -19,3 +19,10 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {**small, "model": str(folder / "mlp"), "compare": False},
         {**small, "model": "small-cnn", "task": "unlearn", "forget": "3", "compare": False},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    from tiny_checkpoint import tiny_inputs
+
+    return {"text": {"model": tiny_inputs(folder)[0], "samples": 4, "compare": False}}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from paperworks.inputs.scans import PhantomSettings, phantom_cases, write_phantom
+from paperworks.inputs.scans import Case, PhantomSettings, phantom_cases, write_phantom
 
 
 def options(folder: Path) -> list[dict[str, Any]]:
@@ -21,3 +21,20 @@ def options(folder: Path) -> list[dict[str, Any]]:
             "batch_size": 32,
         }
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    from paperworks.papers.petct_slices import SliceClassifier, SliceTable
+
+    scans = phantom_cases(6, 0, PhantomSettings(size=16, slices=20))
+    cases = [Case(s.pet, s.ct, s.mask, s.patient_id, s.case_id, s.center, s.disease) for s in scans]
+    slices = SliceTable.from_cases(cases, size=16)
+    model = SliceClassifier(network="small", image_size=16, epochs=1, batch_size=64).fit(slices)
+    model.save_pretrained(folder / "classifier")
+    pet = next((folder / "scans").rglob("*pet*.nii*"))
+    return {
+        "pet": {"model": str(folder / "classifier")},
+        "ct": {"model": str(folder / "classifier"), "pet": str(pet)},
+        "key_file": {"model": str(folder / "classifier"), "pet": str(pet)},
+    }

@@ -31,3 +31,21 @@ def options(folder: Path) -> list[dict[str, Any]]:
             "recall_at": (1,),
         },
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    pictures, captions = str(folder / "pictures"), str(next((folder / "pictures").glob("*.csv")))
+    train = {"action": "train", "pairs": captions, "text_encoder": str(folder / "text"), "epochs": 1, "batch_size": 4}
+    talk = {"videos": str(folder / "videos"), "min_duration": 5}
+    return {
+        **{name: {"images": pictures, "captions": captions} for name in ("cache", "topics", "llm")},
+        **dict.fromkeys(("transcripts", "asr"), talk),
+        "images": {"captions": captions},
+        "captions": {"images": pictures},
+        "positive": {"negative": pictures},
+        "negative": {"positive": pictures},
+        "image_encoder": train,
+        "labelled": train,
+        "model": {"action": "evaluate", "pairs": captions},
+    }

@@ -17,3 +17,9 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"data": str(folder / "table.csv"), "label": "kind", "shards": 1, "slices": 2, **small},
         {"action": "plan", "records": 1000, "gpu_hours": 1},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    trained = {"action": "delete", "folder": str(folder)}
+    return {"ids_file": trained, "folder": {"action": "status"}}

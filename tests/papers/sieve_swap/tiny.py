@@ -46,3 +46,15 @@ def options(folder: Path) -> list[dict[str, Any]]:
         {"action": "train", "dataset": str(dataset), "features": str(features)} | small,
         {"action": "evaluate", "predictions": str(predictions), "references": str(references)},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    features = str(folder / "features")
+    train = options(folder)[2]
+    return {
+        "pretrain": train | {"pretrain_features": features},
+        "pretrain_features": train | {"pretrain": train["dataset"]},
+        "model": {"action": "predict", "features": features},
+        "extractor": {"action": "features", "videos": features},
+    }

@@ -50,3 +50,9 @@ def options(folder: Path) -> list[dict[str, Any]]:
         common
         | {"seeds": str(folder / "requests.txt"), "rounds": 1, "pairs": "independent", "train": False, "inference": 0},
     ]
+
+
+def beside(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options beside which one that no set has is read."""
+    first = options(folder)[0]
+    return dict.fromkeys(("test_prompts", "start_chats", "refiner_start_chats"), first)
