@@ -203,7 +203,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
     if filters is None or filters.ndim != 4 or filters.shape[1] != 3:
         raise InputError("backbone", f"{path.name}, without filters of three channels", "a ResNet-18 for colour images")
     with torch.device("meta"):
-        own = SliceNetwork(**RESNET18).body.state_dict()
+        own = SliceNetwork(3, **ARCHITECTURES["resnet18"]).body.state_dict()
     for name, value in own.items():
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, torch.tensor(0))
