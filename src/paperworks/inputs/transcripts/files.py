@@ -92,7 +92,7 @@ def _decoded(text: str, source: str) -> object:
         raise InputError(source or "transcript", f"no JSON ({error})", FORMS) from None
 
 
-def decode_text(data: bytes, source: str, encoding: str | None = None) -> tuple[str, str]:
+def decode_text(data: bytes, source: str, encoding: str | None = None, expected: str = EXPECTED) -> tuple[str, str]:
     """Text of a file's bytes, and the encoding that was used; see ``read_transcript``.
 
     Raises InputError for what is no text, an unknown encoding, or bytes that the named encoding does not have.
@@ -108,7 +108,7 @@ def decode_text(data: bytes, source: str, encoding: str | None = None) -> tuple[
     tries = [marked] if marked else ["utf-8"]
     known = next((words for start, words in SIGNATURES if data.startswith(start)), "")
     if known and encoding is None:
-        raise InputError(source, known, EXPECTED)
+        raise InputError(source, known, expected)
     if not marked and b"\x00" in data[:4096]:
         even, odd = data[0:4096:2].count(0), data[1:4096:2].count(0)
         tries = ["utf-16-le" if odd > even else "utf-16-be"]
@@ -121,7 +121,7 @@ def decode_text(data: bytes, source: str, encoding: str | None = None) -> tuple[
             return text, "utf-8" if name == "utf-8-sig" else name
     kind = binary_kind(data[:4096])
     if kind or marked:
-        raise InputError(source, kind or f"bytes that are no {marked}", EXPECTED)
+        raise InputError(source, kind or f"bytes that are no {marked}", expected)
     try:
         return data.decode("cp1252"), "cp1252"
     except UnicodeError:

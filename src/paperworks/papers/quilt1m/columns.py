@@ -24,7 +24,7 @@ def text_columns(path: Path, field: str) -> dict[str, list[str]]:
     if path.suffix.lower() == ".parquet":
         return _parquet(path, field, expected)
     try:
-        text, _ = decode_text(path.read_bytes(), str(path))
+        text, _ = decode_text(path.read_bytes(), str(path), expected=expected)
     except OSError as error:
         raise InputError(field, f"{path} ({error.strerror})", expected) from None
     delimiter = "\t" if path.suffix.lower() == ".tsv" or "\t" in text.partition("\n")[0] else ","

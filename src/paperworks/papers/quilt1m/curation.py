@@ -56,9 +56,8 @@ def curate(config: Config, run: runs.Run) -> runs.Report:
         )
         return reporting.captions_report(found, target, run)
     videos: str | Path = config.videos
-    if bundled:
-        run.step("making the bundled lectures")
-        videos = lectures.write_bundled(run.state / "lectures")
+    if config.transcripts is not None and not config.transcripts.is_dir():
+        raise InputError("transcripts", f"{config.transcripts}, which is no folder", "a folder of transcripts")
     curator = VideoTextCurator(
         settings_of(config),
         accepts=accepts,
@@ -70,6 +69,9 @@ def curate(config: Config, run: runs.Run) -> runs.Report:
         topics=_topics(config, bundled),
         identity=f"{config.llm} {config.asr} {config.image_encoder}",
     )
+    if bundled:  # last: what cannot be read is refused before
+        run.step("making the bundled lectures")
+        videos = lectures.write_bundled(run.state / "lectures")
     found_videos = curator.run(videos, config.transcripts, cache=cache, progress=run.progress)
     run.step("writing the pairs")
     data = write_dataset(run.output("dataset"), found_videos, formats=config.formats, shard_size=config.shard_size)
