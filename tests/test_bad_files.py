@@ -44,7 +44,7 @@ class Reading(Run):
 
     def check(self) -> None:
         self.checks += 1
-        if self.checks > 4:
+        if self.checks > 3:
             raise Cancelled
         super().check()
 
