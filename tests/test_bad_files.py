@@ -94,7 +94,8 @@ def test_bad_files_are_refused_with_words(
             recipe.function(build_config(recipe.config, values), Reading(tmp_path / f"{place}"))
         except InputError as error:
             first = re.split(r"[ ,.\[]", error.field)[0]
-            own = first in known or (path.is_dir() and (path / error.field).exists())
+            inside = path / error.field.partition(",")[0]
+            own = first in known or (path.is_dir() and inside.exists())
             fault = refusal(str(error), (path.name, first if own else ""), left=False)
             if fault != "refused":
                 wrong.append(f"{name}: {fault}: {str(error)[:300]!r}")

@@ -56,5 +56,4 @@ def beside(folder: Path) -> dict[str, dict[str, Any]]:
         "pretrain": train | {"pretrain_features": features},
         "pretrain_features": train | {"pretrain": train["dataset"]},
         "model": {"action": "predict", "features": features},
-        "extractor": {"action": "features", "videos": features},
     }
