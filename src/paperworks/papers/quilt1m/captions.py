@@ -32,25 +32,25 @@ class CaptionedPairs:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
 
-def read_captions(path: Path, folder: Path) -> list[tuple[Path, str]]:
-    """Rows of a table with the columns ``image`` (a file below ``folder``) and ``caption``.
+def read_captions(path: Path, folder: Path, field: str = "captions") -> list[tuple[Path, str]]:
+    """Rows of a table with the columns ``image`` (a file below ``folder``) and ``caption``; errors name ``field``.
 
     Raises InputError for a missing column, a row without a file or a caption, and files outside of the folder.
     """
-    columns = text_columns(path, "captions")
-    images = named_column(columns, ("image", "image_path", "file", "path", "file_name"), "captions")
-    texts = named_column(columns, ("caption", "text", "title"), "captions")
+    columns = text_columns(path, field)
+    images = named_column(columns, ("image", "image_path", "file", "path", "file_name"), field)
+    texts = named_column(columns, ("caption", "text", "title"), field)
     rows = []
     root = folder.resolve()
     for number, (image, text) in enumerate(zip(images, texts, strict=True), 2):
         if not image or not text:
-            raise InputError(f"captions, row {number}", f"{image!r}, {text!r}", "a file and a caption")
+            raise InputError(f"{field}, row {number}", f"{image!r}, {text!r}", "a file and a caption")
         file = folder / image
         if not file.resolve().is_relative_to(root):
-            raise InputError(f"captions, row {number}", repr(image), f"a file in {folder}")
+            raise InputError(f"{field}, row {number}", repr(image), f"a file in {folder}")
         rows.append((file, text))
     if not rows:
-        raise InputError("captions", "no rows", "one row or more")
+        raise InputError(field, "no rows", "one row or more")
     return rows
 
 

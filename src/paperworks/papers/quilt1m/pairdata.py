@@ -89,7 +89,7 @@ def read_training_pairs(source: str, seed: int = 0) -> Pairs:
         return digit_pairs(seed)
     path = Path(source).expanduser()
     if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        rows = [{"image": str(image), "text": text} for image, text in read_captions(path, path.parent)]
+        rows = [{"image": str(image), "text": text} for image, text in read_captions(path, path.parent, "pairs")]
     else:
         rows = read_pairs(path)
     texts: dict[str, list[str]] = defaultdict(list)

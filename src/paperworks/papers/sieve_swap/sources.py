@@ -65,6 +65,7 @@ def sift(config: Config, run: runs.Run) -> tuple[SieveResult, SieveSwap]:
     names = excluded(config)
     kb = KnowledgeBase.of(load_procedures(config), exclude=names, filter_steps=config.filter_steps)
     transcripts = load_transcripts(config)
+    load_references(config)  # the report reads them: what cannot be read is refused before the work
     run.step(f"indexing {len(kb.steps):,} steps of {len(kb):,} procedures")
     dense = config.encoder not in ("tfidf", "bm25", "svd")
     method = SieveSwap(

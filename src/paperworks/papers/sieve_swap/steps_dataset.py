@@ -117,7 +117,7 @@ def read_json(path: str | Path, field: str) -> Any:
     """The content of a JSON file. Raises InputError for a file that is missing or no JSON."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise InputError(field, f"{path}, which is not there", "a JSON file")
+        raise InputError(field, f"{path}, {'a folder' if path.exists() else 'which is not there'}", "a JSON file")
     data = path.read_bytes()
     require_text(path, data[:4096], "a JSON file")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from paperworks import runs
 from paperworks.papers.spar.config import Config
 
@@ -11,10 +13,13 @@ __all__ = ["Config", "run"]
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Play the rounds, tune after each, score on test prompts, and compare search at inference."""
     from paperworks.papers.spar.inputs import read_inputs
-    from paperworks.papers.spar.models import Models, judge_name, template_text
+    from paperworks.nn.loading import check_model_folder
+    from paperworks.papers.spar.models import Models, judge_name, refiner_name, template_text
     from paperworks.papers.spar.play import Game
     from paperworks.papers.spar.reporting import report
 
+    if refiner_name(config) not in ("editor", "same", "endpoint"):
+        check_model_folder(Path(refiner_name(config)).expanduser())  # it is loaded after the actor's answers
     run.step("reading prompts")
     template = template_text(config)
     inputs = read_inputs(config, run, template)
