@@ -12,8 +12,8 @@ __all__ = ["Config", "run"]
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Play the rounds, tune after each, score on test prompts, and compare search at inference."""
-    from paperworks.papers.spar.inputs import read_inputs
     from paperworks.nn.loading import check_model_folder
+    from paperworks.papers.spar.inputs import read_inputs
     from paperworks.papers.spar.models import Models, judge_name, refiner_name, template_text
     from paperworks.papers.spar.play import Game
     from paperworks.papers.spar.reporting import report
