@@ -33,7 +33,7 @@ OPTIONS = [
 ]
 EVERY = 4
 """An option is tried with each file of this number."""
-SECONDS = 1.5
+SECONDS = 1.0
 """Processor time after which no further file is tried, for recipes that work long before they can be stopped."""
 
 

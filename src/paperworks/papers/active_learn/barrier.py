@@ -6,6 +6,8 @@ import numpy as np
 
 GAP = 1e-9
 """Relative gap at which the barrier method stops."""
+ROUNDING = 1e-15
+"""Relative distance from a constraint below which numbers of 64 bits do not tell it from none."""
 FIRST, FACTOR, MOST_STEPS = 10.0, 20.0, 60
 """Weight of the objective in the first stage, from stage to stage, and Newton's steps in a stage."""
 
@@ -91,7 +93,7 @@ def _newton(
     v_inverse = v @ inverse
     g = v_inverse @ x.T
     ratios = (v_inverse * v).sum(2)
-    r = 1 / (level[:, None] - ratios)
+    r = 1 / np.maximum(level[:, None] - ratios, ROUNDING * level[:, None])
     slopes = -(g**2)
     rows, n = weights.shape
     hessian = np.zeros((rows, n + 2, n + 2))
@@ -109,7 +111,11 @@ def _newton(
     unit = np.concatenate([weights, 1 / np.sqrt(hessian[:, n, n])[:, None], np.ones((rows, 1))], 1)
     scaled = hessian * unit[:, :, None] * unit[:, None]
     right = np.concatenate([-slope_w, -slope_t[:, None], np.zeros((rows, 1))], 1) * unit
-    step = unit * np.linalg.solve(scaled, right[:, :, None])[:, :, 0]
+    try:
+        solved = np.linalg.solve(scaled, right[:, :, None])
+    except np.linalg.LinAlgError:  # arms that differ by rounding alone
+        solved = np.linalg.pinv(scaled, hermitian=True) @ right[:, :, None]
+    step = unit * solved[:, :, 0]
     return step[:, :n], step[:, n], -((slope_w * step[:, :n]).sum(1) + slope_t * step[:, n])
 
 
