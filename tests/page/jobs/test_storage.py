@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -53,7 +54,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs without a process of their own: how they are started is tested elsewhere."""
 
     def execute(worker: Worker, job: Job, workplace: Workplace, run_id: str) -> None:
-        LocalEngine().execute(workplace.store, run_id)
+        with contextlib.chdir(worker._settings.folder):  # options name uploads from there
+            LocalEngine().execute(workplace.store, run_id)
 
     monkeypatch.setattr(Worker, "_run", execute)
 

