@@ -141,8 +141,8 @@ def test_an_endpoint_that_fails_and_limits_its_rate(tmp_path: Path, monkeypatch:
             result = game.run_iteration(tmp_path / "round")
             once = Server.asked.copy()
             again = game.run_iteration(tmp_path / "round")
-        # From the answer on; one that was refused three times waits up to four seconds for that alone.
-        assert any(wait == pytest.approx(3.0, abs=0.5) for wait in waits)
+        # From the answer on; where the three failures come without a success between them, the third alone asks for 4.
+        assert 2.5 <= max(waits) <= 4.0
         assert len(waits) == 3
         assert set(once.values()) == {1}
         assert Server.asked == once
