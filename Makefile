@@ -34,7 +34,7 @@ audit: $(VENV)/.dev
 
 # The tests again, with the budget of processor time (tests/budget.py) held without its margin: for a quiet machine.
 budget: $(VENV)/.dev
-	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 3 --dist loadgroup --hold-budget
+	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup --hold-budget
 
 # The documentation site, in site/; any warning is an error.
 docs: $(VENV)/.docs
@@ -42,7 +42,7 @@ docs: $(VENV)/.docs
 
 # A private PostgreSQL stands beside the tests that run on both databases.
 pytest: $(VENV)/.dev
-	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/python scripts/temporary_postgres.py $(BIN)/pytest -n 2 --dist loadgroup
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: found none; install it or say make PYTHON=/path/to/python" >&2; exit 2; }
