@@ -327,8 +327,11 @@ def test_any_cues_become_a_transcript(rows: list[tuple[float, float, str]]) -> N
     transcript = make_transcript([Cue(*row) for row in rows])
     assert in_order(transcript)
     assert len(transcript.words) == len(transcript.text.split())
-    # Text that returns by chance looks like one that rolled on, so that a second time may leave out more of it.
-    assert len(make_transcript(transcript.cues).words) <= len(transcript.words)
+    again = make_transcript(transcript.cues)
+    if again.repairs.get("repeated text"):  # texts that lie apart now, and return by chance, look as if they rolled
+        assert len(again.words) < len(transcript.words)
+    else:
+        assert again.cues == transcript.cues
 
 
 @settings(max_examples=150, deadline=None)
