@@ -165,7 +165,7 @@ def test_the_training_command(tmp_path, monkeypatch, capsys):
 
 
 def test_a_training_starts_from_a_network(tmp_path):
-    first, second = tmp_path / "small", tmp_path / "large"
+    first, second, third = tmp_path / "small", tmp_path / "large", tmp_path / "larger"
     small = ["--steps", "1", "--pool", "60", "--batch-size", "4"]
     assert train.main(["tsp", "--out", str(first), "--sizes", "4", "5", *small]) == 0
     given = ["--sizes", "6", "6", "--label", "a1", "--learning-rate", "1e-9", "--start", str(first)]
@@ -176,6 +176,11 @@ def test_a_training_starts_from_a_network(tmp_path):
     assert "--sizes 6 6 --label a1 --batch-size 4 --learning-rate 1e-09 --start DIR" in card
     assert "began with the weights of a network (DIR in the command) of 4 to 5 points with exact solutions" in card
     assert str(tmp_path) not in (second / "config.json").read_text()
+    assert train.main(["tsp", "--out", str(third), *given[:3], "--start", str(second), *small]) == 0
+    chain = (
+        "of 6 to 6 points with a1 solutions, 1 steps. That one's training began with the weights of a network of 4 to 5"
+    )
+    assert chain in (third / "README.md").read_text()
 
 
 def test_no_hull_is_no_number_in_the_headline(tmp_path):

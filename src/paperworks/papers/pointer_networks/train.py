@@ -52,7 +52,7 @@ CARD_SIZES = {"hull": (5, 10, 20, 50), "delaunay": (5,), "tsp": (5, 10, 12)}
 TASKS = {
     "hull": Task((5, 10), 300_000, 6_000),
     "delaunay": Task((5, 5), 200_000, 12_000),
-    "tsp": Task((5, 10), 300_000, 24_000),
+    "tsp": Task((5, 10), 300_000, 48_000),
 }
 
 
@@ -137,17 +137,19 @@ def write_card(folder: Path, count: int = 1000) -> None:
 
 
 def _started(about: dict[str, Any]) -> str:
-    """What a network says of the one that its training began with."""
-    if "start" not in about:
-        return ""
-    before = about["start"]
-    if "sizes" not in before:
-        return " The training began with another network's weights (DIR in the command)."
-    low, high = before["sizes"]
-    return (
-        f" The training began with the weights of a network (DIR in the command) of {low} to {high} points with "
-        f"{before.get('label', 'exact')} solutions, {before['steps']:,} steps."
-    )
+    """What a network says of the one that its training began with, and of the one that began that one's."""
+    said, network = "", "The training"
+    while "start" in about:
+        about = about["start"]
+        if "sizes" not in about:
+            return f"{said} {network} began with another network's weights (DIR in the command)."
+        low, high = about["sizes"]
+        said += (
+            f" {network} began with the weights of a network{'' if said else ' (DIR in the command)'} of {low} to "
+            f"{high} points with {about.get('label', 'exact')} solutions, {about['steps']:,} steps."
+        )
+        network = "That one's training"
+    return said
 
 
 def main(arguments: list[str] | None = None) -> int:
