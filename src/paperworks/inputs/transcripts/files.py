@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from pathlib import Path
 
 from paperworks.errors import InputError
@@ -14,6 +15,8 @@ from paperworks.inputs.transcripts.subtitles import parse_srt, parse_webvtt
 
 TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".webvtt", ".json")
 EXPECTED = "a transcript: SubRip (.srt), WebVTT (.vtt), or JSON of Whisper or of words"
+_MARKUP = re.compile(r"\[(?:[A-Za-z]|\d+:\d)|\{\d+\}")
+"""How subtitles of other kinds begin, which are no JSON: ``[Script Info]``, ``[00:01.00]``, ``{25}{50}``."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -30,8 +33,8 @@ def read_transcript(path: str | Path, *, duration: float | None = None, encoding
     ----------
     path : SubRip, WebVTT, JSON of Whisper, faster-whisper, WhisperX, whisper.cpp or transformers, or JSON of words.
     duration : of the recording, seconds: what lies beyond it is left out, and counted in ``repairs``.
-    encoding : of the file. By default its byte order mark tells, else UTF-8, else UTF-16 without a mark, else
-        Windows-1252.
+    encoding : of the file. By default its byte order mark tells, else UTF-8 (with a few broken letters, too), else
+        UTF-16 without a mark, else Windows-1252.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def parse_transcript(text: str, source: str = "", *, encoding: str = "utf-8") ->
     try:
         if head.startswith("WEBVTT"):
             cues, form = parse_webvtt(head), "webvtt"
-        elif head[0] in "[{" and "-->" not in head[:200]:
+        elif head[0] in "[{" and "-->" not in head[:200] and not _MARKUP.match(head):
             cues, form, language = parse_json(_decoded(head, source))
         elif "-->" in text:
             cues, form = parse_srt(text), "srt"
@@ -122,6 +125,10 @@ def decode_text(data: bytes, source: str, encoding: str | None = None, expected:
     kind = binary_kind(data[:4096])
     if kind or marked:
         raise InputError(source, kind or f"bytes that are no {marked}", expected)
+    lenient = data.decode("utf-8", "replace")
+    broken = lenient.count("\ufffd")
+    if sum(ord(c) > 127 for c in lenient) > 2 * broken:  # UTF-8 with a letter cut in two, as whisper.cpp writes it
+        return lenient, "utf-8"
     try:
         return data.decode("cp1252"), "cp1252"
     except UnicodeError:

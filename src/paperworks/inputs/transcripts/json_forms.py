@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
 from paperworks.errors import InputError
@@ -17,6 +18,8 @@ FORMS = (
 _TEXT_KEYS = ("word", "text", "punctuated_word", "w", "value")
 _START_KEYS = ("start", "start_time", "startTime", "from", "begin", "s")
 _END_KEYS = ("end", "end_time", "endTime", "to", "stop", "e")
+_LONGEST_WORD = 20.0
+"""Seconds: where half of the words last longer, their times are no seconds."""
 _SURE_KEYS = ("probability", "confidence", "score", "conf", "p")
 
 
@@ -45,19 +48,67 @@ def parse_json(data: Any) -> Parsed:
             ("transcription", _whisper_cpp),
             ("words", _words),
             ("word_segments", _words),
+            ("result", _words),
         ):
             entries = data.get(name)
-            if isinstance(entries, Sequence) and not isinstance(entries, str) and (entries or name == "segments"):
-                return Parsed(reader(entries), "words" if reader is _words else "whisper", language)
+            if isinstance(entries, Sequence) and not isinstance(entries, str) and entries:
+                cues = reader(entries)
+                if reader is _segments:
+                    cues = _with_words(cues, data.get("words"))
+                return Parsed(cues, "words" if reader is _words else "whisper", language)
+        if data.get("segments") == []:
+            return Parsed([], "whisper", language)
     elif isinstance(data, Sequence) and not isinstance(data, str) and data:
+        if all(isinstance(row, Sequence) and not isinstance(row, str) for row in data):
+            data = [_named(row) for row in data]
         first = data[0]
-        if isinstance(first, Mapping) and ("words" in first or ("text" in first and " " in str(first["text"]).strip())):
+        texts = [str(row["text"]).strip() for row in data if isinstance(row, Mapping) and "text" in row]
+        if isinstance(first, Mapping) and ("words" in first or any(" " in text for text in texts)):
             return Parsed(_segments(data), "whisper", language)
         if isinstance(first, Mapping) and "timestamp" in first:
             return Parsed(_chunks(data), "whisper", language)
         if isinstance(first, (Mapping, Sequence)) and not isinstance(first, str):
             return Parsed(_words(data), "words", language)
     raise InputError("transcript", _shape(data), FORMS)
+
+
+def _named(row: Sequence[Any]) -> Any:
+    """A row as an object: times stand right before the text, or right behind it if it is first.
+
+    ``[1.0, 1.5, "word", 0.9]`` and ``["word", 1.0, 1.5]`` are words. faster-whisper's segments were rows once, with id
+    and position before the times, and words of the first kind.
+    """
+    at = next((i for i, part in enumerate(row) if isinstance(part, str)), None)
+    times = row[1:3] if at == 0 else row[at - 2 : at] if at is not None and at >= 2 else ()
+    if len(times) != 2:
+        return row
+    sure = row[at + 1] if at == 2 and len(row) > 3 else None
+    words = next((part for part in row[at + 1 :] if isinstance(part, list) and part and isinstance(part[0], list)), [])
+    return {"text": row[at], "start": times[0], "end": times[1], "confidence": sure} | (
+        {"words": words} if words else {}
+    )
+
+
+def _with_words(cues: list[Cue], words: Any) -> list[Cue]:
+    """Segments with the words that OpenAI's API lists beside them, where these are the segments' own text."""
+    if not isinstance(words, Sequence) or isinstance(words, str) or not words or any(cue.words for cue in cues):
+        return cues
+    timed = [word for cue in _words(words) for word in cue.words]
+    found, place = [], 0
+    for cue in cues:
+        count = len(cue.text.split())
+        own = timed[place : place + count]
+        place += count
+        spoken = zip(cue.text.split(), own, strict=False)
+        if len(own) < count or any(_letters(text) != _letters(word.text) for text, word in spoken):
+            return cues
+        named = (word._replace(text=text) for text, word in zip(cue.text.split(), own, strict=True))
+        found.append(cue._replace(words=tuple(named)))
+    return found
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def _segments(entries: Sequence[Any]) -> list[Cue]:
@@ -112,6 +163,8 @@ def _words(entries: Sequence[Any]) -> list[Cue]:
     if not known:
         raise InputError("words", "no times", "start and end of words, in seconds")
     words = _filled(rows, float(known[0][0] or 0), float(known[-1][1] or known[-1][0] or 0))
+    if median(word.end - word.start for word in words) > _LONGEST_WORD:  # AssemblyAI and others count milliseconds
+        words = [word._replace(start=word.start / 1000, end=word.end / 1000) for word in words]
     backwards = any(b.start < a.start for a, b in pairwise(words))
     return join_words(sorted(words) if backwards else words)
 
@@ -124,10 +177,8 @@ Row = tuple[float | None, float | None, str, float | None]
 
 
 def _row(entry: Any, where: str) -> Row:
-    if isinstance(entry, Sequence) and not isinstance(entry, str) and len(entry) >= 3:
-        text = next((part for part in entry if isinstance(part, str)), None)
-        numbers = [part for part in entry if not isinstance(part, str)]
-        entry = {"word": text, "start": numbers[0], "end": numbers[1]} if len(numbers) >= 2 else entry
+    if isinstance(entry, Sequence) and not isinstance(entry, str):
+        entry = _named(entry)
     mapping = _mapping(entry, where)
     text = next((mapping[key] for key in _TEXT_KEYS if isinstance(mapping.get(key), str)), None)
     if text is None:

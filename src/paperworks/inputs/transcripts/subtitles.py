@@ -11,8 +11,9 @@ from paperworks.errors import InputError
 from paperworks.inputs.transcripts.cues import Cue, Word
 from paperworks.runs.files import new_file
 
-_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[,.](\d{1,9}))?"
-_TIMING = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(?:\s+(.*))?$")
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:(?:[,.]|:(?=\d{3}\b))(\d{1,9}))?"
+_TIMING = re.compile(rf"^\s*(-?){_TIME}\s*-->\s*(-?){_TIME}(?:\s+(.*))?$")
+_LIKE_TIMING = re.compile(r"^\s*[\d:.,-]+\s*-->\s*[\d:.,-]")
 _STAMP = re.compile(rf"<{_TIME}>")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|</?>")
 _SRT_TAG = re.compile(r"</?(?:b|i|u|s|font|c|v|span|ruby|rt)\b[^<>]*>|\{\\[^{}]*\}|\{/?[biu]\}", re.IGNORECASE)
@@ -24,6 +25,10 @@ def seconds(hours: str | None, minutes: str, rest: str, fraction: str | None) ->
     """Seconds of the parts of a time stamp; any number of digits may follow the point."""
     whole = 3600 * int(hours or 0) + 60 * int(minutes) + int(rest)
     return float(f"{whole}.{fraction or 0}")  # the nearest number to what is written
+
+
+def _signed(parts: Sequence[str]) -> float:
+    return (-1 if parts[0] else 1) * seconds(*parts[1:])
 
 
 def stamp(time: float, point: str = ".") -> str:
@@ -39,7 +44,8 @@ def parse_srt(text: str) -> list[Cue]:
     """The cues of a SubRip file, in the order of the file.
 
     A cue begins at its line of times; the number above it is optional. Commas and points, missing hours, empty lines
-    inside of a text, coordinates after the times and tags are understood. Raises InputError for a text without cues.
+    inside of a text, coordinates after the times and tags are understood, and times before 0 of files that were
+    shifted. Raises InputError for a text without cues, and for a line of times that cannot be read.
     """
     cues = [
         Cue(start, end, _clean(_ENTITY.sub(lambda m: html.unescape(m[0]), _SRT_TAG.sub("", " ".join(lines)))))
@@ -80,6 +86,10 @@ def parse_webvtt(text: str) -> list[Cue]:
 def _blocks(lines: Sequence[str], numbered: bool) -> Iterator[tuple[float, float, list[str]]]:
     """Times and text lines of every cue. In SubRip a cue's text goes on to the next number and line of times."""
     places = [(i, found) for i, line in enumerate(lines) if (found := _TIMING.match(line))]
+    readable = {place for place, _ in places}
+    for i, line in enumerate(lines):
+        if places and i not in readable and _LIKE_TIMING.match(line):  # its text would go to the cue before it
+            raise InputError(f"line {i + 1}", repr(line.strip()[:60]), "times such as 00:00:01,000 --> 00:00:03,500")
     for number, (place, found) in enumerate(places):
         end = places[number + 1][0] if number + 1 < len(places) else len(lines)
         body = list(lines[place + 1 : end])
@@ -88,7 +98,7 @@ def _blocks(lines: Sequence[str], numbered: bool) -> Iterator[tuple[float, float
         if not numbered and "" in body:  # a line of spaces is text: automatic captions begin with one
             body = body[: body.index("")]
         parts = found.groups()
-        yield seconds(*parts[:4]), seconds(*parts[4:8]), [line.strip() for line in body if line.strip()]
+        yield _signed(parts[:5]), _signed(parts[5:10]), [line.strip() for line in body if line.strip()]
 
 
 def _without_number(body: list[str], expected: int) -> list[str]:

@@ -103,6 +103,9 @@ def sift(config: Config, run: runs.Run) -> tuple[SieveResult, SieveSwap]:
         if repairs:
             mended = ", ".join(f"{count} {what}" for what, count in sorted(repairs.items()))
             result.warnings.append(f"{transcript.id}: mended captions ({mended}).")
+        encoding = transcript.transcript.encoding
+        if not encoding.startswith("utf"):
+            result.warnings.append(f"{transcript.id}: read as {encoding}; if letters are wrong, save it as UTF-8.")
     return result, method
 
 
