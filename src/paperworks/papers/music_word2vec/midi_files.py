@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -69,10 +70,14 @@ def _tracks(name: str, data: bytes) -> tuple[list[list[Event]], int, float]:
         smpte = float((256 - (division >> 8)) * (division & 0xFF))
         if not smpte:
             raise InputError(name, "SMPTE time without ticks", "a whole MIDI file")
+    tracks = _track_chunks(data)
+    if data[8:10] == b"\0\2" and len(tracks) > 1:
+        raise InputError(name, f"{len(tracks)} pieces that do not belong together (MIDI type 2)", "one piece a file")
+    # ticks are counted here: music21 refuses some of the divisions and headers that there are, and chunks of others
+    header = b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), 480)
     reader = MidiFile()
     try:
-        # ticks are counted here, and music21 refuses some of the divisions that there are
-        reader.readstr(data[:12] + (480).to_bytes(2, "big") + data[14:])
+        reader.readstr(header + b"".join(tracks))
     except Exception as error:  # music21 raises whatever a broken byte leads to
         raise InputError(
             name, f"a broken MIDI file ({str(error)[:80] or type(error).__name__})", "a whole one"
@@ -87,6 +92,17 @@ def _tracks(name: str, data: bytes) -> tuple[list[list[Event]], int, float]:
                 events.append((tick, event))
         found.append(events)
     return found, division, smpte
+
+
+def _track_chunks(data: bytes) -> list[bytes]:
+    """The chunks MTrk of a MIDI file, with their heads; chunks of other names are passed over, as the standard asks."""
+    found, place = [], 8 + int.from_bytes(data[4:8], "big")
+    while place + 8 <= len(data):
+        end = place + 8 + int.from_bytes(data[place + 4 : place + 8], "big")
+        if data[place : place + 4] == b"MTrk":
+            found.append(data[place:end])
+        place = end
+    return found
 
 
 def _kind(event: Any) -> str:

@@ -15,6 +15,7 @@ from paperworks.errors import InputError
 from paperworks.extras import require_extra
 from paperworks.papers.music_word2vec.midi_files import read_midi
 from paperworks.papers.music_word2vec.notes import BROKEN, BeatChange, Piece, piece_from_array
+from paperworks.papers.music_word2vec.score_text import KINDS, score_text
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import replace_file
 
@@ -26,7 +27,7 @@ MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 SCORE_SUFFIXES = (".xml", ".musicxml", ".mxl", ".krn", ".abc", ".mei", ".md", ".capx", ".nwc", ".mscz")
 SUFFIXES = MIDI_SUFFIXES + tuple(s for s in SCORE_SUFFIXES if s not in (".md", ".nwc", ".mscz"))
 """What is looked for in a folder."""
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 _MANY = 8
 """Files from which on child processes are worth their start."""
 
@@ -65,12 +66,16 @@ def parse_score(path: Path) -> Stream:
     if not path.is_file():
         raise InputError("score", path, "a file that exists")
     if not path.stat().st_size:
-        raise InputError(path.name, "an empty file", "a score: MIDI, MusicXML, kern, ABC or MEI")
+        raise InputError(path.name, "an empty file", f"a score: {KINDS}")
+    text = score_text(path)
     try:
-        parsed = converter.parse(path, forceSource=True, storePickle=False)
+        if text is None:
+            parsed = converter.parse(path, forceSource=True, storePickle=False)
+        else:
+            parsed = converter.parseData(text[0], format=text[1])
     except Exception as error:  # music21 raises whatever a broken file leads to
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(path.name, f"a file that music21 cannot parse ({reason})", "a whole score") from None
+        reason = " ".join(str(error).replace(str(path), path.name).split())[:120] or type(error).__name__
+        raise InputError(path.name, f"a file that music21 cannot parse ({reason})", f"a whole score: {KINDS}") from None
     if not hasattr(parsed, "recurse"):
         raise InputError(path.name, f"a {type(parsed).__name__}", "a score")
     return parsed
