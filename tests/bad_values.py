@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from paperworks.runs.config import is_sequence, names_file, strip_optional
+from paperworks.runs.config import is_sequence, names_file, sequence_item, strip_optional
 
 WHOLE = ("99999999", "0", "x", "1.5", "nan", "inf", "1e400", "", " ", "-1", str(2**63), "1,2", "\u0663")
 NUMBER = ("1e39", "1e-300", "x", "nan", "inf", "-inf", "1e400", "", "-1", "0", "-1e39", "1e308", "0x10", "50%")
@@ -40,7 +40,7 @@ def bad_values(name: str, field: FieldInfo) -> tuple[str, ...]:
     if names_file(field) is not None:
         return ("no-such-name", "", " ", "x" * 300, "a\nb", "\ud800", "~nobody-here/x", "-")
     if is_sequence(kind):
-        inner = next((part for part in typing.get_args(kind) if part is not Ellipsis), str)
+        inner = sequence_item(kind)[0]
         single = {int: WHOLE, float: NUMBER}.get(inner, ("no-such-name", "x" * 300, "nan"))
         return (*single, ",", ",,", "0,0", "1,,1")
     if typing.get_origin(kind) is typing.Literal:

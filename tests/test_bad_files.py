@@ -22,7 +22,7 @@ from bad_paths import bad_paths
 from paperworks import catalog
 from paperworks.errors import InputError, PaperworksError
 from paperworks.runs import Cancelled, Run, build_config, load_recipe
-from paperworks.runs.config import names_file
+from paperworks.runs.config import is_sequence, names_file
 
 HERE = [p for p in catalog.papers() if p.has_recipe and p.module.startswith("paperworks.papers.")]
 OPTIONS = [
@@ -83,6 +83,7 @@ def test_bad_files_are_refused_with_words(
         pytest.skip("takes seconds with any table that can be read: scripts/try_bad_input.py tries it")
     base = bases.beside_of(option)
     column = next((name for name in ("label", "target") if name in recipe.config.model_fields), None)
+    several = is_sequence(recipe.config.model_fields[option].annotation)
     known = {*recipe.config.model_fields, *recipe.config.other_names}
     wrong, ends = [], math.inf
     for place, (name, path) in enumerate(bad_files[number % EVERY :: EVERY]):
@@ -90,7 +91,10 @@ def test_bad_files_are_refused_with_words(
             break
         if place == 1:  # the first file has waited for what the recipe imports
             ends = time.process_time() + SECONDS
-        values = {**base, option: str(path)}
+        values = {
+            **base,
+            option: [str(path)] if several else str(path),
+        }
         if column is not None and option in ("data", "input"):
             values[column] = "y"
         try:

@@ -16,7 +16,7 @@ import pytest
 import forked
 from paperworks import catalog
 from paperworks.runs import load_recipe
-from paperworks.runs.config import names_file
+from paperworks.runs.config import is_sequence, names_file
 from test_documented_commands import commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,9 +57,10 @@ def test_its_input_is_made_by_its_first_block(path: Path, tmp_path: Path, monkey
     for flag, value in pairwise(words):
         name = flag.removeprefix("--").replace("-", "_")
         file = names_file(fields[name]) if flag.startswith("--") and name in fields else None
-        if file is None or value in file.bundled or (file.also and re.fullmatch(file.also, value)):
+        if file is None or file.is_name(value):
             continue
-        assert (tmp_path / value).exists(), f"{flag} {value}"
+        for one in value.split(",") if is_sequence(fields[name].annotation) else (value,):
+            assert (tmp_path / one).exists(), f"{flag} {one}"
 
 
 @pytest.mark.over_budget("runs all that a tutorial has")

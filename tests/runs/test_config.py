@@ -129,23 +129,34 @@ def test_files_that_are_not_there_are_refused_before_the_work(tmp_path: Path, mo
         data: Annotated[str, File(("digits",), also=r"\d+")] = Field("digits", description="images")
         model: Path | None = Field(None, description="a trained model")
         cache: Annotated[Path | None, File(made=True)] = Field(None, description="kept for later")
+        models: tuple[Annotated[str, File()], ...] = Field((), description="trained models")
+        filters: list[Path] | None = Field(None, description="filters")
 
     module = types.ModuleType("reads_late")
     module.run = lambda config, run: pytest.fail("the work began")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "reads_late", module)
     function = Recipe("late", "reads_late", Files).function
+    here = str(tmp_path)
     message = (
         "data: found digit, which does not exist; expected a file or folder, or one of digits (did you mean 'digits'?)"
     )
     for values, words in (
         ({"data": "digit"}, message),
         ({"model": "gone"}, "model: found gone, which does not exist; expected a file or folder (a trained model)"),
+        ({"models": [here, "gone"]}, "models: found gone, which does not exist; expected files or folders (trained"),
+        ({"filters": [here, "gone"]}, "filters: found gone, which does not exist; expected files or folders (filters)"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
             function(build_config(Files, values), Run(tmp_path / "run"))
     (tmp_path / "model").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
-    build_config(Files, {"data": "7", "model": "~/model", "cache": "new"}).require_files()
+    given = build_config(Files, {"data": "7", "model": "~/model", "cache": "new", "filters": [here, "~/model"]})
+    given.require_files()
+    named = [(name, text) for name, text, _ in given.named_files()]
+    assert named == [("data", "7"), ("model", "~/model"), ("cache", "new"), ("filters", here), ("filters", "~/model")]
+    assert given.option_of(InputError("folder", f"{tmp_path}/x, which is odd", "another")) == "filters"
+    with pytest.raises(InputError, match=r"filters: found '.*'; expected the name of a file or folder"):
+        build_config(Files, {"filters": [here, "x" * 300]})
 
 
 def test_bytes_of_another_encoding_are_refused() -> None:
@@ -164,3 +175,17 @@ def test_descriptions() -> None:
     assert describe_bounds(fields["slicing"]) == "at least 0, less than 1"
     assert describe_type(fields["dims"]) == "whole numbers separated by commas"
     assert describe_bounds(fields["seed"]) == "at least 0"
+
+
+def test_bounds_of_the_values_of_a_list_are_said() -> None:
+    class Rates(Config):
+        rates: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field((1.0,), min_length=1, description="rates")
+        models: tuple[Annotated[str, File()], ...] | None = Field(None, description="folders")
+
+    fields = Rates.model_fields
+    assert describe_bounds(fields["rates"]) == "length at least 1, each more than 0, at most 100"
+    assert describe_type(fields["rates"]) == "numbers separated by commas"
+    assert describe_type(fields["models"]) == "paths separated by commas"
+    message = "rates: found 1e+308; expected numbers separated by commas, length at least 1, each more than 0, at most"
+    with pytest.raises(InputError, match=re.escape(message)):
+        build_config(Rates, {"rates": [1.0, 1e308]})

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from pydantic_core import PydanticUndefined
 
 from paperworks.errors import InputError
-from paperworks.runs.config import Config, describe_bounds, is_sequence, strip_optional
+from paperworks.runs.config import Config, describe_bounds, is_sequence, sequence_item, strip_optional
 
 RESERVED = (
     *("out", "config", "engine", "address", "cpus", "gpus", "time-limit", "memory-limit"),
@@ -76,8 +76,7 @@ def _metavar(annotation: Any) -> str:
         return "|".join(str(choice) for choice in typing.get_args(annotation))
     names = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
     if is_sequence(annotation):
-        inner = next((a for a in typing.get_args(annotation) if a is not Ellipsis), str)
-        return f"{names.get(inner, 'TEXT')},..."
+        return f"{names.get(sequence_item(annotation)[0], 'TEXT')},..."
     return names.get(annotation, "TEXT")
 
 

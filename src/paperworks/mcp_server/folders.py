@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from paperworks.errors import InputError
-from paperworks.runs.config import Config, File, command_line_only, is_sequence, names_file, names_place
+from paperworks.runs.config import Config, File, command_line_only, names_file, names_place
 
 MOST_ENTRIES = 200_000
 """A folder with more entries is refused: its links could not be checked in a moment."""
@@ -110,24 +107,9 @@ def checked_options(kind: type[Config], options: Mapping[str, Any], folders: All
             continue
         if command_line_only(info):
             raise InputError(name, "an option for the command line only", "other options; the owner runs this one")
-        file = file_mark(info)
+        file = names_file(info)
         checked[name] = _each(value, lambda text, n=name, f=file: _checked(n, text, f, folders))
     return checked
-
-
-def file_mark(info: FieldInfo) -> File | None:
-    """The ``File`` mark of an option; a sequence of paths has one as well."""
-    mark = names_file(info)
-    if mark is None and is_sequence(info.annotation) and "Path" in _argument_names(info.annotation):
-        return File()
-    return mark
-
-
-def _argument_names(annotation: Any) -> set[str]:
-    inner = {getattr(annotation, "__name__", "")}
-    for argument in typing.get_args(annotation):
-        inner |= _argument_names(argument)
-    return inner
 
 
 def _each(value: Any, check: Any) -> Any:

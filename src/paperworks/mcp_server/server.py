@@ -19,10 +19,10 @@ from mcp.server.mcpserver.exceptions import ToolError
 import paperworks
 from paperworks import catalog
 from paperworks.errors import InputError, PaperworksError
-from paperworks.mcp_server.folders import AllowedFolders, checked_options, file_mark
+from paperworks.mcp_server.folders import AllowedFolders, checked_options
 from paperworks.mcp_server.jobs import Jobs, describe
 from paperworks.runs import Config, Recipe, build_config, load_recipe
-from paperworks.runs.config import command_line_only
+from paperworks.runs.config import command_line_only, names_file
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -186,7 +186,7 @@ def options_schema(config: type[Config]) -> dict[str, Any]:
         if command_line_only(info):
             schema["properties"].pop(name, None)
             continue
-        file = file_mark(info)
+        file = names_file(info)
         if file is not None:
             schema["properties"][name] |= {"file": True, "bundled": list(file.bundled)}
     return schema

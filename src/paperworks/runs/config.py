@@ -7,10 +7,10 @@ import re
 import stat
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -82,11 +82,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _possible_paths(self) -> Config:
         """A text that no file can be called is refused here: asking the system whether it is there is an error, too."""
-        for name, field in type(self).model_fields.items():
-            value, mark = getattr(self, name), names_file(field)
-            if mark is None or not isinstance(value, (str, Path)):
-                continue
-            text = str(value)
+        for name, text, mark in self.named_files():
             if mark.is_name(text):
                 continue
             longest = max((len(part.encode(errors="replace")) for part in re.split(r"[/\\]", text)), default=0)
@@ -128,15 +124,23 @@ class Config(BaseModel):
         For the beginning of a run: what a recipe reads last would otherwise be missed after all of its work. Options
         alone may name files of another machine.
         """
+        for name, text, mark in self.named_files():
+            if mark.made or mark.is_name(text) or os.path.exists(os.path.expanduser(text)):
+                continue
+            field = type(self).model_fields[name]
+            names = f", or one of {', '.join(mark.bundled)}" if mark.bundled else ""
+            several = "files or folders" if is_sequence(field.annotation) else "a file or folder"
+            what = f" ({field.description})" if field.description and not names else ""
+            expected = f"{several}{what}{names}{nearest(text, mark.bundled)}"
+            raise InputError(name, f"{text}, which does not exist", expected)
+
+    def named_files(self) -> Iterator[tuple[str, str, File]]:
+        """Each value that names a file or may do so: its option, itself, its mark. Lists of paths have several."""
         for name, field in type(self).model_fields.items():
             value, mark = getattr(self, name), names_file(field)
-            if mark is None or mark.made or not isinstance(value, (str, Path)) or mark.is_name(str(value)):
-                continue
-            if not os.path.exists(os.path.expanduser(value)):
-                names = f", or one of {', '.join(mark.bundled)}" if mark.bundled else ""
-                what = f" ({field.description})" if field.description and not names else ""
-                expected = f"a file or folder{what}{names}{nearest(str(value), mark.bundled)}"
-                raise InputError(name, f"{value}, which does not exist", expected)
+            if mark is not None and value is not None:
+                several = value if is_sequence(field.annotation) else (value,)
+                yield from ((name, str(one), mark) for one in several)
 
     def option_of(self, error: InputError) -> str:
         """The option that an error of a shared function is about; the field that it names where none is known.
@@ -149,9 +153,8 @@ class Config(BaseModel):
             return error.field
 
         def begins(name: str) -> bool:
-            value = getattr(self, name)
-            known = isinstance(value, (str, Path)) and str(value) not in ("", ".")
-            return known and error.found.startswith(plain(str(value)))
+            values = (text for option, text, _ in self.named_files() if option == name)
+            return any(text not in ("", ".") and error.found.startswith(plain(text)) for text in values)
 
         if error.field in options and (names_file(options[error.field]) is None or begins(error.field)):
             return error.field
@@ -218,11 +221,13 @@ def strip_optional(annotation: Any) -> tuple[Any, bool]:
 
 
 def names_file(field: FieldInfo) -> File | None:
-    """The ``File`` mark of an option whose value names a file (every ``Path`` is one), or None."""
-    for item in field.metadata:
-        if isinstance(item, File):
-            return item
-    return File() if strip_optional(field.annotation)[0] is Path else None
+    """The ``File`` mark of an option whose value names a file, or several (every ``Path`` is one), or None."""
+    kind, marks = strip_optional(field.annotation)[0], tuple(field.metadata)
+    if is_sequence(kind):
+        kind, inner = sequence_item(kind)
+        marks += inner
+    mark = next((item for item in marks if isinstance(item, File)), None)
+    return File() if mark is None and kind is Path else mark
 
 
 def command_line_only(field: FieldInfo) -> bool:
@@ -261,6 +266,15 @@ def is_sequence(annotation: Any) -> bool:
     return typing.get_origin(strip_optional(annotation)[0]) in (list, tuple, set, frozenset)
 
 
+def sequence_item(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type of a sequence's values, and their marks and bounds: ``tuple[Annotated[float, Field(gt=0)], ...]``."""
+    inner = next((part for part in typing.get_args(strip_optional(annotation)[0]) if part is not Ellipsis), str)
+    if typing.get_origin(inner) is not Annotated:
+        return inner, ()
+    kind, *marks = typing.get_args(inner)
+    return kind, tuple(one for mark in marks for one in (mark.metadata if isinstance(mark, FieldInfo) else (mark,)))
+
+
 def describe_type(field: FieldInfo) -> str:
     """The option's type in words: ``a number``, ``one of a, b``, ``whole numbers separated by commas``."""
     return _describe(strip_optional(field.annotation)[0])
@@ -271,7 +285,9 @@ def _describe(annotation: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(str(a) for a in typing.get_args(annotation))
     if origin in (list, tuple, set, frozenset):
-        inner = next((a for a in typing.get_args(annotation) if a is not Ellipsis), str)
+        inner, marks = sequence_item(annotation)
+        if any(isinstance(mark, File) for mark in marks):
+            inner = Path
         plural = {int: "whole numbers", float: "numbers", str: "names", Path: "paths"}
         return plural.get(inner, "values") + " separated by commas"
     if origin in (Union, types.UnionType):
@@ -282,8 +298,16 @@ def _describe(annotation: Any) -> str:
 
 def describe_bounds(field: FieldInfo) -> str:
     """The option's bounds as in ``at least 0, less than 1``; empty when there are none."""
+    words = _bounds(field.metadata)
+    if is_sequence(field.annotation) and (each := _bounds(sequence_item(field.annotation)[1])):
+        words.append("each " + ", ".join(each))
+    # The default upper bound of the seed is the generator's limit, not something to read about.
+    return ", ".join(w for w in words if str(2**63 - 1) not in w)
+
+
+def _bounds(marks: Iterable[Any]) -> list[str]:
     words = []
-    for item in field.metadata:
+    for item in marks:
         for kind, attribute, word in (
             (annotated_types.Ge, "ge", "at least"),
             (annotated_types.Gt, "gt", "more than"),
@@ -295,5 +319,4 @@ def describe_bounds(field: FieldInfo) -> str:
         ):
             if isinstance(item, kind):
                 words.append(f"{word} {getattr(item, attribute)}")
-    # The default upper bound of the seed is the generator's limit, not something to read about.
-    return ", ".join(w for w in words if str(2**63 - 1) not in w)
+    return words

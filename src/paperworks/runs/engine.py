@@ -136,7 +136,7 @@ def execute_here(
     listener: Listener | None = None,
     *,
     cluster: Cluster | None = None,
-    places: Mapping[str, str] | None = None,
+    places: Mapping[str, str | list[str]] | None = None,
 ) -> RunRecord:
     """Execute a run in this process; after any error it stays in the store, with the error.
 

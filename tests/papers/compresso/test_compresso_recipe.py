@@ -128,7 +128,7 @@ def test_bad_input(checkpoint: Path, rows: Path, tmp_path: Path, options: dict[s
 
 
 def test_options_have_bounds() -> None:
-    for wrong in ({"units": ("depth",)}, {"warmup": 2.0}, {"batch_size": 0}, {"layers": (1,)}):
+    for wrong in ({"units": ("depth",)}, {"units": ()}, {"warmup": 2.0}, {"batch_size": 0}, {"layers": (1,)}):
         with pytest.raises(InputError):
             build_config(Config, wrong)
 

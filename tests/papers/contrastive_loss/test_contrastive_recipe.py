@@ -178,6 +178,7 @@ def test_the_recipe_diagnoses_embeddings_and_encoders(tmp_path: Path) -> None:
         ({"labels": "a.txt"}, "labels"),
         ({"taus": (0.1, 0.1)}, "taus"),
         ({"taus": (0.0,)}, "taus"),
+        ({"taus": (0.1, 1e308)}, "taus"),
         ({"losses": ("hinge",)}, "losses"),
         ({"temperature": 0}, "temperature"),
         ({"hard_k": 0}, "hard_k"),

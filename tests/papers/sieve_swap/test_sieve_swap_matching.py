@@ -71,6 +71,15 @@ def soup(**options: object) -> SieveSwap:
     return SieveSwap(Words(), 0.5, **options).fit([SOUP, BREAD])  # type: ignore[arg-type]
 
 
+def test_too_few_irrelevant_sentences_are_refused_before_the_steps_are_indexed() -> None:
+    class Untouched(Words):
+        def encode(self, items: Sequence[str]) -> np.ndarray:
+            raise AssertionError("indexed")
+
+    with pytest.raises(InputError, match="irrelevant: found 5 sentences; expected 20 or more"):
+        SieveSwap(Untouched(), "auto", irrelevant=["a"] * 5).fit([SOUP, BREAD])
+
+
 def test_stems_are_those_of_snowballs_porter() -> None:
     stemmer = pytest.importorskip("Stemmer").Stemmer("porter")
     text = " ".join([*bundled_irrelevant(), *STEPS])

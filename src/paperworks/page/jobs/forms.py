@@ -6,7 +6,6 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic_core import PydanticUndefined
@@ -51,6 +50,8 @@ def form_fields(config: type[Config], uploads: bool) -> list[FormField]:
         default = None if info.default is PydanticUndefined else info.default
         file = names_file(info)
         choices: tuple[str, ...] = ()
+        if file is not None and is_sequence(annotation):
+            continue  # an upload is one file
         if file is not None:
             choices = file.bundled
             if not uploads and len(choices) < 2 and not file.also:
@@ -59,8 +60,6 @@ def form_fields(config: type[Config], uploads: bool) -> list[FormField]:
         elif typing.get_origin(annotation) is Literal:
             kind, choices = "choice", tuple(str(c) for c in typing.get_args(annotation))
         elif is_sequence(annotation):
-            if any(a is Path for a in typing.get_args(annotation)):
-                continue
             kind = "list"
         else:
             kind = {bool: "flag", int: "integer", float: "number"}.get(annotation, "text")  # type: ignore[assignment]

@@ -22,7 +22,9 @@ class Config(runs.Config):
         description="most parameters: 0.75x (of all), 0.5p (of the prunable), 4.2M, 900MiB; or 20ms, 0.7t (measured)",
     )
     units: tuple[Literal["heads", "ffn", "hidden"], ...] = Field(
-        ("heads", "ffn", "hidden"), description="what gets masks: heads, ffn (channels), hidden (dimensions)"
+        ("heads", "ffn", "hidden"),
+        min_length=1,
+        description="what gets masks: heads, ffn (channels), hidden (dimensions)",
     )
     text: Path | None = Field(
         None,

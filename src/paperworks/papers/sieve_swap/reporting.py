@@ -23,7 +23,7 @@ from paperworks.papers.sieve_swap.sentences import VideoTranscript
 from paperworks.papers.sieve_swap.sieve import bundled_irrelevant
 from paperworks.papers.sieve_swap.similarity import StepIndex, make_index, top_steps
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset
-from paperworks.papers.sieve_swap.thresholds import parse_tau, percentile_threshold, read_sentences
+from paperworks.papers.sieve_swap.thresholds import parse_tau, percentile_threshold, read_sentences, require_enough
 from paperworks.runs.files import write_text
 from paperworks.runs.report import Cell
 
@@ -180,10 +180,12 @@ def align_all(config: Config, run: runs.Run) -> runs.Report:
     kb = KnowledgeBase.of(sources.load_procedures(config), exclude=sources.excluded(config), filter_steps=False)
     transcripts = sources.load_transcripts(config)
     irrelevant = bundled_irrelevant() if config.irrelevant is None else read_sentences(config.irrelevant)
+    tau = parse_tau(config.tau)
+    if isinstance(tau, str):
+        require_enough(irrelevant)
     index, warning = make_index(
         config.encoder, kb.steps, background=irrelevant, progress=run.progress, seed=config.seed % 2**32
     )
-    tau = parse_tau(config.tau)
     if isinstance(tau, str):
         tau = percentile_threshold(top_steps(index, index.queries(irrelevant), 1)[0][:, 0])
     words = None if config.match == "global" else ProcedureIndex(kb.procedures, config.match)

@@ -18,7 +18,7 @@ from paperworks.papers.sieve_swap.results import AuditRow, SieveResult
 from paperworks.papers.sieve_swap.sentences import VideoTranscript, read_transcripts
 from paperworks.papers.sieve_swap.similarity import make_index, top_steps
 from paperworks.papers.sieve_swap.steps_dataset import VideoSteps
-from paperworks.papers.sieve_swap.thresholds import mixture_threshold, percentile_threshold
+from paperworks.papers.sieve_swap.thresholds import mixture_threshold, percentile_threshold, require_enough
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
@@ -155,6 +155,8 @@ class SieveSwap:
             kb = KnowledgeBase.of(kb.procedures, exclude=self.exclude, filter_steps=self.filter_steps)
         self.kb_ = kb
         irrelevant = bundled_irrelevant() if self.irrelevant is None else list(self.irrelevant)
+        if self.tau == "auto":
+            require_enough(irrelevant)  # before the steps are indexed, which may take minutes
         self.index_, warning = make_index(
             self.encoder, kb.steps, background=irrelevant, cache=self.cache, progress=self.progress, seed=self.seed
         )

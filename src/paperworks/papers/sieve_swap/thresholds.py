@@ -23,11 +23,16 @@ def percentile_threshold(similarities: Sequence[float] | np.ndarray, percentile:
     InputError : fewer than 20 sentences, of which no such percentile can be told, or values that are not finite.
     """
     values = np.asarray(similarities, float)
-    if len(values) < LEAST_SENTENCES:
-        raise InputError("irrelevant", f"{len(values)} sentences", f"{LEAST_SENTENCES} or more")
+    require_enough(values)
     if not np.isfinite(values).all():
         raise InputError("irrelevant", "a similarity that is not finite", "finite numbers")
     return float(np.percentile(values, percentile))
+
+
+def require_enough(irrelevant: Sequence[object] | np.ndarray) -> None:
+    """Raise InputError for fewer sentences than a percentile can be told of."""
+    if len(irrelevant) < LEAST_SENTENCES:
+        raise InputError("irrelevant", f"{len(irrelevant)} sentences", f"{LEAST_SENTENCES} or more")
 
 
 def mixture_threshold(similarities: Sequence[float] | np.ndarray, seed: int = 0) -> float:

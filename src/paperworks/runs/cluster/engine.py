@@ -9,7 +9,7 @@ from typing import Any
 
 from paperworks.errors import InputError
 from paperworks.runs.cluster.work import Cluster, Ended, Work, seen_by_all
-from paperworks.runs.config import Config, build_config, names_file
+from paperworks.runs.config import Config, build_config, is_sequence
 from paperworks.runs.engine import execute_here
 from paperworks.runs.limits import RunLimits
 from paperworks.runs.processes import on_interrupt
@@ -131,14 +131,21 @@ def _failure(ended: Ended) -> Exception:
 
 def _inputs(config: Config) -> tuple[Mapping[str, Path], dict[str, Any]]:
     """What is to be sent, by its place on the node, and the options that name it there."""
-    named: dict[str, Path] = {}
-    for name, option in type(config).model_fields.items():
-        value = getattr(config, name)
-        if names_file(option) is not None and isinstance(value, (str, Path)) and str(value):
-            path = Path(value).expanduser().absolute()
-            if path.exists():
-                named[name] = path
-    shared = seen_by_all(named.values())
-    sent = {name: f"{INPUTS}/{name}/{path.name}" for name, path in named.items() if not shared[path]}
-    moved = sent | {name: str(path) for name, path in named.items() if shared[path]}
-    return {place: named[name] for name, place in sent.items()}, moved
+    named: dict[str, list[str | Path]] = {}
+    for name, text, mark in config.named_files():
+        path = Path(text).expanduser().absolute()
+        there = bool(text) and not mark.is_name(text) and path.exists()
+        named.setdefault(name, []).append(path if there else text)
+    shared = seen_by_all(path for values in named.values() for path in values if isinstance(path, Path))
+    sent: dict[str, Path] = {}
+    moved: dict[str, Any] = {}
+    for name, values in named.items():
+        places = []
+        for number, value in enumerate(values):
+            place = str(value)
+            if isinstance(value, Path) and not shared[value]:
+                place = f"{INPUTS}/{name}/{number}/{value.name}"
+                sent[place] = value
+            places.append(place)
+        moved[name] = places if is_sequence(type(config).model_fields[name].annotation) else places[0]
+    return sent, moved
