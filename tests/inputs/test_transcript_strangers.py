@@ -82,7 +82,7 @@ def test_rows_of_words() -> None:
 
 @pytest.mark.parametrize("text", ["[Script Info]\nTitle: x\n", "[00:01.00]Hello\n", "{25}{50}Hello\n"])
 def test_subtitles_of_other_kinds_are_not_called_json(text: str) -> None:
-    with pytest.raises(InputError, match="found text that begins .*; expected a transcript"):
+    with pytest.raises(InputError, match=r"found text that begins .*; expected a transcript"):
         parse_transcript(text, "a.ass")
 
 

@@ -83,10 +83,11 @@ def _named(row: Sequence[Any]) -> Any:
     if len(times) != 2:
         return row
     sure = row[at + 1] if at == 2 and len(row) > 3 else None
-    words = next((part for part in row[at + 1 :] if isinstance(part, list) and part and isinstance(part[0], list)), [])
-    return {"text": row[at], "start": times[0], "end": times[1], "confidence": sure} | (
-        {"words": words} if words else {}
+    named = {"text": row[at], "start": times[0], "end": times[1], "confidence": sure}
+    words = next(
+        (part for part in row[at + 1 :] if isinstance(part, list) and part and isinstance(part[0], list)), None
     )
+    return named if words is None else {**named, "words": words}
 
 
 def _with_words(cues: list[Cue], words: Any) -> list[Cue]:
