@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,21 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     stored = decode_image(tmp_path / "a.png")
     assert stored.oriented
     assert np.array_equal(stored.pixels, np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_a_deep_photograph_is_turned_as_pillow_turns_a_shallow_one(orientation: int, tmp_path: Path) -> None:
+    pixels = noise(4, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shallow = io.BytesIO()
+    Image.fromarray(pixels).save(shallow, "PNG", exif=exif)
+    raw = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(raw)) + b"eXIf" + raw + struct.pack(">I", zlib.crc32(b"eXIf" + raw))
+    deep = write_png16(pixels.astype(np.uint16) * 257)
+    found = decode_image(deep[:33] + chunk + deep[33:])
+    assert np.array_equal(found.pixels, decode_image(shallow.getvalue()).pixels.astype(np.uint16) * 257)
+    assert found.oriented == (2 <= orientation <= 8)
 
 
 def test_nested_splits_and_flat_folders(tmp_path: Path) -> None:

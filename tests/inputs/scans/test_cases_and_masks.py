@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,32 @@ def test_nifti_comes_back_exactly_also_when_turned(tmp_path: Path) -> None:
     again = read_nifti(tmp_path / "b.nii")
     np.testing.assert_array_equal(again.array, scan.array)
     np.testing.assert_allclose(again.geometry.affine, scan.geometry.affine, atol=1e-4)
+
+
+def test_a_nifti_file_by_the_other_name(tmp_path: Path) -> None:
+    """Packed without .gz, as some downloads are unpacked by name alone; or not packed with it."""
+    scan = volume()
+    write_nifti(scan, tmp_path / "a.nii")
+    write_nifti(scan, tmp_path / "b.nii.gz")
+    nibabel.save(nibabel.Nifti2Image(scan.array, scan.geometry.affine), tmp_path / "c.nii.gz")
+    for name in ("a.nii", "b.nii.gz", "c.nii.gz"):
+        other = tmp_path / ("other-" + (f"{name}.gz" if name == "a.nii" else name.removesuffix(".gz")))
+        other.write_bytes((tmp_path / name).read_bytes())
+        np.testing.assert_array_equal(read_nifti(other).array, scan.array)
+
+
+@pytest.mark.parametrize(
+    ("slope", "expected"),
+    [((0.5, -3.0), lambda v: v * 0.5 - 3), ((0.0, 5.0), lambda v: v), ((-1.0, 0.0), lambda v: -v)],
+)
+def test_whole_numbers_with_a_slope(tmp_path: Path, slope: Any, expected: Callable[[np.ndarray], np.ndarray]) -> None:
+    """The header's slope and intercept, written byte by byte; a slope of 0 means none."""
+    stored = np.arange(60, dtype=">i2").reshape(3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(stored, np.eye(4), nibabel.Nifti1Header(endianness=">")), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[112:120] = struct.pack(">ff", *slope)
+    (tmp_path / "a.nii").write_bytes(bytes(data))
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").array, expected(stored.astype(float)))
 
 
 @pytest.mark.parametrize("kind", ["nifti", "rtstruct", "seg"])

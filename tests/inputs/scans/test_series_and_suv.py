@@ -221,3 +221,30 @@ def test_no_dicom(tmp_path: Path) -> None:
         read_series(tmp_path, "CT")
     with pytest.raises(InputError, match="no such folder"):
         read_series(tmp_path / "absent", "CT")
+
+
+def test_files_that_are_nearly_dicom_are_named(tmp_path: Path) -> None:
+    ct_series(tmp_path / "bare")
+    for file in (tmp_path / "bare").iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    with pytest.raises(InputError, match=r"with 5 bare DICOM data set\(s\).*; expected files of DICOM's part 10"):
+        read_series(tmp_path / "bare", "CT")
+    (tmp_path / "scan.nrrd").write_bytes(b"NRRD0004\n")
+    with pytest.raises(InputError, match=r"scan.nrrd, which is no DICOM file; expected NIfTI"):
+        read_series(tmp_path / "scan.nrrd", "CT")
+
+
+def test_packed_and_big_endian_pixels(tmp_path: Path) -> None:
+    plain = read_series(ct_series(tmp_path / "plain"), "CT").volume().array
+
+    def packed(number: int, header: Any) -> None:
+        header.compress(pydicom.uid.RLELossless)
+
+    assert np.array_equal(read_series(ct_series(tmp_path / "rle", packed), "CT").volume().array, plain)
+    for file in ct_series(tmp_path / "big").iterdir():
+        header = pydicom.dcmread(file)
+        header.PixelData = header.pixel_array.astype(header.pixel_array.dtype.newbyteorder(">")).tobytes()
+        header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        header.set_original_encoding(False, False)
+        header.save_as(file, implicit_vr=False, little_endian=False, enforce_file_format=False)
+    assert np.array_equal(read_series(tmp_path / "big", "CT").volume().array, plain)

@@ -65,7 +65,7 @@ BAD = {
     "zero.mid": (midi(TUNE, division=0), "without ticks"),
     "empty.musicxml": (b"", "an empty file"),
     "cut.musicxml": (XML[:120].encode(), "cannot parse"),
-    "noise.mxl": (b"PK\x03\x04 no zip", "cannot parse"),
+    "noise.mxl": (b"PK\x03\x04 no zip", "cannot be unpacked"),
     "rests.musicxml": (
         XML.format(instrument="", attributes="", notes="<note><rest/><duration>6</duration></note>"),
         "no notes",

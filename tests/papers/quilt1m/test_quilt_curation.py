@@ -21,7 +21,7 @@ from paperworks.inputs.video import decode_frames, write_video
 from paperworks.papers.quilt1m.assembly import write_dataset
 from paperworks.papers.quilt1m.correction import VocabularyCorrector
 from paperworks.papers.quilt1m.curator import CurationSettings, VideoTextCurator, is_english
-from paperworks.papers.quilt1m.filters import ColorTextureFilter, PlainFilter
+from paperworks.papers.quilt1m.filters import ColorTextureFilter, PlainFilter, as_picture
 from paperworks.papers.quilt1m.lectures import cursor_place, filter_examples, random_slides, slide
 from paperworks.papers.quilt1m.outputs import IMAGE_COLUMNS, read_pairs, write_datasets
 from paperworks.papers.quilt1m.pairing import PairSettings, is_new
@@ -345,3 +345,18 @@ def test_captioned_pictures(tmp_path: Path) -> None:
 def test_options_that_do_not_go_together(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         build_config(Config, options)
+
+
+def test_pictures_are_upright_and_of_eight_bits(tmp_path: Path) -> None:
+    """Pillow alone makes 16 bits white, and shows what is behind full transparency."""
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.dstack([pixels] * 3 + [np.zeros_like(pixels)])).save(tmp_path / "clear.png")
+    for name, expected in (("deep", pixels), ("turned", np.rot90(pixels, -1)), ("clear", np.full_like(pixels, 255))):
+        assert np.array_equal(np.asarray(as_picture(tmp_path / f"{name}.png")), np.dstack([expected] * 3))
+    Image.fromarray(pixels.astype(np.int32) * 5000).save(tmp_path / "counts.tif")
+    with pytest.raises(InputError, match=r"counts.tif: found .*; expected an image with 8 or 16 bits a channel"):
+        as_picture(tmp_path / "counts.tif")

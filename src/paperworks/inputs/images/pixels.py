@@ -7,6 +7,7 @@
     RGBA, P with alpha    uint8 [h, w, 4]
     I;16                  uint16 [h, w]
     16-bit colour PNG     uint16 [h, w, 2 to 4]
+    16-bit colour TIFF    uint8 [h, w, 3 or 4]  (Pillow reads the upper 8 bits)
     I                     int32 [h, w]
     F                     float32 [h, w]
 
@@ -16,6 +17,7 @@ An EXIF orientation is applied; of an animated file the first frame is read.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,6 +59,18 @@ class StoredImage:
     icc_profile: bytes | None = None
 
 
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+"""EXIF orientations but the plain one: from the stored picture to the one that is shown."""
+
+
 def decode_image(source: Path | bytes) -> StoredImage:
     """Decode an image file, or the bytes of one.
 
@@ -74,13 +88,15 @@ def decode_image(source: Path | bytes) -> StoredImage:
                 icc = image.info.get("icc_profile")
                 image.seek(0)
                 if is_deep_png(head):
+                    turn = _UPRIGHT.get(image.getexif().get(0x0112, 1))
                     file.seek(0)
                     pixels = read_png16(file.read())
-                    return StoredImage(pixels, "PNG", f"{image.mode};16", frames, False, icc)
+                    upright = pixels if turn is None else np.ascontiguousarray(turn(pixels))
+                    return StoredImage(upright, "PNG", f"{image.mode};16", frames, turn is not None, icc)
                 image.load()
-                oriented = image.getexif().get(0x0112, 1) not in (0, 1)
-                upright = ImageOps.exif_transpose(image) if oriented else image
-                return StoredImage(_to_array(upright), image.format or "", image.mode, frames, oriented, icc)
+                oriented = image.getexif().get(0x0112, 1) in _UPRIGHT
+                shown = ImageOps.exif_transpose(image) if oriented else image
+                return StoredImage(_to_array(shown), image.format or "", image.mode, frames, oriented, icc)
         except UnidentifiedImageError:
             raise OSError("not an image that Pillow can read") from None
         except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError, IndexError, TypeError) as error:

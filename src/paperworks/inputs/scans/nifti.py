@@ -29,14 +29,13 @@ def read_nifti(path: str | Path, field: str = "path") -> Volume:
     InputError : naming ``field``: no such file, no NIfTI, 4-D (a fourth axis of length 1 is dropped), complex or colour
         values, no place in space (neither sform nor qform), or an affine without an inverse.
     """
-    import nibabel
     from nibabel.filebasedimages import ImageFileError
 
     source = Path(path).expanduser()
     if not source.is_file():
         raise InputError(field, f"{source}, no such file", "a NIfTI file (.nii, .nii.gz)")
     try:
-        image: Any = nibabel.load(source)
+        image: Any = _load(source)
         header, shape = image.header, tuple(image.shape)
         kind = image.get_data_dtype()
         if kind.fields or np.issubdtype(kind, np.complexfloating):
@@ -80,6 +79,20 @@ def read_nifti(path: str | Path, field: str = "path") -> Volume:
     except InputError as error:
         raise InputError(field, f"{source}: {error.found}", error.expected) from None
     return Volume(array, geometry).to_ras()
+
+
+def _load(source: Path) -> Any:
+    """The image of nibabel; a single file is unpacked if its content is packed, whatever its name says."""
+    import nibabel
+
+    name = source.name.lower()
+    with source.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not name.endswith((".nii", ".nii.gz")) or packed == name.endswith(".gz"):
+        return nibabel.load(source)
+    data = gzip.decompress(source.read_bytes()) if packed else source.read_bytes()
+    second = 540 in (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))  # the header's size
+    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(data)
 
 
 def write_nifti(volume: Volume, path: str | Path) -> Path:

@@ -77,6 +77,7 @@ def list_series(folder: str | Path, field: str = "folder") -> dict[str, list[Any
     if not place.exists():
         raise InputError(field, f"{place}, no such folder", "a folder of DICOM files")
     found: dict[str, list[Any]] = {}
+    bare = 0
     for file in [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file()):
         if file.name == "DICOMDIR" or file.name.startswith("."):
             continue
@@ -84,14 +85,27 @@ def list_series(folder: str | Path, field: str = "folder") -> dict[str, list[Any
             header = pydicom.dcmread(file, stop_before_pixels=True)
             uid = str(header.get("SeriesInstanceUID", ""))
         except InvalidDicomError:
+            with file.open("rb") as start:
+                bare += _begins_a_data_set(start.read(4))
             continue
         except Exception as error:  # pydicom lets many kinds through for damaged files
-            raise InputError(field, f"a damaged DICOM file ({type(error).__name__})", "whole DICOM files") from None
+            found_words = f"{file}, a damaged DICOM file ({type(error).__name__})"
+            raise InputError(field, found_words, "whole DICOM files") from None
         if uid:
             found.setdefault(uid, []).append(header)
+    if not found and bare:
+        words = f"{place}, with {bare} bare DICOM data set(s), without the mark DICM in front"
+        raise InputError(field, words, "files of DICOM's part 10 (such as DCMTK's dcmconv writes of these)")
+    if not found and place.is_file():
+        raise InputError(field, f"{place}, which is no DICOM file", "NIfTI (.nii, .nii.gz), or DICOM files of one scan")
     if not found:
         raise InputError(field, f"{place}, without a DICOM file", "DICOM files of one scan")
     return found
+
+
+def _begins_a_data_set(head: bytes) -> bool:
+    """Whether the first tag is of group 2 or 8, as in a data set that lacks the head of a DICOM file."""
+    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:] == b"\x00"
 
 
 def read_series(source: str | Path | Sequence[Any], modality: str = "", field: str = "folder") -> DicomSeries:

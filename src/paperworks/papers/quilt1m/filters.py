@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from paperworks.errors import InputError, nearest
+from paperworks.inputs.images import as_batch, decode_image
 
 ACCEPTED = 0.5
 """A picture is accepted from this probability on."""
@@ -236,11 +237,16 @@ def texture_features(picture: Image.Image) -> np.ndarray:
 
 
 def as_picture(item: Any) -> Image.Image:
-    """A picture in RGB from PIL, uint8 ``[h, w, 3]`` or a path. Raises InputError for a file that is no image."""
+    """A picture in RGB from PIL, uint8 ``[h, w, 3]`` or a path: upright, 16 bits as 8, alpha over white.
+
+    Raises InputError for a file that is no image.
+    """
     if isinstance(item, (str, Path)):
         try:
-            with Image.open(item) as opened:
-                return opened.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            pixels = as_batch([decode_image(Path(item)).pixels], channels=3, dtype="uint8")[0]
+        except OSError as error:
             raise InputError(str(item), f"no readable image ({error})", "an image file") from None
+        except InputError as error:
+            raise InputError(str(item), error.found, "an image with 8 or 16 bits a channel") from None
+        return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     return item.convert("RGB") if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item)).convert("RGB")
