@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -293,3 +294,79 @@ def test_infinities_and_huge_numbers_are_refused_with_their_place(tmp_path, cell
     with pytest.raises(InputError, match="row 1, column 'a'"):
         read_table(pd.DataFrame({"a": [1.0, float(cell)], "y": ["u", "v"]}), "y")
     assert read_table(path, "y", missing=("", cell)).features["a"].isna().sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("separator", "cells", "numbers", "note"),
+    [
+        ("\t", ["8,123", "650", "1,234,567"], [8123, 650, 1234567], "between thousands"),
+        ("\t", ["8,123", "650", "9,100.5"], [8123, 650, 9100.5], "between thousands"),
+        ("\t", ["0,123", "0,500", "0,250"], [0.123, 0.5, 0.25], "Decimal commas"),
+        ("\t", ["1,5", "1.234,25", "3"], [1.5, 1234.25, 3], "Decimal commas"),
+        (";", ["8,123", "650", "1,5"], [8.123, 650, 1.5], "Decimal commas"),
+        (";", ["8,123", "650", "1,250"], [8.123, 650, 1.25], "Decimal commas"),
+        (";", ["8,123.5", "650", "1,250"], [8123.5, 650, 1250], "between thousands"),
+        (",", ['"8,123"', "650", '"1,250"'], [8123, 650, 1250], "between thousands"),
+    ],
+)
+def test_commas_in_numbers(tmp_path: Path, separator: str, cells: list[str], numbers: list[float], note: str) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{cell}{separator}{'uv'[i % 2]}\n" for i, cell in enumerate(cells))
+    path.write_text(f"size{separator}y\n{rows}")
+    table = read_table(path, "y")
+    assert table.features["size"].tolist() == numbers
+    assert table.numeric == ("size",)
+    assert any(note in one and "'size'" in one for one in table.notes)
+
+
+def test_text_that_is_no_number_of_either_kind_stays_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('a,b,y\n"1,2",12-01,u\n"1,2,3",13-02,v\n')
+    table = read_table(path, "y")
+    assert table.categorical == ("a", "b")
+    assert not table.notes
+
+
+def test_amounts_and_dates_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(
+        "price\trate\tday\tcode\ty\n" + "".join(f"${i},500\t{i}.5%\t0{i}.03.2021\tA{i}\tu\n" for i in range(1, 9))
+    )
+    table = read_table(path, "y")
+    assert [one.partition(". ")[0] for one in table.notes] == [
+        "column 'price' is read as categorical: its cells are amounts such as '$1,500'",
+        "column 'rate' is read as categorical: its cells are amounts such as '1.5%'",
+        "column 'day' is read as categorical: its cells are dates such as '01.03.2021'",
+    ]
+    assert len(read_table(path, "y", categorical=("price", "rate"), drop=("day",)).notes) == 0
+
+
+def test_row_names_of_r_have_no_name_in_the_header(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.txt", '"a" "b" "y"\n"1" 1.5 "u" "p"\n"2" 2.5 "v" "q"\n"3" 3.5 "v" "q"\n'),
+        ("a.csv", '"a","b","y"\n"1",1.5,"u","p"\n"2",2.5,"v","q"\n"3",3.5,"v","q"\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        table = read_table(tmp_path / name, "y")
+        assert table.features.columns.tolist() == ["row names", "a", "b"]
+        assert table.features["a"].tolist() == [1.5, 2.5, 3.5]
+        assert "one name fewer" in table.notes[0]
+
+
+def test_lines_and_columns_that_a_spreadsheet_fills_up(tmp_path: Path) -> None:
+    rows = "".join(f"{'ns'[i % 2]},{i % 7},{'uv'[i % 2]},,\n" for i in range(30))
+    (tmp_path / "a.csv").write_text(
+        f"Sales of 2023,,,,\nmade by hand,,,,\n,,,,\nregion,amount,y,,\n{rows}Total,99,,,\n"
+    )
+    with pytest.raises(InputError, match=r"a.csv, line 35, column 'y': found no label"):
+        read_table(tmp_path / "a.csv", "y")
+    (tmp_path / "b.csv").write_text(f"Sales of 2023,,,,\nmade by hand,,,,\n,,,,\nregion,amount,y,,\n{rows}")
+    table = read_table(tmp_path / "b.csv", "y")
+    assert table.features.columns.tolist() == ["region", "amount"]
+    assert "3 lines above the header left out." in table.notes
+
+
+def test_arff_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.arff").write_text("% iris\n@RELATION iris\n@ATTRIBUTE a NUMERIC\n@DATA\n1\n")
+    with pytest.raises(InputError, match="an ARFF file"):
+        read_table(tmp_path / "a.arff")

@@ -8,11 +8,12 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
+from paperworks.inputs.cell_forms import plain_numbers
 from paperworks.inputs.kinds import read_unpacked, require_text
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ DELIMITERS = (",", "\t", ";", "|")
 BLANKS = " "
 """As delimiter: runs of blanks."""
 
+ROW_NAMES = "row names"
+"""The first column where the header has no name for it."""
 SAMPLE_BYTES = 1 << 16
 MOST_ABOVE = 20
 """Lines that may stand above a header."""
@@ -33,15 +36,15 @@ _COMMENT = "#"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
-_COMMA_NUMBER = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
 
 
 @dataclass(frozen=True)
 class Delimited:
-    """A text file's cells as text. ``notes`` say what was left out or assumed."""
+    """A text file's cells as text. ``above`` lines stand before the first row; ``notes`` say what was left out."""
 
     frame: pd.DataFrame
     delimiter: str
+    above: int
     notes: list[str]
 
 
@@ -60,14 +63,14 @@ def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
     table = _read(path, head)
     if table.num_rows == 0:
         raise InputError(str(path), "a header and no rows", "at least one row")
-    return Delimited(_text_frame(table), head.delimiter, head.notes)
+    return Delimited(_text_frame(table), head.delimiter, head.above, head.notes)
 
 
 def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 200_000) -> Iterator[pd.DataFrame]:
     """A large text file as ``read_delimited`` reads it, in frames of ``rows`` rows of text (the last has fewer).
 
     What stands in memory does not grow with the file, unless its columns are separated by runs of blanks. Columns of
-    decimal commas are written with points, chunk by chunk.
+    numbers with commas are written with points, chunk by chunk.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow
@@ -89,22 +92,24 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
             waiting.append(batch)
             while sum(map(len, waiting)) >= rows:
                 table = pa.Table.from_batches(waiting)
-                yield _pointed(_text_frame(table.slice(0, rows)), head.delimiter)
+                yield _pointed(table.slice(0, rows), head.delimiter)
                 waiting = table.slice(rows).to_batches()
     except pa.ArrowInvalid as error:
         raise _ragged(path, first_line(error), len(head.names)) from None
     except OSError as error:
         raise _unreadable(path, error) from None
     if waiting:
-        frame = _text_frame(pa.Table.from_batches(waiting))
-        if len(frame):
-            yield _pointed(frame, head.delimiter)
+        table = pa.Table.from_batches(waiting)
+        if table.num_rows:
+            yield _pointed(table, head.delimiter)
 
 
 def _checked_head(path: Path, delimiter: str | None) -> _Head:
     if delimiter is not None and len(delimiter) != 1:
         raise InputError("delimiter", repr(delimiter), "one character")
     head = _head(path, _first_lines(path), delimiter)
+    # a name for columns without one: pandas' index, and cells of Excel beyond the table
+    head = replace(head, names=[name or f"column {place}" for place, name in enumerate(head.names, 1)])
     twice = first_twice(head.names)
     if twice is not None:
         raise InputError(f"{path}, line {head.above}", f"two columns named {twice!r}", "one column per name")
@@ -118,10 +123,15 @@ def _text_frame(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in table.column_names})
 
 
-def _pointed(frame: pd.DataFrame, delimiter: str) -> pd.DataFrame:
-    if delimiter == ",":
-        return frame
-    return frame.apply(lambda cells: with_points(cells, cells == "")[0])
+def _pointed(table: pa.Table, delimiter: str) -> pd.DataFrame:
+    """The frame of a chunk, in which numbers have decimal points."""
+    import pyarrow.compute as pc
+
+    frame = _text_frame(table)
+    for name in table.column_names:
+        if pc.any(pc.match_substring(table.column(name), ",")).as_py():
+            frame[name] = plain_numbers(frame[name], frame[name] == "", delimiter)[0]
+    return frame
 
 
 def first_twice(names: Sequence[str]) -> str | None:
@@ -139,20 +149,6 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def with_points(cells: pd.Series, missing: pd.Series) -> tuple[pd.Series, bool]:
-    """Cells with decimal commas as text with points, and whether they were that: all present cells, one with a comma.
-
-    ``1.234,5`` is ``1234.5``. Anything else is left as it is.
-    """
-    present = cells[~missing.to_numpy()].astype(str)
-    if not present.str.contains(",", regex=False).any() or not present.str.match(_COMMA_NUMBER).all():
-        return cells, False
-    changed = cells.copy()
-    points = present.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
-    changed[points.index] = points.astype(object)
-    return changed, True
-
-
 def _first_lines(path: Path) -> list[str]:
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
@@ -161,6 +157,8 @@ def _first_lines(path: Path) -> list[str]:
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from None
     require_text(path, start, "a table as text (.csv, .tsv, .txt, also .gz) or a .parquet file named so")
+    if re.match(rb"(\s*%[^\n]*\n)*\s*@relation\b", start, re.IGNORECASE):
+        raise InputError(str(path), "an ARFF file", "a table with one line of names, such as Weka's CSVSaver writes")
     try:
         text = start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -200,21 +198,35 @@ def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
         raise InputError(str(path), "an empty first line", "a header line, then rows")
     above = comments + start
     notes = [f"{above} line{'s' * (above > 1)} above the header left out."] if above else []
-    return _Head(chosen, _cells(rest[start], chosen), above + 1, notes)
+    names = _cells(rest[start], chosen)
+    below = {len(_cells(line, chosen)) for line in rest[start + 1 :] if line.strip()}
+    if below == {len(names) + 1}:  # as R's write.table has it
+        names = [ROW_NAMES, *names]
+        notes.append("The header has one name fewer than the rows have cells: the first column has names of the rows.")
+    return _Head(chosen, names, above + 1, notes)
 
 
 def _header_line(rest: list[str], widths: list[int], delimiter: str) -> int:
-    """The header's place: the first line, unless a few shorter ones stand above a line as wide as all that follow."""
+    """The header's place: the first line, unless a few shorter ones stand above a line as wide as all that follow.
+
+    A line that Excel has filled up with empty cells is as short as what is in it.
+    """
     usual = max(set(widths), key=widths.count)
-    if usual < 2 or len(_cells(rest[0], delimiter)) >= usual:
+    if usual < 2 or not _is_above(_cells(rest[0], delimiter), usual):
         return 0
     for place, line in enumerate(rest[: MOST_ABOVE + 1]):
         cells = _cells(line, delimiter) if line.strip() else []
-        if len(cells) >= usual:
+        if not _is_above(cells, usual):
             below = [len(_cells(one, delimiter)) for one in rest[place + 1 : -1] if one.strip()]
-            header = len(cells) == usual and all(cells) and not _numbers_in(cells)
+            named = cells[: max((i for i, cell in enumerate(cells, 1) if cell), default=0)]
+            header = len(cells) == usual and named and all(named) and not _numbers_in(named)
             return place if header and below and all(width == usual for width in below) else 0
     return 0
+
+
+def _is_above(cells: Sequence[str], usual: int) -> bool:
+    """Whether a line may stand above a header: shorter than the rows, or with a cell or two where they have many."""
+    return len(cells) < usual or (usual > 2 and 2 * sum(cell != "" for cell in cells) <= usual and cells[-1] == "")
 
 
 def _numbers_in(cells: Sequence[str]) -> bool:
@@ -228,7 +240,8 @@ def _delimiter(lines: list[str]) -> str:
     most = max(having.values())
     if most == 0:
         widths = [len(line.split()) for line in some]
-        return BLANKS if len(some) > 2 and widths[0] > 1 and len({*widths}) == 1 else ","
+        same = len({*widths[1:]}) == 1 and widths[0] in (widths[-1], widths[-1] - 1)  # R has no name for its row names
+        return BLANKS if len(some) > 2 and widths[0] > 1 and same else ","
     tried = [d for d in DELIMITERS if having[d] == most]
     first = next(line for line in some if any(d in line for d in tried))
     return max(tried, key=lambda d: first.count(d))
@@ -236,7 +249,7 @@ def _delimiter(lines: list[str]) -> str:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     if delimiter == BLANKS:
-        return line.split()
+        return [cell.strip('"') for cell in line.split()]
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
 
 

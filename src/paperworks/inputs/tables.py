@@ -6,13 +6,15 @@ A ``Table`` has numeric columns as float64 and categorical ones as text, missing
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError, nearest
-from paperworks.inputs.delimited import first_line, first_twice, read_delimited, with_points
+from paperworks.inputs.cell_forms import Commas, plain_numbers, text_note
+from paperworks.inputs.delimited import Delimited, first_line, first_twice, read_delimited
 from paperworks.inputs.row_numbers import find_row_numbers, names_of, row_number_note
 
 if TYPE_CHECKING:
@@ -88,18 +90,19 @@ def read_table(
     import pandas as pd
 
     markers = tuple(missing)
-    comma = False
+    text: Delimited | None = None
     notes: list[str] = []
     if isinstance(source, (str, os.PathLike)):
         name = str(source)
         if name in BUNDLED and not Path(name).exists():
             frame, label = _bundled(name, label)
-            from_text = False
         else:
-            frame, from_text, comma, notes = _read_file(Path(name), delimiter)
+            frame, text = _read_file(Path(name), delimiter)
+            notes += text.notes if text is not None else []
     else:
         name = type(source).__name__
-        frame, from_text = _as_frame(source), False
+        frame = _as_frame(source)
+    from_text, first_row = text is not None, text.above + 1 if text is not None else 0
     _check_columns(frame, name)
     names = [str(column) for column in frame.columns]
     frame = frame.set_axis(names, axis=1)
@@ -119,31 +122,38 @@ def read_table(
             raise InputError("label", repr(label), f"a column of {name}{nearest(label, names)}; it has {known}")
         if label in drop:
             raise InputError("drop", f"the label column {label!r}", "columns other than the label")
-        target = _label(frame[label], markers, name, from_text)
+        target = _label(frame[label], markers, name, first_row)
     features: dict[str, pd.Series] = {}
     kinds: dict[str, bool] = {}
-    with_commas: list[str] = []
+    with_commas: dict[Commas, list[str]] = {}
     for column in names:
         if column == label or column in drop:
             continue
         declared = True if column in numeric else False if column in categorical else None
         cells = frame[column]
-        if comma and declared is not False:
-            cells, changed = with_points(cells, _missing(cells, markers))
-            with_commas += [column] * changed
+        gone = _missing(cells, markers)
+        if from_text and _is_unnamed(column) and gone.all():
+            continue  # a separator at the end of each line
+        if text is not None and declared is not False:
+            cells, commas = plain_numbers(cells, gone, text.delimiter)
+            if commas:
+                with_commas.setdefault(commas, []).append(column)
         features[column], kinds[column] = _column(cells, declared, markers, from_text, notes)
-    if with_commas:
-        notes.append(f"Decimal commas are read as numbers in {names_of(with_commas)}.")
+    for commas, columns in with_commas.items():
+        read = "Decimal commas are read as numbers" if commas == "decimal" else "Commas are read as between thousands"
+        notes.append(f"{read} in {names_of(columns)}.")
     if not features:
         raise InputError(name, "no column besides the label and those dropped", "at least one")
     for column, is_numeric in kinds.items():
         if is_numeric:
-            _require_finite(features[column], name, from_text)
+            _require_finite(features[column], name, first_row)
     left = [] if row_numbers else find_row_numbers(pd.DataFrame(features), [c for c in kinds if c in numeric])
     if left and len(left) < len(features):
         notes.insert(0, row_number_note(left))
         features = {c: v for c, v in features.items() if c not in left}
         kinds = {c: k for c, k in kinds.items() if c not in left}
+    undeclared = [c for c in features if from_text and not kinds[c] and c not in categorical]
+    notes += [note for c in undeclared if (note := text_note(c, features[c])) is not None]
     if all(values.isna().all() for values in features.values()):
         raise InputError(name, "no value in any column besides the label", "a column with values")
     return Table(
@@ -207,8 +217,8 @@ def _as_frame(source: Any) -> pd.DataFrame:
     return pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
 
 
-def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool, bool, list[str]]:
-    """The file's columns, whether they are text, whether a comma may be a decimal comma, and notes."""
+def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, Delimited | None]:
+    """The file's columns; and, where it is a text file, how it was read."""
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         bundled = ", ".join(BUNDLED)
@@ -224,14 +234,23 @@ def _read_file(path: Path, delimiter: str | None) -> tuple[pd.DataFrame, bool, b
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_table(path).to_pandas(), False, False, []
+            return pq.read_table(path).to_pandas(), None
         except (pa.ArrowException, OSError) as error:
             raise InputError(str(path), first_line(error), "a Parquet file") from None
     text = read_delimited(path, delimiter)
-    return text.frame, True, text.delimiter != ",", text.notes
+    return text.frame, text
 
 
-def _require_finite(values: pd.Series, name: str, from_text: bool) -> None:
+def _is_unnamed(column: str) -> bool:
+    return re.fullmatch(r"column \d+", column) is not None
+
+
+def _place(row: int, first_row: int) -> str:
+    """Where a row is, in words: its line in a text file whose first row is in line ``first_row``, else its number."""
+    return f"line {row + first_row}" if first_row else f"row {row}"
+
+
+def _require_finite(values: pd.Series, name: str, first_row: int) -> None:
     """Learners compute in 32 or 64 bits: an infinity, or a number beyond float32, is refused with its place."""
     import numpy as np
 
@@ -239,9 +258,8 @@ def _require_finite(values: pd.Series, name: str, from_text: bool) -> None:
     large = np.abs(numbers.to_numpy(dtype=np.float64)) > np.finfo(np.float32).max
     if large.any():
         row = int(numbers.index[large.argmax()])
-        where = f"line {row + 2}" if from_text else f"row {row}"
         raise InputError(
-            f"{name}, {where}, column {values.name!r}",
+            f"{name}, {_place(row, first_row)}, column {values.name!r}",
             f"{numbers[row]:g}",
             "a number within 3.4e38; name text for missing values in missing",
         )
@@ -256,11 +274,11 @@ def _check_columns(frame: pd.DataFrame, name: str) -> None:
         raise InputError(name, f"two columns named {twice!r}", "one column per name")
 
 
-def _label(values: pd.Series, markers: Sequence[str], name: str, from_text: bool) -> pd.Series:
+def _label(values: pd.Series, markers: Sequence[str], name: str, first_row: int) -> pd.Series:
     gone = _missing(values, markers)
     if gone.any():
         row = int(gone.to_numpy().argmax())
-        where = f"line {row + 2}" if from_text else f"row {row}"
+        where = _place(row, first_row)
         raise InputError(f"{name}, {where}, column {values.name!r}", "no label", "a label in every row")
     return values.reset_index(drop=True)
 
@@ -283,7 +301,11 @@ def _column(
     gone = _missing(values, markers)
     is_bool = pd.api.types.is_bool_dtype(values.dtype)
     if pd.api.types.is_datetime64_any_dtype(values.dtype) or pd.api.types.is_timedelta64_dtype(values.dtype):
-        raise InputError(f"column {values.name!r}", str(values.dtype), "numbers or text (such as days since a date)")
+        raise InputError(
+            f"column {values.name!r}",
+            str(values.dtype),
+            "numbers or text, such as days since a date; drop leaves it out",
+        )
     if pd.api.types.is_numeric_dtype(values.dtype) and not is_bool and declared is not False:
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), name=values.name), True
     if declared is False or is_bool or not (from_text or declared):
