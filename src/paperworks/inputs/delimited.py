@@ -200,7 +200,7 @@ def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
     notes = [f"{above} line{'s' * (above > 1)} above the header left out."] if above else []
     names = _cells(rest[start], chosen)
     below = {len(_cells(line, chosen)) for line in rest[start + 1 :] if line.strip()}
-    if below == {len(names) + 1}:  # as R's write.table has it
+    if len(names) > 1 and below == {len(names) + 1}:  # as R's write.table has it
         names = [ROW_NAMES, *names]
         notes.append("The header has one name fewer than the rows have cells: the first column has names of the rows.")
     return _Head(chosen, names, above + 1, notes)
@@ -219,7 +219,7 @@ def _header_line(rest: list[str], widths: list[int], delimiter: str) -> int:
         if not _is_above(cells, usual):
             below = [len(_cells(one, delimiter)) for one in rest[place + 1 : -1] if one.strip()]
             named = cells[: max((i for i, cell in enumerate(cells, 1) if cell), default=0)]
-            header = len(cells) == usual and named and all(named) and not _numbers_in(named)
+            header = len(cells) == usual and bool(named) and all(named) and not _numbers_in(named)
             return place if header and below and all(width == usual for width in below) else 0
     return 0
 
