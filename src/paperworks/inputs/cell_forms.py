@@ -35,7 +35,7 @@ def plain_numbers(cells: pd.Series, missing: pd.Series, delimiter: str) -> tuple
         forms = forms[1:]
     elif delimiter != ";":
         forms.reverse()
-    kind = next((kind for kind, form in forms if present.str.fullmatch(form).all()), "")
+    kind: Commas = next((kind for kind, form in forms if present.str.fullmatch(form).all()), "")
     if not kind:
         return cells, ""
     point, grouping = (",", ".") if kind == "decimal" else (".", ",")

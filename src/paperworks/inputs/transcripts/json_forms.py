@@ -78,8 +78,8 @@ def _named(row: Sequence[Any]) -> Any:
     ``[1.0, 1.5, "word", 0.9]`` and ``["word", 1.0, 1.5]`` are words. faster-whisper's segments were rows once, with id
     and position before the times, and words of the first kind.
     """
-    at = next((i for i, part in enumerate(row) if isinstance(part, str)), None)
-    times = row[1:3] if at == 0 else row[at - 2 : at] if at is not None and at >= 2 else ()
+    at = next((i for i, part in enumerate(row) if isinstance(part, str)), 1)
+    times = row[1:3] if at == 0 else row[max(at - 2, 0) : at]
     if len(times) != 2:
         return row
     sure = row[at + 1] if at == 2 and len(row) > 3 else None
