@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import paperworks
+from installed_paper import write_paper
 from paperworks import catalog
 from paperworks.errors import InputError
 
@@ -94,6 +96,17 @@ def test_another_package_adds_a_paper(tiny_paper: Path) -> None:
     assert [p.slug for p in catalog.papers(tag="testing")] == ["tiny-paper"]
     assert paperworks.tiny_paper.ANSWER == 42
     assert "tiny_paper" in dir(paperworks)
+
+
+def test_a_package_that_comes_or_goes_while_this_process_runs_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known = {p.slug for p in catalog.papers()}
+    write_paper(tmp_path, name="a_late_paper")
+    assert {p.slug for p in catalog.papers()} - known == {"tiny-paper"}
+    shutil.rmtree(tmp_path / "a_late_paper-1.0.dist-info")
+    assert {p.slug for p in catalog.papers()} == known
 
 
 def test_filters(tiny_paper: Path) -> None:

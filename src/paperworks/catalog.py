@@ -12,13 +12,18 @@ import copy
 import importlib
 import importlib.util
 import json
+import os
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from paperworks.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 OURS = Path(__file__).parent / "papers"
 ENTRY_POINTS = "paperworks.papers"
@@ -192,7 +197,7 @@ def read_paper(folder: Path, module: str) -> Paper:
     path = folder / "paper.toml"
     try:
         state = path.stat()
-        data = copy.deepcopy(_parsed(path, state.st_mtime_ns, state.st_size))
+        data = dict(_parsed(path, state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         raise InputError(str(folder), "no paper.toml", "a paper's folder") from None
     except tomllib.TOMLDecodeError as error:
@@ -220,7 +225,8 @@ def read_paper(folder: Path, module: str) -> Paper:
     fields["author_names"] = tuple(fields.get("author_names", ()))
     fields["summary"] = " ".join(fields["summary"].split())
     fields["date"] = str(fields["date"])
-    return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, other=data)
+    other = copy.deepcopy(data)  # all else is text, numbers and tuples: what is changed here is not changed elsewhere
+    return Paper(**fields, claims=tuple(Claim(**c) for c in claims), folder=folder, module=module, other=other)
 
 
 @lru_cache(maxsize=256)
@@ -241,15 +247,29 @@ def _folders() -> list[tuple[Path, str]]:
 
 
 def _other_folders() -> list[tuple[Path, str]]:
-    from importlib.metadata import entry_points
-
     found = []
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in _entry_points(tuple((place, _changed_ns(place)) for place in sys.path)):
         spec = importlib.util.find_spec(point.value)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(f"entry point {point.name}", point.value, "an importable package with a paper.toml")
         found.append((Path(next(iter(spec.submodule_search_locations))), point.value))
     return found
+
+
+@lru_cache(maxsize=16)
+def _entry_points(places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """The papers that installed packages name. To find them reads a file of each: again where a place has changed."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+def _changed_ns(place: str) -> int:
+    """When a folder of ``sys.path`` last got or lost a file; 0 where there is none."""
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def papers(*, tag: str | None = None, works: bool | None = None) -> list[Paper]:
