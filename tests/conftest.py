@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 pytest_plugins = ("budget", "scheduling", "pytester")
 
 
-def pytest_collection_finish() -> None:
-    """Leave what imports and collection made out of garbage collection, which would walk through it again and again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Imports and collection make what stays: no search for garbage while they do, and none in what they made.
+
+    The searches took a quarter of the time that collection needs.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
