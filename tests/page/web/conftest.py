@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvicorn
 from argon2 import PasswordHasher
 from fastapi import FastAPI
-from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, Mailbox, WordEncoder, become_member
+from jinja2 import Environment
+from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, CompiledTemplates, Mailbox, WordEncoder, become_member
 
+from paperworks.embedding.text import PACKAGE
 from paperworks.page.access import access_link
 from paperworks.page.community import accounts
 from paperworks.page.database import Database, Entry, EntryTag, now, open_database
 from paperworks.page.feed import refresh_trends
 from paperworks.page.search import open_search
 from paperworks.page.settings import Settings, load_settings
+from paperworks.page.web import templating
 from paperworks.page.web.app import create_app
 from paperworks.runs import Store
 
@@ -80,6 +85,14 @@ def make_app(settings: Settings, mailer: Mailbox, root: Path) -> FastAPI:
     app = create_app(settings, database=database, store=Store(root), search=search, mailer=mailer)
     search.refresh()
     return app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_templates() -> Iterator[None]:
+    """The templates are compiled for the first page alone: half of the time that a page takes to be made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(templating, "Environment", partial(Environment, bytecode_cache=CompiledTemplates()))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +180,14 @@ def serve() -> Iterator[Callable[[FastAPI], str]]:
         server.should_exit = True
     for _, thread in servers:
         thread.join(timeout=5)
+
+
+@pytest.fixture
+def without_encoder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that start from now on have no sentence encoder, which brings torch: seconds of every web server."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{PACKAGE!r}] = None\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from web_helpers import LOCAL, PUBLIC, Browser, Mailbox, become_member
 
+import forked
 from paperworks.errors import InputError
 from paperworks.page.community import moderation
 from paperworks.page.community.moderation import Moderator
@@ -22,7 +20,6 @@ from paperworks.page.feed import IncomingPaper, upsert
 from paperworks.page.settings import load_settings
 
 TITLE = "A moderated paper on axolotls"
-CODE = "from paperworks.cli import main; main()"
 LISTS = (
     "/?tag=axolotl",
     "/search?q=axolotls",
@@ -183,18 +180,16 @@ def test_the_command_line_moderates(tmp_path: Path) -> None:
     with database.session() as session:
         upsert(session, IncomingPaper(TITLE, arxiv="2510.00001", source="arxiv"))
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", CODE, "feed", *words, "--database", url]
-        environment = os.environ | {"PAPERWORKS_HOME": str(tmp_path)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    def run(*words: str) -> forked.Ended:
+        return forked.run(forked.paperworks, "feed", *words, "--database", url)
 
-    assert run("hide", "2510.00001", "--reason", "spam").returncode == 0
+    assert run("hide", "2510.00001", "--reason", "spam").code == 0
     assert entry(database).hidden
-    assert run("edit", "2510.00001", "--title", "Another title of it", "--tags", "a,b").returncode == 0
+    assert run("edit", "2510.00001", "--title", "Another title of it", "--tags", "a,b").code == 0
     assert (entry(database).title, entry(database).tag_names) == ("Another title of it", ["a", "b"])
     unknown = run("unhide", "2510.99999")
-    assert (unknown.returncode, "paper" in unknown.stderr) == (2, True)
-    assert run("remove", "https://arxiv.org/abs/2510.00001").returncode == 0
+    assert (unknown.code, "paper" in unknown.errors) == (2, True)
+    assert run("remove", "https://arxiv.org/abs/2510.00001").code == 0
     assert entry(database) is None
-    shown = run("log").stdout
+    shown = run("log").output
     assert all(word in shown for word in ("hide", "edit (title, tags)", "remove", "by command line", "spam"))

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+import forked
 from paperworks.errors import InputError
 from paperworks.page import server
 from paperworks.page.settings import Settings, load_settings
@@ -50,7 +51,7 @@ def listening(port: int) -> set[int]:
 
 
 @pytest.fixture
-def running(home: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running(home: Path, without_encoder: None) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", CODE, "page", "--port", str(port), "--workers", "2"]
@@ -127,12 +128,11 @@ def test_a_public_page_that_cannot_send_mail_does_not_start(home: Path) -> None:
     server.check_mail(load_settings())  # on one's own machine nobody signs up
 
 
-def test_the_command_says_so(home: Path) -> None:
-    environment = os.environ | {"PAPERWORKS_PAGE_SECRET_KEY": SECRET}
-    command = [sys.executable, "-c", CODE, "page", "--public", "--allowed-host", "papers.example", "--port", "0"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    assert "--no-mail" in done.stderr
+def test_the_command_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAPERWORKS_PAGE_SECRET_KEY", SECRET)
+    done = forked.run(forked.paperworks, "page", "--public", "--allowed-host", "papers.example", "--port", "0")
+    assert done.code == 2
+    assert "--no-mail" in done.errors
 
 
 def test_how_many_processes(home: Path) -> None:

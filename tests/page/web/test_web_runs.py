@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import zipfile
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from web_helpers import LOCAL, PASSWORD, PUBLIC, Browser, Elements, Mailbox, WordEncoder, become_member
 
-from paperworks.page.database import Job, Upload, open_database
+from paperworks.page.database import Entry, Job, Upload, open_database
 from paperworks.page.jobs import Worker
 from paperworks.page.search import open_search
 from paperworks.page.settings import Settings, load_settings
@@ -28,8 +29,19 @@ FORM = "/papers/0001.00001/run"
 
 def make_app(settings: Settings, root: Path) -> FastAPI:
     database = open_database(settings.database_url)
+    with database.session() as session:
+        session.add(
+            Entry(
+                key="arxiv:0001.00001",
+                arxiv="0001.00001",
+                slug="tiny-paper",
+                title="A tiny paper",
+                listed=date(2020, 1, 2),
+                works=True,
+            )
+        )
     search = open_search(database, WordEncoder())
-    return create_app(settings, database=database, store=Store(root), search=search, mailer=Mailbox())
+    return create_app(settings, database=database, store=Store(root), search=search, mailer=Mailbox(), seed=False)
 
 
 @pytest.fixture

@@ -114,6 +114,7 @@ def start_run(client: httpx.Client, **options: str) -> str:
 
 
 @pytest.mark.over_budget("starts the page's command twice, as its user does")
+@pytest.mark.usefixtures("without_encoder")
 def test_kill_9_of_server_and_worker_in_the_middle_of_a_run(server: Server, home: Path) -> None:
     with httpx.Client(base_url=server.address, timeout=60) as client:
         client.get(server.link)

@@ -12,6 +12,8 @@ from itertools import count
 
 import numpy as np
 from fastapi import FastAPI
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from starlette.testclient import TestClient
 
 from paperworks.page.access import owner_cookie
@@ -39,6 +41,20 @@ class WordEncoder:
                 seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
                 row += np.random.default_rng(seed).standard_normal(self.dimensions).astype(np.float32)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+class CompiledTemplates(BytecodeCache):
+    """What Jinja compiles, kept for the pages that this process opens later."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._code:
+            bucket.bytecode_from_string(self._code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key] = bucket.bytecode_to_string()
 
 
 class Mailbox(Mailer):
