@@ -24,6 +24,7 @@ SLOW = (
     "accelerate",
     "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama",
+    "sklearn.datasets",
     "paperworks.cli.app",
     "paperworks.pruning",
     "paperworks.structure",

@@ -108,6 +108,7 @@ def test_what_numba_compiles_does_not_count(pytester: pytest.Pytester, monkeypat
     # In a process of its own: here pytester would forget the modules of numba, which cannot be imported twice.
     places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeconftest("import budget\nbudget.TEST_SECONDS = 0.3")
     pytester.makepyfile(COMPILES)
     result = pytester.runpytest_subprocess("-p", "budget", "-p", "no:cacheprovider", "--hold-budget")

@@ -61,7 +61,7 @@ def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     programs = folder / "bin"
     pip = [sys.executable, "-m", "pip", "--quiet", "--python", programs / "python"]
-    subprocess.run([*pip, "install", "--no-index", "--no-deps", built[1]], check=True)
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", "--no-compile", built[1]], check=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return programs

@@ -33,6 +33,7 @@ def test_groups(nodeid: str, expected: str) -> None:
 @pytest.mark.over_budget("starts two workers of pytest-xdist")
 def test_a_group_runs_in_one_worker(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # three processes would import them all
     for name in ("one", "two", "three"):
         (pytester.path / "papers" / name).mkdir(parents=True)
         (pytester.path / "papers" / name / f"test_{name}.py").write_text(
@@ -43,7 +44,7 @@ def test_a_group_runs_in_one_worker(pytester: pytest.Pytester, monkeypatch: pyte
             f"    with open({str(pytester.path / name)!r}, 'a') as file:\n"
             "        file.write(os.environ['PYTEST_XDIST_WORKER'] + ' ')\n"
         )
-    options = ("-p", "scheduling", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup")
+    options = ("-p", "xdist.plugin", "-p", "scheduling", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup")
     result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(passed=12)
     workers = [set((pytester.path / name).read_text().split()) for name in ("one", "two", "three")]
