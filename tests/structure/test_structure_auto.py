@@ -23,7 +23,8 @@ ORDERS = {
 }
 
 IN_FORKS = """
-import os, sys, torch
+import os, sys
+import accelerate, scipy.optimize, sympy, torch.distributed.fsdp, torch.distributed.tensor
 
 assert not {"paperworks", "transformers"} & set(sys.modules)
 for imports in sys.argv[2:]:
@@ -33,7 +34,7 @@ for imports in sys.argv[2:]:
         sys.exit()
     os.wait()
 """
-"""Each order in a process that has imported torch alone: that takes seconds, and is the same for all."""
+"""Each order in a process that has imported what transformers imports: that takes seconds, and is the same for all."""
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 
 import pytest
 import torch
 from tiny_transformers import KINDS, VOCAB, tiny, token_ids
 from transformers import AutoModelForCausalLM
 
+import forked
 from paperworks.errors import InputError
 from paperworks.structure import (
     ChannelMoments,
@@ -153,15 +152,15 @@ with LayerwiseRunner(sys.argv[1], torch.ones(2, 16, dtype=torch.int64), batch_si
 """
 
 
-@pytest.mark.over_budget("measures the memory of an interpreter of its own, which imports torch and transformers")
 def test_memory_stays_at_what_one_layer_takes(tmp_path):
     """Many layers: what is held between them does not grow by their size, in a heap with holes as well."""
     model = tiny("llama", hidden_size=256, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=4)
     model.save_pretrained(tmp_path / "m")
     whole = sum(p.numel() for p in model.parameters()) * 4
     # a process of its own: other tests' threads take and free memory in this one
-    out = subprocess.run([sys.executable, "-c", HELD, str(tmp_path / "m")], check=True, capture_output=True, text=True)
-    held = [int(line) for line in out.stdout.split()]
+    done = forked.run(forked.code, HELD, str(tmp_path / "m"))
+    assert done.code == 0, done.errors[-2000:]
+    held = [int(line) for line in done.output.split()]
     parts = layerwise_memory_bytes(tmp_path / "m", 16, sequences=2, batch_size=2)
     assert parts["weights"] < whole / 10
     assert len(held) == 12
