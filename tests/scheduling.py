@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,10 +24,36 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class GroupScheduling(LoadScopeScheduling):
+        """With thousands of groups, xdist goes through all of them, and through all tests, after each test."""
+
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid)
 
+        def add_node_collection(self, node: Any, collection: Any) -> None:
+            super().add_node_collection(node, collection)
+            if node in self.registered_collections:
+                self.registered_collections[node] = Collected(collection)
+
+        def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+            group = group_of(self.registered_collections[node][item_index])
+            if group not in self.assigned_work[node]:  # a test may report more than once
+                return
+            super().mark_test_complete(node, item_index, duration)
+            if all(self.assigned_work[node][group].values()):
+                del self.assigned_work[node][group]
+
     return GroupScheduling(config, log)
+
+
+class Collected(list[str]):
+    """The tests that a worker collected, with their places."""
+
+    def __init__(self, tests: Iterable[str]) -> None:
+        super().__init__(tests)
+        self._places = {test: place for place, test in enumerate(self)}
+
+    def index(self, test: str, *_: Any) -> int:
+        return self._places[test]
 
 
 def group_of(nodeid: str) -> str:
