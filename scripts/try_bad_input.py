@@ -57,7 +57,10 @@ KINDS = ("options", "files", "checkpoints")
 
 @dataclass(frozen=True)
 class Case:
-    """One call: the option, the fault, all options as they are typed, and what a message may name."""
+    """One call: the option, the fault, all options as they are typed, and what a message may name.
+
+    Beside a table the column of its label is typed as well: a message about that is as good.
+    """
 
     option: str
     fault: str
@@ -87,7 +90,7 @@ def cases(paper: catalog.Paper, folder: Path, kinds: set[str], every: int) -> It
         if names_file(field) is not None:
             labelled = {column: "y"} if column is not None and name in ("data", "input") else {}
             for fault, path in paths[number % every :: every]:
-                yield Case(name, fault, base | labelled | {name: str(path)}, (name, path.name))
+                yield Case(name, fault, base | labelled | {name: str(path)}, (name, path.name, *labelled))
 
 
 def valid(kind: type[Config], base: dict[str, Any], name: str, value: str) -> bool:

@@ -254,10 +254,22 @@ def test_bad_input_leaves_a_run_only_where_there_are_checkpoints(store: Store) -
     run_id = create(store, mode="bad")
     store.state(run_id).mkdir(parents=True)
     (store.state(run_id) / "hours-of-work").write_text("x")
+    store.stop(run_id, RunFailed("the machine went down"), 7200.0)
     with pytest.raises(InputError):
         LocalEngine().execute(store, run_id)
     assert [(r.id, r.status) for r in store.records()] == [(run_id, "failed")]
     assert isinstance(store.error(run_id), InputError)
+
+
+def test_bad_input_that_is_found_within_seconds_leaves_no_run(store: Store) -> None:
+    """A recipe may have kept what it read before it came to the option that is refused."""
+    run_id = create(store, mode="bad")
+    store.state(run_id).mkdir(parents=True)
+    (store.state(run_id) / "rows.npy").write_text("x")
+    with pytest.raises(InputError):
+        LocalEngine().execute(store, run_id)
+    assert store.records() == []
+    assert not store.state(run_id).exists()
 
 
 def test_a_run_replaces_its_own_output(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a file's first bytes say that it is, so that a reader of text refuses other files with words."""
+"""What a file's first bytes say that it is, so that a reader of text refuses other files with words; whole arrays."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import gzip
 import os
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paperworks.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"PAR1", "a Parquet file"),
@@ -63,6 +67,20 @@ def read_unpacked(path: Path) -> bytes:
         return gzip.decompress(data)
     except (EOFError, zlib.error) as error:
         raise OSError(f"damaged gzip data: {error}") from None
+
+
+def whole_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array of a ``.npy`` file.
+
+    Raises OSError, ValueError or EOFError where it is none. A file is mapped before it is copied, so that one whose
+    header promises more than there is takes no memory.
+    """
+    import numpy as np
+
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("an archive of arrays (.npz), not one array")
+    return np.array(found)
 
 
 def require_text(path: str | os.PathLike[str], data: bytes, expected: str) -> None:

@@ -31,6 +31,8 @@ from paperworks.runs.index import Row, RunIndex
 from paperworks.runs.report import Report
 from paperworks.runs.run import Cancelled, RunFailed
 
+WORTH_RESUMING = 10.0
+"""Seconds of work; a run that was refused earlier is not kept."""
 _REMOVED = ".removed-"
 Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed", "damaged"]
 
@@ -177,9 +179,12 @@ class Store:
         return failure
 
     def discard_untouched(self, run_id: str) -> None:
-        """Remove an unfinished run that has no checkpoint: to resume it would be to begin anew."""
-        state = self.state(run_id)
-        if (self.working / run_id).is_dir() and not any(path.is_file() for path in state.rglob("*")):
+        """Remove an unfinished run without checkpoints, or of less than ``WORTH_RESUMING``: it can begin anew."""
+        folder, state = self.working / run_id, self.state(run_id)
+        if not folder.is_dir():
+            return
+        short = self.about(folder)["seconds"] < WORTH_RESUMING
+        if short or not any(path.is_file() for path in state.rglob("*")):
             self.remove(run_id)
 
     def remove(self, run_id: str) -> int:

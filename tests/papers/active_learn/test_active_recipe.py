@@ -159,3 +159,9 @@ def test_questions_that_separate_too_few_are_a_game_with_one_item_less(tmp_path:
     task = load_task(Config(table=table))
     assert task.problem.output_names == ("cat / dog", "hen")
     assert any("the same for all: tail?" in line for line in task.lead)
+
+
+def test_names_of_items_may_look_like_dates(tmp_path: Path) -> None:
+    found = read_questions(written(tmp_path, "day,a,b\n2022-01-01,yes,no\n2022-01-02,no,no\n2022-01-03,yes,yes\n"))
+    assert found.items == ["2022-01-01", "2022-01-02", "2022-01-03"]
+    assert not found.notes

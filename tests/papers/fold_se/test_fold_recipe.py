@@ -293,3 +293,17 @@ def test_larger_tables_fall_back_to_bundled_ones(monkeypatch):
     found, note = tasks.tasks(("adult",), ("breast-cancer",), True)
     assert [t.name for t in found] == ["breast-cancer"]
     assert "PAPERWORKS_DATA" in note
+
+
+def test_a_class_that_only_held_out_rows_have_is_in_the_confusion_matrix() -> None:
+    labels, predicted = np.array(["a", "b", "rare"]), np.array(["a", None, "a"], dtype=object)
+    axes = evaluation.confusion_figure(labels, predicted, ["a", "b"]).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "rare"]
+    assert [text.get_text() for text in axes.texts] == ["1", "0", "0", "0", "0", "0", "0", "1", "1", "0", "0", "0"]
+
+
+def test_a_quantity_is_no_label(tmp_path) -> None:
+    rows = "".join(f"{i % 7},{i * 1.5}\n" for i in range(60))
+    (tmp_path / "sales.csv").write_text(f"a,sales\n{rows}")
+    with pytest.raises(InputError, match="label: found 60 different numbers in 60 rows"):
+        go(tmp_path, data=str(tmp_path / "sales.csv"), label="sales")

@@ -66,7 +66,9 @@ def read_questions(source: str, item: str | None = None) -> Questions:
     InputError : no item names that differ, no question.
     """
     table = _read("table", source, BUNDLED_TABLES, item)
-    names, notes = _names(table, item), list(table.notes)
+    names = _names(table, item)
+    of_names = f"column {names.name!r} " if names is not None else "\0"  # what they look like does not matter
+    notes = [note for note in table.notes if not note.startswith(of_names)]
     frame = table.features.drop(columns=[] if names is None else [str(names.name)])
     numbers = [c for c in table.numeric if len(frame) > 2 and (np.diff(frame[c]) == 1).all()]
     if numbers:

@@ -45,6 +45,8 @@ class _OneStage:
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
         self.folder = source_folder(config.model, config.length)
+        bundled = "bundled dictionary entries"
+        self.parts = text_parts(config.text, config.evaluation, select=dictionary_text, bundled=bundled)
         self.model, self.tokenizer, self.target = open_dense(
             self.folder,
             config.target,
@@ -57,9 +59,7 @@ class _OneStage:
         self.training, self.held_out = self._data()
 
     def _data(self) -> tuple[Examples, list[str]]:
-        c = self.config
-        bundled = "bundled dictionary entries"
-        parts = text_parts(c.text, c.evaluation, select=dictionary_text, bundled=bundled)
+        c, parts = self.config, self.parts
         parts.check(self.tokenizer, c.length)
         self.measured_on = parts.measured_on
         return as_examples(token_windows(self.tokenizer, parts.texts, c.length), "text"), parts.held_out

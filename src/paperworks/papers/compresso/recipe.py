@@ -55,6 +55,8 @@ class _Pruning:
         self.config, self.run = config, run
         self.folder = source_folder(config.model)
         self.template = PromptTemplate.of(config.prompt)
+        self.given: Any = None if config.text is None else read_rows(config.text, "text")
+        self.given_apart: Any = None if config.evaluation is None else read_rows(config.evaluation, "evaluation")
         self.model, self.tokenizer, self.target = open_dense(
             self.folder,
             config.target,
@@ -68,11 +70,11 @@ class _Pruning:
     def _data(self) -> tuple[Examples, Examples, list[str]]:
         """Examples to train on, held-out ones of the same kind, and held-out plain text."""
         c = self.config
-        rows: Any = read_rows(c.text, "text") if c.text else definition_rows(bundled_text("train"))
+        rows: Any = definition_rows(bundled_text("train")) if self.given is None else self.given
         plain, self.plain_from = [bundled_text("test")], "bundled English"
         self.measured_on = "bundled definitions" if c.text is None else f"rows held out of {c.text.name}"
         if c.evaluation:
-            other: Any = read_rows(c.evaluation, "evaluation")
+            other: Any = self.given_apart
             self.measured_on = c.evaluation.name
             if isinstance(other[0], str):
                 plain, self.plain_from = other, c.evaluation.name

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from paperworks.errors import InputError, nearest
+from paperworks.inputs.kinds import whole_array
 
 EMBEDDING_SUFFIXES = (".npy", ".npz", ".parquet", ".csv")
 TEXT_SUFFIXES = (".txt", ".csv", ".jsonl", ".parquet")
@@ -53,7 +54,7 @@ def read_labels(path: Path, count: int, label_column: str = "label") -> np.ndarr
     suffix = path.suffix.lower()
     if suffix == ".npy":
         try:
-            found = np.load(path, allow_pickle=False).reshape(-1)
+            found = whole_array(path).reshape(-1)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError("labels", f"{path} ({error})", "an array of numbers or text [n]") from error
     elif suffix == ".txt":

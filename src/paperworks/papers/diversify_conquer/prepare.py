@@ -68,8 +68,12 @@ def prepare(config: Config, run: runs.Run) -> Prepared:
     notes: list[str] = []
     rows, counts = _usable(config, pool, scan)
     _check_budget(config, len(rows), len(pool))
+    # what is read of a file is looked at before models are asked, which may take hours
+    read = config.quality not in (*NAMED, "compression", "length", "none")
+    quality = _quality(config, run, pool, scan, rows, notes) if read else None
     vectors = _vectors(config, run, pool, rows, notes)
-    quality = _quality(config, run, pool, scan, rows, notes)
+    if not read:
+        quality = _quality(config, run, pool, scan, rows, notes)
     return Prepared(pool, rows, vectors, quality, counts, notes)
 
 

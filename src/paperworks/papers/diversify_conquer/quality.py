@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import whole_array
 from paperworks.language.generation import InstructionRecord
 from paperworks.papers.diversify_conquer.pool import Pool, Scan, prompt_text
 from paperworks.runs import Progress, no_progress
@@ -102,7 +103,7 @@ def file_quality(path: Path, pool: Pool, scan: Scan) -> np.ndarray:
     count = len(pool)
     if path.suffix.lower() == ".npy":
         try:
-            values = np.load(path, allow_pickle=False)
+            values = whole_array(path)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError("quality", f"{path}, which cannot be read ({error})", "a .npy file") from None
         if values.shape != (count,) or values.dtype.kind not in "fiub":

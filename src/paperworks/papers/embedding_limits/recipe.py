@@ -85,9 +85,9 @@ def _solver_device(config: Config) -> str:
 
 def _systems(config: Config, data: RetrievalData) -> list[Any]:
     """Every system that the options and the data allow; what cannot be read is refused before the work."""
-    import numpy as np
 
     from paperworks.errors import InputError
+    from paperworks.inputs.kinds import whole_array
     from paperworks.papers.embedding_limits import retrievers
 
     systems: list[Any] = []
@@ -96,7 +96,7 @@ def _systems(config: Config, data: RetrievalData) -> list[Any]:
         for name in ("query_vectors", "document_vectors"):
             path = Path(getattr(config, name)).expanduser()
             try:
-                loaded.append(np.load(path, allow_pickle=False))
+                loaded.append(whole_array(path))
             except (OSError, ValueError, EOFError, BadZipFile) as error:
                 raise InputError(name, f"{path} ({error})", "a .npy file [texts, d]") from None
         own = retrievers.VectorRetriever(loaded[0], loaded[1], config.similarity)

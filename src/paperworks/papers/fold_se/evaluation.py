@@ -185,6 +185,7 @@ def confusion_figure(labels: np.ndarray, predicted: np.ndarray, classes: Iterabl
     from matplotlib.figure import Figure
 
     names = [str(c) for c in classes]
+    names += sorted({str(label) for label in labels} - set(names))  # held-out rows may have a class of their own
     shown = [*names, *(["none"] if any(p is None for p in predicted) else [])]
     position = {name: i for i, name in enumerate(shown)}
     counts = np.zeros((len(names), len(shown)), dtype=int)

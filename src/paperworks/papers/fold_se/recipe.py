@@ -12,6 +12,7 @@ import pandas as pd
 
 from paperworks import runs
 from paperworks.errors import InputError, nearest
+from paperworks.inputs.labels import require_classes
 from paperworks.inputs.tables import BUNDLED, Table, read_table
 from paperworks.papers.fold_se import evaluation, programs, verdict
 from paperworks.papers.fold_se.classifier import FoldSEClassifier
@@ -37,6 +38,7 @@ def run(config: Config, run: runs.Run) -> runs.Report:
         raise InputError(
             "label", f"one class only ({classes[0]!r})", f"a column with two classes or more in {table.name}"
         )
+    require_classes(labels)
     further = None if config.predict is None else _features_to_classify(config, table)
     notes: list[str] = []
     train, test, note = evaluation.holdout(labels, config.test_size, config.seed)

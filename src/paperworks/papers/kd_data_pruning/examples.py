@@ -18,6 +18,7 @@ from paperworks.errors import InputError, nearest
 from paperworks.extras import require_extra
 from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
+from paperworks.inputs.labels import require_classes
 from paperworks.inputs.tables import BUNDLED as TABLES
 from paperworks.inputs.texts import BUNDLED as TEXTS
 from paperworks.inputs.texts import read_texts
@@ -91,6 +92,7 @@ def read_source(config: Config, run: Run) -> Source:
     classes, counts = np.unique(source.labels, return_counts=True)
     if len(classes) < 2:
         raise InputError("label", f"one class ({source.class_names[classes[0]]!r})", "at least two classes")
+    require_classes(source.class_names[code] for code in source.labels)
     if counts.min() < 2:
         name = source.class_names[classes[counts.argmin()]]
         raise InputError("label", f"one row of class {name!r}", "at least two, to hold one out")

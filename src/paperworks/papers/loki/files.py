@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from paperworks.errors import InputError, nearest
+from paperworks.inputs.kinds import whole_array
 from paperworks.papers.loki.graphs import GraphSpace, TreeSpace, from_edges, ordinal
 from paperworks.papers.loki.spaces import (
     ComputedSpace,
@@ -229,7 +230,7 @@ def _from_array(
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        return np.asarray(whole_array(path), dtype=np.float64)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise InputError("space", f"{path}, which is no array of numbers ({error})", "a .npy file") from None
 

@@ -40,6 +40,7 @@ def image_work(config: Config, run: Run) -> ImageWork:
     """Read the images, train or load the network, draw the samples."""
     run.step(f"reading {config.data}")
     task = image_task(config, run)
+    given = None if config.calibration in SYNTHETIC else _calibration(config, run, task)  # read before the training
     make, trained = model_maker(config.model, task, progress=run.progress)
     dense = make(config.seed % 2**32).to(resolve_device(config.device))
     notes = list(task.notes[:1])
@@ -58,7 +59,7 @@ def image_work(config: Config, run: Run) -> ImageWork:
             progress=run.progress,
         )
     dense.eval()
-    images, codes, said = _calibration(config, run, task)
+    images, codes, said = given or _calibration(config, run, task)
     place = next(dense.parameters()).device
     return ImageWork(task, dense, images.to(place), codes, trained, [*notes, said])
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from paperworks import runs
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import whole_array
 from paperworks.papers.paging import evaluate
 from paperworks.papers.paging.config import Config
 from paperworks.papers.paging.layout import Columns
@@ -174,7 +175,7 @@ def _read_bits(path: Path, length: int) -> np.ndarray:
         raise InputError("bits", f"{path}, which is not a file", "a .npy array, or a text file with 0 or 1 per line")
     if path.suffix == ".npy":
         try:
-            return checked_bits(np.load(path, allow_pickle=False), length)
+            return checked_bits(whole_array(path), length)
         except (ValueError, EOFError, OSError, BadZipFile) as error:
             if isinstance(error, InputError):
                 raise

@@ -18,7 +18,7 @@ from paperworks import inputs
 from paperworks.errors import InputError
 from paperworks.inputs import images as image_sets
 from paperworks.inputs.images import IMAGE_SUFFIXES
-from paperworks.inputs.kinds import require_text
+from paperworks.inputs.kinds import require_text, whole_array
 from paperworks.papers.pc_compression.codes import BUNDLED, MAX_CATEGORIES
 from paperworks.papers.pc_compression.pictures import Picture, read_folder, read_picture, same_pictures, write_pictures
 
@@ -321,7 +321,7 @@ def read(name: str) -> tuple[Content, Content | None]:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         try:
-            return np.load(path, allow_pickle=False), None
+            return whole_array(path), None
         except (ValueError, EOFError, OSError, BadZipFile) as error:
             raise InputError("input", f"{path} ({error})", "a .npy file of whole numbers") from None
     if suffix in IMAGE_SUFFIXES:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import whole_array
 from paperworks.papers.permutations_ntk.theory import require_bits
 
 Bits = NDArray[np.uint8]
@@ -227,7 +228,7 @@ def _read_table(path: Path, field: str) -> NDArray:
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return whole_array(path)
         if suffix == ".parquet":
             import pandas as pd
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import whole_array
 from paperworks.papers.pointer_networks.instances import Instances
 from paperworks.papers.pointer_networks.lines import POINT_FORMATS, existing, number_of, read_lines
 from paperworks.papers.pointer_networks.problems import PROBLEMS
@@ -159,7 +160,7 @@ def read_elements(path: str | Path, problem: str = "tsp", columns: Sequence[str]
 
 def _from_npy(path: Path) -> Elements:
     try:
-        array = np.load(existing(path), allow_pickle=False)
+        array = whole_array(existing(path))
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise InputError(str(path), f"no array ({str(error).splitlines()[0]})", "what numpy.save writes") from None
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):

@@ -20,6 +20,7 @@ from paperworks import inputs
 from paperworks.errors import InputError, nearest
 from paperworks.inputs.images import read_images
 from paperworks.inputs.images.found import coded
+from paperworks.inputs.labels import require_classes
 from paperworks.inputs.row_numbers import find_row_numbers, row_number_note
 from paperworks.inputs.tables import BUNDLED as TABLES
 from paperworks.inputs.tables import Table, read_table
@@ -83,6 +84,7 @@ def class_codes(labels: Sequence[Any] | None, name: str) -> tuple[np.ndarray, tu
     """Codes and names of the classes. Raises InputError for records without a label, and for a single class."""
     if labels is None:
         raise InputError("label", "nothing", "the name of the column with the label")
+    require_classes(labels)
     codes, names = coded(labels)
     missing = np.flatnonzero(codes < 0)
     if len(missing):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from paperworks.errors import InputError
+from paperworks.inputs.kinds import whole_array
 from paperworks.papers.sieve_swap.steps_dataset import StepDataset, read_json
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
@@ -232,8 +234,8 @@ class FeatureFolder(Mapping[str, np.ndarray]):
 
     def __getitem__(self, video: str) -> np.ndarray:
         try:
-            found = np.load(self._files[video], allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            found = whole_array(self._files[video])
+        except (ValueError, OSError, EOFError, BadZipFile) as error:
             raise InputError(self._files[video].name, f"no array ({error})", "a .npy file of floats [T, C]") from None
         return found.astype(np.float32) if found.dtype.kind == "f" else found
 
