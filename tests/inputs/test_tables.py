@@ -370,3 +370,13 @@ def test_arff_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.arff").write_text("% iris\n@RELATION iris\n@ATTRIBUTE a NUMERIC\n@DATA\n1\n")
     with pytest.raises(InputError, match="an ARFF file"):
         read_table(tmp_path / "a.arff")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"), [([["u"], ["v", "w"], None], "lists"), ([None, {"a": 1}, {"a": 2}], "records")]
+)
+def test_columns_of_lists_are_refused(tmp_path: Path, cells: list[object], kind: str) -> None:
+    pd.DataFrame({"x": [1.0, 2.0, 3.0], "tags": cells}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=f"column 'tags': found {kind} in its cells; expected .* drop leaves it out"):
+        read_table(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet", drop=("tags",)).numeric == ("x",)

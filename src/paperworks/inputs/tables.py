@@ -306,6 +306,11 @@ def _column(
             str(values.dtype),
             "numbers or text, such as days since a date; drop leaves it out",
         )
+    if values.dtype == object:
+        first = next(iter(values[~gone]), None)
+        if isinstance(first, (list, tuple, set, dict, np.ndarray)):
+            kind = "records" if isinstance(first, dict) else "lists"
+            raise InputError(f"column {values.name!r}", f"{kind} in its cells", "numbers or text; drop leaves it out")
     if pd.api.types.is_numeric_dtype(values.dtype) and not is_bool and declared is not False:
         return pd.Series(values.to_numpy(dtype=np.float64, na_value=np.nan), name=values.name), True
     if declared is False or is_bool or not (from_text or declared):
