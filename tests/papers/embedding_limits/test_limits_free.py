@@ -179,3 +179,10 @@ def test_ceiling_goes_on_from_its_state(tmp_path: Path) -> None:
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     assert one.table.equals(two.table)
     assert as_qrels(qrels).shape == (9, 9)
+
+
+def test_more_dimensions_than_documents_take_no_more_memory() -> None:
+    matrix = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 1]])
+    found = result_set_ceiling(matrix, (10**9,), find_least=False, max_iter=2000)
+    assert found.table["sets returned"].tolist() == [3]
+    assert (found.documents.shape, found.dimensions) == ((4, 4), 4)

@@ -111,7 +111,7 @@ def test_several_classes_other_presets_and_new_rows(tmp_path):
             {"positive": "absnt"},
             "positive: found 'absnt'; expected one of 'absent', 'present' (did you mean 'absent'?)",
         ),
-        ({"label": "id", "drop": (), "positive": "1"}, "every class gets rules of its own here"),
+        ({"label": "chest_pain", "positive": "1"}, "every class gets rules of its own here"),
         ({"folds": 300}, "folds: found 300"),
         (
             {"predict": str(TABLES / "ecoli.csv")},

@@ -163,14 +163,15 @@ def _recall(found: _Vectors, small: ReducedQrels, matrix: sparse.csr_array, ks: 
 def _fit(small: ReducedQrels, d: int, state: Path | None, progress: Progress, settings: dict[str, Any]) -> _Vectors:
     from paperworks.papers.embedding_limits.free import FreeEmbeddings
 
+    size = min(d, small.matrix.shape[1])  # one for each document returns every set; more could take all memory
     file = None if state is None else state / f"ceiling-{d}.npz"
     if file is not None and file.exists():
         with np.load(file) as stored:
-            return _Vectors(d, stored["queries"], stored["documents"], stored["gaps"])
-    fitted = FreeEmbeddings(d, **settings).fit(small.matrix, progress=progress)
+            return _Vectors(size, stored["queries"], stored["documents"], stored["gaps"])
+    fitted = FreeEmbeddings(size, **settings).fit(small.matrix, progress=progress)
     queries, documents = fitted.query_embeddings_, fitted.doc_embeddings_
     gaps = margins(queries, documents, small.matrix)
     if file is not None:
         with replace_file(file) as aside, aside.open("wb") as out:
             np.savez(out, queries=queries, documents=documents, gaps=gaps)
-    return _Vectors(d, queries, documents, gaps)
+    return _Vectors(size, queries, documents, gaps)
