@@ -230,7 +230,10 @@ def _from_array(
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        return np.asarray(whole_array(path), dtype=np.float64)
+        found = whole_array(path)
+        if np.iscomplexobj(found):
+            raise ValueError("complex numbers")
+        return np.asarray(found, dtype=np.float64)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise InputError("space", f"{path}, which is no array of numbers ({error})", "a .npy file") from None
 
