@@ -163,6 +163,9 @@ def test_files_are_read_by_their_form(tmp_path: Path) -> None:
     assert load_space(tmp_path / "d.npy", ["p", "q", "r"]).kind == "matrix"
     np.save(tmp_path / "e.npy", np.eye(3)[:2])
     assert load_space(tmp_path / "e.npy", ["p", "q"]).kind == "embedding"
+    np.save(tmp_path / "c.npy", np.eye(3) * 1j)
+    with pytest.raises(InputError, match="complex numbers"):
+        load_space(tmp_path / "c.npy", ["p", "q", "r"])
     assert load_space("ordinal", [1, 2, 3]).diameter() == 2
 
 
