@@ -215,7 +215,7 @@ def test_the_classifier_learns_saves_and_predicts_the_same(tmp_path) -> None:
         OptEmbedClassifier().fit(X, np.where(np.arange(len(X)) == 3, None, y))
     with pytest.raises(InputError, match="two columns named 'shop'"):
         OptEmbedClassifier().fit(pd.concat([X, X], axis=1), y)
-    for options in ({"hidden": (0,)}, {"dropout": 1.0}):
+    for options in ({"hidden": (0,)}, {"hidden": (99_999_999,)}, {"dropout": 1.0}):
         with pytest.raises(InputError, match=next(iter(options))):
             OptEmbedClassifier(**options).fit(X, y)
 

@@ -72,6 +72,6 @@ class Config(TableOptions):
             raise InputError("budget", f"{self.budget}, with sparsity {self.sparsity}", "one of the two")
         if self.mutations + self.crossovers < 1:
             raise InputError("mutations", 0, "mutations or crossovers: 1 or more together")
-        if any(width < 1 for width in self.hidden):
-            raise InputError("hidden", list(self.hidden), "widths of 1 or more")
+        if any(not 1 <= width <= 10_000 for width in self.hidden):
+            raise InputError("hidden", list(self.hidden), "widths from 1 to 10000")
         return self
