@@ -11,6 +11,8 @@ from paperworks.errors import InputError
 from paperworks.inputs.options import TableOptions
 
 BUNDLED = ("word-pairs",)
+WIDEST = 10_000
+"""Values of a layer of the perceptron, at most."""
 
 
 class Config(TableOptions):
@@ -72,6 +74,6 @@ class Config(TableOptions):
             raise InputError("budget", f"{self.budget}, with sparsity {self.sparsity}", "one of the two")
         if self.mutations + self.crossovers < 1:
             raise InputError("mutations", 0, "mutations or crossovers: 1 or more together")
-        if any(not 1 <= width <= 10_000 for width in self.hidden):
-            raise InputError("hidden", list(self.hidden), "widths from 1 to 10000")
+        if any(not 1 <= width <= WIDEST for width in self.hidden):
+            raise InputError("hidden", list(self.hidden), f"widths from 1 to {WIDEST}")
         return self

@@ -22,6 +22,7 @@ from torch import nn
 
 from paperworks.errors import InputError, nearest
 from paperworks.papers.optembed.bags import Bags
+from paperworks.papers.optembed.config import WIDEST
 
 
 class ClickModel(nn.Module):
@@ -51,8 +52,8 @@ class ClickModel(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if any(width < 1 for width in hidden):
-            raise InputError("hidden", list(hidden), "widths of 1 or more")
+        if any(not 1 <= width <= WIDEST for width in hidden):
+            raise InputError("hidden", list(hidden), f"widths from 1 to {WIDEST}")
         if not 0 <= dropout < 1:
             raise InputError("dropout", dropout, "a share from 0 to below 1")
         self.embedding, self.fields, self.dim = embedding, len(field_dims), dim
