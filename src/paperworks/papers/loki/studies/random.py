@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paperworks import runs
-from paperworks.metrics import mean_interval
+from paperworks.metrics import mean_interval, wilson_interval
 from paperworks.papers.loki.graphs import TreeSpace, random_tree
 from paperworks.papers.loki.loci import locus
 from paperworks.papers.loki.selection import next_class, random_observed
@@ -15,25 +15,24 @@ from paperworks.papers.loki.selection import next_class, random_observed
 def active(run: runs.Run, fast: bool) -> list[runs.Finding]:
     """Mean locus size while classes are added one by one, chosen actively and at random."""
     trees, repeats = (10, 3) if fast else (50, 10)
-    differences = []
+    differences, ahead, larger = [], 0, 0
     for i in run.progress(range(trees), "trees"):
         rng = run.rng(f"active {i}")
         tree = random_tree(50, rng)
         start = rng.choice(50, 6, replace=False)
         chosen = next_class(tree, start, k=15).tolist()
-        ours = _area(tree, start, [*chosen, *[chosen[-1]] * (15 - len(chosen))] if chosen else [])
-        theirs = []
-        for _ in range(repeats):
-            rest = np.setdiff1d(np.arange(50), start)
-            theirs.append(_area(tree, start, rng.choice(rest, 15, replace=False).tolist()))
-        differences.append(ours - float(np.mean(theirs)))
-    gap = np.array(differences)
+        ours = _sizes(tree, start, [*chosen, *[chosen[-1]] * (15 - len(chosen))] if chosen else [int(start[0])] * 15)
+        rest = np.setdiff1d(np.arange(50), start)
+        theirs = np.array([_sizes(tree, start, rng.choice(rest, 15, replace=False).tolist()) for _ in range(repeats)])
+        differences.append(float(ours.mean() - theirs.mean()))
+        ahead = max(ahead, int((theirs - ours).max()))
+        larger += bool(ours.mean() > theirs.mean())
     return [
         runs.Finding(
             "active-beats-random",
             "Labels reached, mean over 15 additions, active less random choice (trees of 50, 6 observed at first)",
             "empirical",
-            mean_interval(gap, unit="trees"),
+            mean_interval(differences, unit="trees"),
             ">",
             0.0,
             baseline_name="uniform random choice",
@@ -42,24 +41,32 @@ def active(run: runs.Run, fast: bool) -> list[runs.Finding]:
         ),
         runs.Finding(
             "active-beats-random",
-            f"Smallest difference among {trees} trees",
-            "empirical",
-            float(gap.min()),
-            ">=",
-            0.0,
+            f"Labels by which a random choice is ahead, most of {trees} trees, {repeats} draws and 15 additions",
+            "exact",
+            ahead,
+            "<=",
+            0,
             unit="labels",
-            deterministic=f"the minimum over {trees} trees, a statement about each of them",
+            detail="on a tree the choice of the farthest label is the best of all plans of any length",
+        ),
+        runs.Finding(
+            "active-beats-random",
+            "Trees on which active choice reaches more labels, share",
+            "empirical",
+            wilson_interval(larger, trees, unit="trees"),
+            ">=",
+            0.9,
         ),
     ]
 
 
-def _area(tree: TreeSpace, start: np.ndarray, added: list[int]) -> float:
-    known = start.tolist()
-    sizes = []
-    for label in added or [known[0]]:
+def _sizes(tree: TreeSpace, start: np.ndarray, added: list[int]) -> np.ndarray:
+    """Labels reached after each addition, int ``[len(added)]``."""
+    known, sizes = start.tolist(), []
+    for label in added:
         known.append(int(label))
         sizes.append(len(locus(tree, known)))
-    return float(np.mean(sizes))
+    return np.array(sizes)
 
 
 @runs.study(claims=["central-observed-sets-reach-less"], title="Crowded observed sets", minutes=0.2)
