@@ -251,6 +251,19 @@ class HiResLlava(nn.Module):
             )
         return self.tokenizer.decode(out[0], skip_special_tokens=True).strip()
 
+    @torch.no_grad()
+    def answer_loss(self, records: Any, image_root: str | Path | Mapping[str, Any] = ".") -> float:
+        """Cross-entropy of the answers of records that ``fit`` could take, in nats a token."""
+        examples, total, tokens = _Examples(self, read_conversations(records), image_root, only_global=False), 0.0, 0
+        with evaluation_mode(self):
+            for row in range(len(examples)):
+                batch = {
+                    name: value.to(self.separator.device) for name, value in examples.collate([{"row": row}]).items()
+                }
+                loss, count = _answer_loss(self, batch)
+                total, tokens = total + float(loss), tokens + int(count)
+        return total / tokens
+
     def _check_length(self, length: int) -> None:
         limit = getattr(self.llm.config, "max_position_embeddings", None)
         if limit is not None and length > limit:
