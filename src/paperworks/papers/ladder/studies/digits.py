@@ -191,13 +191,13 @@ def captions(run: runs.Run, fast: bool) -> list[runs.Finding]:
     return [
         runs.Finding(
             "caption-source",
-            "Worst-group accuracy: best minus worst of four ways to write the captions (the paper: at most 2.9 points)",
+            "Worst-group accuracy: best minus worst of four ways to write the captions, at most the paper's 2.9 points",
             "empirical",
             mean_interval(table.max(axis=0) - table.min(axis=0)),
             "<=",
-            0.1,
+            0.029,
             unit="of 1",
-            detail=f"{means}; the bound is a third of the gain over plain training that the specification asks for",
+            detail=f"means {means}; the paper's four captioners differ by 1.7 points on Waterbirds and 2.9 on CelebA",
         ),
         runs.Finding(
             "caption-source",
@@ -216,10 +216,11 @@ def captions(run: runs.Run, fast: bool) -> list[runs.Finding]:
             "empirical",
             mean_interval(np.array(precise["correct only"]) - np.array(precise["all"])),
             ">=",
-            -0.05,
+            0.0,
             baseline=float(np.mean(precise["all"])),
             baseline_name="all sentences",
-            detail="the corpus that a vision-language model would write; the model itself is not run",
+            detail="the paper: no loss on natural images; the corpus that a vision-language model would write, which "
+            "is not run itself",
         ),
         _tokens(),
     ]
