@@ -72,7 +72,7 @@ def _model(kind: str, seed: int, steps: int) -> MusicWord2Vec:
     return MusicWord2Vec(steps=0 if kind == "untrained" else steps, random_state=seed).fit(train)
 
 
-def _fits(run: runs.Run, kind: str, fast: bool, seeds: int = 5) -> list[MusicWord2Vec]:
+def _fits(run: runs.Run, kind: str, fast: bool, seeds: int = 6) -> list[MusicWord2Vec]:
     steps, count = (4000, 2) if fast else (100_000, seeds)
     return [_model(kind, seed, steps) for seed in run.progress(range(count), f"training, {kind}")]
 
