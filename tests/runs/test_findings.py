@@ -107,6 +107,34 @@ def test_an_empirical_figure_needs_an_interval(more: dict, decided: bool) -> Non
     assert (Finding(**(fields | more)).untested == "") == decided
 
 
+@pytest.mark.parametrize("figure", [0.0, 1.0, 1 / 359, -0.1])
+@pytest.mark.parametrize(("n", "decided"), [(2, False), (3, False), (5, False), (6, True), (1000, True)])
+def test_equal_values_decide_only_where_their_ends_are_an_interval(figure: float, n: int, decided: bool) -> None:
+    coverage = 1 - 2 ** (1 - n)  # of the median by the smallest and the largest of n values
+    assert decided == (coverage >= 0.95)
+    estimate = mean_interval([figure + 0.1 - 0.1] * n)
+    found = Finding("c", "s", "empirical", estimate, "<", 2.0)
+    assert found.holds
+    assert (found.untested == "") == decided
+    assert decided or f"the {n} seeds give the same figure" in found.untested
+    for certain in ({"deterministic": "a fixed trace"}, {"test": "a sign test"}, {"kind": "exact"}):
+        assert (
+            Finding(
+                **(
+                    {"claim": "c", "statement": "s", "kind": "empirical", "measured": estimate}
+                    | certain
+                    | {"relation": "<", "bound": 2.0}
+                )
+            ).untested
+            == ""
+        )
+
+
+def test_a_narrow_interval_is_not_one_without_width() -> None:
+    found = Finding("c", "s", "empirical", mean_interval([1.0, 1.0, 1.0 + 1e-7]), "<", 2.0)
+    assert found.untested == ""
+
+
 @pytest.mark.parametrize(
     "more", [{"interval": (2.0, 1.0), "n": 3}, {"interval": (0.0, 1.0)}, {"interval": (0.0, 1.0), "n": 1}]
 )

@@ -82,7 +82,8 @@ def reproductions_markdown(papers: Sequence[Paper]) -> str:
         "Written by `paperworks reproduce`; do not edit. *Exact* findings must hold on any machine, *empirical* ones "
         "may fail here. Brackets hold a 95% interval: a finding holds only if all of it is on the right side of the "
         "bound. The *margin* is the distance from the bound, in percent of it. A claim is *partly tested* where a part "
-        "of it was not tested, or an empirical figure has no interval and is not deterministic.",
+        "of it was not tested, or an empirical figure has no interval and is not deterministic. Fewer than six "
+        "equal values give no interval.",
         "",
         "| paper | works | claims held | partly tested | not held | not tested here |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -135,7 +135,6 @@ class Bench:
             device=p.device,
             callbacks=callbacks,
             teacher=teacher,
-            settle_norms=True,
             progress=self.progress,
         )
 
