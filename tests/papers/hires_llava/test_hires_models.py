@@ -134,6 +134,20 @@ def test_only_answers_are_targets(records: tuple[list[dict], dict]) -> None:
         assert text == f" {records[0][row]['conversations'][1]['value']}</s>"
 
 
+def test_the_loss_of_answers_is_that_of_all_their_tokens(records: tuple[list[dict], dict]) -> None:
+    model = small_model()
+    dropped = torch.nn.Dropout(0.5)
+    model.projector.append(dropped)  # in training mode it would change the loss
+    examples = llava._Examples(model, read_conversations(records[0]), records[1], only_global=False)
+    batch = examples.collate([{"row": row} for row in range(len(examples))])
+    with torch.no_grad():
+        logits, labels = model.eval()(**{name: value for name, value in batch.items() if name != "labels"})
+    chances = logits[:, :-1].log_softmax(2).gather(2, labels[:, 1:, None].clamp(min=0))[..., 0]
+    wanted = -chances[labels[:, 1:] != -100].mean()
+    assert model.train().answer_loss(*records) == pytest.approx(float(wanted), rel=1e-5)
+    assert model.training
+
+
 def test_each_stage_trains_its_own_parts(records: tuple[list[dict], dict]) -> None:
     settings = TrainSettings(steps=2, batch_size=4, learning_rate=1e-2, device="cpu")
     moved = {}
