@@ -24,6 +24,7 @@ from paperworks.papers.active_learn import (
     solve_game,
 )
 from paperworks.papers.active_learn.barrier import barrier_design
+from paperworks.papers.active_learn.classes import complexities
 from paperworks.papers.active_learn.designs import linear_complexities
 from paperworks.papers.active_learn.studies.examples import (
     THRESHOLDS,
@@ -103,6 +104,28 @@ def test_designs_of_many_thetas_at_once_are_those_of_each_alone() -> None:
         np.testing.assert_allclose(design.weights, weights, atol=1e-7)
     assert [i for i, design in enumerate(found) if np.isinf(design.value)] == [5]
     assert linear_complexities(problem, thetas[:0]) == []
+
+
+def _game_of_losses(losses: list[list[float]]) -> ActiveProblem:
+    yes = np.array([[0.9, 0.2], [0.1, 0.8], [0.5, 0.4]])
+    return ActiveProblem(np.eye(2), len(losses[0]), "bernoulli", np.array(losses), 3, yes)
+
+
+def test_an_instance_whose_best_output_is_always_right_has_complexity_0() -> None:
+    problem = _game_of_losses([[0, 1], [0, 0], [1, 0]])
+    assert complexities(problem, problem.instances())[1] == 0
+    easy, *_, hard = make_classes(problem)
+    assert (easy.radius, easy.name, easy.members.tolist()) == (0, "C <= 0", [1])
+    assert hard.members.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match=r"radii: found .* above 0"):
+        make_classes(problem, [-1.0, 5.0])
+    with pytest.raises(InputError, match=r"radii: found .* above 0"):
+        make_classes(ActiveProblem.best_arm(2, 3), [0.0, 5.0])
+
+
+def test_a_set_with_nothing_to_tell_apart_is_refused_in_words() -> None:
+    with pytest.raises(InputError, match="theta_set: found one output that is right for all"):
+        make_classes(_game_of_losses([[0, 1], [0, 1], [0, 1]]))
 
 
 def test_classes_whose_radii_are_close_have_names_of_their_own() -> None:

@@ -69,7 +69,8 @@ def make_classes(
 
     Parameters
     ----------
-    radii : r_1 < ... < r_m; by default ``default_radii(problem, count)``.
+    radii : r_1 < ... < r_m; by default ``default_radii(problem, count)``. Of a finite set the first may be 0: C is 0
+        where an output that is best is right for all others, too.
     members : listed classes in place of radii: arrays of instances (finite sets only).
 
     Raises
@@ -84,7 +85,7 @@ def make_classes(
             raise InputError("classes", "listed classes of a box, or none", "lists of instances of a finite set")
         return [DifficultyClass(f"class {k + 1}", None, problem.instances(m)) for k, m in enumerate(members)]
     chosen = default_radii(problem, count, seed) if radii is None else [float(r) for r in radii]
-    if not chosen or any(b <= a for a, b in pairwise(chosen)) or chosen[0] <= 0:
+    if not chosen or any(b <= a for a, b in pairwise(chosen)) or chosen[0] < 0 or not (chosen[0] or problem.finite):
         raise InputError("radii", str(chosen), "numbers above 0 that increase")
     names = _names(chosen)
     if not problem.finite:
@@ -134,6 +135,8 @@ def default_radii(problem: ActiveProblem, count: int = 5, seed: int = 0) -> list
         values = np.sort(values[np.isfinite(values)])
         if len(values) == 0:
             raise InputError("theta_set", "a set in which C is infinite for all", "instances with one best output")
+        if not values.any():
+            raise InputError("theta_set", "one output that is right for all: C is 0", "some with another best output")
         cut = np.linspace(1 / count, 1, count)
     else:
         generator = torch.Generator().manual_seed(seed)
