@@ -299,29 +299,31 @@ def _keys(run: runs.Run, fast: bool) -> Iterator[Finding]:
 
 @runs.study(claims=["substitution-size"], title="substitution: the number of neighbours and the key", minutes=1)
 def _substitution(run: runs.Run, fast: bool) -> Iterator[Finding]:
-    model, test = _fits(run, "trained", fast, 1)[0], _texts()[1]
+    models, test = _fits(run, "trained", fast, 3), _texts()[1]
     keys = [estimate_key(words) for words in test]
     original = _shares(test, keys)
     found: dict[tuple[int, Choice], np.ndarray] = {}
     far: dict[int, float] = {}
     for m in run.progress(SIZES, "sizes of the subspace"):
-        choose = Substitutes(model, m)
-        draws = []
-        for draw in range(2 if fast else 5):
-            rng = run.rng(f"substitution {m} {draw}")
-            some = [choose(words, choice="random", rng=rng) for words in test]
-            draws.append(_shares([s.words for s in some], keys))
-            far[m] = float(np.nanmean(np.concatenate([s.distance for s in some])))
-        found[m, "random"] = np.mean(draws, axis=0)
-        found[m, "fit"] = _shares([choose(words).words for words in test], keys)
-    vocabulary = [w for w in model.vocab_.words if not is_silence(w)]
+        draws, fits, distances = [], [], []
+        for number, model in enumerate(models):
+            choose = Substitutes(model, m)
+            for draw in range(2 if fast else 5):
+                rng = run.rng(f"substitution {m} {number} {draw}")
+                some = [choose(words, choice="random", rng=rng) for words in test]
+                draws.append(_shares([s.words for s in some], keys))
+                distances += [s.distance for s in some]
+            fits.append(_shares([choose(words).words for words in test], keys))
+        far[m] = float(np.nanmean(np.concatenate(distances)))
+        found[m, "random"], found[m, "fit"] = np.mean(draws, axis=0), np.mean(fits, axis=0)
+    vocabulary = [w for w in models[0].vocab_.words if not is_silence(w)]
     rng = run.rng("random words")
     random = _shares([[vocabulary[i] for i in rng.integers(len(vocabulary), size=len(p))] for p in test], keys)  # type: ignore[misc]
     curve = "; ".join(
         f"m {m}: any {found[m, 'random'].mean():.3f}, fit {found[m, 'fit'].mean():.3f}, mean distance {far[m]:.2f}"
         for m in SIZES
     )
-    about = f"unchanged {original.mean():.3f}, random words {random.mean():.3f}; {curve}"
+    about = f"unchanged {original.mean():.3f}, random words {random.mean():.3f}; {curve}; means of {len(models)} models"
     for small, large in ((5, 20), (20, 80)):
         yield Finding(
             "substitution-size",
