@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -254,7 +255,10 @@ def test_bad_input_leaves_a_run_only_where_there_are_checkpoints(store: Store) -
     run_id = create(store, mode="bad")
     store.state(run_id).mkdir(parents=True)
     (store.state(run_id) / "hours-of-work").write_text("x")
-    store.stop(run_id, RunFailed("the machine went down"), 7200.0)
+    about = json.loads((store.working / run_id / "run.json").read_text())
+    about["started"] = (datetime.now(UTC) - timedelta(hours=3)).isoformat(timespec="seconds")
+    assert about["seconds"] == 0.0  # the process was killed: nothing says how long it worked
+    (store.working / run_id / "run.json").write_text(json.dumps(about))
     with pytest.raises(InputError):
         LocalEngine().execute(store, run_id)
     assert [(r.id, r.status) for r in store.records()] == [(run_id, "failed")]

@@ -31,8 +31,8 @@ class Engine(Protocol):
         """Execute to the end; returns the finished run.
 
         Raises InputError for input that cannot be used, Cancelled, or RunFailed. The run stays unfinished and can be
-        executed again from its checkpoints. After an InputError a run without checkpoints, or of a few seconds, is
-        removed: there is nothing to go on from.
+        executed again from its checkpoints. After an InputError a run without checkpoints, or created within ten
+        seconds, is removed: there is nothing to go on from.
         """
         ...
 

@@ -32,7 +32,7 @@ from paperworks.runs.report import Report
 from paperworks.runs.run import Cancelled, RunFailed
 
 WORTH_RESUMING = 10.0
-"""Seconds of work; a run that was refused earlier is not kept."""
+"""Seconds; a run that is refused sooner after it was created is not kept."""
 _REMOVED = ".removed-"
 Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed", "damaged"]
 
@@ -179,12 +179,15 @@ class Store:
         return failure
 
     def discard_untouched(self, run_id: str) -> None:
-        """Remove an unfinished run without checkpoints, or of less than ``WORTH_RESUMING``: it can begin anew."""
+        """Remove an unfinished run that has no checkpoint, or that was created within ``WORTH_RESUMING`` seconds.
+
+        The time since it was created counts: the seconds that it has worked are lost with a process that is killed.
+        """
         folder, state = self.working / run_id, self.state(run_id)
         if not folder.is_dir():
             return
-        short = self.about(folder)["seconds"] < WORTH_RESUMING
-        if short or not any(path.is_file() for path in state.rglob("*")):
+        age = datetime.now(UTC) - datetime.fromisoformat(self.about(folder)["started"])
+        if age.total_seconds() < WORTH_RESUMING or not any(path.is_file() for path in state.rglob("*")):
             self.remove(run_id)
 
     def remove(self, run_id: str) -> int:
