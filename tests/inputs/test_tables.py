@@ -319,6 +319,27 @@ def test_commas_in_numbers(tmp_path: Path, separator: str, cells: list[str], num
     assert any(note in one and "'size'" in one for one in table.notes)
 
 
+def test_a_column_of_either_form_is_read_as_the_file_s_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("size\tprice\ty\n8,123\t1,5\tu\n1,250\t20,75\tv\n")
+    table = read_table(path, "y")
+    assert table.features["size"].tolist() == [8.123, 1.25]
+    assert table.features["price"].tolist() == [1.5, 20.75]
+
+
+def test_all_chunks_read_a_column_s_commas_alike(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    rows = ["8,123\tu"] * 4 + ["5\tu"] * 2 + ["1,5\tu"] * 2
+    path.write_text("size\ty\n" + "\n".join(rows) + "\n")
+    first, second, third, fourth = delimited_chunks(path, rows=2)
+    assert [*first["size"], *second["size"], *third["size"]] == ["8.123"] * 4 + ["5"] * 2
+    assert [*fourth["size"]] == ["1.5"] * 2
+    late = tmp_path / "late.tsv"
+    late.write_text("size\ty\n" + "8,123\tu\n" * 20_000 + "1,5\tu\n" * 2)  # beyond what is looked at first
+    *_, last = delimited_chunks(late, rows=20_000)
+    assert [*last["size"]] == ["1,5"] * 2
+
+
 def test_text_that_is_no_number_of_either_kind_stays_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b,y\n"1,2",12-01,u\n"1,2,3",13-02,v\n')

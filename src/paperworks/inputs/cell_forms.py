@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ Commas = Literal["", "decimal", "thousands"]
 
 _DECIMAL = r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?"
 _THOUSANDS = r"[+-]?(\d{1,3}|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?"
+_FORMS: dict[Commas, str] = {"decimal": _DECIMAL, "thousands": _THOUSANDS}
 _AMOUNT = re.compile(r"[+-]?\s?[$€£¥]\s?[+-]?\d[\d.,'\s]*|[+-]?\d[\d.,'\s]*[$€£¥%]")
 _DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))([T ,].*)?")
 _LOOKED_AT = 200
@@ -21,22 +23,32 @@ _MOST = 0.9
 """Share of those cells that must have the form."""
 
 
-def plain_numbers(cells: pd.Series, missing: pd.Series, delimiter: str) -> tuple[pd.Series, Commas]:
-    """Cells as text with decimal points, where all that are present are numbers and one has a comma.
+def comma_forms(delimiter: str, cells: Iterable[str]) -> tuple[Commas, ...]:
+    """What commas in a file's numbers may be, the likelier first, by its delimiter and some of its cells.
 
-    ``1.234,5`` and ``1,234.5`` are 1234.5. A column such as ``8,123`` can be either: between semicolons, which are used
-    where the comma is a decimal one, it is 8.123, elsewhere 8123. Anything else is left as it is.
+    A column such as ``8,123`` can be either. Between semicolons, which are used where the comma is a decimal one, it is
+    8.123. Between commas, where a decimal comma would have ended the cell, it is 8123, and so it is elsewhere, unless a
+    cell of the file can only have a decimal comma.
+    """
+    if delimiter == ",":
+        return ("thousands",)
+    decimal = delimiter == ";" or any(
+        "," in cell and re.fullmatch(_DECIMAL, cell) and not re.fullmatch(_THOUSANDS, cell) for cell in cells
+    )
+    return ("decimal", "thousands") if decimal else ("thousands", "decimal")
+
+
+def plain_numbers(cells: pd.Series, missing: pd.Series, forms: Sequence[Commas]) -> tuple[pd.Series, Commas]:
+    """Cells as text with decimal points, where all that are present are numbers of one form and one has a comma.
+
+    ``1.234,5`` and ``1,234.5`` are 1234.5. The first of ``forms`` that all cells have is taken (``comma_forms``).
+    Anything else is left as it is.
     """
     present = cells[~missing.to_numpy()].astype(str)
     if not present.str.contains(",", regex=False).any():
         return cells, ""
-    forms: list[tuple[Commas, str]] = [("decimal", _DECIMAL), ("thousands", _THOUSANDS)]
-    if delimiter == ",":  # a decimal comma would have ended the cell
-        forms = forms[1:]
-    elif delimiter != ";":
-        forms.reverse()
-    kind: Commas = next((kind for kind, form in forms if present.str.fullmatch(form).all()), "")
-    if not kind:
+    kind = next((form for form in forms if present.str.fullmatch(_FORMS[form]).all()), None)
+    if kind is None:
         return cells, ""
     point, grouping = (",", ".") if kind == "decimal" else (".", ",")
     changed = cells.copy()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperworks.errors import InputError
-from paperworks.inputs.cell_forms import plain_numbers
+from paperworks.inputs.cell_forms import Commas, comma_forms, plain_numbers
 from paperworks.inputs.kinds import read_unpacked, require_text
 
 if TYPE_CHECKING:
@@ -40,11 +40,16 @@ _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Delimited:
-    """A text file's cells as text. ``above`` lines stand before the first row; ``notes`` say what was left out."""
+    """A text file's cells as text.
+
+    ``above`` lines stand before the first row; ``commas`` in numbers may be these, the likelier first; ``notes`` say
+    what was left out.
+    """
 
     frame: pd.DataFrame
     delimiter: str
     above: int
+    commas: tuple[Commas, ...]
     notes: list[str]
 
 
@@ -55,6 +60,7 @@ class _Head:
     above: int
     """Lines before the first row, the header among them."""
     notes: list[str]
+    commas: tuple[Commas, ...] = ()
 
 
 def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
@@ -63,14 +69,15 @@ def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
     table = _read(path, head)
     if table.num_rows == 0:
         raise InputError(str(path), "a header and no rows", "at least one row")
-    return Delimited(_text_frame(table), head.delimiter, head.above, head.notes)
+    return Delimited(_text_frame(table), head.delimiter, head.above, head.commas, head.notes)
 
 
 def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 200_000) -> Iterator[pd.DataFrame]:
     """A large text file as ``read_delimited`` reads it, in frames of ``rows`` rows of text (the last has fewer).
 
     What stands in memory does not grow with the file, unless its columns are separated by runs of blanks. Columns of
-    numbers with commas are written with points, chunk by chunk.
+    numbers with commas are written with points, and in all chunks by the form that the first such chunk has: where
+    another's numbers have not, they stay text.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow
@@ -87,12 +94,13 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
     options = arrow.ConvertOptions(column_types=dict.fromkeys(head.names, pa.string()), strings_can_be_null=False)
     parse = arrow.ParseOptions(delimiter=head.delimiter, newlines_in_values=True)
     waiting: list[pa.RecordBatch] = []
+    forms = dict.fromkeys(head.names, head.commas)
     try:
         for batch in arrow.open_csv(path, read_options=reading, parse_options=parse, convert_options=options):
             waiting.append(batch)
             while sum(map(len, waiting)) >= rows:
                 table = pa.Table.from_batches(waiting)
-                yield _pointed(table.slice(0, rows), head.delimiter)
+                yield _pointed(table.slice(0, rows), forms)
                 waiting = table.slice(rows).to_batches()
     except pa.ArrowInvalid as error:
         raise _ragged(path, first_line(error), len(head.names)) from None
@@ -101,15 +109,21 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
     if waiting:
         table = pa.Table.from_batches(waiting)
         if table.num_rows:
-            yield _pointed(table, head.delimiter)
+            yield _pointed(table, forms)
 
 
 def _checked_head(path: Path, delimiter: str | None) -> _Head:
     if delimiter is not None and len(delimiter) != 1:
         raise InputError("delimiter", repr(delimiter), "one character")
-    head = _head(path, _first_lines(path), delimiter)
+    lines = _first_lines(path)
+    head = _head(path, lines, delimiter)
+    below = lines[head.above :] if head.delimiter != "," else []
+    commas = comma_forms(
+        head.delimiter, (cell for line in below if "," in line for cell in _cells(line, head.delimiter))
+    )
     # a name for columns without one: pandas' index, and cells of Excel beyond the table
-    head = replace(head, names=[name or f"column {place}" for place, name in enumerate(head.names, 1)])
+    names = [name or f"column {place}" for place, name in enumerate(head.names, 1)]
+    head = replace(head, names=names, commas=commas)
     twice = first_twice(head.names)
     if twice is not None:
         raise InputError(f"{path}, line {head.above}", f"two columns named {twice!r}", "one column per name")
@@ -123,14 +137,15 @@ def _text_frame(table: pa.Table) -> pd.DataFrame:
     return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in table.column_names})
 
 
-def _pointed(table: pa.Table, delimiter: str) -> pd.DataFrame:
-    """The frame of a chunk, in which numbers have decimal points."""
+def _pointed(table: pa.Table, forms: dict[str, tuple[Commas, ...]]) -> pd.DataFrame:
+    """The frame of a chunk, in which numbers have decimal points. ``forms`` keeps what a column's commas were."""
     import pyarrow.compute as pc
 
     frame = _text_frame(table)
     for name in table.column_names:
         if pc.any(pc.match_substring(table.column(name), ",")).as_py():
-            frame[name] = plain_numbers(frame[name], frame[name] == "", delimiter)[0]
+            frame[name], kind = plain_numbers(frame[name], frame[name] == "", forms[name])
+            forms[name] = (kind,) if kind else ()
     return frame
 
 

@@ -135,7 +135,7 @@ def read_table(
         if from_text and _is_unnamed(column) and gone.all():
             continue  # a separator at the end of each line
         if text is not None and declared is not False:
-            cells, commas = plain_numbers(cells, gone, text.delimiter)
+            cells, commas = plain_numbers(cells, gone, text.commas)
             if commas:
                 with_commas.setdefault(commas, []).append(column)
         features[column], kinds[column] = _column(cells, declared, markers, from_text, notes)
