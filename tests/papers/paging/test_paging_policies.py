@@ -7,11 +7,14 @@ import paging_reference as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.dispatcher import Dispatcher
 
 from paperworks.errors import InputError
 from paperworks.papers.paging import (
+    ARC,
     FIFO,
     LRU,
+    S3FIFO,
     BlindOracle,
     Combined,
     DeterministicMarkAndPredict,
@@ -24,10 +27,14 @@ from paperworks.papers.paging import (
     Sieve,
     Trace,
     TrustAndDoubt,
+    adaptive,
     belady,
+    lazy,
     oracle,
     phase_labels,
     simulate,
+    state,
+    trust_and_doubt,
 )
 from paperworks.papers.paging.planner import POLICIES
 
@@ -240,3 +247,18 @@ def test_seeds():
         Marker(9, random_state=np.random.default_rng(0)).seed == Marker(9, random_state=np.random.default_rng(0)).seed
     )
     assert Combined([Marker(3), LRU(3)]).clone(random_state=5).policies[0].seed == 5
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [TrustAndDoubt(3), Combined([LNonMarker(3), Marker(3)]), ARC(3), S3FIFO(3)],
+    ids=lambda p: p.name,
+)
+def test_what_policies_share_is_compiled_once(policy):
+    """A literal among its arguments would compile a function again. (Nothing is compiled where a replay was kept.)"""
+    trace = Trace.of([0, 1, 2, 3, 4, 0, 1, 4, 2, 3] * 3)
+    simulate(policy, trace, predictions_for(policy, trace, np.random.default_rng(0)))
+    for module in (state, lazy, adaptive, trust_and_doubt):
+        for name, made in vars(module).items():
+            if isinstance(made, Dispatcher):
+                assert len(made.signatures) <= 1, name

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from paperworks.papers.paging.lazy import grown_follower
 from paperworks.papers.paging.policy import Policy
-from paperworks.papers.paging.state import compiled
+from paperworks.papers.paging.state import called, compiled, owner_free
 
-FIRST, SECOND, FIRST_GHOSTS, SECOND_GHOSTS = 0, 1, 2, 3
+# numpy's numbers, since a function is compiled anew for each literal that it is called with
+FIRST, SECOND, FIRST_GHOSTS, SECOND_GHOSTS = (np.int64(queue) for queue in range(4))
 """The queues: pages loaded lately, pages that proved themselves, and what each of them evicted."""
 
-NOWHERE = -1
+NOWHERE = np.int64(-1)
 QUEUES = 4
 EVICTIONS, FULL_ONCE = QUEUES, QUEUES + 1  # in ``n``, after the sizes of the queues
 
@@ -96,7 +96,7 @@ class S3FIFO(QueuePolicy):
         s3fifo_replay(state, self.k, max(1, self.k // 10), (9 * self.k) // 10, pages, miss, log, ends)
 
 
-@numba.njit
+@called
 def _take(st, page):
     node = page + QUEUES
     before, after = st.links[node, 0], st.links[node, 1]
@@ -106,7 +106,7 @@ def _take(st, page):
     st.where[page] = NOWHERE
 
 
-@numba.njit
+@called
 def _put(st, page, queue):
     """At the young end of a queue."""
     node = page + QUEUES
@@ -118,12 +118,12 @@ def _put(st, page, queue):
     st.where[page] = queue
 
 
-@numba.njit
+@called
 def _oldest(st, queue):
     return np.int64(st.links[queue, 0]) - QUEUES
 
 
-@numba.njit
+@called
 def _evict(st, queue, ghosts):
     """The oldest page of a queue leaves the cache and becomes a ghost, unless ``ghosts`` is NOWHERE."""
     page = _oldest(st, queue)
@@ -134,18 +134,19 @@ def _evict(st, queue, ghosts):
         _put(st, page, ghosts)
 
 
-@numba.njit
-def _arc_replace(st, from_second_ghosts):
+@called
+def _arc_replace(st, ghosts):
+    """Make room for a page whose ghost is in the queue ``ghosts``, if in any."""
     size = st.n[FIRST]
-    if size > 0 and (size > st.share[0] or (from_second_ghosts and size == st.share[0])):
+    if size > 0 and (size > st.share[0] or (ghosts == SECOND_GHOSTS and size == st.share[0])):
         _evict(st, FIRST, FIRST_GHOSTS)
     else:
         _evict(st, SECOND, SECOND_GHOSTS)
 
 
-@numba.njit
+@called
 def _arc_miss(st, k, page):
-    ghosts = st.where[page]
+    ghosts = np.int64(st.where[page])
     ones, twos = st.n[FIRST_GHOSTS], st.n[SECOND_GHOSTS]
     if ghosts == FIRST_GHOSTS:
         st.share[0] = min(st.share[0] + max(twos / ones, 1.0), float(k))
@@ -153,17 +154,17 @@ def _arc_miss(st, k, page):
         st.share[0] = max(st.share[0] - max(ones / twos, 1.0), 0.0)
     if st.n[FIRST] + st.n[SECOND] >= k:
         if ghosts != NOWHERE:
-            _arc_replace(st, ghosts == SECOND_GHOSTS)
+            _arc_replace(st, ghosts)
         elif st.n[FIRST] + ones >= k:
             if ones > 0:
                 _take(st, _oldest(st, FIRST_GHOSTS))
-                _arc_replace(st, False)
+                _arc_replace(st, ghosts)
             else:
                 _evict(st, FIRST, NOWHERE)
         else:
             if st.n[FIRST] + st.n[SECOND] + ones + twos >= 2 * k:
                 _take(st, _oldest(st, SECOND_GHOSTS))
-            _arc_replace(st, False)
+            _arc_replace(st, ghosts)
     if ghosts != NOWHERE:
         _take(st, page)
         _put(st, page, SECOND)
@@ -171,7 +172,7 @@ def _arc_miss(st, k, page):
         _put(st, page, FIRST)
 
 
-@numba.njit
+@called
 def _note(st, t, log, ends, logged):
     if len(ends):
         for i in range(st.n[EVICTIONS]):
@@ -182,11 +183,12 @@ def _note(st, t, log, ends, logged):
 
 
 @compiled
-def arc_replay(st, k, pages, miss, log, ends):
+def arc_replay(state, k, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    logged = 0
+    st = owner_free(state)
+    logged = np.int64(0)
     for t in range(len(pages)):
-        page = pages[t]
+        page = np.int64(pages[t])
         st.n[EVICTIONS] = 0
         hit = st.where[page] == FIRST or st.where[page] == SECOND
         if hit:
@@ -198,7 +200,7 @@ def arc_replay(st, k, pages, miss, log, ends):
         logged = _note(st, t, log, ends, logged)
 
 
-@numba.njit
+@called
 def _s3fifo_evict(st, k, small, ghosts):
     """Make room for one page."""
     st.n[FULL_ONCE] = 1
@@ -227,11 +229,12 @@ def _s3fifo_evict(st, k, small, ghosts):
 
 
 @compiled
-def s3fifo_replay(st, k, small, ghosts, pages, miss, log, ends):
+def s3fifo_replay(state, k, small, ghosts, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    logged = 0
+    st = owner_free(state)
+    logged = np.int64(0)
     for t in range(len(pages)):
-        page = pages[t]
+        page = np.int64(pages[t])
         st.n[EVICTIONS] = 0
         hit = st.where[page] == FIRST or st.where[page] == SECOND
         if hit:

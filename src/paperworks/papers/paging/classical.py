@@ -13,7 +13,6 @@ from paperworks.papers.paging.state import (
     PHASE,
     ahead,
     append,
-    borrowed,
     compiled,
     draw,
     inlined,
@@ -21,6 +20,7 @@ from paperworks.papers.paging.state import (
     move,
     note,
     occupy,
+    owner_free,
     release,
     unlink,
 )
@@ -98,7 +98,7 @@ def lru_step(st, page):
 @compiled
 def lru_replay(state, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -128,7 +128,7 @@ def fifo_step(st, page):
 @compiled
 def fifo_replay(state, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -155,7 +155,7 @@ def random_step(st, page):
 @compiled
 def random_replay(state, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -188,7 +188,7 @@ def marker_step(st, page):
 @compiled
 def marker_replay(state, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -233,7 +233,7 @@ def sieve_step(st, page):
 @compiled
 def sieve_replay(state, pages, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)

@@ -18,7 +18,7 @@ from paperworks.papers.paging.flush import FlushWhenAll0s, flush_step
 from paperworks.papers.paging.mark_and_predict import DeterministicMarkAndPredict, deterministic_step
 from paperworks.papers.paging.optimum import belady, phase_labels
 from paperworks.papers.paging.policy import Policy
-from paperworks.papers.paging.state import ABSENT, LISTS, borrowed, clear, compiled, empty_state
+from paperworks.papers.paging.state import ABSENT, LISTS, clear, compiled, empty_state, owner_free
 from paperworks.papers.paging.trace import Trace
 
 _FLUSH, _MARK = 0, 1
@@ -201,7 +201,7 @@ def _costs_of_policy(policy: Policy, trace: Trace, vectors: np.ndarray) -> np.nd
 @compiled
 def _replay_all(state, which, pages, vectors, costs):
     """The misses under each bit vector, from an empty cache each time."""
-    st = borrowed(state)
+    st = owner_free(state)
     k = len(st.page)
     for row in range(len(vectors)):
         st.where[:] = ABSENT

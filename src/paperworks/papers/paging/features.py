@@ -62,8 +62,10 @@ def _features(pages, first, gaps, counters, last, out):
         else:
             counters[page] = 1.0
         last[page] = t
-        out[i, :GAPS] = gaps[page]
-        out[i, GAPS:] = counters[page]
+        for j in range(GAPS):
+            out[i, j] = gaps[page, j]
+        for j in range(COUNTERS):
+            out[i, GAPS + j] = counters[page, j]
 
 
 @compiled

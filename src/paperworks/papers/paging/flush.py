@@ -7,13 +7,13 @@ from paperworks.papers.paging.state import (
     COUNT,
     EVICTED,
     append,
-    borrowed,
     clear,
     compiled,
     inlined,
     look_ahead,
     note,
     occupy,
+    owner_free,
     release,
     unlink,
 )
@@ -69,7 +69,7 @@ def flush_step(st, page, bit):
 @compiled
 def flush_replay(state, pages, bits, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)

@@ -122,25 +122,9 @@ def follow_one(f: Follower, rule: int, page: int, missed: list[bool], evicted: l
 _NOT_KEPT = np.empty(0, np.int32)
 
 
-@inlined
-def _borrow(f):
-    return Follower(
-        owner_free(f.present),
-        owner_free(f.last),
-        owner_free(f.held),
-        owner_free(f.heap_time),
-        owner_free(f.heap_page),
-        owner_free(f.heap_size),
-        owner_free(f.cost),
-        owner_free(f.n),
-        owner_free(f.rate),
-        owner_free(f.rng),
-    )
-
-
 @compiled
 def _follow(follower, rule, pages, missed, out, begin, ends, miss, victims):
-    f = _borrow(follower)
+    f = owner_free(follower)
     algorithms = len(missed)
     last = begin.copy()
     step_out = np.empty(16, np.int32)
@@ -252,7 +236,7 @@ def _gain(f, i, missed):
 
 @inlined
 def _uniform(rng):
-    return draw(rng, 1 << 31) / (1 << 31)
+    return draw(rng, np.int64(1 << 31)) / (1 << 31)
 
 
 @called
@@ -280,13 +264,14 @@ def _push(f, i, page):
 @called
 def _pop(f, i):
     """The least recently requested spare of algorithm ``i``."""
+    top = np.int64(0)
     while True:
-        page = f.heap_page[i, 0]
-        valid = _valid(f, i, 0)
+        page = f.heap_page[i, top]
+        valid = _valid(f, i, top)
         f.heap_size[i] -= 1
         end = f.heap_size[i]
-        f.heap_time[i, 0], f.heap_page[i, 0] = f.heap_time[i, end], f.heap_page[i, end]
-        _down(f, i, 0)
+        f.heap_time[i, top], f.heap_page[i, top] = f.heap_time[i, end], f.heap_page[i, end]
+        _down(f, i, top)
         if valid:
             return page
 

@@ -7,13 +7,13 @@ from paperworks.papers.paging.state import (
     EVICTED,
     PHASE,
     any_of,
-    borrowed,
     compiled,
     inlined,
     look_ahead,
     move,
     note,
     occupy,
+    owner_free,
     release,
 )
 
@@ -81,7 +81,7 @@ def mark0_step(st, page, bit):
 @compiled
 def mark0_replay(state, pages, bits, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)

@@ -9,13 +9,13 @@ from paperworks.papers.paging.state import (
     TIME,
     any_of,
     append,
-    borrowed,
     compiled,
     inlined,
     look_ahead,
     move,
     note,
     occupy,
+    owner_free,
     release,
     unlink,
 )
@@ -87,7 +87,7 @@ def mark_and_predict_step(st, page, bit):
 @compiled
 def mark_and_predict_replay(state, pages, bits, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -136,7 +136,7 @@ def deterministic_step(st, page, bit):
 @compiled
 def deterministic_replay(state, pages, bits, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)

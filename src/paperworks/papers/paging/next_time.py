@@ -18,7 +18,6 @@ from paperworks.papers.paging.state import (
     PHASE,
     TIME,
     any_of,
-    borrowed,
     compiled,
     draw,
     heap_add,
@@ -28,6 +27,7 @@ from paperworks.papers.paging.state import (
     look_ahead,
     note,
     occupy,
+    owner_free,
     release,
 )
 
@@ -121,7 +121,7 @@ def blind_step(st, page, h):
 @compiled
 def blind_replay(state, pages, times, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         look_ahead(st, pages, t)
@@ -204,7 +204,7 @@ def _victim(st, kind, length):
 @compiled
 def marking_replay(state, kind, pages, times, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    st = borrowed(state)
+    st = owner_free(state)
     logged = 0
     for t in range(len(pages)):
         miss[t] = not marking_step(st, kind, pages[t], times[t])

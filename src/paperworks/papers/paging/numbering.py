@@ -6,10 +6,9 @@ keys ahead of the look-up, so that the processor does not wait for it.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from paperworks.papers.paging.state import ahead, compiled, owner_free
+from paperworks.papers.paging.state import ahead, called, compiled, owner_free
 
 BLOCK = 64
 """Keys that are looked up together, and by which a table is asked ahead."""
@@ -18,7 +17,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 
 
-@numba.njit
+@called
 def slot_of(key, mask):
     """Where a key belongs in a table of ``mask + 1`` slots if it is alone there."""
     mixed = np.uint64(key) * _MIX
@@ -51,13 +50,13 @@ def grown(table: np.ndarray) -> np.ndarray:
     return new
 
 
-@numba.njit
+@called
 def has_room(table, found):
     """Whether a block of new keys leaves a quarter of the table empty."""
     return 4 * (found + BLOCK) <= 3 * len(table)
 
 
-@numba.njit
+@called
 def find_slot(table, slot, key):
     """The slot of a key, or the empty one where it belongs, from the slot where it would be alone."""
     mask = len(table) - 1
@@ -66,7 +65,7 @@ def find_slot(table, slot, key):
     return slot
 
 
-@numba.njit
+@called
 def _key(source, at):
     """The id of a record (see ``number_records``), or of an array of ids."""
     if source.ndim == 2:
@@ -74,14 +73,14 @@ def _key(source, at):
     return np.int64(source[at])
 
 
-@numba.njit
+@called
 def _sized(source, at):
     if source.ndim == 2:
         return source[at, 3] != 1
     return False
 
 
-@numba.njit
+@called
 def _ask(source, at, table, slots):
     """Note the slot of the key at ``at``, and have its line of the table brought."""
     slot = slot_of(_key(source, at), len(table) - 1)

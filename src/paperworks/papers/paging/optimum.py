@@ -11,13 +11,13 @@ from paperworks.papers.paging.policy import checked_size
 from paperworks.papers.paging.state import (
     EVICTED,
     HEAP,
-    borrowed,
     compiled,
     empty_state,
     heap_add,
     heap_change,
     heap_remove,
     occupy,
+    owner_free,
     release,
 )
 from paperworks.papers.paging.trace import Trace, as_trace, split_into_sets
@@ -153,7 +153,7 @@ def _next_requests(pages, distinct):
 @compiled
 def _furthest(state, pages, times, miss, labels):
     """LFD; ``time`` holds the number of the page's latest request, which gets the label when the page goes."""
-    st = borrowed(state)
+    st = owner_free(state)
     for t in range(len(pages)):
         st.n[EVICTED] = 0
         slot = st.where[pages[t]]

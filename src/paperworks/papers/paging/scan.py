@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from paperworks.papers.paging.numbering import BLOCK, empty_table, find_slot, grown, has_room, slot_of
-from paperworks.papers.paging.state import ahead, compiled, owner_free, word_at
+from paperworks.papers.paging.state import ahead, called, compiled, owner_free, word_at
 
 DONE, FIELDS, NOT_A_NUMBER = 0, 1, 2
 """How a scan ended: at its end, at a line with another number of fields, at an id that is no whole number."""
@@ -50,19 +49,19 @@ def skip_lines(data, lines):
     return at
 
 
-@numba.njit
+@called
 def _byte(data, at):
     return data[np.uint64(at)]  # an unsigned index is not looked at for being negative
 
 
-@numba.njit
+@called
 def _all_digits(eight):
     """Whether eight bytes are digits: none below 0, and none that reaches 128 when 70 is added."""
     below, above = eight - np.uint64(0x3030303030303030), eight + np.uint64(0x4646464646464646)
     return (eight | below | above) & np.uint64(0x8080808080808080) == np.uint64(0)
 
 
-@numba.njit
+@called
 def _eight_digits(eight):
     """The number that eight digits write, the first in the lowest byte: pairs, then fours, then all, in three steps."""
     two = eight & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -71,7 +70,7 @@ def _eight_digits(eight):
     return (np.uint64(10_000) * four + (four >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
 
 
-@numba.njit
+@called
 def _blanks(data, at):
     """Where the blanks at ``at`` end."""
     while at < len(data) and (_byte(data, at) == 32 or _byte(data, at) == _TAB):
@@ -79,7 +78,7 @@ def _blanks(data, at):
     return at
 
 
-@numba.njit
+@called
 def _to_column(data, at, delimiter, column):
     """Where the column's field begins in the line at ``at``, without its blanks; -1 if the line ends before."""
     size = len(data)
@@ -103,7 +102,7 @@ def _to_column(data, at, delimiter, column):
     return at
 
 
-@numba.njit
+@called
 def _to_next_line(data, at, delimiter):
     """From the end of a field: where the next line begins, and how many fields are left in this one."""
     size, more = len(data), 0
@@ -121,7 +120,7 @@ def _to_next_line(data, at, delimiter):
     return at, more
 
 
-@numba.njit
+@called
 def _end_of_field(data, at, delimiter):
     """Where the field ends whose last character is before ``at``; -1 if it goes on. Blanks after it are passed."""
     if delimiter != BLANKS:
@@ -228,7 +227,7 @@ def scan_numbers(
     return pages[:line], numbers.view(np.uint64) if large else numbers, state, line
 
 
-@numba.njit
+@called
 def _same(data, one, other, length):
     i = 0
     while i < length and _byte(data, one + i) == _byte(data, other + i):
@@ -236,7 +235,7 @@ def _same(data, one, other, length):
     return i == length
 
 
-@numba.njit
+@called
 def _text_field(data, begin, delimiter):
     """The end of the field without the blanks behind it, its end with them, and a hash of its bytes (FNV-1a)."""
     at, end = begin, begin

@@ -22,15 +22,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-compiled: Any = numba.njit(cache=True)
+_njit: Any = numba.njit  # its types lack the options for wrappers, which are those of ``numba.extending.overload``
+
+compiled: Any = _njit(cache=True, no_cfunc_wrapper=True)
 """For whole replays. (The cache of a function does not see changes in other files: after editing what it inlines,
 remove ``__pycache__``.)"""
 
 inlined: Any = numba.njit(inline="always")
 """For the steps and what they are made of: a call would cost more than the work."""
 
-called: Any = numba.njit
-"""For what has loops: compiled once for all policies. Inlining it into each would multiply the time to compile."""
+called: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For loops and other parts that policies share: compiled once. Inlining them would multiply the time to compile.
+(Numbers are passed to them as ``np.int64``: a function is compiled anew for each literal among its arguments.)"""
+
+called_in_place: Any = _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+"""The same for what LLVM should put in place of the call, because its arguments are known there."""
 
 ABSENT = np.int32(-1)
 LISTS = 2
@@ -95,16 +101,23 @@ def grown(state: State, pages: int) -> State:
     )
 
 
-def _owner_free(typing_context, array):
-    """The same array without its owner, so that passing it on counts no references."""
+def _owner_free(typing_context, value):
+    """The same array, or the same tuple of arrays, without owners, so that passing it on counts no references."""
 
-    def generate(context, builder, signature, args):
-        view = context.make_array(signature.args[0])(context, builder, args[0])
+    def freed(context, builder, kind, array):
+        view = context.make_array(kind)(context, builder, array)
         view.meminfo = cgutils.get_null_value(view.meminfo.type)
         view.parent = cgutils.get_null_value(view.parent.type)
         return view._getvalue()
 
-    return array(array), generate
+    def generate(context, builder, signature, args):
+        kind: Any = signature.args[0]
+        if isinstance(kind, types.Array):
+            return freed(context, builder, kind, args[0])
+        arrays = [freed(context, builder, each, builder.extract_value(args[0], i)) for i, each in enumerate(kind)]
+        return context.make_tuple(builder, kind, arrays)
+
+    return value(value), generate
 
 
 owner_free: Any = intrinsic(_owner_free)
@@ -151,30 +164,16 @@ word_at: Any = intrinsic(_word_at)
 @inlined
 def look_ahead(st, pages, t):
     """Ask for what later requests will read of the state: which page has a slot, and the slot's place in the lists."""
+    _look_ahead(st.where, st.links, owner_free(pages), np.int64(t))
+
+
+@called_in_place
+def _look_ahead(where, links, pages, t):
     if t + 24 < len(pages):
-        ahead(st.where, np.int64(pages[t + 24]))
-        slot = st.where[pages[t + 8]]
+        ahead(where, np.int64(pages[t + 24]))
+        slot = where[pages[t + 8]]
         if slot >= 0:
-            ahead(st.links, np.int64(slot))
-
-
-@inlined
-def borrowed(st):
-    """The same state for the duration of a replay, whose caller keeps the arrays alive."""
-    return State(
-        owner_free(st.where),
-        owner_free(st.memory),
-        owner_free(st.page),
-        owner_free(st.bit),
-        owner_free(st.time),
-        owner_free(st.key),
-        owner_free(st.order),
-        owner_free(st.rank),
-        owner_free(st.links),
-        owner_free(st.n),
-        owner_free(st.out),
-        owner_free(st.rng),
-    )
+            ahead(links, np.int64(slot))
 
 
 # -- randomness ----------------------------------------------------------------------------------------------------
@@ -218,9 +217,14 @@ def occupy(st, slot, page):
 @inlined
 def note(st, t, log, ends, logged):
     """Append what request ``t`` evicted to ``log``, unless no log is kept. Returns the new length of the log."""
+    return _note(st.n, st.out, np.int64(t), owner_free(log), owner_free(ends), np.int64(logged))
+
+
+@called_in_place
+def _note(n, out, t, log, ends, logged):
     if len(ends):
-        for i in range(st.n[EVICTED]):
-            log[logged] = st.out[i]
+        for i in range(n[EVICTED]):
+            log[logged] = out[i]
             logged += 1
         ends[t] = logged
     return logged
@@ -232,10 +236,10 @@ def note(st, t, log, ends, logged):
 @inlined
 def move(st, slot, source, target):
     """Move ``slot`` from region ``source`` to region ``target`` by one swap per border."""
-    _move(st.n, st.order, st.rank, np.int64(slot), source, target)
+    _move(st.n, st.order, st.rank, np.int64(slot), np.int64(source), np.int64(target))
 
 
-@called
+@called_in_place
 def _move(n, order, rank, slot, source, target):
     step = 1 if target > source else -1
     while source != target:

@@ -8,16 +8,7 @@ import numpy as np
 
 from paperworks.papers.paging.next_time import blind_step
 from paperworks.papers.paging.policy import Policy
-from paperworks.papers.paging.state import (
-    State,
-    borrowed,
-    compiled,
-    draw,
-    empty_state,
-    grown,
-    inlined,
-    owner_free,
-)
+from paperworks.papers.paging.state import State, called, compiled, draw, empty_state, grown, inlined, owner_free
 
 PHASE, DISTINCT, ANCIENT, CLEAN, UNIVERSE, RESIDENT, TIME = 0, 1, 2, 3, 4, 5, 6
 TRUSTED, LIMIT, COUNT = 0, 1, 2
@@ -108,24 +99,7 @@ def empty_chains(k: int, pages: int, seed: int) -> Chains:
     )
 
 
-@inlined
-def _borrow(c):
-    return Chains(
-        owner_free(c.cached),
-        owner_free(c.phase),
-        owner_free(c.time),
-        owner_free(c.chain),
-        owner_free(c.universe),
-        owner_free(c.ancient),
-        owner_free(c.chains),
-        owner_free(c.n),
-        owner_free(c.out),
-        owner_free(c.out_count),
-        owner_free(c.rng),
-    )
-
-
-@compiled
+@called
 def trust_step(oracle, c, page, h):
     """Serve one request; returns whether it was a hit."""
     blind_step(oracle, page, h)
@@ -172,7 +146,7 @@ def trust_step(oracle, c, page, h):
     return hit
 
 
-@compiled
+@called
 def _next_phase(c):
     """The universe is what the ended phase requested; resident pages outside it are ancient."""
     old = c.n[UNIVERSE]
@@ -206,7 +180,7 @@ def _evict(c, page):
     c.out_count[0] = 1
 
 
-@compiled
+@called
 def _forget_ancient(c, page):
     """The page is no longer ancient."""
     for i in range(c.n[ANCIENT]):
@@ -216,7 +190,7 @@ def _forget_ancient(c, page):
             return
 
 
-@compiled
+@called
 def _ancient_victim(oracle, c):
     """An ancient page, one that the predicted cache lacks if there is one."""
     for i in range(c.n[ANCIENT]):
@@ -237,7 +211,7 @@ def _change_trust(c, chain):
             c.chains[chain, LIMIT] *= 2
 
 
-@compiled
+@called
 def _missing_page(oracle, c, trusted):
     """The page that a chain keeps missing from now on.
 
@@ -260,7 +234,7 @@ def _missing_page(oracle, c, trusted):
     return found
 
 
-@compiled
+@called
 def _assign_chains(c):
     """The last ancient page is gone: each clean page so far is charged with one missing page, and trusts."""
     chain = 0
@@ -275,8 +249,8 @@ def _assign_chains(c):
 @compiled
 def trust_replay(oracle_state, chains, pages, times, miss, log, ends):
     """Serve a whole trace; see ``Policy._replay``."""
-    oracle = borrowed(oracle_state)
-    c = _borrow(chains)
+    oracle = owner_free(oracle_state)
+    c = owner_free(chains)
     logged = 0
     for t in range(len(pages)):
         miss[t] = not trust_step(oracle, c, pages[t], times[t])
