@@ -196,9 +196,11 @@ def _descend(
                 if other != at:
                     near[n], owner[n] = ids[other], i
                     n += 1
-            rows[i] = e[ids[at]]
+            for c in range(d):
+                rows[i, c] = e[ids[at], c]
         for j in range(k):
-            far[j] = o[noise[step, j]]
+            for c in range(d):
+                far[j, c] = o[noise[step, j], c]
         np.dot(rows, far.T, scores)
         rate = rates[step] / (one * n)
         pair = 0

@@ -90,7 +90,7 @@ def prefix_marginals(codes, plan):  # pragma: no cover - compiled
             x = np.int64(codes[n, plan.order[i]])
             for cumulative in (True, False):
                 table = plan.cumulative if cumulative else plan.probabilities
-                node = 0
+                node = np.int64(0)
                 for p in range(plan.path_starts[i], plan.path_starts[i + 1]):
                     node = plan.paths[p]
                     _evaluate(node, plan, values, exponents, table, x)
@@ -168,7 +168,8 @@ def _gather(i, plan, tables):  # pragma: no cover - compiled
     count = 0
     for u in range(plan.starts[leaf], plan.starts[leaf + 1]):
         if plan.kinds[u] == INPUT:
-            tables[:, count] = plan.cumulative[plan.first[u]]
+            for a in range(tables.shape[0]):
+                tables[a, count] = plan.cumulative[plan.first[u], a]
             count += 1
     return count
 
@@ -188,7 +189,7 @@ def leaf_tables(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 def _take(i, symbol, plan, values, exponents):  # pragma: no cover - compiled
     """Put a symbol in, and evaluate its path. A symbol of probability 0 is passed over: it counts as not seen."""
     for attempt in range(2):
-        node = 0
+        node = np.int64(0)
         for p in range(plan.path_starts[i], plan.path_starts[i + 1]):
             node = plan.paths[p]
             _evaluate(node, plan, values, exponents, plan.probabilities, symbol if attempt == 0 else -1)

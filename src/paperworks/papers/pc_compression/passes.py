@@ -213,7 +213,10 @@ def downward(
                 for i in range(k):
                     f[i] = f[i] / m[i] if m[i] > 0 else f[i] * 0
             quotients = flows[base:end]
-            flow_edges[j] += np.dot(quotients.T, values[base:end])
+            edges = np.dot(quotients.T, values[base:end])
+            for i in range(k):
+                for h in range(k):
+                    flow_edges[j, i, h] += edges[i, h]
             np.dot(quotients, transitions[j], posterior[base:end])
             for r in range(base, end):
                 f = posterior[r]
