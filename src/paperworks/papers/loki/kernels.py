@@ -54,35 +54,44 @@ def reroot(
 
     ``nodes`` int64 ``[K]`` carry ``weights`` float64 ``[K, B]``. ``width`` columns are worked on at a time by a thread.
     """
-    n, batch = len(parent), weights.shape[1]
+    batch = weights.shape[1]
     for block in numba.prange((batch + width - 1) // width):
-        low, high = block * width, min(batch, (block + 1) * width)
-        b = high - low
-        s0, s1 = np.zeros((n, b)), np.zeros((n, b))
-        s2 = np.zeros((n, b))
-        for k in range(len(nodes)):
-            for j in range(b):
-                s0[nodes[k], j] += weights[k, low + j]
-        for at in range(n - 1, 0, -1):
-            up, e = parent[at], length[at]
-            for j in range(b):
-                s0[up, j] += s0[at, j]
-                s1[up, j] += s1[at, j] + e * s0[at, j]
-                s2[up, j] += s2[at, j] + e * (2 * s1[at, j] + e * s0[at, j])
+        low = block * width
+        _reroot_columns(parent, length, nodes, weights, low, min(batch, low + width), out)
+
+
+@numba.njit
+def _reroot_columns(
+    parent: np.ndarray, length: np.ndarray, nodes: np.ndarray, weights: np.ndarray, low: int, high: int, out: np.ndarray
+) -> None:
+    """``reroot`` for the columns from ``low`` to ``high``; what is inside ``prange`` compiles slowly."""
+    n = len(parent)
+    b = high - low
+    s0, s1 = np.zeros((n, b)), np.zeros((n, b))
+    s2 = np.zeros((n, b))
+    for k in range(len(nodes)):
         for j in range(b):
-            out[0, low + j] = s2[0, j]
-        for at in range(1, n):
-            up, e = parent[at], length[at]
-            for j in range(b):
-                # what lies outside of this node's subtree, seen from the parent, then over the edge
-                below1 = s1[at, j] + e * s0[at, j]
-                below2 = s2[at, j] + e * (2 * s1[at, j] + e * s0[at, j])
-                o0 = s0[0, j] - s0[at, j]
-                o1 = s1[up, j] - below1
-                o2 = s2[up, j] - below2
-                s1[at, j] += o1 + e * o0
-                s2[at, j] += o2 + e * (2 * o1 + e * o0)
-                out[at, low + j] = s2[at, j]
+            s0[nodes[k], j] += weights[k, low + j]
+    for at in range(n - 1, 0, -1):
+        up, e = parent[at], length[at]
+        for j in range(b):
+            s0[up, j] += s0[at, j]
+            s1[up, j] += s1[at, j] + e * s0[at, j]
+            s2[up, j] += s2[at, j] + e * (2 * s1[at, j] + e * s0[at, j])
+    for j in range(b):
+        out[0, low + j] = s2[0, j]
+    for at in range(1, n):
+        up, e = parent[at], length[at]
+        for j in range(b):
+            # what lies outside of this node's subtree, seen from the parent, then over the edge
+            below1 = s1[at, j] + e * s0[at, j]
+            below2 = s2[at, j] + e * (2 * s1[at, j] + e * s0[at, j])
+            o0 = s0[0, j] - s0[at, j]
+            o1 = s1[up, j] - below1
+            o2 = s2[up, j] - below2
+            s1[at, j] += o1 + e * o0
+            s2[at, j] += o2 + e * (2 * o1 + e * o0)
+            out[at, low + j] = s2[at, j]
 
 
 @numba.njit(cache=True, parallel=True)
@@ -111,54 +120,70 @@ def argmin_on_paths(
     best, value : int64 and float64 ``[B, 2]``, written: the least node (original number) and its variance, and the
         second least among its candidates (-1 where there is none).
     """
-    m, batch = len(parent), weights.shape[1]
-    for b in numba.prange(batch):
-        s0, s1, s2 = np.zeros(m), np.zeros(m), np.zeros(m)
-        for k in range(len(place)):
-            s0[place[k]] += weights[k, b]
-        for at in range(m - 1, 0, -1):
-            up, e = parent[at], length[at]
-            s0[up] += s0[at]
-            s1[up] += s1[at] + e * s0[at]
-            s2[up] += s2[at] + e * (2 * s1[at] + e * s0[at])
-        total = s0[0]
-        first, second = np.inf, np.inf
-        node1, node2 = path[start[0]], -1
-        first = s2[0]
-        for at in range(1, m):
-            up, e = parent[at], length[at]
-            below1 = s1[at] + e * s0[at]
-            below2 = s2[at] + e * (2 * s1[at] + e * s0[at])
-            o0, o1, o2 = total - s0[at], s1[up] - below1, s2[up] - below2
-            # seen from the point at distance t above this node: (below at t) + (outside at e - t)
-            a = total
-            half_b = s1[at] - (o1 + e * o0)
-            c = s2[at] + o2 + e * (2 * o1 + e * o0)
-            s1[at] += o1 + e * o0
-            s2[at] = c
-            low, high = start[at], start[at + 1] - 1
-            if a > 0:
-                t = -half_b / a
-                i, j = low, high
-                while i < j:  # the first position of at least t
-                    middle = (i + j) // 2
-                    if position[middle] < t:
-                        i = middle + 1
-                    else:
-                        j = middle
-                for candidate in range(max(low, i - 1), min(high, i + 1) + 1):
-                    t = position[candidate]
-                    v = c + t * (2 * half_b + a * t)
-                    node = path[candidate]
-                    if node == node1:
-                        first = min(first, v)
-                    elif v < first:
-                        second, node2 = first, node1
-                        first, node1 = v, node
-                    elif node != node2 and v < second:
-                        second, node2 = v, node
-        best[b, 0], best[b, 1] = node1, node2
-        value[b, 0], value[b, 1] = first, second
+    for b in numba.prange(weights.shape[1]):
+        _least_on_paths(parent, length, start, path, position, place, weights[:, b], best[b], value[b])
+
+
+@numba.njit
+def _least_on_paths(
+    parent: np.ndarray,
+    length: np.ndarray,
+    start: np.ndarray,
+    path: np.ndarray,
+    position: np.ndarray,
+    place: np.ndarray,
+    weights: np.ndarray,
+    best: np.ndarray,
+    value: np.ndarray,
+) -> None:
+    """``argmin_on_paths`` for one column of weights, ``[K]``; ``best`` and ``value`` ``[2]``."""
+    m = len(parent)
+    s0, s1, s2 = np.zeros(m), np.zeros(m), np.zeros(m)
+    for k in range(len(place)):
+        s0[place[k]] += weights[k]
+    for at in range(m - 1, 0, -1):
+        up, e = parent[at], length[at]
+        s0[up] += s0[at]
+        s1[up] += s1[at] + e * s0[at]
+        s2[up] += s2[at] + e * (2 * s1[at] + e * s0[at])
+    total = s0[0]
+    first, second = np.inf, np.inf
+    node1, node2 = path[start[0]], -1
+    first = s2[0]
+    for at in range(1, m):
+        up, e = parent[at], length[at]
+        below1 = s1[at] + e * s0[at]
+        below2 = s2[at] + e * (2 * s1[at] + e * s0[at])
+        o0, o1, o2 = total - s0[at], s1[up] - below1, s2[up] - below2
+        # seen from the point at distance t above this node: (below at t) + (outside at e - t)
+        a = total
+        half_b = s1[at] - (o1 + e * o0)
+        c = s2[at] + o2 + e * (2 * o1 + e * o0)
+        s1[at] += o1 + e * o0
+        s2[at] = c
+        low, high = start[at], start[at + 1] - 1
+        if a > 0:
+            t = -half_b / a
+            i, j = low, high
+            while i < j:  # the first position of at least t
+                middle = (i + j) // 2
+                if position[middle] < t:
+                    i = middle + 1
+                else:
+                    j = middle
+            for candidate in range(max(low, i - 1), min(high, i + 1) + 1):
+                t = position[candidate]
+                v = c + t * (2 * half_b + a * t)
+                node = path[candidate]
+                if node == node1:
+                    first = min(first, v)
+                elif v < first:
+                    second, node2 = first, node1
+                    first, node1 = v, node
+                elif node != node2 and v < second:
+                    second, node2 = v, node
+    best[0], best[1] = node1, node2
+    value[0], value[1] = first, second
 
 
 @numba.njit(cache=True)
