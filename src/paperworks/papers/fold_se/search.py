@@ -109,7 +109,8 @@ def best_literal(
                 taken[used[u, 2]] |= 1 << pair if complete or pair == 0 else 6
         # The values that occur, in ascending order: by a scan of all values, or by sorting the few that occur.
         if value_count > 16 * n_rows:
-            n = _tally(mine, positive, positive_weights, pos, touched, 0, neg)
+            none = np.int64(0)  # no literal, for which the function would be compiled once more
+            n = _tally(mine, positive, positive_weights, pos, touched, none, neg)
             n = _tally(mine, negative, negative_weights, neg, touched, n, pos)
             _sort(touched, n)
         else:

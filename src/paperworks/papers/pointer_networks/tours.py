@@ -178,7 +178,9 @@ def held_karp_targets(points: NDArray[np.float64], lengths: Tour) -> Tour:
     for row in range(len(points)):
         n = lengths[row]
         tour = _held_karp(_distances(points[row, :n]), cost) if n > 3 else np.arange(n)
-        targets[row, :n] = counter_clockwise(points[row], tour) + 1
+        turned = counter_clockwise(points[row], tour)
+        for i in range(n):
+            targets[row, i] = turned[i] + 1
         targets[row, n] = 0
     return targets
 
