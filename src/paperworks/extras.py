@@ -7,9 +7,14 @@ that a user reads one line with the command that installs it, and nothing is hal
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from paperworks.errors import InputError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "paperworks"
 
@@ -47,10 +52,8 @@ def packages_of(extra: str) -> list[str]:
 
     Empty for an extra that the installed package does not declare.
     """
-    from packaging.requirements import Requirement
-
     try:
-        requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
+        requirements = [_requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:  # a source tree that was never installed
         return []
     found: dict[str, None] = {}
@@ -67,6 +70,14 @@ def packages_of(extra: str) -> list[str]:
             else:
                 found[requirement.name] = None
     return list(found)
+
+
+@cache
+def _requirement(text: str) -> Requirement:
+    """Parsed once: a page and a run in a notebook ask for the extras of many papers."""
+    from packaging.requirements import Requirement
+
+    return Requirement(text)
 
 
 def _installed(name: str) -> bool:

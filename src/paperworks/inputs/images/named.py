@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,10 +80,8 @@ def named_set(name: str) -> NamedSet:
     """The set of that name. Raises InputError with the command that brings it."""
     digits = tuple(str(i) for i in range(10))
     if name == "digits":
-        from sklearn.datasets import load_digits
-
-        found = load_digits()
-        return NamedSet(found.images.astype(np.uint8), found.target.astype(np.int64), digits, None, (0, 16))
+        pixels, labels = _digits()
+        return NamedSet(pixels.astype(np.uint8), labels.astype(np.int64), digits, None, (0, 16))
     images = mnist(inputs.path(name)) if name == "mnist" else fashion_mnist(inputs.path(name))
     splits = np.repeat(["train", "test"], [len(images.train), len(images.test)])
     return NamedSet(
@@ -92,6 +91,15 @@ def named_set(name: str) -> NamedSet:
         splits,
         None,
     )
+
+
+@cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of scikit-learn, which reads them from text: that takes longer than what is done with them."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return found.images, found.target
 
 
 def _part(folder: Path, part: str, what: str) -> np.ndarray:
