@@ -25,6 +25,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 pytest_plugins = ("budget", "scheduling", "pytester")
 
+OBJECTS_BETWEEN_COLLECTIONS = 20_000
+"""Python's 700 would walk again and again through the modules that tests import."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
@@ -38,6 +41,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
         gc.enable()
 
 
@@ -99,8 +103,11 @@ def every_item_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def one_round_of_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes of pruning measure speeds in one round in place of three, where a test does not look at them."""
+    """Recipes of pruning measure speeds in one short round in place of several, where a test does not look at them."""
     from paperworks.language import speeds_in_turn
     from paperworks.pruning import source
+    from paperworks.structure.trace import measure_latency
 
     monkeypatch.setattr(source, "speeds_in_turn", functools.partial(speeds_in_turn, rounds=1))
+    for name, least in (("rounds", 1), ("seconds", 0.001)):
+        monkeypatch.setitem(measure_latency.__kwdefaults__, name, least)
