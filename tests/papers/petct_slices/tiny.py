@@ -5,22 +5,21 @@ from typing import Any
 
 from paperworks.inputs.scans import Case, PhantomSettings, phantom_cases, write_phantom
 
+SMALL: dict[str, Any] = {
+    "image_size": 16,
+    "network": "small",
+    "epochs": 1,
+    "n_boot": 20,
+    "test_size": 0.4,
+    "batch_size": 32,
+}
+
 
 def options(folder: Path) -> list[dict[str, Any]]:
     """Eight small scans on disk in all formats, one epoch."""
     settings = PhantomSettings(size=16, slices=20)
     table = write_phantom(folder / "scans", phantom_cases(8, 0, settings), ("nifti", "nifti", "rtstruct", "seg"))
-    return [
-        {
-            "cases": str(table),
-            "image_size": 16,
-            "network": "small",
-            "epochs": 1,
-            "n_boot": 20,
-            "test_size": 0.4,
-            "batch_size": 32,
-        }
-    ]
+    return [{"cases": str(table), **SMALL}]
 
 
 def beside(folder: Path) -> dict[str, dict[str, Any]]:
@@ -37,4 +36,6 @@ def beside(folder: Path) -> dict[str, dict[str, Any]]:
         "pet": {"model": str(folder / "classifier")},
         "ct": {"model": str(folder / "classifier"), "pet": str(pet)},
         "key_file": {"model": str(folder / "classifier"), "pet": str(pet)},
+        # not the bundled scans, which are larger, and the network that has a backbone
+        "backbone": {"cases": str(folder / "scans" / "cases.csv"), **SMALL, "network": "resnet18"},
     }
