@@ -17,7 +17,6 @@ from paperworks.pruning import (
     accuracy,
     image_task,
     model_maker,
-    new_weights,
     reestimate_norms,
     steps_of,
     train_classifier,
@@ -97,20 +96,20 @@ def test_training_learns_in_steps_or_epochs(digits: ImageTask) -> None:
         train_classifier(model, digits.train)
 
 
-def test_new_weights_are_of_the_same_sizes(digits: ImageTask) -> None:
-    model = SmallCNN(widths=(4, 8))
-    made, again = new_weights(model, 3), new_weights(model, 3)
-    for (name, old), new, same in zip(model.named_parameters(), made.parameters(), again.parameters(), strict=True):
-        assert torch.equal(new, same)
-        assert new.ndim < 2 or not torch.equal(old, new), name
+def test_after_a_short_training_norms_have_the_statistics_of_the_data(digits: ImageTask) -> None:
+    def first_norm(settle: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        model = build_network("small-cnn", image_size=8, widths=(4,))
+        assert isinstance(model, SmallCNN)
+        train_classifier(model, digits.train, steps=3, settle_norms=settle, device="cpu")
+        with torch.no_grad():
+            wanted = model.stem[0](digits.train.tensors[0]).mean((0, 2, 3))
+        norm = model.stem[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        return norm.running_mean, wanted
 
-    class Bare(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(2))
-
-    with pytest.raises(InputError, match="reset_parameters"):
-        new_weights(nn.Sequential(Bare()), 0)
+    assert torch.allclose(*first_norm(True), atol=1e-5)
+    assert not torch.allclose(*first_norm(False), atol=1e-2)
 
 
 def test_statistics_of_norms_are_those_of_the_inputs() -> None:

@@ -108,6 +108,7 @@ def _dense(config: Config, run: runs.Run, task: ImageTask, model: nn.Module, tra
         batch_size=config.image_batch_size,
         seed=seed,
         device=config.device,
+        settle_norms=True,
         progress=run.progress,
     )
     torch.save(model.state_dict(), kept.with_suffix(".part"))
@@ -164,6 +165,7 @@ def _measured(config: Config, run: runs.Run, task: ImageTask, job: ModuleJob, me
             batch_size=config.image_batch_size,
             seed=job.seed + 1,
             device=config.device,
+            settle_norms=True,
             progress=run.progress,
         )
     place = run.files / "models" / method / f"seed-{job.seed}"

@@ -72,6 +72,10 @@ class TinyViT(SavedNetwork):
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """First values of the class token and the positions, which no layer draws."""
         nn.init.trunc_normal_(self.class_token, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
 

@@ -15,7 +15,8 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.pruning.architecture import architecture_of, lora_targets
     from paperworks.pruning.baselines import BASELINES
-    from paperworks.pruning.classifiers import accuracy, new_weights, reestimate_norms, steps_of, train_classifier
+    from paperworks.pruning.classifiers import accuracy, reestimate_norms, steps_of, train_classifier
+    from paperworks.pruning.first_weights import new_weights
     from paperworks.pruning.image_options import ImageOptions
     from paperworks.pruning.images import ImageTask, PlainCNN, StridedCNN, image_task, model_maker
     from paperworks.pruning.job import Pruned, PruningJob

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ def train_classifier(
     teacher: nn.Module | None = None,
     alpha: float = 0.9,
     callbacks: Sequence[TrainingCallback] = (),
+    settle_norms: bool = False,
     schedule: tuple[int, int] | None = None,
     checkpoint_dir: Path | None = None,
     progress: Progress = no_progress,
@@ -47,6 +47,8 @@ def train_classifier(
     data : inputs and labels.
     epochs, steps : one of them; 0 trains nothing and returns None.
     teacher : the recovery is distillation from it: ``alpha`` of the loss is the teacher's, at temperature 4.
+    settle_norms : end with the batch norms' statistics of all inputs under the final weights. The running ones are a
+        mean over some 10 steps, begun at 0 and 1: after few steps they are neither the data's nor the final network's.
     schedule : (steps done before, steps of all together) where this is a part of a longer training, under one cosine.
     """
     check_seed("seed", seed)
@@ -70,7 +72,7 @@ def train_classifier(
         seed=seed,
     )
     inputs, labels = data.tensors
-    return fit(
+    result = fit(
         model,
         inputs,
         labels,
@@ -81,6 +83,9 @@ def train_classifier(
         checkpoint_dir=checkpoint_dir,
         progress=progress,
     )
+    if settle_norms:
+        reestimate_norms(model, inputs)
+    return result
 
 
 def steps_of(epochs: float, data: TensorDataset, batch_size: int = BATCH) -> int:
@@ -93,32 +98,6 @@ def accuracy(model: nn.Module, data: TensorDataset, device: str = "auto") -> flo
     inputs, labels = data.tensors
     found = torch.from_numpy(predict_logits(model, inputs, device=device)).argmax(1)
     return float((found == labels.cpu()).double().mean())
-
-
-def new_weights(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of the same sizes with new weights: what each module's ``reset_parameters`` gives, Kaiming's for ReLU.
-
-    Raises InputError for a module that has parameters of its own and cannot make new ones.
-    """
-    check_seed("seed", seed)
-    made = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        for name, module in made.named_modules():
-            if not list(module.parameters(recurse=False)) and not list(module.buffers(recurse=False)):
-                continue
-            reset: Any = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if reset is None:
-                if not list(module.parameters(recurse=False)):
-                    continue
-                kind = type(module).__name__
-                raise InputError("model", f"{name} ({kind}), without reset_parameters", "modules that can start anew")
-            reset()
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-    return made
 
 
 @torch.no_grad()

@@ -124,7 +124,7 @@ def _drawn(labels: np.ndarray, share: float, run: Run) -> np.ndarray:
 class PlainCNN(nn.Sequential):
     """Six 3x3 convolutions without norms and a linear layer: 32, 32/2, 64, 64/2, 128, 128; mean over positions.
 
-    Kaiming's initialisation. Scores that need a homogeneous network (SynFlow) hold exactly on it.
+    Kaiming's normal initialisation for ReLU, biases 0. Scores that need a homogeneous network (SynFlow) are exact.
     """
 
     WIDTHS, STRIDES = (32, 32, 64, 64, 128, 128), (1, 2, 1, 2, 1, 1)
@@ -136,7 +136,15 @@ class PlainCNN(nn.Sequential):
             layers += [nn.Conv2d(before, width, 3, stride, padding=1, bias=bias), nn.ReLU()]
             before = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs, bias=bias))
-        initialise(self)
+        self.apply(self._init_weights)
+
+    @staticmethod
+    @torch.no_grad()
+    def _init_weights(module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class StridedCNN(PlainCNN):
@@ -147,16 +155,6 @@ class StridedCNN(PlainCNN):
 
 PLAIN: dict[str, type[PlainCNN]] = {"auto": PlainCNN, "plain-cnn": PlainCNN, "strided-cnn": StridedCNN}
 """Networks without norms by name."""
-
-
-@torch.no_grad()
-def initialise(model: nn.Module) -> None:
-    """Kaiming's normal initialisation for ReLU of all convolutions and linear layers; biases 0."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 class ImageLogits(nn.Module):

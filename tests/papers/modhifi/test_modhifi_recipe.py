@@ -14,6 +14,9 @@ from PIL import Image
 import paperworks as pw
 from paperworks.errors import InputError
 from paperworks.nn import SmallCNN, build_network, load_network
+from paperworks.papers.modhifi.config import Config
+from paperworks.papers.modhifi.image_models import image_work
+from paperworks.runs import Run
 from paperworks.structure.trace import load_cut
 
 QUICK: dict[str, Any] = {"epochs": 1.0, "samples": 6, "compare": False, "device": "cpu", "progress": False}
@@ -41,6 +44,14 @@ def test_a_folder_of_images_and_a_network_of_ours(photos: Path, tmp_path: Path) 
     kept = json.loads((tmp_path / "out/kept.json").read_text(encoding="utf-8"))
     assert again.get_submodule("blocks.0.conv1").weight.shape[0] == len(kept["blocks.0.conv1/channel"])
     assert any("as they are" in line for line in report.lead)
+
+
+def test_a_network_trained_on_few_images_has_their_statistics(photos: Path, tmp_path: Path) -> None:
+    work = image_work(Config(data=str(photos), epochs=1.0, samples=6, device="cpu"), Run(tmp_path / "run"))
+    images = work.task.train.tensors[0]
+    with torch.no_grad():
+        wanted = work.dense.get_submodule("stem.0")(images).mean((0, 2, 3))
+    assert torch.allclose(work.dense.get_buffer("stem.1.running_mean"), wanted, atol=1e-5)
 
 
 def test_a_classifier_of_transformers_is_saved_with_its_processor(photos: Path, tmp_path: Path) -> None:

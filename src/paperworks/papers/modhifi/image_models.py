@@ -54,6 +54,7 @@ def image_work(config: Config, run: Run) -> ImageWork:
             weight_decay=5e-4,
             seed=config.seed % 2**32,
             device=config.device,
+            settle_norms=True,
             checkpoint_dir=run.state / "dense",
             progress=run.progress,
         )

@@ -135,6 +135,7 @@ class Bench:
             device=p.device,
             callbacks=callbacks,
             teacher=teacher,
+            settle_norms=True,
             progress=self.progress,
         )
 

@@ -93,6 +93,7 @@ class PrunedClassifier(ClassifierMixin, BaseEstimator):
                 seed=seed + number + 1,
                 device=self.device,
                 callbacks=callbacks,
+                settle_norms=True,
             )
 
         found = prune(self.classifier_.module_, spec, data.tensors[0][:2], data, train=train)

@@ -17,13 +17,14 @@ from paperworks.inputs.transforms import Transform
 from paperworks.papers.tas.bilevel import Found, SearchSettings, check_target, search
 from paperworks.papers.tas.choices import RATIOS, DepthRule
 from paperworks.papers.tas.costs import CostFunction
-from paperworks.papers.tas.network import ShapedNetwork, fresh_weights
+from paperworks.papers.tas.network import ShapedNetwork
 from paperworks.papers.tas.shapes import NetworkShape
 from paperworks.papers.tas.space import Genotype, SearchSpace
 from paperworks.papers.tas.supernet import Blend, CostName, Searched, SearchNetwork
 from paperworks.papers.tas.traced import TracedSpace
 from paperworks.papers.tas.transfer import TransferSettings, train_network
 from paperworks.parameters import check_seed
+from paperworks.pruning import new_weights
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_file
 from paperworks.training import Loss
@@ -186,7 +187,7 @@ class TransformableSearch:
         chosen = self.training.seed if seed is None else seed
         if isinstance(self.model, NetworkShape):
             return ShapedNetwork.of(self.model, seed=chosen)
-        return fresh_weights(self.model, chosen)
+        return new_weights(self.model, chosen, bare="keep")
 
     def distill(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class ShapedNetwork(SavedNetwork):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, found.outputs)
-        initialise(self)
+        self.apply(self._init_weights)
 
     @classmethod
     def options(cls) -> list[str]:
@@ -60,6 +59,10 @@ class ShapedNetwork(SavedNetwork):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(**shape.to_dict())
+
+    @staticmethod
+    def _init_weights(module: nn.Module) -> None:
+        kaiming_convolution(module)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits ``[n, outputs]`` of images float ``[n, channels, H, W]``."""
@@ -107,34 +110,15 @@ class Block(nn.Module):
         return (y + self.shortcut(x) if self.residual else y).relu()
 
 
+def kaiming_convolution(module: nn.Module) -> None:
+    """Kaiming's first weights by fan out (He et al. 2015) for a convolution: those of the paper's networks."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def halving_pool() -> nn.Module:
     """Average pooling 2x2 of stride 2; an odd side is rounded up, as a convolution of stride 2 does."""
     return nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
-
-
-def initialise(model: nn.Module) -> None:
-    """Fresh weights: Kaiming's for convolutions (He et al. 2015), torch's own for the rest."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def fresh_weights(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of a module with new weights, which depend on the seed only.
-
-    Every submodule with ``reset_parameters`` is reset, and convolutions get Kaiming's weights. Parameters that belong
-    to no such submodule, such as a class token, stay as they are.
-    """
-    check_seed("seed", seed)
-    made = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        for module in made.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
-        initialise(made)
-    return made
 
 
 def export_program(model: nn.Module, example: torch.Tensor, path: str | Path) -> None:

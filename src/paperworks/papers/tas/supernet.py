@@ -14,7 +14,7 @@ from paperworks.papers.tas.costs import COSTS, CostFunction, total_cost, wires
 from paperworks.papers.tas.expectation import ExpectedCost
 from paperworks.papers.tas.inheritance import inherit_weights
 from paperworks.papers.tas.interpolation import channel_interpolation, pad_channels
-from paperworks.papers.tas.network import ShapedNetwork, halving_pool, initialise
+from paperworks.papers.tas.network import ShapedNetwork, halving_pool, kaiming_convolution
 from paperworks.papers.tas.shapes import KERNELS, NetworkShape
 from paperworks.papers.tas.space import Genotype, SearchSpace
 from paperworks.parameters import check_seed, check_whole
@@ -83,7 +83,7 @@ class SearchNetwork(SearchSpace):
             self.expected = ExpectedCost(shape, size, widths, depths, function)
             self.full_cost = total_cost(shape, size, function)
             self._make(channel_interpolation if blend == "interpolate" else pad_channels)
-            initialise(self)
+            self.apply(kaiming_convolution)
 
     def _make(self, blend: _Blend) -> None:
         shape, numbers = self.shape, iter(range(len(self.width_candidates)))

@@ -28,9 +28,9 @@ from paperworks.papers.tas.mixing import (
     instrumented,
     producers_and_norms,
 )
-from paperworks.papers.tas.network import fresh_weights
 from paperworks.papers.tas.space import Genotype, SearchSpace
 from paperworks.parameters import check_seed, check_whole
+from paperworks.pruning import new_weights
 from paperworks.structure import Units, magnitude_scores
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace import Polynomial, TracedGroup, TracedGroups, analyze, cut, masked_outputs
@@ -60,7 +60,8 @@ class TracedSpace(SearchSpace):
     multiple_of : candidates are rounded up to multiples of this, where the group has as many.
     streams : search the widths of residual streams in front of a LayerNorm or RMSNorm, too. There a cut module is never
         the full one with zeros, so that inherited weights lose more.
-    start : ``scratch``: the search begins with new weights, as in the paper; ``given``: with those of the model.
+    start : ``scratch``: the search begins with new weights, as in the paper (``pruning.new_weights``; a parameter for
+        which the module's class has none keeps its value); ``given``: with those of the model.
     ignore : patterns of parameter names whose channels stay.
     seed : of new weights and logits.
 
@@ -109,7 +110,7 @@ class TracedSpace(SearchSpace):
             torch.manual_seed(seed)
             super().__init__({("widths", name): known[name] for name in found}, sampled)
         self.groups, self.left_out, self.cost_name, self.seed = groups, left_out, cost, seed
-        module = fresh_weights(groups.model, seed) if start == "scratch" else copy.deepcopy(groups.model)
+        module = new_weights(groups.model, seed, bare="keep") if start == "scratch" else copy.deepcopy(groups.model)
         self.module = instrumented(self, module, found, known, blend_function(blend))
         self._now: list[Draw] = []
         polynomial = getattr(groups.cost_model, cost)
@@ -162,7 +163,7 @@ class TracedSpace(SearchSpace):
 
     def build(self, genotype: Genotype, *, seed: int = 0) -> nn.Module:
         """The cut module with new weights; ``structure.trace.save_cut`` keeps it."""
-        return fresh_weights(cut(self.groups, self.plan(genotype)), seed)
+        return new_weights(cut(self.groups, self.plan(genotype)), seed, bare="keep")
 
     def inherit(self, trained: nn.Module, genotype: Genotype) -> nn.Module:
         """The cut module with the weights of ``trained``, of the units with the largest magnitude.
