@@ -249,6 +249,19 @@ def test_a_job_of_the_comparison_is_done_at_its_cost(target: Target, data: Examp
         prune_module(ModuleJob(target.model, data[0][:2], macs=0.5))
 
 
+def test_a_job_trains_as_the_comparison_does_and_does_not_die(data: Examples) -> None:
+    """At a rate at which gradients of any length leave units that are 0 for every image; it cuts them to norm 1."""
+    classes = int(data[1].max()) + 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inner = [torch.nn.Linear(data[0][0].numel(), 12), torch.nn.ReLU(), torch.nn.Linear(12, 12), torch.nn.ReLU()]
+        network = torch.nn.Sequential(torch.nn.Flatten(), *inner, torch.nn.Linear(12, classes))
+    whole = torch.utils.data.TensorDataset(*data)
+    job = ModuleJob(network, data[0][:2], macs=0.5, data=whole, train_steps=120, learning_rate=3.0, device="cpu")
+    logits = prune_module(job).module(data[0]).detach()
+    assert float(logits.std(0).max()) > 0.1
+
+
 def test_controls_are_as_large_as_the_edit_and_take_as_many_steps(target: Target, data: Examples) -> None:
     made = network(target, rho=0.5)
     pruner = MetaPruner(made, finetune_epochs=0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch.utils.data import TensorDataset
 
 from paperworks.papers.meta_pruning.graph import make_layout
 from paperworks.papers.meta_pruning.meta_training import MetaSettings
 from paperworks.papers.meta_pruning.metanetwork import GraphMetaNetwork
 from paperworks.papers.meta_pruning.pruner import MetaPruner
-from paperworks.papers.meta_pruning.targets import fine_tune
 from paperworks.papers.meta_pruning.workbench import bundled_for
+from paperworks.pruning import train_classifier
 from paperworks.pruning.module_job import ModuleJob, PrunedModule
 from paperworks.pruning.taxonomy import Taxonomy
 from paperworks.structure.trace import cut
@@ -60,14 +61,16 @@ def prune_module(job: ModuleJob) -> PrunedModule:
     target = pruner.target(model.cpu(), _on_cpu(job.example_inputs))
     edited = pruner.edited(target) if found is not None or steps else model
     tuned = int(TUNE_SHARE * job.train_steps)
-    fine_tune(
+    # as every method is trained there: at a constant rate with gradients of any length a network without norms died
+    train_classifier(
         edited,
-        (images, labels),
-        epochs=tuned * min(job.batch_size, len(labels)) / len(labels),
-        batch_size=job.batch_size,
+        TensorDataset(images, labels),
+        steps=tuned,
         learning_rate=job.learning_rate,
+        batch_size=job.batch_size,
         seed=job.seed,
         device=job.device,
+        settle_norms=True,
         progress=job.progress,
     )
     if not tuned:
