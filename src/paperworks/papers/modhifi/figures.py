@@ -37,7 +37,7 @@ def kept_figure(groups: Sequence[Sequence[Any]], most: int = 40) -> Figure:
     axis.barh(names, [row[1] for row in shown], color=GREY, label="before")
     axis.barh(names, [row[2] for row in shown], color=BLUE, label="after", height=0.55)
     axis.set(xlabel="channels")
-    axis.legend(frameon=False, loc="lower right", fontsize=8)
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncol=2, fontsize=8)
     axis.tick_params(axis="y", labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
