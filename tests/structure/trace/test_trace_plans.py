@@ -91,7 +91,7 @@ def test_groups_out_of_the_default_are_named() -> None:
     groups = analyze(model, torch.randn(3, 4))
     with pytest.raises(InputError, match=r"0/hidden \(a norm is taken over the units\)"):
         ranked_plan(groups, magnitude_scores(model, groups.units), keep=0.5)
-    with pytest.raises(InputError, match="print the analysis"):
+    with pytest.raises(InputError, match="reaches the output of the model"):
         ranked_plan(analyze(torch.nn.Linear(3, 2), torch.randn(2, 3)), {}, keep=0.5)
 
 

@@ -18,7 +18,14 @@ from paperworks.structure.trace import rules_linear, rules_norm, rules_pointwise
 from paperworks.structure.trace.algebra import Reason
 from paperworks.structure.trace.capture import Captured, Inputs, canonical_names, capture
 from paperworks.structure.trace.cost import CostModel, TracedCost, cost_model
-from paperworks.structure.trace.groups import Blocked, TracedGroup, blocked_of, chosen_by_default, solve
+from paperworks.structure.trace.groups import (
+    Blocked,
+    TracedGroup,
+    attention_of,
+    blocked_of,
+    chosen_by_default,
+    solve,
+)
 from paperworks.structure.trace.walk import RULES, Mode, Rule, Walk, walk
 from paperworks.structure.units import Units
 
@@ -39,6 +46,7 @@ class TracedGroups(Mapping[str, TracedGroup]):
         taken: dict[Any, int] = {}
         found: list[TracedGroup] = []
         self.solved = [solve(one, taken, found) for one in walks]
+        found = [replace(group, sized=True) if attention_of(model, group) else group for group in found]
         self.ordered = chosen_by_default(found)
         self._groups = {group.name: group for group in self.ordered}
         self.blocked: list[Blocked] = blocked_of(self.solved, self.ordered)
@@ -159,6 +167,7 @@ def analyze(
     """
     if not isinstance(model, nn.Module):
         raise InputError("model", type(model).__name__, "a torch.nn.Module")
+    _check_copies(model)
     names, _ = canonical_names(model)
     for pattern in ignore:
         if not fnmatch.filter(names, pattern):
@@ -180,6 +189,21 @@ def analyze(
 
     leave_fixed_sizes_out(groups)
     return groups
+
+
+def _check_copies(model: nn.Module) -> None:
+    """Raise InputError for a tensor that a module computed and keeps, as old weight norms do: torch cannot copy it."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                where = ".".join(filter(None, (path, name)))
+                found = f"a tensor that was computed from parameters ({type(value.grad_fn).__name__})"
+                raise InputError(
+                    f"model.{where}",
+                    found,
+                    f"a module that can be copied: torch.nn.utils.remove_weight_norm(model.{path}) "
+                    "or remove_spectral_norm first, where one of them made it",
+                )
 
 
 def _tied(found: Walk, place: tuple[str, int]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace.analysis import TracedGroups
 from paperworks.structure.trace.capture import call, capture
 from paperworks.structure.trace.cutter import CutStep, Cutter
-from paperworks.structure.trace.groups import isomorphism
+from paperworks.structure.trace.groups import TracedGroup, attention_of, isomorphism
 from paperworks.structure.trace.positions import (
     kept_positions,
     kept_units,
@@ -31,6 +32,9 @@ HISTORY = "_traced_cuts"
 _COPIES = {f"aten.{name}" for name in ("contiguous.default", "clone.default", "alias.default", "detach.default")}
 _ROUNDING, _DOUBLE, _HALF = 1e-2, 1e-6, 5e-2
 """Differences that may be rounding in float32; that are not in float64; that are allowed in half precision."""
+_OwnSizes = Literal["as they are", "clear", "shared"]
+_TRIALS: tuple[_OwnSizes, ...] = ("as they are", "clear", "shared")
+"""Sizes that the model's own modules keep: left; set where a length changes; set where some axis of it does."""
 
 
 def cut(
@@ -78,24 +82,25 @@ def cut(
     return model
 
 
-def _applied(groups: TracedGroups, plan: KeepPlan, model: nn.Module, *, own_sizes: bool = False) -> Cutter:
+def _applied(groups: TracedGroups, plan: KeepPlan, model: nn.Module, *, own_sizes: _OwnSizes = "as they are") -> Cutter:
     cutter = Cutter(model)
     cutter.cut(kept_positions(groups, plan))
     set_sizes(groups, plan, cutter)
-    if own_sizes:
-        own_sizes_of(groups, plan, cutter)
+    if own_sizes != "as they are":
+        own_sizes_of(groups, plan, cutter, shared=own_sizes == "shared")
     return cutter
 
 
 def _checked(groups: TracedGroups, plan: KeepPlan, model: nn.Module, coupled: bool, tolerance: float) -> Cutter:
     """Cut and compare; once more with the sizes that the model's own modules keep; else put back and raise."""
     expected = call(groups.model, groups.inputs) if coupled else masked_outputs(groups, plan)
-    problem, tried = "", 0
-    for own_sizes in (False, True):
+    problem, tried = "", -1
+    for own_sizes in _TRIALS:
         cutter = _applied(groups, plan, model, own_sizes=own_sizes)
-        if own_sizes and len(cutter.attributes) == tried:
+        if len(cutter.attributes) == tried:
             cutter.undo.back()
-            break
+            continue
+        tried = len(cutter.attributes)
         problem, rounding = _compared(groups, model, expected, coupled, tolerance)
         if not problem:
             problem = _structure(groups, plan, model)
@@ -108,7 +113,6 @@ def _checked(groups: TracedGroups, plan: KeepPlan, model: nn.Module, coupled: bo
             problem = _structure(groups, plan, model)
         if not problem:
             return cutter
-        tried = len(cutter.attributes)
         cutter.undo.back()
     raise InputError("plan", problem, _fixed_sizes(groups, plan))
 
@@ -125,14 +129,14 @@ def _differs_in_double(groups: TracedGroups, plan: KeepPlan, wide: nn.Module) ->
 def fits(groups: TracedGroups, plan: KeepPlan) -> bool:
     """Whether the code of the model adapts to the sizes of ``plan``: a trial on the model itself, which is put back."""
     tried = -1
-    for own_sizes in (False, True):
+    for own_sizes in _TRIALS:
         cutter = _applied(groups, plan, groups.model, own_sizes=own_sizes)
         try:
             if len(cutter.attributes) == tried:
-                return False
+                continue
+            tried = len(cutter.attributes)
             if not _structure(groups, plan, groups.model):
                 return True
-            tried = len(cutter.attributes)
         finally:
             cutter.undo.back()
     return False
@@ -143,11 +147,20 @@ def leave_fixed_sizes_out(groups: TracedGroups) -> None:
     verdicts: dict[str, bool] = {}
     for group in groups.ordered:
         if group.by_default and group.sized:
-            sort = isomorphism(group)
+            sort, less = isomorphism(group), groups.keep({group.name: range(1, group.n_units)})
             if sort not in verdicts:
-                verdicts[sort] = fits(groups, groups.keep({group.name: range(1, group.n_units)}))
+                verdicts[sort] = fits(groups, less)
             if not verdicts[sort]:
-                groups.demote(group.name, "its size is a number in the code, or has to equal that of another group")
+                groups.demote(group.name, _why_fixed(groups, group, less))
+
+
+def _why_fixed(groups: TracedGroups, group: TracedGroup, less: KeepPlan) -> str:
+    attention = attention_of(groups.model, group)
+    if attention:
+        return f"{attention}, an nn.MultiheadAttention, checks it; heads of nn.Linear layers can be cut"
+    lines = _sized_lines(groups, less)
+    at = f" ({', '.join(lines[:3])})" if lines else ""
+    return f"its size is a number in the code{at}, or has to equal that of another group"
 
 
 def _unchanged(groups: TracedGroups) -> None:
@@ -204,6 +217,13 @@ def _structure(groups: TracedGroups, plan: KeepPlan, model: nn.Module) -> str:
 
 
 def _fixed_sizes(groups: TracedGroups, plan: KeepPlan) -> str:
+    lines = _sized_lines(groups, plan)
+    where = f"; sizes appear at {', '.join(lines[:12])}" if lines else ""
+    return f"code that reads sizes from its tensors or its modules' attributes{where}. Nothing was changed"
+
+
+def _sized_lines(groups: TracedGroups, plan: KeepPlan) -> list[str]:
+    """The lines of code that give sizes to operators, in modules whose tensors get smaller by ``plan``."""
     paths = [path or "the model" for path, sizes in changed_lengths(groups, plan).items() if sizes]
     own = [
         p
@@ -223,5 +243,4 @@ def _fixed_sizes(groups: TracedGroups, plan: KeepPlan) -> str:
                 trace = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
                 outside = [f"{f.rpartition('/')[2]}:{n}" for f, n in trace if "/torch/" not in f]
                 lines += outside[-1:]
-    where = f"; sizes appear at {', '.join(dict.fromkeys(lines[:12]))}" if lines else ""
-    return f"code that reads sizes from its tensors or its modules' attributes{where}. Nothing was changed"
+    return list(dict.fromkeys(lines))

@@ -98,13 +98,19 @@ def export_onnx(
     with new_file(Path(path), "path") as aside, evaluation_mode(model), torch.no_grad():
         try:
             with quiet():  # of packages that are not installed
-                program: Any = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False, **options)
+                # a dict at the end of the arguments would be taken for keyword arguments
+                whole = (*args, kwargs)
+                program: Any = torch.onnx.export(model, whole, dynamo=True, verbose=False, **options)
         except Exception as error:
-            raise InputError(
-                "model", f"{type(error).__name__}: {str(error)[:200]}", "a model that torch.onnx exports"
-            ) from error
+            cause = error.__cause__ or error  # the error itself is a page about what torch tried
+            said = f"{type(cause).__name__}: {str(cause)[:200]}"
+            raise InputError("model", said, "a model that torch.onnx exports") from error
         program.save(str(aside), external_data=False)
-        session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+        try:
+            session = onnxruntime.InferenceSession(str(aside), providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own kinds have no common one
+            said = f"{type(error).__name__}: {str(error)[:200]}"
+            raise InputError("model", said, "operators and a type (float32) that onnxruntime has") from error
         names, difference = [entry.name for entry in session.get_inputs()], 0.0
         for inputs in tried:
             leaves = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from paperworks.structure.trace.algebra import Components, Family, Ids, Reason
 from paperworks.structure.trace.rules_norm import COUPLED
@@ -238,6 +239,18 @@ def chosen_by_default(groups: Iterable[TracedGroup]) -> list[TracedGroup]:
                 used[where] |= taken
         made.append(replace(group, by_default=not note, note=note))
     return made
+
+
+def attention_of(model: nn.Module, group: TracedGroup) -> str:
+    """The path of an nn.MultiheadAttention that the units are an input, an output or heads of, or nothing.
+
+    It compares the widths of what it is given with the number that it was made with.
+    """
+    for piece in group.units.slices:
+        for path in (piece.module, piece.module.rpartition(".")[0]):
+            if isinstance(model.get_submodule(path), nn.MultiheadAttention):
+                return path
+    return ""
 
 
 def isomorphism(group: TracedGroup) -> str:

@@ -109,7 +109,8 @@ def _scorable(groups: TracedGroups) -> str:
     if groups.units:
         return "scores of at least one group of the model"
     if not len(groups):
-        return "a model with groups: print the analysis for the reasons"
+        why = "; ".join(str(entry) for entry in groups.blocked[:3])
+        return f"a model with groups of units; refused are {why}" if why else "a model with groups of units"
     listed = "; ".join(f"{group.name} ({group.note})" for group in list(groups.values())[:5])
     return f"scores of groups that are not in the default, by name: {listed}"
 

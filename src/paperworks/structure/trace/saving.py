@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from paperworks import nn as own_networks
 from paperworks.errors import InputError
@@ -103,6 +104,9 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
     model = build() if build is not None else _stock(source, plan)
     if not isinstance(model, nn.Module):
         raise InputError("build", type(model).__name__, "a function that returns a torch.nn.Module")
+    lazy = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise InputError("build", f"a model whose {lazy[0]} has no size yet", "one that has seen a batch of the inputs")
     model.to(getattr(torch, plan["dtype"], torch.float32))
     steps = []
     for step in plan["steps"]:

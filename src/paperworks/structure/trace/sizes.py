@@ -75,17 +75,21 @@ def _set_own(cutter: Cutter, path: str, module: Any) -> None:
         cutter.set(path, "nf", weight.shape[1])  # type: ignore[union-attr]
 
 
-def changed_lengths(groups: TracedGroups, plan: KeepPlan) -> dict[str, dict[int, int]]:
-    """Module path -> length of an axis of its tensors before -> after, where every axis of that length changes so."""
+def changed_lengths(groups: TracedGroups, plan: KeepPlan, *, shared: bool = False) -> dict[str, dict[int, int]]:
+    """Module path -> length of an axis of its tensors before -> after, where every axis of that length changes so.
+
+    ``shared``: also where other axes have the same length by chance and keep it, such as as many patches as heads.
+    """
     masks = kept_units(groups, plan)
     found: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for (_, path, values), (_, _, after) in zip(_each(groups), lengths_after(groups, masks), strict=True):
         for old, new in zip(values.shape, after, strict=True):
             found[path][old].add(new)
-    return {
-        path: {size: min(after) for size, after in sizes.items() if len(after) == 1 and after != {size}}
-        for path, sizes in found.items()
-    }
+    made: dict[str, dict[int, int]] = {}
+    for path, sizes in found.items():
+        changed = {size: after - {size} if shared else after for size, after in sizes.items()}
+        made[path] = {size: min(after) for size, after in changed.items() if len(after) == 1 and after != {size}}
+    return made
 
 
 def _each(groups: TracedGroups) -> Iterator[tuple[str, str, Value]]:
@@ -110,9 +114,9 @@ def lengths_after(groups: TracedGroups, masks: Any) -> Iterator[tuple[str, str, 
             yield entries[0][0], entries[0][1], tuple(after)
 
 
-def own_sizes_of(groups: TracedGroups, plan: KeepPlan, cutter: Cutter) -> None:
-    """Sizes that the model's own modules keep as attributes, such as num_heads."""
-    for path, sizes in changed_lengths(groups, plan).items():
+def own_sizes_of(groups: TracedGroups, plan: KeepPlan, cutter: Cutter, *, shared: bool = False) -> None:
+    """Sizes that the model's own modules keep as attributes, such as num_heads; ``shared``: see ``changed_lengths``."""
+    for path, sizes in changed_lengths(groups, plan, shared=shared).items():
         module = cutter.model.get_submodule(path) if path else cutter.model
         if type(module).__module__.startswith("torch.nn"):
             continue

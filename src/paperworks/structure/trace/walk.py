@@ -153,6 +153,9 @@ class Walk:
         inputs = list(_values((args, kwargs)))
         name = str(node.target)
         why = "a module left out of the analysis" if "opaque" in name else f"operator {name}, which has no rule"
+        path, parametrized, _ = self.module.partition(".parametrizations.")
+        if parametrized:
+            why += f"; torch.nn.utils.parametrize.remove_parametrizations of {path} leaves a weight that can be cut"
         for value in inputs:
             for ids in value.axes:
                 self.atoms.freeze(ids, self.reason(f"goes through {why}"))
