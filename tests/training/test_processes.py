@@ -7,7 +7,6 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+import forked
 from paperworks.errors import InputError
 from paperworks.language import bundled_model_path, bundled_text
 from paperworks.runs import Cancelled
@@ -152,8 +152,14 @@ def in_one_process_of_two(out: Path) -> None:
     (out / f"found-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
+def launch(*words: str) -> None:
+    """``accelerate launch``, which imports torch too, as a function to run."""
+    sys.argv = ["accelerate launch", *words]
+    runpy.run_module("accelerate.commands.launch", run_name="__main__")
+
+
 @pytest.mark.over_budget("accelerate starts two interpreters, which import torch and transformers")
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
     script = re.search(r"```python\n# tune.py\n(.*?)```", guide, re.DOTALL)
     assert script is not None
@@ -162,10 +168,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     papers_alone = trained(4, tmp_path / "ddp-of-papers")  # and the inputs of both kinds
     shutil.copytree(tmp_path / "ddp-of-papers", tmp_path / "fsdp-of-papers")
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
+    words = [
         "--multi_gpu",
         "--num_processes",
         "2",
@@ -181,9 +184,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         str(tmp_path),
         str(Path(__file__).parents[1]),
     ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    assert done.returncode == 0, done.stderr[-4000:]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    done = forked.run(launch, *words, timeout=240)
+    assert done.code == 0, done.errors[-4000:]
     found, second = (json.loads((tmp_path / f"found-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1))
 
     alone_pruned = pruned(4)
