@@ -6,15 +6,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from paperworks.errors import InputError
 from paperworks.nn.loading import check_model_folder
 from paperworks.structure import Family, spec_for
 from paperworks.structure.modeling_sliced import MODEL_CLASSES
 
 
 def architecture_of(source: Path | Any) -> Family:
-    """The family of a checkpoint folder or a live model. Raises InputError for an unknown one."""
+    """The family of a checkpoint folder or a live model. Raises InputError for an unknown one, naming the folder."""
     kind = check_model_folder(source).get("model_type", "") if isinstance(source, Path) else source.config.model_type
-    return spec_for(SimpleNamespace(model_type=str(kind).removeprefix("sliced_").removeprefix("pruned_")))
+    try:
+        return spec_for(SimpleNamespace(model_type=str(kind).removeprefix("sliced_").removeprefix("pruned_")))
+    except InputError as error:
+        if not isinstance(source, Path):
+            raise
+        raise InputError("model", f"{source}, whose model_type is {error.found}", error.expected) from None
 
 
 def is_sliced(model: Any) -> bool:
