@@ -87,6 +87,24 @@ def test_image_folders_of_mixed_sizes_with_a_wider_teacher(tmp_path: Path) -> No
     assert nn.SmallCNN.from_pretrained(files / "student").config["widths"] == [4, 8, 16]
 
 
+def test_a_student_that_is_no_better_than_the_most_frequent_class_says_so(tmp_path: Path) -> None:
+    """Three rows of a rare class among 200: none is kept, and accuracy alone would look like success."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=200), "b": rng.normal(size=200), "kind": ["usual"] * 200})
+    table.loc[[5, 50, 150], "kind"] = "fraud"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    data = str(tmp_path / "t.csv")
+    report, _ = execute(
+        tmp_path, data=data, label="kind", fraction=0.1, method="random", alpha="0", steps=20, teacher_steps=20
+    )
+    held = next(t for t in report.tables if t.title == "Held-out rows")
+    always = next(row for row in held.rows if str(row[0]).startswith("no row: always usual"))
+    assert always[3] == report.metrics["majority_accuracy"] > 0.97
+    assert report.metrics["accuracy"] <= always[3]
+    assert "no better than to say usual, the most frequent class, of every row" in report.headline
+    assert any("No row is kept of fraud" in note for note in report.lead)
+
+
 def test_tables_with_gaps_and_words(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     n = 120

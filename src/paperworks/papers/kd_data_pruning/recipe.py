@@ -235,6 +235,9 @@ def _report(
         count = len(train) if name.startswith("all") else len(kept)
         steps = config.steps if config.budget == "iterations" else max(1, round(config.steps * count / len(train)))
         rows.append([name, count, steps, *_cells(interval)])
+    common = int(np.bincount(job.labels).argmax())
+    always = wilson_interval(int((job.held[1] == common).sum()), len(test))
+    rows.append([f"no row: always {source.class_names[common]}, the most frequent class", 0, 0, *_cells(always)])
     notes = []
     if tried:
         notes.append(
@@ -250,12 +253,14 @@ def _report(
     return runs.Report(
         headline=f"Trained on {len(kept):,} of {len(train):,} rows of {name}, chosen by {config.method}, the student "
         f"gets {student.estimate:.1%} of {len(test):,} held-out rows right with a teacher (weight {alpha:.3g}), and "
-        f"{alone.estimate:.1%} without; on all rows without one {every.estimate:.1%}.",
+        f"{alone.estimate:.1%} without; on all rows without one {every.estimate:.1%}."
+        + _beside_always(student, always, source.class_names[common]),
         metrics={
             "accuracy": student.estimate,
             "accuracy_without_teacher": alone.estimate,
             "accuracy_all_rows": every.estimate,
             "teacher_accuracy": teacher.estimate,
+            "majority_accuracy": always.estimate,
             "kept": len(kept),
             "alpha": alpha,
         },
@@ -276,9 +281,21 @@ def _report(
             runs.Figure("Kept rows by class", class_figure(classes), "Share of each class that is kept."),
         ],
         files=files,
-        lead=list(source.notes),
+        lead=[*source.notes, *_lost(classes)],
         notes=notes,
     )
+
+
+def _beside_always(student: Interval, always: Interval, common: str) -> str:
+    if student.estimate > always.estimate:
+        return ""
+    return f" That is no better than to say {common}, the most frequent class, of every row: {always.estimate:.1%}."
+
+
+def _lost(classes: list[list[Any]]) -> list[str]:
+    """What to say first of classes of which no row is kept."""
+    lost = [str(name) for name, training, kept, *_ in classes if training and not kept]
+    return [f"No row is kept of {', '.join(lost)}: the student cannot learn it. Keep more rows."] if lost else []
 
 
 def _cells(interval: Interval) -> list[float]:
