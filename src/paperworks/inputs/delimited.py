@@ -214,10 +214,15 @@ def _head(path: Path, lines: list[str], delimiter: str | None) -> _Head:
     above = comments + start
     notes = [f"{above} line{'s' * (above > 1)} above the header left out."] if above else []
     names = _cells(rest[start], chosen)
-    below = {len(_cells(line, chosen)) for line in rest[start + 1 :] if line.strip()}
-    if len(names) > 1 and below == {len(names) + 1}:  # as R's write.table has it
-        names = [ROW_NAMES, *names]
-        notes.append("The header has one name fewer than the rows have cells: the first column has names of the rows.")
+    below = [_cells(line, chosen) for line in rest[start + 1 :] if line.strip()]
+    if len(names) > 1 and {len(cells) for cells in below} == {len(names) + 1}:
+        if all(cells[-1] == "" for cells in below):  # each row ends with a separator
+            names = [*names, ""]
+        else:  # as R's write.table has it
+            names = [ROW_NAMES, *names]
+            notes.append(
+                "The header has one name fewer than the rows have cells: the first column has names of the rows."
+            )
     return _Head(chosen, names, above + 1, notes)
 
 
