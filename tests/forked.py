@@ -32,8 +32,8 @@ SLOW = (
 )
 """Imported by the server. A module that is not installed is left out."""
 
-_at_start: dict[int, float] = {}
-"""Processor seconds of a server, by its id, before the first function."""
+_at_start: dict[psutil.Process, float] = {}
+"""Processor seconds of a server before the first function."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def start(function: Callable[..., object], *args: Any, folder: Path) -> multipro
         ready = processes.Process(target=int)
         ready.start()
         ready.join()
-        _at_start[_server()] = _seconds(_server())
+        server = psutil.Process(_server())
+        _at_start[server] = _seconds(server)
     process = processes.Process(target=_work, args=(folder, dict(os.environ), os.getcwd(), function, args))
     process.start()
     return process
@@ -114,10 +115,10 @@ def _server() -> int:
     return int(pid)
 
 
-def _seconds(pid: int) -> float:
+def _seconds(server: psutil.Process) -> float:
     """Of a server and of the children that it has waited for."""
     try:
-        times = psutil.Process(pid).cpu_times()
+        times = server.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
     return float(sum(times[:4]))

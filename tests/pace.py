@@ -1,8 +1,9 @@
 """How much slower this machine runs at the moment than a quiet reference machine.
 
 A processor second is not the same amount of work everywhere: a slower machine does less in it, and so does a loaded
-one, where neighbours take the caches. A fixed piece of work is therefore timed beside the tests, after each second of
-their processor time. It makes and reads many small objects, as most tests do; arithmetic on arrays slows down less.
+one, where neighbours take the caches. A fixed piece of work is therefore timed beside the tests, after every three
+seconds of their processor time. It makes and reads many small objects, as most tests do; arithmetic on arrays slows
+down less.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable
 
 REFERENCE_SECONDS = 0.0035
 """Processor seconds of the work on two cores that do nothing else, with CPython 3.11."""
-EVERY_SECONDS = 1.0
+EVERY_SECONDS = 3.0
+"""As much as a test may take (``budget.TEST_SECONDS``): after a test over its budget, the pace is read anew."""
 REPEATS = 3
 
 _ROWS = [{"name": f"row {i}", "values": [i, i * 1.5, str(i)]} for i in range(2000)]

@@ -1,4 +1,6 @@
-"""Which tests run in one worker of pytest-xdist (``--dist loadgroup``): those that share what is slow to make.
+"""Which tests run in one worker of pytest-xdist (``--dist loadgroup``), and in which order workers collect them.
+
+In one worker run those that share what is slow to make.
 
 Tests of a paper share trained networks and what numba compiles; tests of the page share servers. xdist 3.8 writes
 groups to a private name that pytest 9 no longer uses, so that ``xdist_group`` has no effect: the scheduler is given
@@ -7,14 +9,46 @@ here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from paperworks import catalog
+
+WORKER = "PYTEST_XDIST_WORKER"
+
+
+class Backwards(pytest.Dir):
+    """A folder whose last entry is collected first."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        return reversed(list(super().collect()))
+
+
+def collects_backwards() -> bool:
+    """Whether this is every other worker.
+
+    Workers import all tests at the same time. Two that go through the folders from both ends each compile one half of
+    them, and find the other half compiled.
+    """
+    return int(os.environ.get(WORKER, "gw0").removeprefix("gw")) % 2 == 1
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if not collects_backwards() or (path / "__init__.py").is_file():
+        return None
+    return Backwards.from_parent(parent, path=path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers have to report the same order."""
+    if WORKER in os.environ:
+        items.sort(key=lambda item: item.path.parts)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -38,6 +38,8 @@ def test_a_group_runs_in_one_worker(pytester: pytest.Pytester, monkeypatch: pyte
         (pytester.path / "papers" / name).mkdir(parents=True)
         (pytester.path / "papers" / name / f"test_{name}.py").write_text(
             "import os, pathlib, pytest, time\n"
+            f"with open({str(pytester.path)!r} + '/imported by ' + os.environ['PYTEST_XDIST_WORKER'], 'a') as file:\n"
+            f"    file.write('{name} ')\n"
             "@pytest.mark.parametrize('n', range(4))\n"
             "def test_writes(n):\n"
             "    time.sleep(0.05)\n"
@@ -50,3 +52,5 @@ def test_a_group_runs_in_one_worker(pytester: pytest.Pytester, monkeypatch: pyte
     workers = [set((pytester.path / name).read_text().split()) for name in ("one", "two", "three")]
     assert [len(found) for found in workers] == [1, 1, 1]
     assert len(set.union(*workers)) == 2
+    assert (pytester.path / "imported by gw0").read_text().split() == ["one", "three", "two"]
+    assert (pytester.path / "imported by gw1").read_text().split() == ["two", "three", "one"]
