@@ -63,7 +63,7 @@ def test_torchs_attention_keeps_its_widths_and_says_so() -> None:
     torch.manual_seed(0)
     groups = analyze(Crossed(), (torch.randn(2, 7, 5), torch.randn(2, 6, 3)))
     assert not groups["q/ffn"].by_default
-    assert "attention, an nn.MultiheadAttention, checks it" in str(groups)
+    assert "attention, an nn.MultiheadAttention, checks it; after prunable_attention(model)" in str(groups)
     assert groups["up/ffn"].by_default
     cut(groups, ranked_plan(groups, magnitude_scores(groups.model, groups.units), keep=0.5))
     with pytest.raises(InputError, match="Nothing was changed"):

@@ -18,6 +18,7 @@ from paperworks.lazy import lazy_imports
 if TYPE_CHECKING:
     from paperworks.structure.trace.algebra import Reason, Value
     from paperworks.structure.trace.analysis import TracedGroups, analyze
+    from paperworks.structure.trace.attention import PrunableMultiheadAttention, prunable_attention
     from paperworks.structure.trace.cost import CostModel, Polynomial, TracedCost
     from paperworks.structure.trace.cutting import cut
     from paperworks.structure.trace.deployment import Latency, export_onnx, measure_latency
@@ -35,6 +36,7 @@ __all__ = [
     "CostModel",
     "Latency",
     "Polynomial",
+    "PrunableMultiheadAttention",
     "Reason",
     "TracedCost",
     "TracedGroup",
@@ -49,6 +51,7 @@ __all__ = [
     "mask_model",
     "masked_outputs",
     "measure_latency",
+    "prunable_attention",
     "ranked_plan",
     "save_cut",
     "verify",

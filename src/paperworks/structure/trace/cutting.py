@@ -157,7 +157,7 @@ def leave_fixed_sizes_out(groups: TracedGroups) -> None:
 def _why_fixed(groups: TracedGroups, group: TracedGroup, less: KeepPlan) -> str:
     attention = attention_of(groups.model, group)
     if attention:
-        return f"{attention}, an nn.MultiheadAttention, checks it; heads of nn.Linear layers can be cut"
+        return f"{attention}, an nn.MultiheadAttention, checks it; after prunable_attention(model) it can be cut"
     lines = _sized_lines(groups, less)
     at = f" ({', '.join(lines[:3])})" if lines else ""
     return f"its size is a number in the code{at}, or has to equal that of another group"

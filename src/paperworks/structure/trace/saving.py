@@ -20,6 +20,7 @@ from paperworks import nn as own_networks
 from paperworks.errors import InputError
 from paperworks.nn.saving import CONFIG, SavedNetwork, read_network_config
 from paperworks.runs.files import new_folder, write_text
+from paperworks.structure.trace.attention import prunable_attention, replaced_attention
 from paperworks.structure.trace.capture import canonical_names
 from paperworks.structure.trace.cutting import HISTORY, CutStep, Cutter
 from paperworks.structure.trace.positions import tensor_at
@@ -69,6 +70,7 @@ def save_cut(model: nn.Module, folder: str | Path) -> Path:
         "library": "transformers" if known else OWN if builds_itself(model) else type(model).__module__,
         "dtype": str(next(iter(weights.values())).dtype).removeprefix("torch.") if weights else "float32",
         "parameters": sum(p.numel() for p in model.parameters()),
+        "attention": replaced_attention(model),
         "steps": [
             {
                 "tensors": {name: {str(a): runs_of(p) for a, p in axes.items()} for name, axes in step.tensors.items()},
@@ -92,8 +94,9 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
 
     Parameters
     ----------
-    build : makes the model at its dense sizes, as it was before any cut; its weights do not matter. None for models of
-        transformers and of ``paperworks.nn``, which are built from the saved configuration.
+    build : makes the model at its dense sizes, as it was before any cut; its weights do not matter. Torch's attention
+        in it is replaced where ``prunable_attention`` did so before the cut. None for models of transformers and of
+        ``paperworks.nn``, which are built from the saved configuration.
 
     Raises
     ------
@@ -108,6 +111,7 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
     if lazy:
         raise InputError("build", f"a model whose {lazy[0]} has no size yet", "one that has seen a batch of the inputs")
     model.to(getattr(torch, plan["dtype"], torch.float32))
+    model = _with_attention(model, plan.get("attention", []))
     steps = []
     for step in plan["steps"]:
         kept = {name: {int(a): positions_of(r) for a, r in axes.items()} for name, axes in step["tensors"].items()}
@@ -117,6 +121,13 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
     _fill(model, source / WEIGHTS_FILE)
     object.__setattr__(model, HISTORY, steps)
     return model.eval()
+
+
+def _with_attention(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Torch's attention is replaced where it was in the model that was cut, if ``build`` has not done so."""
+    dense = {name for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.MultiheadAttention)}
+    replaced: nn.Module = prunable_attention(model, [name for name in names if name in dense])
+    return replaced
 
 
 def repeat(model: nn.Module, step: CutStep) -> None:
@@ -160,6 +171,9 @@ def _read_plan(path: Path) -> dict[str, Any]:
             raise InputError(PLAN_FILE, f"format {plan['format']}, version {plan['version']}", f"{FORMAT}, version 1")
         for step in plan["steps"]:
             step["tensors"].items(), list(step["attributes"])
+        attention = plan.get("attention", [])
+        if not isinstance(attention, list) or not all(isinstance(name, str) for name in attention):
+            raise TypeError("attention has to be a list of names")
         return plan
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
