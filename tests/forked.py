@@ -1,7 +1,8 @@
 """Functions in processes of their own, which a test may kill: forked from a server that has imported what is slow.
 
 A fork of pytest's process could inherit the locks of its threads; a new interpreter imports torch and transformers
-again, for seconds each time. The server is started once in a pytest worker, and ends with it.
+again, for seconds each time. A server is started once in a pytest worker, and ends with it. There are two: one has
+imported paperworks as well; the other, ``BARE``, only what transformers imports, for tests of who imports what first.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 SLOW = (
     "pytest",
@@ -30,7 +33,9 @@ SLOW = (
     "paperworks.structure",
     "paperworks.training",
 )
-"""Imported by the server. A module that is not installed is left out."""
+"""Imported by the server (tests/forked_imports.py)."""
+BARE = ("pytest", "accelerate", "scipy.optimize", "sympy", "torch.distributed.fsdp", "torch.distributed.tensor")
+"""What transformers imports for seconds, without transformers."""
 
 _at_start: dict[psutil.Process, float] = {}
 """Processor seconds of a server before the first function."""
@@ -45,13 +50,15 @@ class Ended:
     errors: str
 
 
-def run(function: Callable[..., object], *args: Any, timeout: float = 120) -> Ended:
+def run(function: Callable[..., object], *args: Any, timeout: float = 120, imported: Sequence[str] = SLOW) -> Ended:
     """Call a function of a module in a process of its own, in this process's environment and folder.
+
+    ``imported``, SLOW or BARE, are the modules that the process has from its server.
 
     Raises TimeoutError, after killing the process, where it takes more than ``timeout`` seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = start(function, *args, folder=Path(folder))
+        process = start(function, *args, folder=Path(folder), imported=imported)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -75,18 +82,23 @@ def code(text: str, *words: str) -> None:
     exec(compile(text, "<code>", "exec"), {"__name__": "__main__"})
 
 
-def start(function: Callable[..., object], *args: Any, folder: Path) -> multiprocessing.process.BaseProcess:
+def start(
+    function: Callable[..., object], *args: Any, folder: Path, imported: Sequence[str] = SLOW
+) -> multiprocessing.process.BaseProcess:
     """Start a function in a process of its own, which writes to ``output`` and ``errors`` in a folder."""
-    processes = multiprocessing.get_context("forkserver")
-    if not _at_start:
-        processes.set_forkserver_preload(list(SLOW))
-        ready = processes.Process(target=int)
-        ready.start()
-        ready.join()
-        server = psutil.Process(_server())
-        _at_start[server] = _seconds(server)
-    process = processes.Process(target=_work, args=(folder, dict(os.environ), os.getcwd(), function, args))
-    process.start()
+    return _fork(_server(tuple(imported)), _work, folder, dict(os.environ), os.getcwd(), function, args)
+
+
+def _fork(
+    server: forkserver.ForkServer, function: Callable[..., object], *args: Any
+) -> multiprocessing.process.BaseProcess:
+    """Start a function in a process of a server. (multiprocessing itself knows of one server alone.)"""
+    process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
+    only, forkserver.connect_to_new_process = forkserver.connect_to_new_process, server.connect_to_new_process
+    try:
+        process.start()
+    finally:
+        forkserver.connect_to_new_process = only
     return process
 
 
@@ -109,10 +121,25 @@ def _work(
     function(*args)
 
 
-def _server() -> int:
-    pid = forkserver._forkserver._forkserver_pid
-    assert pid is not None
-    return int(pid)
+@lru_cache
+def _server(imported: tuple[str, ...]) -> forkserver.ForkServer:
+    """A server that has imported modules; what that took is noted."""
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload(["forked_imports"])
+    places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        patch.setenv("FORKED_IMPORTS", " ".join(imported))
+        ready = _fork(server, _require_imports)
+        ready.join()
+    assert ready.exitcode == 0, "the server has not imported what it should have"
+    process = psutil.Process(server._forkserver_pid)  # type: ignore[attr-defined]
+    _at_start[process] = _seconds(process)
+    return server
+
+
+def _require_imports() -> None:
+    sys.exit("forked_imports" not in sys.modules)
 
 
 def _seconds(server: psutil.Process) -> float:

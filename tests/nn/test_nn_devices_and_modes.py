@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
+import forked
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode, preserved_modes, resolve_device, resolve_dtype
 
@@ -54,5 +52,5 @@ def test_a_new_submodule_gets_the_mode_of_its_model() -> None:
 
 def test_importing_training_loads_no_transformers() -> None:
     code = "import sys, paperworks.training; print('transformers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    done = forked.run(forked.code, code, imported=forked.BARE)
+    assert done.output.strip() == "False", done.errors[-2000:]

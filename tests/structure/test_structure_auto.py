@@ -11,6 +11,7 @@ import torch
 from tiny_transformers import D, random_basis, tiny
 from transformers import AutoConfig
 
+import forked
 from paperworks.structure import cuts_of, fold_norms, rotate
 
 ORDERS = {
@@ -22,19 +23,12 @@ ORDERS = {
     "transformers first": "from transformers import AutoModelForCausalLM, BertModel\nimport paperworks",
 }
 
-IN_FORKS = """
-import os, sys
-import accelerate, scipy.optimize, sympy, torch.distributed.fsdp, torch.distributed.tensor
-
-assert not {"paperworks", "transformers"} & set(sys.modules)
-for imports in sys.argv[2:]:
-    if os.fork() == 0:
-        exec(imports)
-        print(type(AutoModelForCausalLM.from_pretrained(sys.argv[1])).__module__)
-        sys.exit()
-    os.wait()
+LOAD = """
+import sys
+assert not {{"paperworks", "transformers"}} & set(sys.modules)
+{imports}
+print(type(AutoModelForCausalLM.from_pretrained(sys.argv[1])).__module__)
 """
-"""Each order in a process that has imported what transformers imports: that takes seconds, and is the same for all."""
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +41,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
-def test_from_pretrained_without_remote_code(saved: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", IN_FORKS, str(saved), *ORDERS.values()], capture_output=True, text=True
-    )
-    assert done.stdout.split() == ["paperworks.structure.modeling_sliced"] * len(ORDERS), done.stderr[-2000:]
+@pytest.mark.parametrize("imports", ORDERS.values(), ids=ORDERS)
+def test_from_pretrained_without_remote_code(saved: Path, imports: str) -> None:
+    done = forked.run(forked.code, LOAD.format(imports=imports), str(saved), imported=forked.BARE)
+    assert done.output.strip() == "paperworks.structure.modeling_sliced", done.errors[-2000:]
 
 
 def test_from_config() -> None:

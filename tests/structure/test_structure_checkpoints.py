@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,19 +60,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _load(saved: Path, tmp_path: Path, first: str, options: dict[str, object]) -> str:
-    code = LOADER.format(first=first, options=options)
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(saved)], env=environment, capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().splitlines()[-1]
-
-
-@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
-def test_a_process_with_transformers_alone_loads_it(saved, tmp_path):
-    assert _load(saved, tmp_path, "torch", {"trust_remote_code": True}).startswith("False transformers_modules")
+def test_a_process_with_transformers_alone_loads_it(saved, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    monkeypatch.chdir(tmp_path)
+    code = LOADER.format(first="torch", options={"trust_remote_code": True})
+    done = forked.run(forked.code, code, str(saved), imported=forked.BARE)
+    assert done.code == 0, done.errors[-3000:]
+    assert done.output.strip().splitlines()[-1].startswith("False transformers_modules")
 
 
 def test_a_process_that_imported_paperworks_loads_it_without_remote_code(saved):

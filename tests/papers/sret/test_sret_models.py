@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from tiny_sret import SMALL, images, small
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import forked
 from paperworks.errors import InputError
 from paperworks.papers.sret import (
     SReTConfig,
@@ -102,15 +101,14 @@ def test_saved_models_load_to_the_bit_and_evaluation_is_deterministic(tmp_path: 
     assert isinstance(AutoModel.from_config(SReTConfig(**SMALL)), SReTModel)
 
 
-@pytest.mark.over_budget("starts an interpreter of its own, which imports torch and transformers")
 def test_auto_classes_know_the_architecture_after_import_paperworks(tmp_path: Path) -> None:
     small().save_pretrained(tmp_path / "m")
     code = (
         "import paperworks\nfrom transformers import AutoModelForImageClassification as A\n"
         f"print(type(A.from_pretrained({str(tmp_path / 'm')!r})).__module__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "paperworks.papers.sret.modeling", done.stderr[-2000:]
+    done = forked.run(forked.code, code, imported=forked.BARE)
+    assert done.output.strip() == "paperworks.papers.sret.modeling", done.errors[-2000:]
 
 
 def test_random_inference_is_there_on_request() -> None:
