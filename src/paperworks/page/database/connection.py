@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from sqlalchemy import CursorResult, Engine, Update, create_engine, event, make_url
+from sqlalchemy import Connection, CursorResult, Engine, Update, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session as OrmSession
@@ -170,8 +168,27 @@ def _begin_sqlite(connection: Any) -> None:
 
 
 def _migrate(engine: Engine) -> None:
+    with engine.connect() as connection:
+        if _version(connection) == newest_version():
+            return
+    # Only a new version of the page needs what alembic takes a third of a second to import and to read.
+    from alembic import command
+    from alembic.config import Config as AlembicConfig
+
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _version(connection: Connection) -> str | None:
+    """The version that alembic has written down, or None for a database without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def newest_version() -> str:
+    """The version that the migrations here lead to: their files are named by it."""
+    return max(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
