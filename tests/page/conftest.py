@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from page_databases import fresh_postgres
+from page_databases import drop_migrated, fresh_postgres
 from sqlalchemy import Engine
 
 from paperworks.page.database import connection
@@ -50,3 +50,4 @@ def migrated_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "_migrate", copy_or_migrate)
         yield
+    drop_migrated()

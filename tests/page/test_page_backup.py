@@ -78,7 +78,7 @@ def test_a_backup_of_postgres_comes_back(
     assert backup(settings, file)["database"] == 1
     with page.session() as session:
         session.add(Comment(entry_id=1, user_id=1, text="Said after the backup."))
-    with fresh_postgres() as url:
+    with fresh_postgres(empty=True) as url:
         elsewhere = settings.model_copy(update={"folder": tmp_path / "new" / "page", "database": url})
         restore(elsewhere, file, Store(tmp_path / "new"))
         copy = open_database(url)
