@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paperworks.embedding import postings as postings_module
 from paperworks.embedding import vectors as vectors_module
-from paperworks.embedding.postings import K1, B, Postings, inverse_frequency
+from paperworks.embedding.postings import FEW, K1, B, Postings, inverse_frequency
 from paperworks.embedding.vectors import VectorIndex
 
 WORDS = st.sampled_from(["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"])
 DOCUMENTS = st.lists(
     st.tuples(st.lists(WORDS, max_size=3), st.lists(WORDS, min_size=1, max_size=12)), min_size=1, max_size=25
 )
+
+
+@pytest.fixture(scope="module", params=[0, FEW], ids=["compiled", "numpy"])
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Many documents are ranked by compiled code, few by numpy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postings_module, "FEW", request.param)
+        yield
 
 
 def fts5(documents) -> sqlite3.Connection:
@@ -34,6 +44,7 @@ def postings(connection: sqlite3.Connection, weight: float) -> Postings:
     return Postings.build((term, doc, weight if col == "title" else 1.0) for term, doc, col in rows)
 
 
+@pytest.mark.usefixtures("both_ways")
 @settings(deadline=None)
 @given(
     DOCUMENTS,
@@ -57,6 +68,7 @@ def test_scores_are_sqlites(documents, query, weight, limit) -> None:
     assert list(again) == list(ids)  # the scratch was left clean
 
 
+@pytest.mark.usefixtures("both_ways")
 @settings(deadline=None)
 @given(DOCUMENTS, st.lists(WORDS, min_size=1, max_size=3, unique=True), st.randoms(use_true_random=False))
 def test_only_allowed_rows(documents, query, random) -> None:
@@ -70,6 +82,7 @@ def test_only_allowed_rows(documents, query, random) -> None:
     assert [(i, s) for i, s in zip(found[0].tolist(), found[1].tolist(), strict=True)] == expected
 
 
+@pytest.mark.usefixtures("both_ways")
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from([1, 5, 60]), st.sampled_from([0.0, 0.5, 0.97]))
 def test_frequent_words_are_read_only_where_they_can_matter(seed: int, limit: int, hidden: float) -> None:
@@ -97,6 +110,7 @@ def test_frequent_words_are_read_only_where_they_can_matter(seed: int, limit: in
         assert len(set(ids.tolist())) == len(ids)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_equal_scores_are_in_order_and_files_keep_all(tmp_path: Path) -> None:
     index = postings(fts5([([], ["cat"])] * 40 + [(["cat"], ["cat"])]), 2.0)
     ids, scores = index.top({"cat": 1.0}, 10)
