@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 from web_helpers import LOCAL, PUBLIC, Browser, Mailbox, become_member
 
-import forked
+from paperworks.cli import run_command
 from paperworks.errors import InputError
 from paperworks.page.community import moderation
 from paperworks.page.community.moderation import Moderator
@@ -174,22 +174,24 @@ def test_only_moderators_moderate_and_readers_report(public_page: FastAPI, passw
     assert "walrus" not in str([a.changes for a in actions])
 
 
-def test_the_command_line_moderates(tmp_path: Path) -> None:
+def test_the_command_line_moderates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'page.sqlite'}"
     database = open_database(url)
     with database.session() as session:
         upsert(session, IncomingPaper(TITLE, arxiv="2510.00001", source="arxiv"))
 
-    def run(*words: str) -> forked.Ended:
-        return forked.run(forked.paperworks, "feed", *words, "--database", url)
+    def run(*words: str) -> int:
+        return run_command(["feed", *words, "--database", url])
 
-    assert run("hide", "2510.00001", "--reason", "spam").code == 0
+    assert run("hide", "2510.00001", "--reason", "spam") == 0
     assert entry(database).hidden
-    assert run("edit", "2510.00001", "--title", "Another title of it", "--tags", "a,b").code == 0
+    assert run("edit", "2510.00001", "--title", "Another title of it", "--tags", "a,b") == 0
     assert (entry(database).title, entry(database).tag_names) == ("Another title of it", ["a", "b"])
-    unknown = run("unhide", "2510.99999")
-    assert (unknown.code, "paper" in unknown.errors) == (2, True)
-    assert run("remove", "https://arxiv.org/abs/2510.00001").code == 0
+    assert run("unhide", "2510.99999") == 2
+    assert "paper" in capsys.readouterr().err
+    assert run("remove", "https://arxiv.org/abs/2510.00001") == 0
     assert entry(database) is None
-    shown = run("log").output
+    capsys.readouterr()
+    assert run("log") == 0
+    shown = capsys.readouterr().out
     assert all(word in shown for word in ("hide", "edit (title, tags)", "remove", "by command line", "spam"))
