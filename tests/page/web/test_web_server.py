@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -21,6 +22,11 @@ import psutil
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import select
+
+from paperworks.page.database import Job, open_database
+from paperworks.page.jobs import queue
+from paperworks.page.settings import load_settings
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -113,22 +119,33 @@ def start_run(client: httpx.Client, **options: str) -> str:
     return answer.headers["location"]
 
 
+def give_no_sign_of_life(seconds: float) -> None:
+    """What the database says of a worker so many seconds after it was killed."""
+    database = open_database(load_settings().database_url)
+    with database.session() as session:
+        (job,) = session.scalars(select(Job))
+        assert job.status == "running"
+        job.heartbeat -= timedelta(seconds=seconds)
+    database.close()
+
+
 @pytest.mark.over_budget("starts the page's command twice, as its user does")
 @pytest.mark.usefixtures("without_encoder")
 def test_kill_9_of_server_and_worker_in_the_middle_of_a_run(server: Server, home: Path) -> None:
     with httpx.Client(base_url=server.address, timeout=60) as client:
         client.get(server.link)
-        run = start_run(client, n="60", pause="0.1")
+        run = start_run(client, n="40", pause="0.1")
         marks = lambda: list((home / "page" / "work").glob("*/state/*/*.done"))  # noqa: E731
         until(lambda: len(marks()) >= 3)
         server.stop(signal.SIGKILL)  # its worker and the run's own process end with it
         done = len(marks())
-        assert 3 <= done < 60
+        assert 3 <= done < 40
+        give_no_sign_of_life(queue.STALE_SECONDS)
         server.start()
-        until(lambda: re.search("Running|Counted 60 things", client.get(run).text))
-        until(lambda: "Counted 60 things" in client.get(run).text, 90)
+        until(lambda: re.search("Running|Counted 40 things", client.get(run).text))
+        until(lambda: "Counted 40 things" in client.get(run).text, 90)
         fresh = client.get(run + "/report.json").json()["metrics"]["fresh"]
-        assert fresh <= 60 - done + 1
+        assert fresh <= 40 - done + 1
     runs = [p for p in (home / "runs").iterdir() if not p.name.startswith(".")]
     assert len(runs) == 1
     server.stop(signal.SIGINT)
