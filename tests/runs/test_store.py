@@ -223,7 +223,7 @@ def test_child_engine_passes_errors_on(store: Store) -> None:
 def test_child_engine_time_limit(store: Store) -> None:
     run_id = create(store, n=1000, pause=0.1)
     with pytest.raises(RunFailed, match="time limit"):
-        ChildEngine(seconds=2).execute(store, run_id)
+        ChildEngine(seconds=1).execute(store, run_id)
     assert store.find(run_id).status == "failed"
 
 

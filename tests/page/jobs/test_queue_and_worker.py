@@ -161,7 +161,7 @@ def test_cancelling_waiting_and_running_jobs(database: Database, settings: Setti
 @pytest.mark.parametrize(
     ("limits", "values", "message"),
     [
-        ({"run_seconds": 2}, {"n": "500", "pause": "0.1"}, "time limit"),
+        ({"run_seconds": 1}, {"n": "500", "pause": "0.1"}, "time limit"),
         ({"run_memory_bytes": 400 * 2**20}, {"mode": "hog"}, "memory limit"),
         ({"run_disk_bytes": 2_000}, {"n": "200", "pause": "0.05"}, "disk limit"),
     ],
@@ -180,7 +180,7 @@ def test_limits(
 def test_kill_9_of_a_worker_loses_nothing(
     database: Database, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = ask(database, settings, n="60", pause="0.1")
+    job = ask(database, settings, n="30", pause="0.1")
     process = start_worker(settings)
     wait_for(lambda: load(database, job.id).run_id is not None)
     run_id = load(database, job.id).run_id
@@ -199,7 +199,7 @@ def test_kill_9_of_a_worker_loses_nothing(
     assert (ended.status, ended.run_id, ended.attempts) == ("finished", run_id, 2)
     record = job_record(store, ended)
     assert record is not None
-    assert record.metrics["fresh"] <= 60 - done + 1
+    assert record.metrics["fresh"] <= 30 - done + 1
 
 
 def test_a_run_that_finished_before_its_worker_could_say_so_is_counted_once(
@@ -220,7 +220,7 @@ def test_a_run_that_finished_before_its_worker_could_say_so_is_counted_once(
 
 
 def test_events_can_be_taken_up_where_they_were_lost(database: Database, settings: Settings, store: Store) -> None:
-    job = ask(database, settings, n="5", pause="0.3")
+    job = ask(database, settings, n="4", pause="0.3")
     thread = threading.Thread(target=Worker(database, store, settings).run_one)
     thread.start()
     seen = list(job_events(database, store, settings, job.id))
