@@ -91,7 +91,8 @@ def test_removed_runs_are_gone_with_their_checkpoints(store: Store) -> None:
         store.find(gone)
 
 
-def test_a_run_that_is_executed_is_not_removed(store: Store) -> None:
+def test_a_run_that_is_executed_is_not_removed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paperworks.runs.store.CLAIM_SECONDS", 0.1)
     run_id = create(store)
     with store.claim(run_id), pytest.raises(RunBusy):
         store.remove(run_id)
@@ -146,7 +147,8 @@ def test_cancel_and_resume_keep_what_was_done(store: Store, every_item_reported:
     assert record.metrics["fresh"] == 20 - done
 
 
-def test_a_run_is_executed_once_at_a_time(store: Store) -> None:
+def test_a_run_is_executed_once_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paperworks.runs.store.CLAIM_SECONDS", 0.1)
     run_id = create(store)
     with store.claim(run_id):
         assert store.find(run_id).status == "running"

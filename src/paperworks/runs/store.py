@@ -33,6 +33,8 @@ from paperworks.runs.run import Cancelled, RunFailed
 
 WORTH_RESUMING = 10.0
 """Seconds; a run that is refused sooner after it was created is not kept."""
+CLAIM_SECONDS = 2.0
+"""How long a run that is held is waited for: longer than the moment for which a listing holds it."""
 _REMOVED = ".removed-"
 Status = Literal["finished", "running", "waiting", "interrupted", "cancelled", "failed", "damaged"]
 
@@ -111,7 +113,7 @@ class Store:
             raise InputError("run", run_id, "an unfinished run" + nearest(run_id, self._ids(self.working)))
         lock = filelock.FileLock(folder / "lock")
         try:
-            lock.acquire(timeout=2)  # longer than the moment for which a listing holds it
+            lock.acquire(timeout=CLAIM_SECONDS)
         except filelock.Timeout:
             raise RunBusy(f"run {run_id} is being executed by another process") from None
         try:
