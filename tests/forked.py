@@ -7,16 +7,21 @@ imported paperworks as well; the other, ``BARE``, only what transformers imports
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import runpy
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -100,6 +105,66 @@ def _fork(
     finally:
         forkserver.connect_to_new_process = only
     return process
+
+
+class Waiting:
+    """A process forked from this one, which waits for the command of an interpreter that this one is to start.
+
+    It takes the place of ``subprocess.Popen`` for ``python -m MODULE`` and ``python -u FILE``, and has imported what
+    this process had when it was made: before this process starts threads, whose locks it would inherit.
+    """
+
+    def __init__(self) -> None:
+        self._tell, told = socket.socketpair()
+        forks = multiprocessing.get_context("fork")
+        self._process = forks.Process(target=_wait_for_command, args=(told, os.getpid()), daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def begin(
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
+        **_: object,
+    ) -> Waiting:
+        """Run the command in a session of its own; without files it writes where this process does."""
+        streams = [number if file is None else file.fileno() for number, file in ((1, stdout), (2, stderr))]
+        socket.send_fds(self._tell, [json.dumps([list(args), dict(env)]).encode()], streams)
+        return self
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+
+def _wait_for_command(told: socket.socket, parent: int) -> None:
+    told.settimeout(0.5)
+    message = b""
+    while not message and os.getppid() == parent:
+        with suppress(TimeoutError):
+            message, streams, *_ = socket.recv_fds(told, 2**20, 2)
+    if not message:
+        return
+    (_, flag, what, *words), environment = json.loads(message)
+    os.setsid()
+    for number, stream in zip((1, 2), streams, strict=True):
+        os.dup2(stream, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [what, *words]
+    {"-m": runpy.run_module, "-u": runpy.run_path}[flag](what, run_name="__main__")
 
 
 def seconds() -> float:

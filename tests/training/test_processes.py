@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import runpy
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +39,6 @@ SETTINGS = TrainSettings(
     seed=3,
     device="cpu",
 )
-forks = multiprocessing.get_context("fork")
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -155,44 +152,6 @@ def in_one_process_of_two(out: Path) -> None:
     (out / f"found-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-class Waiting:
-    """A process that has imported what is slow, and waits for the command of an interpreter that is to be started.
-
-    It is what torch's launcher takes for the process that it started (a ``subprocess.Popen``).
-    """
-
-    def __init__(self) -> None:
-        told, self._tell = forks.Pipe(duplex=False)
-        self._process = forks.Process(target=self._work, args=(told,))
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
-
-    def begin(self, args: Sequence[str], env: Mapping[str, str], **_: object) -> Waiting:
-        self._tell.send(([*args], {**env}))
-        return self
-
-    @staticmethod
-    def _work(told: Connection) -> None:
-        os.setsid()  # the launcher ends the group of the process
-        (_, _, script, *words), environment = told.recv()  # python -u script
-        os.environ.clear()
-        os.environ.update(environment)
-        sys.argv = [script, *words]
-        runpy.run_path(script, run_name="__main__")
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self, seconds: float | None = None) -> int | None:
-        self._process.join(seconds)
-        return self.poll()
-
-    @property
-    def returncode(self) -> int | None:
-        return self.poll()
-
-
 def launch(*words: str) -> None:
     """``accelerate launch`` as a function to run.
 
@@ -200,7 +159,7 @@ def launch(*words: str) -> None:
     """
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
-    waiting = [Waiting() for _ in range(2)]
+    waiting = [forked.Waiting() for _ in range(2)]
     subprocess_handler.Popen = lambda args, env, **options: waiting.pop().begin(args, env, **options)
     sys.argv = ["accelerate launch", *words]
     runpy.run_module("accelerate.commands.launch", run_name="__main__")
