@@ -128,10 +128,9 @@ class Imports:
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if not path.is_file():
             return
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if path.is_relative_to(self.whole):
-            self.asked_for |= set(_required(tree))
-        for node in self._statements(tree, path.is_relative_to(self.whole)):
+        statements, required = read_imports(path, path.is_relative_to(self.whole))
+        self.asked_for |= required
+        for node in statements:
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     self._name(str(node.module), alias.name, path)
@@ -152,16 +151,24 @@ class Imports:
             if home:
                 self.follow(home)
 
-    def _statements(self, node: ast.AST, whole: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Import | ast.ImportFrom):
-                yield child
-            elif not self._skipped(child, whole):
-                yield from self._statements(child, whole)
 
-    @staticmethod
-    def _skipped(node: ast.AST, whole: bool) -> bool:
-        return isinstance(node, ast.If | ast.Try) or (isinstance(node, ast.FunctionDef) and not whole)
+@cache
+def read_imports(path: Path, whole: bool) -> tuple[list[ast.Import | ast.ImportFrom], set[str]]:
+    """The imports of a file that count, and the extras that a ``whole`` one asks for."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return list(_statements(tree, whole)), set(_required(tree)) if whole else set()
+
+
+def _statements(node: ast.AST, whole: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif not _skipped(child, whole):
+            yield from _statements(child, whole)
+
+
+def _skipped(node: ast.AST, whole: bool) -> bool:
+    return isinstance(node, ast.If | ast.Try) or (isinstance(node, ast.FunctionDef) and not whole)
 
 
 def _required(tree: ast.AST) -> Iterator[str]:

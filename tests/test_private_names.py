@@ -19,9 +19,9 @@ def private(name: str) -> bool:
 
 def uses(source: str) -> Iterator[tuple[int, str]]:
     """Line and name of each private name of another module of Paperworks that a module imports or reaches into."""
-    tree = ast.parse(source)
+    nodes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom | ast.Attribute)]
     modules: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "paperworks":
             for alias in node.names:
                 if private(alias.name):
@@ -30,7 +30,7 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Import):
             modules |= {alias.asname for alias in node.names if alias.asname and alias.name.startswith("paperworks.")}
     modules = {name for name in modules if name == name.lower()}  # classes have private names of their own modules
-    for node in ast.walk(tree):
+    for node in nodes:
         reached = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
         if reached and private(node.attr):
             yield node.lineno, f"{node.value.id}.{node.attr}"
