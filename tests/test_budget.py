@@ -50,6 +50,7 @@ def test_compiles():
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # each pytest here would import them again
     monkeypatch.setattr("budget.TEST_SECONDS", 0.1)
     monkeypatch.setattr("budget.Pace", lambda: Pace(lambda: 1.0))
     pytester.mkdir("papers").joinpath("slow").mkdir()
@@ -117,6 +118,7 @@ def test_what_numba_compiles_does_not_count(pytester: pytest.Pytester, monkeypat
 
 
 def test_imports_do_not_count(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setattr("budget.TEST_SECONDS", 0.1)
     pytester.makepyfile(
         slow_module=f"import time\n{BURN.format(0.3)}", test_it="def test_imports(): import slow_module"
