@@ -68,7 +68,8 @@ def faults(tab, *rules: str) -> list[str]:  # type: ignore[no-untyped-def]
     """Faults of accessibility, serious or worse, that axe-core finds in a page by some of its rules, or by all."""
     if not tab.evaluate("typeof axe === 'object'"):
         tab.evaluate(AXE)  # through the protocol of the browser: the page's policy lets no other script in
-    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    # Without selectors, which axe would make of every element that it looked at.
+    options = {"resultTypes": ["violations"], "selectors": False} | ({"runOnly": list(rules)} if rules else {})
     result = tab.evaluate("options => axe.run(document, options)", options)
     return [
         f"{tab.url}: {v['id']}: {node['html'][:160]}"
