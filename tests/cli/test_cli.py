@@ -196,7 +196,7 @@ def test_ctrl_c_then_resume(tiny_paper: Path, home: Path, tmp_path: Path, cli) -
         "run",
         "tiny-paper",
         "--n",
-        "20",
+        "30",
         "--pause",
         "0.1",
         "--out",
@@ -215,7 +215,7 @@ def test_ctrl_c_then_resume(tiny_paper: Path, home: Path, tmp_path: Path, cli) -
     assert record["status"] == "cancelled"
     assert "to go on: paperworks resume" in cli("open", record["id"], code=2)
     cli("resume", record["id"], "--quiet")
-    assert (out / "count.txt").read_text() == "20"
+    assert (out / "count.txt").read_text() == "30"
 
 
 def test_kill_9_leaves_nothing_in_out(tiny_paper: Path, home: Path, tmp_path: Path, cli) -> None:
@@ -227,7 +227,7 @@ def test_kill_9_leaves_nothing_in_out(tiny_paper: Path, home: Path, tmp_path: Pa
         "run",
         "tiny-paper",
         "--n",
-        "20",
+        "40",
         "--pause",
         "0.1",
         "--out",
