@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paperworks.errors import InputError
 from paperworks.inputs.delimited import delimited_chunks
 from paperworks.inputs.tables import read_table
 
@@ -52,6 +53,17 @@ def test_all_chunks_read_a_column_s_commas_alike(tmp_path: Path) -> None:
     late.write_text("size\ty\n" + "8,123\tu\n" * 20_000 + "1,5\tu\n" * 2)  # beyond what is looked at first
     *_, last = delimited_chunks(late, rows=20_000)
     assert [*last["size"]] == ["1,5"] * 2
+
+
+@pytest.mark.parametrize("header", ["size\ty", "size\ty\t", "size\ty\t\t"])
+def test_chunks_have_no_column_of_a_separator_at_the_end_of_each_line(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.tsv"
+    end = "\t" * max(header.count("\t") - 1, 1)
+    path.write_text(f"{header}\n" + f"1,5\tu{end}\n" * 4)
+    assert [list(chunk.columns) for chunk in delimited_chunks(path, rows=2)] == [["size", "y"]] * 2
+    path.write_text(f"{header}\n" + f"1,5\tu{end}\n" * 20_000 + f"1,5\tu{end}7\n")  # beyond what is looked at first
+    with pytest.raises(InputError, match=r"a.tsv, column \d: found '7', in a column without a name .* a name in the"):
+        list(delimited_chunks(path))
 
 
 def test_text_that_is_no_number_of_either_kind_stays_text(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ class _Head:
     """Lines before the first row, the header among them."""
     notes: list[str]
     commas: tuple[Commas, ...] = ()
+    idle: tuple[str, ...] = ()
+    """Columns without a name and without a value in the first lines."""
 
 
 def read_delimited(path: Path, delimiter: str | None = None) -> Delimited:
@@ -77,7 +79,8 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
 
     What stands in memory does not grow with the file, unless its columns are separated by runs of blanks. Columns of
     numbers with commas are written with points, and in all chunks by the form that the first such chunk has: where
-    another's numbers have not, they stay text.
+    another's numbers have not, they stay text. A column that a separator at the end of each line makes is left out;
+    InputError names it where a later line has something in it.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow
@@ -94,13 +97,13 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
     options = arrow.ConvertOptions(column_types=dict.fromkeys(head.names, pa.string()), strings_can_be_null=False)
     parse = arrow.ParseOptions(delimiter=head.delimiter, newlines_in_values=True)
     waiting: list[pa.RecordBatch] = []
-    forms = dict.fromkeys(head.names, head.commas)
+    forms = dict.fromkeys((name for name in head.names if name not in head.idle), head.commas)
     try:
         for batch in arrow.open_csv(path, read_options=reading, parse_options=parse, convert_options=options):
             waiting.append(batch)
             while sum(map(len, waiting)) >= rows:
                 table = pa.Table.from_batches(waiting)
-                yield _pointed(table.slice(0, rows), forms)
+                yield _pointed(_without_idle(table.slice(0, rows), head.idle, path), forms)
                 waiting = table.slice(rows).to_batches()
     except pa.ArrowInvalid as error:
         raise _ragged(path, first_line(error), len(head.names)) from None
@@ -109,7 +112,7 @@ def delimited_chunks(path: Path, delimiter: str | None = None, *, rows: int = 20
     if waiting:
         table = pa.Table.from_batches(waiting)
         if table.num_rows:
-            yield _pointed(table, forms)
+            yield _pointed(_without_idle(table, head.idle, path), forms)
 
 
 def _checked_head(path: Path, delimiter: str | None) -> _Head:
@@ -121,9 +124,13 @@ def _checked_head(path: Path, delimiter: str | None) -> _Head:
     commas = comma_forms(
         head.delimiter, (cell for line in below if "," in line for cell in _cells(line, head.delimiter))
     )
+    idle = {place for place, name in enumerate(head.names, 1) if not name}
+    if idle:
+        cells = [_cells(line, head.delimiter) for line in lines[head.above :] if line.strip()]
+        idle = {place for place in idle if not any(row[place - 1 : place] != [""] for row in cells)}
     # a name for columns without one: pandas' index, and cells of Excel beyond the table
     names = [name or f"column {place}" for place, name in enumerate(head.names, 1)]
-    head = replace(head, names=names, commas=commas)
+    head = replace(head, names=names, commas=commas, idle=tuple(names[place - 1] for place in sorted(idle)))
     twice = first_twice(head.names)
     if twice is not None:
         raise InputError(f"{path}, line {head.above}", f"two columns named {twice!r}", "one column per name")
@@ -135,6 +142,19 @@ def _text_frame(table: pa.Table) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame({n: _trimmed(table.column(n)).to_pandas().astype(object) for n in table.column_names})
+
+
+def _without_idle(table: pa.Table, idle: Sequence[str], path: Path) -> pa.Table:
+    import pyarrow.compute as pc
+
+    for name in idle:
+        cells = pc.utf8_trim_whitespace(table.column(name))
+        if pc.any(pc.not_equal(cells, "")).as_py():
+            found = next(cell for cell in cells.to_pylist() if cell)
+            raise InputError(
+                f"{path}, {name}", f"{found!r}, in a column without a name that begins empty", "a name in the header"
+            )
+    return table.drop_columns(list(idle)) if idle else table
 
 
 def _pointed(table: pa.Table, forms: dict[str, tuple[Commas, ...]]) -> pd.DataFrame:
