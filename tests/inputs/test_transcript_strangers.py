@@ -73,6 +73,9 @@ def test_words_of_vosk_and_words_in_milliseconds() -> None:
     thousandths = [{"text": text, "start": int(s * 1000), "end": int(e * 1000)} for s, e, text in WORDS]
     for data in (vosk, {"words": thousandths}):
         assert timed(parse_transcript(json.dumps(data))) == WORDS
+    for start, end in ((1.5, 91.25), (3, 28)):  # long words, of seconds: milliseconds are whole, and a word has more
+        long = parse_transcript(json.dumps([{"text": "mm", "start": start, "end": end}]))
+        assert cues(long) == [(start, end, "mm")]
 
 
 def test_rows_of_words() -> None:
@@ -94,3 +97,28 @@ def test_a_broken_letter_does_not_make_utf8_another_encoding(tmp_path: Any) -> N
     path.write_bytes("1\n00:00:01,000 --> 00:00:02,500\nCafé, où\n".encode("cp1252"))
     found = read_transcript(path)
     assert (cues(found), found.encoding) == ([(1.0, 2.5, "Café, où")], "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("你好，世界。", "gb18030"),
+        ("The cell 细胞 divides, as you can see here 分裂", "gbk"),
+        ("これは細胞です", "shift_jis"),
+        ("клетка делится", "cp1251"),
+        ("세포가 나뉜다", "euc_kr"),
+    ],
+)
+def test_text_in_an_encoding_that_its_bytes_do_not_tell_is_refused(text: str, encoding: str, tmp_path: Any) -> None:
+    path = tmp_path / "a.srt"
+    path.write_bytes(f"1\n00:00:01,000 --> 00:00:02,500\n{text}\n".encode(encoding))
+    with pytest.raises(InputError, match=r"a.srt: found text in another encoding, .*; expected UTF-8: .* iconv"):
+        read_transcript(path)
+    assert read_transcript(path, encoding=encoding).text == text
+
+
+@pytest.mark.parametrize("text", ["Où ça, «été»… — ¿qué?", "ÄRGER ÜBER ÖL", "“naïve”", "Ça va ……… bien"])
+def test_western_text_is_read_without_a_mark(text: str, tmp_path: Any) -> None:
+    path = tmp_path / "a.srt"
+    path.write_bytes(f"1\n00:00:01,000 --> 00:00:02,500\n{text}\n".encode("cp1252"))
+    assert read_transcript(path).text == text

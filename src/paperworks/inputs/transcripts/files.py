@@ -17,6 +17,7 @@ TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".webvtt", ".json")
 EXPECTED = "a transcript: SubRip (.srt), WebVTT (.vtt), or JSON of Whisper or of words"
 _MARKUP = re.compile(r"\[(?:[A-Za-z]|\d+:\d)|\{\d+\}")
 """How subtitles of other kinds begin, which are no JSON: ``[Script Info]``, ``[00:01.00]``, ``{25}{50}``."""
+_BEYOND = re.compile(rb"[\x80-\xff]+")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -34,11 +35,12 @@ def read_transcript(path: str | Path, *, duration: float | None = None, encoding
     path : SubRip, WebVTT, JSON of Whisper, faster-whisper, WhisperX, whisper.cpp or transformers, or JSON of words.
     duration : of the recording, seconds: what lies beyond it is left out, and counted in ``repairs``.
     encoding : of the file. By default its byte order mark tells, else UTF-8 (with a few broken letters, too), else
-        UTF-16 without a mark, else Windows-1252.
+        UTF-16 without a mark, else Windows-1252, if letters beyond ASCII stand among others as in its languages.
 
     Raises
     ------
-    InputError : no such file, no text, no known format, no cue; or all cues lie beyond ``duration``.
+    InputError : no such file, no text or text of an encoding that its bytes do not tell, no known format, no cue; or
+        all cues lie beyond ``duration``.
     """
     path = Path(path).expanduser()
     try:
@@ -129,10 +131,22 @@ def decode_text(data: bytes, source: str, encoding: str | None = None, expected:
     broken = lenient.count("\ufffd")
     if sum(ord(c) > 127 for c in lenient) > 2 * broken:  # UTF-8 with a letter cut in two, as whisper.cpp writes it
         return lenient, "utf-8"
+    if not _is_western(data):
+        found = "text in another encoding, such as GBK, Shift-JIS or Windows-1251"
+        raise InputError(source, found, "UTF-8: an editor saves it so, or iconv -f GB18030 -t UTF-8 (-l lists others)")
     try:
         return data.decode("cp1252"), "cp1252"
     except UnicodeError:
         return data.decode("latin-1"), "latin-1"
+
+
+def _is_western(data: bytes) -> bool:
+    """Whether most bytes beyond ASCII are alone or in twos, as letters with accents are.
+
+    Words of Cyrillic and Greek letters, and of the two bytes that others take, are long runs. An ellipsis is none.
+    """
+    runs = [set(run[0]) for run in _BEYOND.finditer(data)]
+    return 2 * sum(len(run) for run in runs if len(run) > 2) <= sum(map(len, runs))
 
 
 def find_transcript(video: Path, folder: Path | None = None) -> Path | None:

@@ -18,8 +18,8 @@ FORMS = (
 _TEXT_KEYS = ("word", "text", "punctuated_word", "w", "value")
 _START_KEYS = ("start", "start_time", "startTime", "from", "begin", "s")
 _END_KEYS = ("end", "end_time", "endTime", "to", "stop", "e")
-_LONGEST_WORD = 20.0
-"""Seconds: where half of the words last longer, their times are no seconds."""
+_SHORTEST_WORD = 40
+"""Milliseconds: where times are whole numbers and half of the words last longer, they are no seconds."""
 _SURE_KEYS = ("probability", "confidence", "score", "conf", "p")
 
 
@@ -164,7 +164,8 @@ def _words(entries: Sequence[Any]) -> list[Cue]:
     if not known:
         raise InputError("words", "no times", "start and end of words, in seconds")
     words = _filled(rows, float(known[0][0] or 0), float(known[-1][1] or known[-1][0] or 0))
-    if median(word.end - word.start for word in words) > _LONGEST_WORD:  # AssemblyAI and others count milliseconds
+    whole = all(word.start.is_integer() and word.end.is_integer() for word in words)
+    if whole and median(word.end - word.start for word in words) > _SHORTEST_WORD:  # of AssemblyAI and others
         words = [word._replace(start=word.start / 1000, end=word.end / 1000) for word in words]
     backwards = any(b.start < a.start for a, b in pairwise(words))
     return join_words(sorted(words) if backwards else words)
