@@ -154,3 +154,30 @@ def test_musicxml_in_archives(name: str, data: bytes, tmp_path: Path) -> None:
 def test_archives_without_a_score(data: bytes, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         read_score(save(tmp_path, "a.mxl", data))
+
+
+TIMEWISE = """<?xml version="1.0" encoding="UTF-8"?>
+<score-timewise version="3.1"><part-list>
+<score-part id="P1"><part-name>a</part-name></score-part><score-part id="P2"><part-name>b</part-name></score-part>
+</part-list>
+<measure number="1"><part id="P1">METERNOTE</part><part id="P2">METERLOW</part></measure>
+<measure number="2"><part id="P1">NOTE</part></measure>
+<measure number="3"><part id="P1">NOTE</part><part id="P2">LOW</part></measure></score-timewise>
+"""
+METER = "<attributes><divisions>1</divisions><time><beats>2</beats><beat-type>4</beat-type></time></attributes>"
+NOTE = "<note><pitch><step>C</step><octave>{}</octave></pitch><duration>2</duration><type>half</type></note>"
+
+
+def test_musicxml_of_measures_that_hold_parts(tmp_path: Path) -> None:
+    """A part that a measure leaves out is silent there; the file may be packed, or in UTF-16."""
+    text = TIMEWISE.replace("METER", METER).replace("NOTE", NOTE.format(5)).replace("LOW", NOTE.format(3))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("score.xml", text)
+    for name, data in (
+        ("a.musicxml", text.encode()),
+        ("b.xml", text.replace("UTF-8", "UTF-16").encode("utf-16")),
+        ("c.mxl", packed.getvalue()),
+    ):
+        found = sorted(rows(read_score(save(tmp_path, name, data))))
+        assert found == [[0, 2, 48], [0, 2, 72], [2, 2, 72], [4, 2, 48], [4, 2, 72]]

@@ -1,4 +1,4 @@
-"""The text of a score file as music21 reads it: MusicXML out of its archive, ABC a voice at a time."""
+"""The text of a score file as music21 reads it: MusicXML out of its archive and by parts, ABC a voice at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from paperworks.errors import InputError
 KINDS = "MIDI, MusicXML (.musicxml, .mxl), kern, ABC or MEI"
 _LARGEST = 2**28
 """Bytes that a score may have outside its archive."""
+_XML = (".mxl", ".musicxml", ".xml")
 _VOICE = re.compile(r"\[V:\s*([^\s\]]+)[^\]]*\]|^V:\s*(\S+).*$", re.MULTILINE)
 
 
@@ -25,8 +26,10 @@ def score_text(path: Path) -> tuple[str, str] | None:
     InputError : an archive without a score, or one that is damaged or larger than 256 MiB.
     """
     data = path.read_bytes()
-    if data.startswith(b"PK") and path.suffix.lower() in (".mxl", ".musicxml", ".xml"):
+    if path.suffix.lower() in _XML and data.startswith(b"PK"):
         return _from_archive(data, path.name), "musicxml"
+    if path.suffix.lower() in _XML and b"score-timewise" in data.replace(b"\0", b""):  # in UTF-16 as well
+        return _as_text(data, path.name), "musicxml"
     if path.suffix.lower() == ".abc":
         return voice_by_voice(_decoded(data)), "abc"
     if path.suffix.lower() == ".krn":
@@ -52,11 +55,33 @@ def _from_archive(data: bytes, name: str) -> str:
             content = archive.read(member)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise InputError(name, f"an archive that cannot be unpacked ({error})", f"a whole score: {KINDS}") from None
-    # written anew, for music21 takes what it is given as UTF-8 whatever the file's first line says
+    return _as_text(content, f"{name}, {member}")
+
+
+def _as_text(content: bytes, name: str) -> str:
+    """MusicXML by parts, written anew: music21 takes what it is given as UTF-8 whatever the first line says."""
     try:
-        return ElementTree.tostring(ElementTree.fromstring(content), encoding="unicode")
+        score = ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{name}, {member}", f"XML that cannot be parsed ({error})", "a whole score") from None
+        raise InputError(name, f"XML that cannot be parsed ({error})", "a whole score") from None
+    return ElementTree.tostring(by_parts(score) if score.tag == "score-timewise" else score, encoding="unicode")
+
+
+def by_parts(timewise: ElementTree.Element) -> ElementTree.Element:
+    """A MusicXML score of measures that hold parts (``score-timewise``) as parts that hold measures.
+
+    A part that a measure leaves out is empty there, so that all parts go on with the same measure.
+    """
+    measures = timewise.findall("measure")
+    score = ElementTree.Element("score-partwise", timewise.attrib)
+    score.extend(child for child in timewise if child.tag != "measure")
+    names = dict.fromkeys(part.get("id", "") for measure in measures for part in measure.findall("part"))
+    for name in names:
+        whole = ElementTree.SubElement(score, "part", {"id": name})
+        for measure in measures:
+            inside = ElementTree.SubElement(whole, "measure", measure.attrib)
+            inside.extend(e for part in measure.findall("part") if part.get("id", "") == name for e in part)
+    return score
 
 
 def _root_file(archive: zipfile.ZipFile, name: str) -> str:
