@@ -157,6 +157,14 @@ def test_splits_have_no_row_twice_and_all_rows(tmp_path) -> None:
     assert np.array_equal(rows[np.lexsort(rows.T)], whole[np.lexsort(whole.T)])
 
 
+def test_a_part_without_both_values_is_said_of_the_label(tmp_path) -> None:
+    """Two clicks in 60 rows cannot be in three parts."""
+    (tmp_path / "t.csv").write_text("a,click\n" + "".join(f"{i % 7},{int(i < 2)}\n" for i in range(60)))
+    clicks = read_clicks(tmp_path / "t.csv", "click").clicks
+    with pytest.raises(InputError, match=r"label: found 2 of 60 rows with its rarer value, and the \w+ rows all alike"):
+        split_clicks(clicks, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "label", "named"),
     [

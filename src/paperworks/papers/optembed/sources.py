@@ -180,7 +180,13 @@ def split_clicks(clicks: Clicks, seed: int, shares: tuple[float, float] = (0.8, 
     ends = [round(share * len(clicks)) for share in (shares[0], shares[0] + shares[1])]
     parts = [Clicks(clicks.ids[part], clicks.labels[part]) for part in np.split(order, ends)]
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
-        part.require_two_classes(f"the {name} rows")
+        if not 0 < part.labels.sum() < len(part):
+            rarer = min(int(clicks.labels.sum()), len(clicks) - int(clicks.labels.sum()))
+            raise InputError(
+                "label",
+                f"{rarer:,} of {len(clicks):,} rows with its rarer value, and the {name} rows all alike",
+                "both values in the training, validation and test rows: more rows of the rarer one, or another seed",
+            )
     return parts[0], parts[1], parts[2]
 
 
