@@ -73,7 +73,7 @@ def test_sets_and_a_part(tmp_path):
         ({"policies": ("lru", "lfu")}, "policies: found 'lfu'"),
         ({"noise": (0.1, 2.0)}, "noise"),
         ({"sizes": (4, 0)}, "sizes"),
-        ({"op_column": "op"}, "id_column"),
+        ({"op_column": "op"}, "op_column: found 'op' alone; .* id_column"),
     ],
 )
 def test_bad_options(options, found):
@@ -83,8 +83,9 @@ def test_bad_options(options, found):
 
 def test_sizes_above_the_pages_of_the_trace(tmp_path, trace_file):
     for options, found in (
-        ({"k": 99_999_999}, "k: found 99999999"),
-        ({"sizes": (5, 10**9)}, "sizes: found 1000000000"),
+        ({"k": 99_999_999}, "k: found 99,999,999"),
+        ({"k": 2, "sets": 50_000}, "sets: found 50,000, which makes 100,000 slots"),
+        ({"sizes": (5, 10**9)}, "sizes: found 1,000,000,000"),
     ):
         with pytest.raises(InputError, match=rf"{found}; expected at most \d+, the pages"):
             run_recipe(tmp_path, trace=trace_file, **options)

@@ -58,7 +58,7 @@ class _Job:
         self.settings: TrainSettings = replace(
             DEFAULT_SETTINGS,
             steps=config.steps,
-            batch_size=config.batch_size,
+            batch_size=min(config.batch_size, len(labels)),
             learning_rate=config.learning_rate,
             device=config.device,
             seed=config.seed % 2**32,

@@ -68,8 +68,11 @@ class Config(runs.Config):
                 )
         if not self.noise or not all(0 <= p <= 1 for p in self.noise):
             raise InputError("noise", ", ".join(map(str, self.noise)) or "none", "shares from 0 to 1")
-        if (self.op_column or self.size_column) and not self.id_column:
-            raise InputError("id_column", "nothing beside another column", "the column of the page ids")
+        for name in ("op_column", "size_column"):
+            if getattr(self, name) and not self.id_column:
+                raise InputError(
+                    name, f"{getattr(self, name)!r} alone", "the column of the page ids, id_column, as well"
+                )
         if any(k < 1 for k in self.sizes):
             raise InputError("sizes", min(self.sizes), "sizes of at least 1")
         return self

@@ -34,9 +34,16 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     """Replay a cache trace with one-bit predictions and show misses beside the optimum and the proven bounds."""
     run.step("reading the trace")
     trace = _read(config)
-    for option, size in (("k", (config.k or 0) * config.sets), ("sizes", max(config.sizes, default=0))):
+    for option, size in (
+        ("k", config.k or 0),
+        ("sets", (config.k or 1) * config.sets),
+        ("sizes", max(config.sizes, default=0)),
+    ):
         if size > trace.distinct:
-            raise InputError(option, size, f"at most {trace.distinct:,}, the pages of the trace: more slots stay empty")
+            found = f"{config.sets:,}, which makes {size:,} slots" if option == "sets" else f"{size:,}"
+            raise InputError(
+                option, found, f"at most {trace.distinct:,}, the pages of the trace: more slots stay empty"
+            )
     bits = None if config.bits is None else _read_bits(config.bits, len(trace))
     k = config.k or max(1, trace.distinct // 10 // config.sets)
     slots = k * config.sets

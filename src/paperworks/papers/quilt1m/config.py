@@ -164,7 +164,9 @@ class Config(runs.Config):
         if (self.positive is None) != (self.negative is None):
             raise InputError("negative" if self.negative is None else "positive", "nothing", "folders of both kinds")
         if self.filter_models and not self.positive_labels:
-            raise InputError("positive_labels", "nothing", "classes or prompts that show the domain")
+            raise InputError(
+                "positive_labels", "nothing beside filter_models", "classes or prompts that show the domain"
+            )
         if self.filter_crops and len(self.filter_crops) != len(self.filter_models):
             raise InputError("filter_crops", f"{len(self.filter_crops)} numbers", "one for each filter model")
         if any(not 8 <= crop <= 384 for crop in self.filter_crops):
