@@ -68,8 +68,11 @@ class Case:
     names: tuple[str, ...]
 
 
-def cases(paper: catalog.Paper, folder: Path, kinds: set[str], every: int) -> Iterator[Case]:
-    """Every option with every bad value, and every option that names a file with every bad file (or each n-th)."""
+def cases(paper: catalog.Paper, folder: Path, kinds: set[str], only: list[str], every: int) -> Iterator[Case]:
+    """Every option with every bad value, and every option that names a file with every bad file (or each n-th).
+
+    ``only`` are values to try in place of all, where a list of them is given.
+    """
     kind: type[Config] = load_recipe(paper.slug, f"{paper.module}.recipe").config
     (folder / "base").mkdir()
     (folder / "bad").mkdir()
@@ -82,6 +85,7 @@ def cases(paper: catalog.Paper, folder: Path, kinds: set[str], every: int) -> It
         base = bases.beside_of(name)
         accepted = 0
         values = list(dict.fromkeys(bad_values(name, field))) if "options" in kinds else []
+        values = [value for value in values if value in only or not only]
         for value in values[number % every :: every]:
             works = valid(kind, base, name, value)
             accepted += works
@@ -105,7 +109,7 @@ def valid(kind: type[Config], base: dict[str, Any], name: str, value: str) -> bo
 
 
 def outcomes(
-    paper: catalog.Paper, kinds: set[str], only: list[str], checks: int, every: int
+    paper: catalog.Paper, kinds: set[str], only: list[str], values: list[str], checks: int, every: int
 ) -> Iterator[tuple[Case, Outcome]]:
     """All calls of one paper, in processes that are forked anew where one had to be killed."""
     folder, place = Path(tempfile.mkdtemp(prefix="bad-input-")), os.getcwd()
@@ -113,7 +117,7 @@ def outcomes(
         os.environ["PAPERWORKS_HOME"] = str(folder / "store")
         (folder / "work").mkdir()
         os.chdir(folder / "work")
-        chosen = [case for case in cases(paper, folder, kinds, every) if not only or case.option in only]
+        chosen = [case for case in cases(paper, folder, kinds, values, every) if not only or case.option in only]
         done = 0
         while done < len(chosen):
             lines = folder / f"outcomes-{done}.jsonl"
@@ -182,6 +186,7 @@ def main() -> int:
     parser.add_argument("papers", nargs="*", help="slugs; all papers by default")
     parser.add_argument("--only", choices=KINDS, help="bad values, bad files, or checkpoints of other models")
     parser.add_argument("--option", action="append", default=[], help="only this option; may be repeated")
+    parser.add_argument("--value", action="append", default=[], help="only this bad value; may be repeated")
     parser.add_argument(
         "--checks",
         type=int,
@@ -200,7 +205,7 @@ def main() -> int:
     counts: collections.Counter[str] = collections.Counter()
     out = asked.out.open("w", encoding="utf-8", buffering=1) if asked.out else None
     for paper in papers:
-        for case, found in outcomes(paper, kinds, asked.option, asked.checks, asked.every):
+        for case, found in outcomes(paper, kinds, asked.option, asked.value, asked.checks, asked.every):
             counts[found.kind] += 1
             if out:
                 line = {"paper": paper.slug, "option": case.option, "fault": case.fault, **asdict(found)}
