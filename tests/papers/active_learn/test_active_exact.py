@@ -281,3 +281,19 @@ def test_interval_of_a_deviation() -> None:
     found = deviation_interval([1.0, 2.0, 3.0])
     assert found.estimate == pytest.approx(1.0)
     assert (found.low, found.high) == (pytest.approx(np.sqrt(2 / 7.378), rel=1e-3), pytest.approx(6.285, rel=1e-3))
+
+
+def test_design_of_arms_on_a_line() -> None:
+    """The longest query tells the most; a second column that is the first one but for rounding changes little."""
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(30, 1))
+    directions = rng.normal(size=(29, 1)) * queries[:1]
+    value, weights, multipliers, ratios = barrier_design(queries, directions)
+    assert value == pytest.approx(float((directions**2).max() / (queries**2).max()), rel=1e-12)
+    assert weights.tolist() == np.eye(30)[np.abs(queries).argmax()].tolist()
+    assert (multipliers.sum(), ratios.max()) == (1.0, value)
+    doubled = np.repeat(queries, 2, axis=1).astype(np.float32)
+    doubled[:, 1] = np.nextafter(doubled[:, 1], 2 * doubled[:, 1])
+    both = (ActiveProblem.transductive(rows, rows) for rows in (doubled, queries))
+    first, second = (complexity(problem, theta)[0] for problem, theta in zip(both, ([0.4, 0.4], [0.8]), strict=True))
+    assert first == pytest.approx(second, rel=1e-5)

@@ -28,15 +28,20 @@ def barrier_design(queries: np.ndarray, directions: np.ndarray) -> tuple[float, 
 
 
 def barrier_designs(
-    queries: np.ndarray, directions: np.ndarray
+    queries: np.ndarray, directions: np.ndarray, flat: float = 1e-9
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``barrier_design`` for B sets of directions ``[B, m, d]``: values ``[B]``, and the rest with B rows each."""
+    """``barrier_design`` for B sets of directions ``[B, m, d]``: values ``[B]``, and the rest with B rows each.
+
+    ``flat`` is the share of the queries' largest extent below which an extent is rounding, and left out.
+    """
     # The value is the same in every basis; in that of whitened queries columns of unlike units do no harm.
     _, sizes, axes = np.linalg.svd(queries, full_matrices=False)
-    kept = sizes > 1e-9 * sizes[0]
+    kept = sizes > flat * sizes[0]
     whiten = (axes[kept] / sizes[kept, None]).T * np.sqrt(len(queries))
     x, v = queries @ whiten, directions @ whiten
     n, m = len(x), v.shape[1]
+    if x.shape[1] == 1:
+        return _on_a_line(x[:, 0], v[:, :, 0])
     weights = np.full((len(v), n), 1 / n)
     size = _ratios(x, v, weights).max(1)
     v = v / np.sqrt(size)[:, None, None]
@@ -72,6 +77,16 @@ def barrier_designs(
         multipliers / multipliers.sum(1, keepdims=True),
         size[:, None] * ratios,
     )
+
+
+def _on_a_line(x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Queries of one dimension, where Newton's equations have no single solution: the longest one tells the most."""
+    longest = np.abs(x).argmax()
+    ratios = (v / x[longest]) ** 2
+    worst = ratios == ratios.max(1, keepdims=True)
+    weights = np.zeros((len(v), len(x)))
+    weights[:, longest] = 1.0
+    return ratios.max(1), weights, worst / worst.sum(1, keepdims=True), ratios
 
 
 def _gram(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

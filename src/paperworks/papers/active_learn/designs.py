@@ -24,6 +24,8 @@ from paperworks.papers.active_learn.barrier import barrier_designs
 from paperworks.papers.active_learn.problem import ActiveProblem
 
 Form = Literal["auto", "linear", "kl"]
+FLAT = 3e-7
+"""Share of the queries' largest extent that is rounding of their 32 bits, as of a column that is another's double."""
 TIE = 1e-9
 """Outputs whose values differ by less (relative to the largest) are tied."""
 
@@ -156,7 +158,8 @@ def linear_complexities(problem: ActiveProblem, thetas: np.ndarray) -> list[Desi
     if problem.arms:
         solved = [arms_design(gaps[i], int(best[i])) for i in apart]
     elif len(apart):
-        solved = list(zip(*barrier_designs(queries, differences[apart] / gaps[apart][:, :, None]), strict=True))
+        directions = differences[apart] / gaps[apart][:, :, None]
+        solved = list(zip(*barrier_designs(queries, directions, FLAT), strict=True))
     else:
         solved = []
     for i, (value, weights, multipliers, ratios) in zip(apart, solved, strict=True):

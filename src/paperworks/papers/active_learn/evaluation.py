@@ -18,6 +18,7 @@ from paperworks.papers.active_learn.policies import History, Policy, RandomisedP
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.papers.active_learn.storage import LearnedPolicy
 from paperworks.parameters import check_seed
+from paperworks.runs import Progress, no_progress
 
 BATCH = 20_000
 """Episodes that are played side by side."""
@@ -106,6 +107,7 @@ def worst_case(
     n_rollouts: int = 10_000,
     seed: int = 2,
     search_rollouts: int = 300,
+    progress: Progress = no_progress,
 ) -> WorstCase:
     """The worst risk over a class, by an adversary that knows the policy and had no part in its training.
 
@@ -126,7 +128,7 @@ def worst_case(
         candidates = chosen.members
         first = evaluate(policy, candidates, search_rollouts, seed + 1).per_theta
     else:
-        candidates, first = _climb(policy, chosen, restarts, search_rollouts, generator)
+        candidates, first = _climb(policy, chosen, restarts, search_rollouts, generator, progress)
     finalists = candidates[np.argsort(-first, kind="stable")[:FINALISTS].copy()]
     second = evaluate(policy, finalists, max(search_rollouts, n_rollouts // 4), seed + 2).per_theta
     worst = finalists[int(second.argmax())][None]
@@ -162,7 +164,12 @@ def _class_of(problem: ActiveProblem, r: float | DifficultyClass | None, seed: i
 
 
 def _climb(
-    policy: Policy, chosen: DifficultyClass, restarts: int, rollouts: int, generator: torch.Generator
+    policy: Policy,
+    chosen: DifficultyClass,
+    restarts: int,
+    rollouts: int,
+    generator: torch.Generator,
+    progress: Progress,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Random search in a class of a box: draws, then steps around the worst that stay in the class."""
     problem, radius = policy.problem, chosen.radius
@@ -171,7 +178,7 @@ def _climb(
     seed = int(torch.randint(2**31, (), generator=generator))
     risks = evaluate(policy, candidates, rollouts, seed).per_theta
     width = problem.box.high - problem.box.low
-    for turn in range(3):
+    for turn in progress(range(3), f"looking for the worst of {chosen.name}", 3):
         best = candidates[np.argsort(-risks, kind="stable")[: 4 * restarts].copy()]
         steps = torch.randn(len(best) * 4, best.shape[1], generator=generator) * width * 0.15 / 2**turn
         moved = (best.repeat_interleave(4, 0) + steps).clamp(problem.box.low, problem.box.high)

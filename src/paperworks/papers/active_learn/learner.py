@@ -106,7 +106,7 @@ class RobustActiveLearner:
                 network.soften()
             policy = LearnedPolicy(problem, network)
             self._train(policy, [one], [0.0], self.iterations, f"class-{k + 1}", one.name, state, progress)
-            value, stderr = self._value(policy, k, one, state)
+            value, stderr = self._value(policy, k, one, state, progress)
             self.class_policies_.append(policy)
             self.class_values_.append(value)
             self.class_stderrs_.append(stderr)
@@ -148,12 +148,15 @@ class RobustActiveLearner:
         training.run(path, progress, f"training against {what}" if what != "robust" else "training against all classes")
         self.history_ += [{"phase": phase, **row} for row in training.history]
 
-    def _value(self, policy: LearnedPolicy, k: int, one: DifficultyClass, state: Path | None) -> tuple[float, float]:
+    def _value(
+        self, policy: LearnedPolicy, k: int, one: DifficultyClass, state: Path | None, progress: Progress
+    ) -> tuple[float, float]:
         path = None if state is None else state / f"value-{k + 1}.json"
         if path is not None and path.exists():
             value, stderr = json.loads(path.read_text(encoding="utf-8"))
             return value, stderr
-        found = worst_case(policy, one, n_rollouts=self.n_rollouts, seed=self.seed + 7919 * (k + 1))
+        seed = self.seed + 7919 * (k + 1)
+        found = worst_case(policy, one, n_rollouts=self.n_rollouts, seed=seed, progress=progress)
         if path is not None:
             write_text(path, json.dumps([found.risk.estimate, found.stderr]))
         return found.risk.estimate, found.stderr

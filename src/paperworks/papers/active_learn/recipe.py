@@ -105,7 +105,7 @@ def _play(config: Config, run: runs.Run, task: Task, learner: RobustActiveLearne
     for policy in run.progress(policies, "playing against a fresh adversary"):
         mean = evaluate(policy, instances, each, config.seed + 11)
         worst = [
-            worst_case(policy, one, 1, config.test_rollouts, config.seed + 13 + 17 * k, search)
+            worst_case(policy, one, 1, config.test_rollouts, config.seed + 13 + 17 * k, search, run.progress)
             for k, one in enumerate(learner.classes_)
         ]
         found.append(Played(policy.name, mean, worst, instances))
