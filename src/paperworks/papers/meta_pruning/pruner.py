@@ -176,6 +176,7 @@ class MetaPruner:
                     learning_rate=self.finetune_rate,
                     seed=self.random_state,
                     device=self.device,
+                    progress=progress,
                 )
                 return float(self.curve_of(edited, chosen, held).mean())
 

@@ -110,6 +110,7 @@ def train_targets(
             milestones=(0.5, 0.75, 0.9),
             seed=seed,
             device=device,
+            progress=progress,
         )
         found.append(model)
     return found

@@ -130,6 +130,7 @@ def trained_networks(config: Config, bench: Bench, run: Run, seeds: list[int], n
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             device=config.device,
+            progress=run.progress,
         )
         with replace_file(kept) as aside:
             torch.save(found[-1].state_dict(), aside)

@@ -63,7 +63,7 @@ def error_minimizing_noise(
     codes, clean = torch.from_numpy(labels).to(place), torch.from_numpy(images).to(place)
     changed = clean.clone()
     for turn in progress(range(rounds), "making error-minimising noise", rounds):
-        how.train(model, changed.cpu(), labels, random_state + turn, device, round_epochs)
+        how.train(model, changed.cpu(), labels, random_state + turn, device, round_epochs, progress)
         model.to(place)
         changed = _descend(model, clean, changed, codes, eps, eps / 10, ascent_steps)
         error = float((predict(model, {"inputs": changed.cpu()}, device=device) != labels).mean())

@@ -16,6 +16,7 @@ from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
 from paperworks.papers.unlearnable.surrogates import SurrogateTraining
 from paperworks.parameters import check_seed, check_whole
+from paperworks.runs import Progress, no_progress
 from paperworks.training import Batch, Loss, cross_entropy_loss, model_logits, train
 
 
@@ -99,11 +100,12 @@ class AdversarialTraining(SurrogateTraining):
         seed: int,
         device: str = "auto",
         epochs: int | None = None,
+        progress: Progress = no_progress,
     ) -> torch.nn.Module:
         """Train a model in place; see ``SurrogateTraining.train``."""
         settings = self.settings(len(labels), seed, device, epochs)
         examples = {"inputs": torch.as_tensor(images), "labels": torch.as_tensor(labels)}
-        train(model, examples, settings, loss=self._loss())
+        train(model, examples, settings, loss=self._loss(), progress=progress)
         return model
 
     def _loss(self) -> Loss:

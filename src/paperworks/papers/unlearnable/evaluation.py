@@ -79,10 +79,11 @@ def train_on(
     estimator: BayesErrorEstimator | None = None,
     seed: int = 0,
     device: str = "auto",
+    progress: Progress = no_progress,
 ) -> Trained:
     """Train a fresh classifier on samples, and measure it. ``test`` is (samples, class codes), clean."""
     check_seed("seed", seed)
-    model = training.train(make(seed), np.ascontiguousarray(X, dtype=np.float32), y, seed, device)
+    model = training.train(make(seed), np.ascontiguousarray(X, dtype=np.float32), y, seed, device, progress=progress)
     own = predict(model, {"inputs": torch.as_tensor(X, dtype=torch.float32)}, device=device) == y
     held = predict(model, {"inputs": torch.as_tensor(test[0], dtype=torch.float32)}, device=device) == test[1]
     place = next(model.parameters()).device
@@ -141,7 +142,9 @@ def evaluate_protection(
     rows = []
     for name, ratio, repeat, read in progress(jobs, "training on what others would get", len(jobs)):
         seed = random_state + 7_919 * (repeat + 1)
-        found = train_on(make, *read(), test, training=how, estimator=estimator, seed=seed, device=device)
+        found = train_on(
+            make, *read(), test, training=how, estimator=estimator, seed=seed, device=device, progress=progress
+        )
         rows.append({"method": name, "ratio": ratio, "repeat": repeat, **vars(found)})
     return pd.DataFrame(rows)
 

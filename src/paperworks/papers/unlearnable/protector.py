@@ -129,7 +129,7 @@ class BEOProtector:
         limits = self._limits(given)
         model = None if self.retrain else make(self.random_state).to(device)
         for step in progress(range(state.step, self.steps), "raising the Bayes error", self.steps - state.step):
-            model = self._surrogate(model, make, state, labels, step)
+            model = self._surrogate(model, make, state, labels, step, progress)
             self._ascend(model, state, labels, eps, norm, limits)
             if checkpoint is not None:
                 state.save(checkpoint, identity, model if self.fresh_every > 1 else None)
@@ -232,7 +232,13 @@ class BEOProtector:
         return (0.0, 1.0) if X.dtype == np.uint8 else self._range()
 
     def _surrogate(
-        self, last: torch.nn.Module | None, make: MakeModel, state: _State, labels: np.ndarray, step: int
+        self,
+        last: torch.nn.Module | None,
+        make: MakeModel,
+        state: _State,
+        labels: np.ndarray,
+        step: int,
+        progress: Progress,
     ) -> torch.nn.Module:
         """The classifier of a step: the given one, a fresh one, or the last one trained on."""
         if not self.retrain:
@@ -241,11 +247,11 @@ class BEOProtector:
         seed, device = self.random_state + 1_000 * step + 1, state.images.device
         images = state.images.detach()
         if step % self.fresh_every == 0:
-            return self.training.train(make(seed), images, labels, seed, self.device).to(device)
+            return self.training.train(make(seed), images, labels, seed, self.device, progress=progress).to(device)
         if last is None:  # after an interruption
             last = make(seed)
             load_training_state(last, state.surrogate, "the checkpoint")
-        return self.training.train(last, images, labels, seed, self.device, self.warm_epochs).to(device)
+        return self.training.train(last, images, labels, seed, self.device, self.warm_epochs, progress).to(device)
 
     def _ascend(
         self,

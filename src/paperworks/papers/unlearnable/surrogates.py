@@ -13,6 +13,7 @@ from paperworks.classification import fit, last_linear_layer
 from paperworks.errors import InputError
 from paperworks.inputs.transforms import Transform
 from paperworks.nn import MLP, SmallCNN, evaluation_mode
+from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainSettings, model_logits
 
 MakeModel = Callable[[int], torch.nn.Module]
@@ -68,10 +69,12 @@ class SurrogateTraining:
         seed: int,
         device: str = "auto",
         epochs: int | None = None,
+        progress: Progress = no_progress,
     ) -> torch.nn.Module:
         """Train a model in place on images ``[n, ...]`` and class codes ``[n]``; returns it."""
         settings = self.settings(len(labels), seed, device, epochs)
-        fit(model, {"inputs": torch.as_tensor(images)}, labels, settings=settings, augment=self.augment)
+        inputs = {"inputs": torch.as_tensor(images)}
+        fit(model, inputs, labels, settings=settings, augment=self.augment, progress=progress)
         return model
 
 
