@@ -37,6 +37,9 @@ def test_options(paper: catalog.Paper) -> None:
         assert field.description, f"{name} has no description"
         assert name.replace("_", "-") not in RESERVED
         assert field.default is not None or "None" in str(field.annotation), f"{name} has no default"
+        if strip_optional(field.annotation)[0] in (int, float):  # a slip of the hand must not work for days
+            bounded = any(hasattr(item, side) for item in field.metadata for side in ("le", "lt"))
+            assert bounded, f"{name} has no upper bound (le)"
     assert recipe.config.model_json_schema()["properties"]
 
 

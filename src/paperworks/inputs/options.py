@@ -22,7 +22,9 @@ class LabelledImageOptions(runs.Config):
         f"Parquet, or one of {', '.join(IMAGES)}",
     )
     label: str | None = Field(None, description="column or key of the labels, where its name does not tell")
-    limit: int | None = Field(None, ge=20, description="use at most so many images, drawn with the seed")
+    limit: int | None = Field(
+        None, ge=20, le=1_000_000_000, description="use at most so many images, drawn with the seed"
+    )
 
 
 class TableOptions(runs.Config):

@@ -58,7 +58,8 @@ def _windows(ids: torch.Tensor, length: int, field: str) -> torch.Tensor:
         raise InputError("length", length, "at least 2 tokens")
     n = len(ids) // length
     if n == 0:
-        raise InputError(field, f"{len(ids)} tokens", f"at least one window of {length} tokens")
+        expected = f"at least one window of {length} tokens: a longer text, or a smaller length"
+        raise InputError(field, f"{len(ids)} tokens", expected)
     return ids[: n * length].reshape(n, length)
 
 

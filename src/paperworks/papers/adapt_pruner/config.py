@@ -42,24 +42,28 @@ class Config(runs.Config):
     text: Path | None = Field(
         None, description="text to calibrate and train on: .txt, .jsonl, either with .gz, or a folder (none: bundled)"
     )
-    examples: int = Field(32, ge=1, description="calibration sequences of a step (paper: 512)")
-    length: int = Field(64, ge=2, description="tokens of a calibration sequence")
+    examples: int = Field(32, ge=1, le=65_536, description="calibration sequences of a step (paper: 512)")
+    length: int = Field(64, ge=2, le=2**20, description="tokens of a calibration sequence")
     batch_size: int = Field(16, ge=1, le=65_536, description="sequences that are computed together")
-    train_length: int = Field(128, ge=2, description="tokens of a training and of an evaluation sequence")
+    train_length: int = Field(128, ge=2, le=2**20, description="tokens of a training and of an evaluation sequence")
     learning_rate: float = Field(2e-4, gt=0, lt=1, description="peak rate of the training (paper: 2e-5 at 0.1 to 1B)")
     schedule: Literal["wsd", "cosine"] = Field("wsd", description="learning rate over all stages")
     data_split: Literal["linear", "constant", "cosine"] = Field("linear", description="data of the stages")
     distill: bool = Field(False, description="train on the dense model's distribution (temperature 2)")
-    lora_rank: int = Field(0, ge=0, description="train adapters of this rank instead of all weights (0: all)")
+    lora_rank: int = Field(
+        0, ge=0, le=65_536, description="train adapters of this rank instead of all weights (0: all)"
+    )
     reset_optimizer: bool = Field(True, description="new optimiser in every stage; false carries its moments")
     carry_sparsity: bool = Field(False, description="let the layers' sparsity go on over the stages")
     evaluation: Path | None = Field(
         None, description="held-out text for the figures (none: the last tenth of --text, or bundled text)"
     )
-    evaluation_sequences: int = Field(64, ge=1, description="held-out sequences, at most")
-    round_to: int = Field(1, ge=1, description="kept channels of a layer are a multiple of this, such as 64, or all")
+    evaluation_sequences: int = Field(64, ge=1, le=65_536, description="held-out sequences, at most")
+    round_to: int = Field(
+        1, ge=1, le=65_536, description="kept channels of a layer are a multiple of this, such as 64, or all"
+    )
     uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
-    uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
+    uniform_multiple: int = Field(64, ge=1, le=65_536, description="its feed-forward width is a multiple of this")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the saved weights (auto: the checkpoint's)"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from paperworks import runs
-from paperworks.language import load_tokenizer, token_windows
+from paperworks.language import check_length, load_tokenizer, token_windows
 from paperworks.papers.adapt_pruner import figures
 from paperworks.papers.adapt_pruner.accel import AccelReport, AdaptAccel, Distillation, Lora, StageRecord
 from paperworks.papers.adapt_pruner.calibration import FreshBatches
@@ -40,7 +40,8 @@ class _Pruning:
 
     def __init__(self, config: Config, run: runs.Run) -> None:
         self.config, self.run = config, run
-        self.folder = source_folder(config.model, config.length, config.train_length)
+        self.folder = source_folder(config.model, config.length)
+        check_length(self.folder, config.train_length, "train_length")
         parts = text_parts(config.text, config.evaluation)
         parts.check(load_tokenizer(self.folder), max(config.length, config.train_length))
         self.texts, self.held_out, self.measured_on = parts.texts, parts.held_out, parts.measured_on

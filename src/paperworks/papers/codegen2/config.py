@@ -52,14 +52,16 @@ class Config(runs.Config):
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="peak of AdamW; default 1e-3 for the bundled model, 2e-4 for lora, else 1e-5"
     )
-    warmup_steps: int = Field(10, ge=0, description="steps until the peak")
+    warmup_steps: int = Field(10, ge=0, le=100_000_000, description="steps until the peak")
     length: int | None = Field(
-        None, ge=16, description="tokens of a sequence; default the model's context, at most 2048"
+        None, ge=16, le=2**20, description="tokens of a sequence; default the model's context, at most 2048"
     )
     p_causal: float = Field(0.5, ge=0, le=1, description="share of sequences that stay as they are")
     lowest_ratio: float = Field(0.05, ge=0, le=1, description="mix: least share of a file's tokens in spans")
     highest_ratio: float = Field(0.5, ge=0, le=1, description="mix: largest share of a file's tokens in spans")
-    longest_span: int | None = Field(48, ge=1, description="mix: most tokens of a span; 'none' is the file's length")
+    longest_span: int | None = Field(
+        48, ge=1, le=2**20, description="mix: most tokens of a span; 'none' is the file's length"
+    )
     masks: int = Field(99, ge=1, le=10_000, description="mask tokens that a tokenizer without such is given")
     z_loss: float = Field(
         0.0, ge=0, le=1, description="factor of the squared log-normaliser (1e-4 in the paper's code)"

@@ -34,13 +34,13 @@ class Config(runs.Config):
         None, description="held-out rows or text (none: a tenth of the rows given, or the bundled ones)"
     )
     prompt: str = Field("collaborative", description="collaborative, plain, none, or a system part of your own")
-    tuning_steps: int = Field(5, ge=0, description="steps with adapters alone")
-    pruning_steps: int = Field(100, ge=1, description="steps with adapters and masks")
-    final_steps: int = Field(20, ge=0, description="steps behind fixed masks")
+    tuning_steps: int = Field(5, ge=0, le=100_000_000, description="steps with adapters alone")
+    pruning_steps: int = Field(100, ge=1, le=100_000_000, description="steps with adapters and masks")
+    final_steps: int = Field(20, ge=0, le=100_000_000, description="steps behind fixed masks")
     warmup: float = Field(0.5, ge=0, le=1, description="share of the pruning steps in which the target rises")
     schedule: Literal["linear", "cubic"] = Field("linear", description="how the target rises")
     batch_size: int = Field(8, ge=1, le=65_536, description="sequences in a step")
-    length: int = Field(256, ge=16, description="tokens of a sequence at most, the prompt among them")
+    length: int = Field(256, ge=16, le=2**20, description="tokens of a sequence at most, the prompt among them")
     learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the adapters (the paper's 7B: 5e-5)")
     final_learning_rate: float = Field(1e-3, gt=0, lt=1, description="peak rate of the last phase (the paper's: 4e-4)")
     mask_learning_rate: float | None = Field(
@@ -52,8 +52,8 @@ class Config(runs.Config):
         le=1000,
         description="rate of lambda_2 over that of lambda_1 (the paper: 1, for thousands of steps)",
     )
-    lora_rank: int = Field(8, ge=1, description="rank of the adapters")
-    lora_alpha: int = Field(8, ge=1, description="scale of the adapters is this over the rank")
+    lora_rank: int = Field(8, ge=1, le=65_536, description="rank of the adapters")
+    lora_alpha: int = Field(8, ge=1, le=65_536, description="scale of the adapters is this over the rank")
     layer_gates: Literal["none", "layer", "blocks"] = Field(
         "none", description="also learn which layers (or halves of layers) are pruned at all"
     )
@@ -64,12 +64,15 @@ class Config(runs.Config):
         description="first layer to lose heads and channels, and the one after the last",
     )
     exact_fill: bool = Field(True, description="meet the target exactly by the units nearest to the threshold")
-    evaluation_sequences: int = Field(64, ge=1, description="held-out sequences or rows, at most")
+    evaluation_sequences: int = Field(64, ge=1, le=65_536, description="held-out sequences or rows, at most")
     round_to: int = Field(
-        1, ge=1, description="kept channels and dimensions of the stream are a multiple of this, such as 64, or all"
+        1,
+        ge=1,
+        le=65_536,
+        description="kept channels and dimensions of the stream are a multiple of this, such as 64, or all",
     )
     uniform_export: bool = Field(False, description="also save a model with equal widths, for serving engines")
-    uniform_multiple: int = Field(64, ge=1, description="its feed-forward width is a multiple of this")
+    uniform_multiple: int = Field(64, ge=1, le=65_536, description="its feed-forward width is a multiple of this")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the saved weights (auto: the checkpoint's)"
     )

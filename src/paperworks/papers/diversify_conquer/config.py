@@ -35,7 +35,7 @@ class Config(runs.Config):
         "and completion; or definitions (bundled)",
     )
     ids: Literal["record", "row"] = Field("record", description="take each sample's own id, or number the rows")
-    budget: float = Field(0.1, gt=0, description="share of the samples to choose (below 1), or how many")
+    budget: float = Field(0.1, gt=0, le=1e9, description="share of the samples to choose (below 1), or how many")
     method: MethodName = Field("kmq", description="how samples are chosen; kmq and km-* are the paper's")
     rounds: int = Field(1, ge=1, le=100, description="above 1: iterative refinement in so many rounds, with training")
     clusters: str = Field(
@@ -71,7 +71,7 @@ class Config(runs.Config):
     deita_threshold: float = Field(0.9, ge=0, le=100, description="deita: least squared distance of chosen samples")
     qdit_alpha: float = Field(0.5, ge=0, lt=1, description="qdit: weight of quality against similarity")
     represented: int = Field(
-        10_000, ge=1, description="qdit, facility-location: samples that the function is summed over"
+        10_000, ge=1, le=1_000_000_000, description="qdit, facility-location: samples that the function is summed over"
     )
     output: Literal["auto", "jsonl", "parquet"] = Field(
         "auto", description="form of the subset; auto: the rows as they are in the data"

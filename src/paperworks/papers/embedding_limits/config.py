@@ -81,8 +81,10 @@ class Config(runs.Config):
         description="dimensions whose capacity for your result sets is measured by fitting vectors",
     )
     starts: int = Field(1, ge=1, le=100, description="starting points of each fit; one that succeeds counts")
-    max_iter: int = Field(100_000, ge=1, description="iterations of a fit at most")
-    most_queries: int = Field(2000, ge=1, description="of more queries than this, so many are drawn for the fits")
+    max_iter: int = Field(100_000, ge=1, le=100_000_000, description="iterations of a fit at most")
+    most_queries: int = Field(
+        2000, ge=1, le=1_000_000_000, description="of more queries than this, so many are drawn for the fits"
+    )
     critical: tuple[int, ...] = Field(
         (4, 5, 6),
         description="dimensions for which the critical number of documents is searched, beside the paper's curve",

@@ -37,7 +37,7 @@ class Config(runs.Config):
         "digits",
         description="objects of EntityGrid: digits, glyphs, or a folder with a folder of images per category",
     )
-    limit: int = Field(64, ge=1, description="images that are probed, at most, drawn with the seed")
+    limit: int = Field(64, ge=1, le=1_000_000_000, description="images that are probed, at most, drawn with the seed")
     max_slices: int = Field(4, ge=2, le=64, description="slices of an image, at most")
     layers: str = Field("even", description="layers with an adapter: even (4 of them), all, none, or numbers as 0,5,11")
     kernel: int = Field(3, ge=1, le=31, description="side of the adapter's convolution, odd")

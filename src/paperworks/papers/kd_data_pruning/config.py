@@ -57,7 +57,7 @@ class Config(TableOptions):
     method: MethodName = Field("random", description="how the kept examples are chosen")
     fraction: float = Field(0.1, gt=0, le=1, description="share of the training rows that is kept")
     balance: bool = Field(False, description="keep the same share of every class")
-    min_per_class: int = Field(0, ge=0, description="keep at least so many rows of every class")
+    min_per_class: int = Field(0, ge=0, le=1_000_000_000, description="keep at least so many rows of every class")
     alpha: str = Field(
         "auto", description="weight of the teacher, 0 to 1; auto falls with the kept share, grid tries five values"
     )
@@ -66,16 +66,18 @@ class Config(TableOptions):
         1.0, gt=0, le=16, description="width of the teacher's hidden layers relative to the student's (small networks)"
     )
     width: int = Field(128, ge=1, le=8192, description="width of the student's hidden layers (small networks)")
-    steps: int = Field(400, ge=1, description="optimiser steps of a student")
-    teacher_steps: int = Field(1200, ge=1, description="optimiser steps of the teacher, on all rows")
+    steps: int = Field(400, ge=1, le=100_000_000, description="optimiser steps of a student")
+    teacher_steps: int = Field(1200, ge=1, le=100_000_000, description="optimiser steps of the teacher, on all rows")
     budget: Literal["iterations", "epochs"] = Field(
         "iterations", description="give a student all steps, or only the kept share of them (equally many epochs)"
     )
-    batch_size: int = Field(64, ge=1, description="rows in a step; at most half of the kept ones")
+    batch_size: int = Field(64, ge=1, le=65_536, description="rows in a step; at most half of the kept ones")
     learning_rate: float = Field(0.05, gt=0, le=10, description="highest learning rate of SGD with momentum 0.9")
     augment: bool = Field(False, description="crop and mirror images in training")
     early_runs: int = Field(5, ge=1, le=100, description="early trainings that EL2N, GraNd and their kind average over")
-    early_steps: int = Field(60, ge=0, description="optimiser steps of an early training; 0 is at initialisation")
+    early_steps: int = Field(
+        60, ge=0, le=100_000_000, description="optimiser steps of an early training; 0 is at initialisation"
+    )
     beta: float | None = Field(
         None,
         ge=0,

@@ -113,7 +113,10 @@ class Config(runs.Config):
     )
     aligner: Literal["ridge", "sgd"] = Field("ridge", description="how features are mapped to the space of texts")
     top_k: int | None = Field(
-        None, ge=1, description="sentences that hypotheses are made from; default 200, at most half of them"
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="sentences that hypotheses are made from; default 200, at most half of them",
     )
     percentile: float = Field(50, gt=0, lt=100, description="percentile of similarity below which it is a slice")
     percentile_scope: Literal["split", "class"] = Field("split", description="the percentile is over these rows")
@@ -121,17 +124,22 @@ class Config(runs.Config):
     n_hypotheses: int = Field(8, ge=1, le=100, description="hypotheses for each class at most")
     balance: Literal["extremes", "pseudo_label"] = Field("extremes", description="how rows are chosen for a head")
     n: int | None = Field(
-        None, ge=1, description="rows of each class on each side; default a tenth of the smallest class, at least 60"
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="rows of each class on each side; default a tenth of the smallest class, at least 60",
     )
     optimizer: Literal["lbfgs", "sgd", "adamw"] = Field("lbfgs", description="how heads are trained")
-    epochs: int | None = Field(None, ge=0, description="epochs of a head; default 9 (lbfgs: to the optimum)")
+    epochs: int | None = Field(
+        None, ge=0, le=100_000, description="epochs of a head; default 9 (lbfgs: to the optimum)"
+    )
     lr: float | None = Field(None, gt=0, le=10, description="learning rate of sgd and adamw; default 0.001")
     combine: Literal["select", "mean"] = Field("select", description="how heads are combined")
     faithful: bool = Field(False, description="heads for every hypothesis, chosen by raw similarity, as released")
     correlation: float = Field(0.95, ge=0.5, le=1, description="digits: how often the ground tells the class")
     plant: str | None = Field(None, description="spam-assassin: text put before 95% of the spam and 5% of the rest")
-    limit: int = Field(600, ge=100, description="spam-assassin: messages used, drawn with the seed")
-    steps: int = Field(600, ge=1, description="digits: steps for which the classifier is trained")
+    limit: int = Field(600, ge=100, le=1_000_000_000, description="spam-assassin: messages used, drawn with the seed")
+    steps: int = Field(600, ge=1, le=100_000_000, description="digits: steps for which the classifier is trained")
 
     @model_validator(mode="after")
     def _together(self) -> Config:

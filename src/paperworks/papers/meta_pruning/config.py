@@ -43,8 +43,10 @@ class Config(ImageOptions):
     hidden: int = Field(16, ge=2, le=1024, description="width of the metanetwork, an even number")
     layers: int = Field(4, ge=1, le=64, description="layers of message passing")
     rho: float = Field(0.1, ge=0, le=1, description="size of the metanetwork's edits")
-    meta_epochs: int = Field(30, ge=1, description="passes of meta-training over the networks")
-    meta_batches: int = Field(3, ge=1, description="steps of meta-training with each network in a pass, a batch each")
+    meta_epochs: int = Field(30, ge=1, le=100_000, description="passes of meta-training over the networks")
+    meta_batches: int = Field(
+        3, ge=1, le=65_536, description="steps of meta-training with each network in a pass, a batch each"
+    )
     meta_learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of meta-training (AdamW)")
     reg: float = Field(
         0.01, ge=0, le=1000, description="size of the sparsity gradient, relative to a mean cross-entropy's"
@@ -53,13 +55,15 @@ class Config(ImageOptions):
     norms: Literal["stored", "batch"] = Field(
         "batch", description="statistics of batch norms in the meta-loss: running ones, or those of the batch"
     )
-    select_every: int = Field(3, ge=1, description="passes between two looks at the network that chooses the epoch")
-    epochs: int = Field(40, ge=1, description="epochs of networks that are trained here")
+    select_every: int = Field(
+        3, ge=1, le=100_000, description="passes between two looks at the network that chooses the epoch"
+    )
+    epochs: int = Field(40, ge=1, le=100_000, description="epochs of networks that are trained here")
     learning_rate: float = Field(0.1, gt=0, le=10, description="learning rate of networks that are trained here (SGD)")
-    finetune_epochs: int = Field(20, ge=0, description="epochs between the edit and the pruning")
+    finetune_epochs: int = Field(20, ge=0, le=100_000, description="epochs between the edit and the pruning")
     finetune_rate: float = Field(0.01, gt=0, le=10, description="learning rate of fine-tuning (SGD)")
-    final_epochs: int = Field(20, ge=0, description="epochs after the pruning")
-    steps: int = Field(200, ge=1, description="portions in which channels leave")
+    final_epochs: int = Field(20, ge=0, le=100_000, description="epochs after the pruning")
+    steps: int = Field(200, ge=1, le=100_000_000, description="portions in which channels leave")
     onnx: bool = Field(False, description="write the pruned network as ONNX as well, checked in onnxruntime")
 
     @model_validator(mode="after")

@@ -81,7 +81,7 @@ class Config(ImageOptions):
         0.9, gt=0, le=1, description="for that choice: samples of other classes that must keep their class"
     )
     layers: int | None = Field(
-        None, ge=1, description="how many of the last convolutions are edited; default a quarter of them"
+        None, ge=1, le=65_536, description="how many of the last convolutions are edited; default a quarter of them"
     )
     edit: Literal["auto", "zero", "negate"] = Field(
         "auto", description="zero (networks with batch norms) or negate (others) what carries the class"

@@ -28,9 +28,9 @@ class Config(TableOptions):
     label: str | None = Field(None, description="column to predict; the layouts of Criteo, Avazu and KDD12 know theirs")
     positive: str | None = Field(None, description="value of the label that counts as a click; default the rarer one")
     layout: Literal["table", "criteo", "avazu", "kdd12"] = Field("table", description="how the file is laid out")
-    limit: int | None = Field(None, ge=50, description="use at most so many rows, from the start")
+    limit: int | None = Field(None, ge=50, le=1_000_000_000, description="use at most so many rows, from the start")
     pairs: int = Field(60_000, ge=200, le=1_000_000, description="rows of word-pairs")
-    min_count: int = Field(2, ge=1, description="rarer values of a field share one row of the table")
+    min_count: int = Field(2, ge=1, le=1_000_000_000, description="rarer values of a field share one row of the table")
     numbers: Literal["auto", "log", "quantile", "values"] = Field("auto", description="buckets of numeric columns")
     several: tuple[str, ...] = Field(
         (), description="columns of several values a cell, such as tags; columns of lists are found by themselves"
@@ -45,7 +45,9 @@ class Config(TableOptions):
     sparsity: float | None = Field(
         None, ge=0, lt=1, description="least share of the embedding table that goes; default 0.5 without budget"
     )
-    budget: int | None = Field(None, ge=1, description="most parameters of the embedding table, in place of sparsity")
+    budget: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="most parameters of the embedding table, in place of sparsity"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="of Adam")
     l2: float = Field(1e-3, ge=0, le=10, description="coupled weight decay")
     threshold_lr: float = Field(0.1, gt=0, le=1000, description="step of the row thresholds; larger prunes more rows")
@@ -56,10 +58,12 @@ class Config(TableOptions):
     pruned: Literal["zero", "oov"] = Field(
         "zero", description="a pruned row gives zeros, or its field's learned vector"
     )
-    epochs: int = Field(30, ge=1, description="most passes of a training; it stops when validation AUC does not rise")
-    batch_size: int = Field(1024, ge=2, description="rows in a step")
-    patience: int = Field(1, ge=1, description="epochs without a better AUC before a training stops")
-    generations: int = Field(10, ge=1, description="rounds of the search (the paper: 30)")
+    epochs: int = Field(
+        30, ge=1, le=100_000, description="most passes of a training; it stops when validation AUC does not rise"
+    )
+    batch_size: int = Field(1024, ge=2, le=1_000_000, description="rows in a step")
+    patience: int = Field(1, ge=1, le=100_000, description="epochs without a better AUC before a training stops")
+    generations: int = Field(10, ge=1, le=100_000, description="rounds of the search (the paper: 30)")
     parents: int = Field(15, ge=2, le=10_000, description="best candidates that children come from")
     mutations: int = Field(10, ge=0, le=10_000, description="mutated children in a round")
     crossovers: int = Field(10, ge=0, le=10_000, description="crossed children in a round")

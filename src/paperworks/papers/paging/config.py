@@ -38,14 +38,21 @@ class Config(runs.Config):
     delimiter: str = Field(
         "", max_length=1, description="table: the delimiter, a blank for runs of blanks; detected if not given"
     )
-    skip: int = Field(0, ge=0, description="requests to leave out at the start of the file")
-    limit: int | None = Field(None, ge=1, description="read at most this many requests of the file")
-    page_bytes: int = Field(4096, ge=1, description="MSR: page size, bytes")
+    skip: int = Field(0, ge=0, le=1_000_000_000, description="requests to leave out at the start of the file")
+    limit: int | None = Field(None, ge=1, le=1_000_000_000, description="read at most this many requests of the file")
+    page_bytes: int = Field(4096, ge=1, le=1_000_000_000, description="MSR: page size, bytes")
     operations: Literal["all", "read", "write"] = Field("all", description="MSR: which operations")
-    line_bytes: int = Field(64, ge=1, description="Parrot: cache line, bytes")
+    line_bytes: int = Field(64, ge=1, le=1_000_000_000, description="Parrot: cache line, bytes")
     ignore_size: bool = Field(True, description="take objects as pages of one size; otherwise sizes are an error")
-    k: int | None = Field(None, ge=1, description="cache size, pages; a tenth of the trace's pages if not given")
-    sets: int = Field(1, ge=1, description="sets of a set-associative cache with k ways each; 1 is fully associative")
+    k: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="cache size, pages; a tenth of the trace's pages if not given"
+    )
+    sets: int = Field(
+        1,
+        ge=1,
+        le=1_000_000_000,
+        description="sets of a set-associative cache with k ways each; 1 is fully associative",
+    )
     sizes: tuple[int, ...] = Field((), description="cache sizes of the miss-ratio curves, pages; chosen if not given")
     policies: tuple[str, ...] = Field(PLANNED, description="policies of the miss-ratio curves, by short name, or all")
     curves: bool = Field(True, description="draw miss-ratio curves")

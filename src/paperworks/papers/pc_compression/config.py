@@ -30,13 +30,17 @@ class Config(runs.Config):
         "center", description="where the tree is rooted, or whether it is rebuilt to bound the cost of prefix marginals"
     )
     batch_size: int | None = Field(
-        None, ge=1, description="rows of a mini-batch; default a twelfth of them, at most 512"
+        None, ge=1, le=1_000_000, description="rows of a mini-batch; default a twelfth of them, at most 512"
     )
     pseudocount: float = Field(0.1, gt=0, le=1000, description="smoothing of every distribution")
-    patience: int = Field(10, ge=1, description="epochs without gain on a tenth of the training rows before it stops")
+    patience: int = Field(
+        10, ge=1, le=100_000, description="epochs without gain on a tenth of the training rows before it stops"
+    )
     patch: int = Field(0, ge=0, le=64, description="cut images into squares of this side; 0: only large ones, into 8")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the rows that is held out to measure the rate on")
-    rows_per_stream: int = Field(128, ge=1, description="rows that share a codeword; 1 gives each row its own")
+    rows_per_stream: int = Field(
+        128, ge=1, le=1_000_000_000, description="rows that share a codeword; 1 gives each row its own"
+    )
     precision: int = Field(24, ge=16, le=28, description="bits of the coder's frequencies")
     jobs: int = Field(1, ge=1, le=256, description="threads")
 

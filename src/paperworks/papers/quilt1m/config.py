@@ -73,7 +73,7 @@ class Config(runs.Config):
     )
     vote: Literal["any", "majority"] = Field("any", description="a frame is accepted by any filter, or by most")
     scene_threshold: float = Field(0.008, ge=0, lt=1, description="scene score above which a frame is a key frame")
-    min_duration: float = Field(60.0, ge=0, description="seconds; shorter videos are left out")
+    min_duration: float = Field(60.0, ge=0, le=1e6, description="seconds; shorter videos are left out")
     language: Literal["any", "en"] = Field("any", description="en leaves out transcripts that are not English")
     require_narrative: bool = Field(False, description="leave out videos that fail the narrative test")
     image_encoder: Annotated[str, runs.File((SMALL,))] = Field(
@@ -82,10 +82,12 @@ class Config(runs.Config):
         "what the narrative test of curate compares frames by (then colours and low frequencies)",
     )
     still_similarity: float = Field(0.98, gt=0, le=1, description="similarity from which two patches are the same")
-    still_seconds: float = Field(3.0, gt=0, description="seconds of the shortest still segment")
+    still_seconds: float = Field(3.0, gt=0, le=1e6, description="seconds of the shortest still segment")
     words_per_chunk: int = Field(20, ge=1, le=1000, description="words spoken in one chunk length")
-    shortest_chunk: float = Field(0.0, ge=0, description="seconds; a shorter chunk length is raised to it (0: none is)")
-    longest_chunk: float | None = Field(None, gt=0, description="seconds; a longer chunk length is cut to it")
+    shortest_chunk: float = Field(
+        0.0, ge=0, le=1e6, description="seconds; a shorter chunk length is raised to it (0: none is)"
+    )
+    longest_chunk: float | None = Field(None, gt=0, le=1e6, description="seconds; a longer chunk length is cut to it")
     speech_rate: Literal["video", "speech"] = Field(
         "video", description="words per second of the whole video, or of the time that is spoken"
     )
@@ -105,7 +107,7 @@ class Config(runs.Config):
     formats: tuple[Literal["webdataset", "datasets"], ...] = Field(
         ("webdataset",), description="further forms of the pairs: webdataset, datasets"
     )
-    shard_size: int = Field(10_000, ge=1, description="most pairs in a WebDataset shard")
+    shard_size: int = Field(10_000, ge=1, le=1_000_000_000, description="most pairs in a WebDataset shard")
     workers: int = Field(1, ge=1, le=256, description="processes that decode videos")
     threads: int = Field(0, ge=0, le=256, description="threads of each decoder; 0 leaves it to ffmpeg")
     pairs: Annotated[str, runs.File((BUNDLED_PAIRS,))] = Field(
@@ -121,7 +123,7 @@ class Config(runs.Config):
     dimensions: int = Field(128, ge=1, le=4096, description="columns of the common space")
     max_length: int = Field(77, ge=3, le=8192, description="tokens of a text; longer ones are cut")
     epochs: float = Field(30, gt=0, le=10_000, description="passes over the pairs")
-    batch_size: int = Field(128, ge=2, description="pairs in a step: the others are an image's negatives")
+    batch_size: int = Field(128, ge=2, le=65_536, description="pairs in a step: the others are an image's negatives")
     learning_rate: float | None = Field(
         None,
         gt=0,

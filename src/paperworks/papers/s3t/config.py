@@ -55,11 +55,15 @@ class Config(TableOptions):
     key_file: Path | None = Field(None, description="file with a secret that seals the manifest (HMAC)")
     shards: int = Field(2, ge=1, le=1000, description="shards: each trains and answers by itself")
     slices: int = Field(4, ge=1, le=64, description="slices of a shard: each has its block of layers")
-    sequences: int | None = Field(None, ge=1, description="orders of the slices per shard; default slices, 1 is SISA")
+    sequences: int | None = Field(
+        None, ge=1, le=65_536, description="orders of the slices per shard; default slices, 1 is SISA"
+    )
     selection: Literal["auto", "cyclic", "matching", "conditional", "sorted", "random"] = Field(
         "auto", description="how the orders are chosen; auto: rotation, or matching where there are risks"
     )
-    layers_per_slice: int | None = Field(None, ge=1, description="layers of a block; default as many as there are")
+    layers_per_slice: int | None = Field(
+        None, ge=1, le=65_536, description="layers of a block; default as many as there are"
+    )
     blocks: Literal["top-down", "bottom-up", "random"] = Field("top-down", description="order of the blocks")
     aggregation: Literal["mean_probs", "mean_logits", "vote"] = Field(
         "mean_probs", description="how the answers of shards are combined"
@@ -71,18 +75,22 @@ class Config(TableOptions):
     alpha: float = Field(16, gt=0, le=1024, description="scale of the adapters, times the root of the rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the adapters")
     epochs: float = Field(6, gt=0, le=1000, description="passes over the data of each stage")
-    batch_size: int = Field(32, ge=1, description="records in a step")
+    batch_size: int = Field(32, ge=1, le=65_536, description="records in a step")
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="highest of AdamW; default 0.005 for the small network, 0.001 for a trained one"
     )
     test_size: float = Field(0.25, gt=0, lt=1, description="share of the records that is held out to measure on")
     streams: int = Field(1000, ge=10, le=100_000, description="simulated streams of requests")
-    gpu_hours: float | None = Field(None, gt=0, description="plan: hours of one device for all training")
-    storage: float | None = Field(None, gt=0, description="plan: megabytes for adapters")
-    records: int | None = Field(None, ge=1, description="plan: number of records; default those of the data")
-    seconds_per_record: float = Field(0.01, gt=0, description="plan: seconds of a training step over its records")
-    adapter_size: float = Field(10.0, gt=0, description="plan: megabytes of an adapter of all layers")
-    max_shards: int = Field(16, ge=1, description="plan: most shards; each answers every request")
+    gpu_hours: float | None = Field(None, gt=0, le=1e9, description="plan: hours of one device for all training")
+    storage: float | None = Field(None, gt=0, le=1e9, description="plan: megabytes for adapters")
+    records: int | None = Field(
+        None, ge=1, le=1_000_000_000, description="plan: number of records; default those of the data"
+    )
+    seconds_per_record: float = Field(
+        0.01, gt=0, le=1e6, description="plan: seconds of a training step over its records"
+    )
+    adapter_size: float = Field(10.0, gt=0, le=1e9, description="plan: megabytes of an adapter of all layers")
+    max_shards: int = Field(16, ge=1, le=1024, description="plan: most shards; each answers every request")
 
     @model_validator(mode="after")
     def _together(self) -> Config:

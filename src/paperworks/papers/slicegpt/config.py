@@ -32,23 +32,25 @@ class Config(runs.Config):
     calibration: Path | None = Field(
         None, description="text to calibrate on: .txt, .jsonl, either with .gz, or a folder (none: bundled text)"
     )
-    sequences: int = Field(128, ge=1, description="calibration sequences")
-    length: int = Field(256, ge=2, description="tokens of a sequence, for calibration and evaluation")
-    batch_size: int = Field(16, ge=1, description="sequences that are computed together")
+    sequences: int = Field(128, ge=1, le=65_536, description="calibration sequences")
+    length: int = Field(256, ge=2, le=2**20, description="tokens of a sequence, for calibration and evaluation")
+    batch_size: int = Field(16, ge=1, le=65_536, description="sequences that are computed together")
     evaluation: Path | None = Field(
         None, description="held-out text for the figures (none: the last tenth of --calibration, or bundled text)"
     )
-    evaluation_sequences: int = Field(128, ge=1, description="held-out sequences, at most")
-    recovery_steps: int = Field(0, ge=0, description="steps of LoRA fine-tuning after slicing, on the calibration text")
-    lora_rank: int = Field(32, ge=1, description="rank of the adapters of the fine-tuning")
-    lora_alpha: float = Field(10, gt=0, description="scale of the adapters is this over the rank")
+    evaluation_sequences: int = Field(128, ge=1, le=65_536, description="held-out sequences, at most")
+    recovery_steps: int = Field(
+        0, ge=0, le=100_000_000, description="steps of LoRA fine-tuning after slicing, on the calibration text"
+    )
+    lora_rank: int = Field(32, ge=1, le=65_536, description="rank of the adapters of the fine-tuning")
+    lora_alpha: float = Field(10, gt=0, le=1e6, description="scale of the adapters is this over the rank")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="dropout in the adapters")
     learning_rate: float = Field(2e-4, gt=0, lt=1, description="peak learning rate of the fine-tuning")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="type of the saved weights (auto: the checkpoint's)"
     )
     activation_budget: float = Field(
-        2048, gt=0, description="calibration activations kept in memory, MiB; beyond it they go to disk"
+        2048, gt=0, le=1e9, description="calibration activations kept in memory, MiB; beyond it they go to disk"
     )
     evaluation_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="type in which quality is measured; a shorter one halves the memory of a large model"

@@ -293,7 +293,7 @@ class SliceGPT:
             raise InputError(
                 "calibration",
                 f"{tokens.count} tokens",
-                f"at least the hidden size, {cost.width} (better 10 times that)",
+                f"at least the hidden size, {cost.width} (better 10 times that): more sequences, or a larger length",
             )
         if tokens.count < ENOUGH_TOKENS * cost.width:
             warnings.warn(

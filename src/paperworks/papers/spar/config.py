@@ -50,7 +50,7 @@ class Config(runs.Config):
         "OPENAI_API_KEY", description="environment variable with the key of the endpoints"
     )
     parallel: int = Field(8, ge=1, le=512, description="requests to endpoints at the same time")
-    timeout: float = Field(120.0, gt=0, description="seconds without a byte until a request is tried again")
+    timeout: float = Field(120.0, gt=0, le=1e6, description="seconds without a byte until a request is tried again")
     attempts: int = Field(5, ge=1, le=100, description="tries of one request to an endpoint")
     judge: Literal["auto", "rule", "model", "both"] = Field(
         "auto",
@@ -86,7 +86,7 @@ class Config(runs.Config):
     branch: int = Field(3, ge=1, le=100, description="repairs of each response in the search")
     select: int = Field(2, ge=1, le=100, description="responses that are repaired further")
     max_depth: int = Field(3, ge=1, le=50, description="repairs in a row")
-    budget: int = Field(1000, ge=1, description="repairs that are judged in one search, at most")
+    budget: int = Field(1000, ge=1, le=1_000_000_000, description="repairs that are judged in one search, at most")
     gate: float = Field(0.5, ge=0, lt=1, description="a share of yes votes above it passes")
     select_method: Literal["greedy", "sample"] = Field(
         "greedy", description="repair the best further, or draw in proportion to their values"

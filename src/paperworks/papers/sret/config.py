@@ -25,7 +25,7 @@ class Config(LabelledImageOptions):
     sliced: bool = Field(True, description="attend inside groups of tokens")
     loops: int = Field(2, ge=1, le=100, description="passes of each block of a new network")
     epochs: float = Field(6, gt=0, le=10_000, description="passes over the training images")
-    batch_size: int = Field(64, ge=2, description="images in a step")
+    batch_size: int = Field(64, ge=2, le=65_536, description="images in a step")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="highest rate of AdamW")
     weight_decay: float = Field(0.05, ge=0, le=10, description="of matrices and kernels")
     augment: bool = Field(False, description="random crops; horizontal flips as well for colour images")

@@ -41,7 +41,7 @@ class Config(ImageOptions):
         "interpolate",
         description="two widths are added after interpolation along the channels, or after padding",
     )
-    epochs: int = Field(30, ge=1, description="epochs of the search (the paper: 600 on CIFAR)")
+    epochs: int = Field(30, ge=1, le=100_000, description="epochs of the search (the paper: 600 on CIFAR)")
     lr: float = Field(0.1, gt=0, le=10, description="highest learning rate of the weights, in search and training")
     architecture_lr: float | None = Field(
         None, gt=0, le=10, description="learning rate of widths and depth; default 6 / steps, 0.001 to 0.05"
@@ -53,7 +53,7 @@ class Config(ImageOptions):
     outside: Literal["repair", "raise"] = Field(
         "repair", description="when no epoch ends within the band: move the least certain choices into it, or stop"
     )
-    training_epochs: int = Field(15, ge=1, description="epochs of every training (the paper: 300 on CIFAR)")
+    training_epochs: int = Field(15, ge=1, le=100_000, description="epochs of every training (the paper: 300 on CIFAR)")
     batch_size: int = Field(64, ge=2, le=65536, description="images of a step")
     alpha: float = Field(0.9, ge=0, le=1, description="share of the full network's outputs in the found one's loss")
     temperature: float = Field(4.0, gt=0, le=1000, description="temperature of the distillation")

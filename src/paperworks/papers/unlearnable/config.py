@@ -25,12 +25,12 @@ class Config(LabelledImageOptions):
         "of an image; default 8/255, and 0.3 for images of fewer than 256 pixels",
     )
     norm: Literal["inf", "2", "1"] = Field("inf", description="the change is bounded for each value, or over an image")
-    steps: int = Field(40, ge=1, description="steps of ascent")
+    steps: int = Field(40, ge=1, le=100_000_000, description="steps of ascent")
     lr: float | None = Field(None, gt=0, le=1, description="change of a value in a step; default eps / 15")
-    epochs: int = Field(15, ge=1, description="epochs for which each surrogate is trained")
+    epochs: int = Field(15, ge=1, le=100_000, description="epochs for which each surrogate is trained")
     training_lr: float = Field(0.1, gt=0, le=10, description="learning rate of SGD with which classifiers are trained")
     fresh_every: int = Field(
-        1, ge=1, description="a fresh surrogate every so many steps; 1 is the paper's, more is cheaper"
+        1, ge=1, le=100_000, description="a fresh surrogate every so many steps; 1 is the paper's, more is cheaper"
     )
     model: Annotated[str, runs.File(NETWORKS)] = Field(
         "auto",
@@ -42,11 +42,13 @@ class Config(LabelledImageOptions):
     )
     kernel: Literal["rbf", "logistic"] = Field("rbf", description="similarity of features")
     sigma: float = Field(0.3, ge=1e-6, le=1e6, description="bandwidth of the rbf kernel, features scaled to at most 1")
-    reference: int = Field(10_000, ge=10, description="most columns of the kernel matrix; more images are sampled")
+    reference: int = Field(
+        10_000, ge=10, le=1_000_000_000, description="most columns of the kernel matrix; more images are sampled"
+    )
     test_size: float = Field(0.2, gt=0, lt=1, description="share of the images that tests the protection, unchanged")
     ratios: tuple[float, ...] = Field((0.5, 0.8, 1.0), description="shares of protected images in the mixtures tried")
     repeats: int = Field(1, ge=1, le=100, description="trainings on each mixture")
-    test_epochs: int = Field(30, ge=1, description="epochs of the trainings that test the protection")
+    test_epochs: int = Field(30, ge=1, le=100_000, description="epochs of the trainings that test the protection")
     compare: bool = Field(True, description="test error-minimising noise of the same size as well")
 
     @field_validator("ratios")
