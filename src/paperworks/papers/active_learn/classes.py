@@ -14,7 +14,10 @@ from paperworks.errors import InputError
 from paperworks.papers.active_learn.designs import Design, arms_values, complexity_design, linear_complexities
 from paperworks.papers.active_learn.problem import ActiveProblem
 from paperworks.parameters import check_seed
+from paperworks.runs import Progress, no_progress
 
+TOGETHER = 32
+"""Instances whose designs are computed at once; a run can be stopped between."""
 MOST_ROUNDS = 200
 """Rounds of drawing from a box before a class counts as empty."""
 
@@ -34,19 +37,23 @@ class DifficultyClass:
     radius: float | None
     members: torch.Tensor | None
 
-    def draw(self, problem: ActiveProblem, n: int, generator: torch.Generator) -> torch.Tensor:
+    def draw(
+        self, problem: ActiveProblem, n: int, generator: torch.Generator, progress: Progress = no_progress
+    ) -> torch.Tensor:
         """n random instances; of a finite class at most its members, each once."""
         if self.members is None:
             assert self.radius is not None
-            return sample_class(problem, self.radius, n, generator)
+            return sample_class(problem, self.radius, n, generator, progress)
         return self.members[torch.randperm(len(self.members), generator=generator)[:n]]
 
 
-def complexities(problem: ActiveProblem, instances: torch.Tensor) -> np.ndarray:
+def complexities(problem: ActiveProblem, instances: torch.Tensor, progress: Progress = no_progress) -> np.ndarray:
     """C of each instance ``[n]``."""
     if problem.arms and not problem.finite and problem.link is None:
         return problem.scale * arms_values(instances.detach().double().numpy())
-    return np.array([design.value for design in designs(problem, instances)])
+    blocks = torch.split(instances, TOGETHER)
+    found = [designs(problem, block) for block in progress(blocks, "computing complexities", len(blocks))]
+    return np.array([design.value for block in found for design in block])
 
 
 def designs(problem: ActiveProblem, instances: torch.Tensor) -> list[Design]:
@@ -155,7 +162,9 @@ def uniform_in_box(problem: ActiveProblem, n: int, generator: torch.Generator) -
     return box.low + (box.high - box.low) * torch.rand(n, problem.queries.shape[1], generator=generator)
 
 
-def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch.Generator) -> torch.Tensor:
+def sample_class(
+    problem: ActiveProblem, radius: float, n: int, generator: torch.Generator, progress: Progress = no_progress
+) -> torch.Tensor:
     """n random instances with C(theta) <= radius.
 
     Of a box: a uniform draw whose distance from the box's middle is scaled so that C is the radius, for half of the
@@ -177,10 +186,10 @@ def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch
         rows = uniform_in_box(problem, max(n, 8), generator)
         share = torch.rand(len(rows), generator=generator)
         targets = radius * torch.where(share < 0.5, 1.0, ((share - 0.5) * 2).clamp(min=1e-9))
-        values = complexities(problem, rows)
-        scaled, fits = scale_rows(problem, rows, values, targets.double().numpy())
+        values = complexities(problem, rows, progress)
+        scaled, fits = scale_rows(problem, rows, values, targets.double().numpy(), progress)
         # no room in the box for one that easy: on the class's edge
-        edge, there = scale_rows(problem, rows, values, np.full(len(rows), radius))
+        edge, there = scale_rows(problem, rows, values, np.full(len(rows), radius), progress)
         rows = torch.where(torch.from_numpy(fits)[:, None], scaled, edge)
         found = torch.cat([found, rows[torch.from_numpy(fits | there)]])
         if len(found) >= n:
@@ -191,7 +200,11 @@ def sample_class(problem: ActiveProblem, radius: float, n: int, generator: torch
 
 
 def scale_rows(
-    problem: ActiveProblem, rows: torch.Tensor, values: np.ndarray, targets: np.ndarray
+    problem: ActiveProblem,
+    rows: torch.Tensor,
+    values: np.ndarray,
+    targets: np.ndarray,
+    progress: Progress = no_progress,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Rows of theta moved away from, or towards, the box's middle so that C becomes its target.
 
@@ -211,5 +224,5 @@ def scale_rows(
     moved = moved.clamp(box.low, box.high)
     good = np.flatnonzero(inside)
     if len(good):
-        inside[good] = complexities(problem, moved[torch.from_numpy(good)]) <= targets[good] * (1 + 1e-4)
+        inside[good] = complexities(problem, moved[torch.from_numpy(good)], progress) <= targets[good] * (1 + 1e-4)
     return moved, inside

@@ -174,7 +174,7 @@ def _climb(
     """Random search in a class of a box: draws, then steps around the worst that stay in the class."""
     problem, radius = policy.problem, chosen.radius
     assert radius is not None
-    candidates = chosen.draw(problem, 64 * restarts, generator)
+    candidates = chosen.draw(problem, 64 * restarts, generator, progress)
     seed = int(torch.randint(2**31, (), generator=generator))
     risks = evaluate(policy, candidates, rollouts, seed).per_theta
     width = problem.box.high - problem.box.low
@@ -182,8 +182,8 @@ def _climb(
         best = candidates[np.argsort(-risks, kind="stable")[: 4 * restarts].copy()]
         steps = torch.randn(len(best) * 4, best.shape[1], generator=generator) * width * 0.15 / 2**turn
         moved = (best.repeat_interleave(4, 0) + steps).clamp(problem.box.low, problem.box.high)
-        values = complexities(problem, moved)
-        scaled, fits = scale_rows(problem, moved, values, np.full(len(moved), radius))
+        values = complexities(problem, moved, progress)
+        scaled, fits = scale_rows(problem, moved, values, np.full(len(moved), radius), progress)
         within = values <= radius
         new = torch.where(torch.from_numpy(within)[:, None], moved, scaled)[torch.from_numpy(within | fits)]
         if len(new) == 0:
