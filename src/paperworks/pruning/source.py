@@ -44,8 +44,9 @@ def open_dense(
     """The dense model in float32, its tokenizer, and the most parameters that it may keep.
 
     ``check(model, parameters)`` is the method's own look at the target; its InputErrors are told as ones of ``target``,
-    which is what the option is called. A run that goes on has the parameters that it began with. ``dtype``: that the
-    pruned model is saved in, in which a target in bytes is counted (``auto``: the checkpoint's).
+    which is what the option is called, but for units that the model's family has not. A run that goes on has the
+    parameters that it began with. ``dtype``: that the pruned model is saved in, in which a target in bytes is counted
+    (``auto``: the checkpoint's).
     """
     for note in notation_notes(target):
         run.log.warning(note)
@@ -55,6 +56,8 @@ def open_dense(
         try:
             check(model, most)
         except InputError as error:
+            if error.field == "kinds":  # units that another family has
+                raise InputError("model", f"{folder}, without units of {error.found}", error.expected) from None
             raise InputError("target", error.found, error.expected) from None
     return model, tokenizer, most
 

@@ -177,7 +177,7 @@ def test_a_cancelled_run_goes_on_to_the_same_weights(
         ({"target": "1000000000"}, "target"),
         ({"target": "half"}, "target"),
         ({"length": 65}, "length"),
-        ({"train_length": 65}, "length"),
+        ({"train_length": 65}, "train_length"),
         ({"examples": 10_000}, "calibration"),
         ({"text": Path("missing.txt")}, "text"),
         ({"evaluation": Path("missing.txt")}, "evaluation"),

@@ -23,6 +23,7 @@ class Config(TableOptions):
     """Options of ``paperworks run s3t``."""
 
     other_names: ClassVar = {"target": "label"}
+    error_names: ClassVar = {"budget_gpu_hours": "gpu_hours"}
 
     action: Literal["fit", "delete", "verify", "serve", "status", "retrain", "plan"] = Field(
         "fit",
