@@ -64,6 +64,7 @@ def test_deitas_raters_read_what_they_were_trained_on(tmp_path: Path) -> None:
         ({"complexity_template": "rate this: "}, "complexity_template"),
         ({"quality_template": "{prompt}: "}, "quality_template"),
         ({"batch_size": 0}, "batch_size"),
+        ({}, "complexity_model"),  # a tokenizer without digits
     ):
         with pytest.raises(InputError) as caught:
             DeitaScorer(folder, folder, **options)  # type: ignore[arg-type]

@@ -262,7 +262,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "dimensions",
         {"vlr_train": np.ones((240, 3)) * np.arange(240)[:, None]},
-        "vlr_train and text_encoder: found 3 and 5",
+        "text_encoder: found 5 dimensions beside 3 of vlr_train",
     ),
     ("width", {"features_val": np.ones((240, 9))}, "features: found 9 columns; expected 4"),
 ]

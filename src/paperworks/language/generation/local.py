@@ -85,7 +85,7 @@ class TransformersGenerator:
                 raise InputError(
                     f"prompts, number {position}",
                     f"{len(ids)} tokens and {request.settings.max_new_tokens} to come",
-                    f"at most {limit} together, the model's context",
+                    f"at most {limit} together, the context of {Path(self.name).name}",
                 )
         # Answers of one batch share their settings.
         order = sorted(range(len(requests)), key=lambda i: (repr(requests[i].settings), -len(tokens[i]), i))

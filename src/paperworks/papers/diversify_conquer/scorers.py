@@ -225,8 +225,13 @@ class DeitaScorer:
             raise InputError("batch_size", batch_size, "1 or more")
         check_template("complexity_template", complexity_template, "prompt")
         check_template("quality_template", quality_template, "prompt", "response")
-        self.raters = [load_model(d, None, device) for d in (complexity_dir, quality_dir)]
-        self.labels, self.batch_size = label_token_ids, batch_size
+        self.raters: list[tuple[Any, Any]] = []
+        self.labels: list[Sequence[int]] = []
+        for field, folder in (("complexity_model", complexity_dir), ("quality_model", quality_dir)):
+            model, tokenizer = load_model(folder, None, device)
+            self.raters.append((model, tokenizer))
+            self.labels.append(label_token_ids or _label_tokens(tokenizer, field, folder))
+        self.batch_size = batch_size
         self.templates = (complexity_template, quality_template)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -250,9 +255,7 @@ class DeitaScorer:
         from paperworks.language.generation.local import context_of
 
         model, tokenizer = self.raters[which]
-        ids = self.labels or [
-            tokenizer(str(n), add_special_tokens=False)["input_ids"][-1] for n in range(1, LABELS + 1)
-        ]
+        ids = self.labels[which]
         limit = context_of(model) or 4096
         texts = [filled(self.templates[which], p, r) for p, r in zip(prompts, responses, strict=True)]
         rows = [tokenizer(text)["input_ids"][-limit:] for text in texts]
@@ -262,6 +265,16 @@ class DeitaScorer:
             part = order[start : start + self.batch_size]
             found[part] = [rating(logits) for logits in next_logits(model, [rows[i] for i in part], list(ids))]
         return found
+
+
+def _label_tokens(tokenizer: Any, field: str, folder: str | Path) -> list[int]:
+    """The last token of each label "1" to "6". Raises InputError for a tokenizer without six different ones."""
+    found = [tokenizer(str(n), add_special_tokens=False)["input_ids"][-1:] for n in range(1, LABELS + 1)]
+    ids = [token for one in found for token in one]
+    if len(set(ids)) < LABELS:
+        text = f"{folder}, whose tokenizer has no token of its own for each of 1 to {LABELS}"
+        raise InputError(field, text, "a rater's folder, such as deita-complexity-scorer's and deita-quality-scorer's")
+    return ids
 
 
 def next_logits(model: Any, rows: Sequence[list[int]], ids: list[int]) -> np.ndarray:

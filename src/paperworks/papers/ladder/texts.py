@@ -26,6 +26,7 @@ class SentenceVectors:
 
     def __init__(self, encoder: Any, sentences: Sequence[str], vectors: Any, width: int) -> None:
         self.width = width
+        self._source = encoder if isinstance(encoder, (str, Path)) else ""
         self._known: dict[str, np.ndarray] = {}
         if vectors is not None:
             rows = matrix("sentence_emb", vectors, len(sentences), "sentences")
@@ -64,8 +65,9 @@ class SentenceVectors:
 
     def _check_width(self, found: int, field: str) -> None:
         if found != self.width:
+            where = f"{self._source}, with " if field == "text_encoder" and self._source else ""
             raise InputError(
-                f"vlr_train and {field}", f"{self.width} and {found} dimensions", "vectors of one vision-language space"
+                field, f"{where}{found} dimensions beside {self.width} of vlr_train", "vectors of one space for both"
             )
 
 

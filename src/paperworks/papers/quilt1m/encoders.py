@@ -240,6 +240,9 @@ def train_dual_encoder(
         vision, prepare = small_vision_model(settings.image_side, training.seed)
     else:
         vision, prepare = load_strictly(_checked(Path(settings.image_encoder).expanduser()), "image")
+        if getattr(vision.config, "hidden_size", None) is None:  # which the class that the model is saved as reads
+            found = f"{settings.image_encoder}, a {type(vision).__name__}"
+            raise InputError("image_encoder", found, "a vision model of one width: ViT, CLIP, SigLIP, DINOv2, Swin")
     text, tokenizer = load_strictly(_checked(text_folder(settings.text_encoder)), "text")
     _require_pooler(text, tokenizer, settings.text_encoder)
     with torch.random.fork_rng():
