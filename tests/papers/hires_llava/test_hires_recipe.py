@@ -12,7 +12,9 @@ from PIL import Image
 
 from paperworks.errors import InputError
 from paperworks.nn import TinyViT
+from paperworks.papers.hires_llava.actions import tune
 from paperworks.papers.hires_llava.config import Config
+from paperworks.papers.hires_llava.entitygrid.answerers import RandomAnswerer
 from paperworks.papers.hires_llava.recipe import run as recipe
 from paperworks.runs import Report, Run, build_config
 
@@ -65,7 +67,7 @@ def test_the_benchmark_with_templates(tmp_path: Path) -> None:
     )
 
 
-def test_train_then_ask(tmp_path: Path, encoder: str) -> None:
+def test_train_then_ask(tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of(tmp_path, action="train", encoder=encoder, train_images=9)
     assert [row[0] for row in report.tables[0].rows] == ["stage 1", "stage 2", "stage 3"]
     model = tmp_path / "run" / "files" / "model"
@@ -75,6 +77,8 @@ def test_train_then_ask(tmp_path: Path, encoder: str) -> None:
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "x.png")
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Nothing"}]
     records.write_text(json.dumps([{"id": "1", "image": "x.png", "conversations": turns}]))
+    # the questions afterwards are those of the first run
+    monkeypatch.setattr(tune, "model_answerer", lambda model: RandomAnswerer(0))
     own = report_of(tmp_path / "own", action="train", encoder=encoder, records=str(records), stage="2")
     assert own.lead == [f"1 records of records.json, images in {tmp_path.name}"]
 

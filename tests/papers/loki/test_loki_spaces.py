@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from unittest.mock import Mock
 
 import networkx as nx
 import numpy as np
@@ -48,9 +50,17 @@ def test_tree_distances_are_those_of_networkx(n: int, seed: int, weighted: bool)
 
 
 def test_uniform_random_trees() -> None:
-    rng = np.random.default_rng(0)
-    stars = sum(int(random_tree(4, rng).degree.max() == 3) for _ in range(4000))
-    assert abs(stars / 4000 - 4 / 16) < 0.03  # Cayley: 16 labelled trees on 4 vertices, 4 of them stars
+    """Each code of two numbers gives a tree of its own, so that uniform codes give uniform trees."""
+    stars, found = 0, set()
+    for code in itertools.product(range(4), repeat=2):
+        rng = Mock()
+        rng.integers.return_value = np.array(code)
+        tree = random_tree(4, rng)
+        rng.integers.assert_called_once_with(4, size=2)
+        stars += int(tree.degree.max() == 3)
+        found.add(tree.distances(range(4)).tobytes())
+    assert len(found) == 16  # Cayley: 16 labelled trees on 4 vertices,
+    assert stars == 4  # 4 of them stars
 
 
 def test_a_graph_with_a_cycle_is_a_graph_unless_a_spanning_tree_is_asked_for() -> None:
