@@ -34,7 +34,7 @@ def best_rows(
         rest[t] = rest[t + 1] + most[t] * 1.0001  # rounding may not exclude a row
     best = np.empty(limit, np.float32)
     found = np.empty(limit, np.int64)
-    count = 0
+    count: Any = np.int64(0)  # not a literal, for which all that it is passed to would be compiled anew
     t = 0
     while t < len(numbers):
         weight = idf[t]
@@ -53,7 +53,7 @@ def best_rows(
     if t < len(numbers):
         candidates = met[:count].copy()
         while t < len(numbers):
-            still = 0
+            still: Any = np.int64(0)
             for i in range(kept):  # those that can still be among the best
                 row = candidates[i]
                 candidates[still] = row
@@ -97,7 +97,7 @@ def _best_of(
     candidates: Any, count: int, scores: Any, allowed: Any, best: Any, found: Any
 ) -> int:  # pragma: no cover - compiled
     """Put the best allowed candidates into a heap, the least first; returns how many there are."""
-    size = 0
+    size: Any = np.int64(0)
     restricted = len(allowed) > 0
     least = np.float32(0)  # the score that a row needs at least
     for i in range(count):
