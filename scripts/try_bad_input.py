@@ -124,7 +124,9 @@ def outcomes(
             lines.touch()
             calls = [(case.values, case.names) for case in chosen[done:]]
             module = f"{paper.module}.recipe"
-            process = forked.start(attempt, paper.slug, module, calls, lines, checks, MEMORY, folder=folder)
+            process = forked.start(
+                attempt, paper.slug, module, calls, lines, checks, MEMORY, folder=folder, imported=forked.SLOW
+            )
             try:
                 for found in watched(process, lines):
                     yield chosen[done], found
