@@ -95,7 +95,9 @@ def ranked_plan(
         return getattr(groups.cost_model(plan_of(share)), name) / dense
 
     if cost(0.0) > target:
-        raise InputError(name, target, f"at least {cost(0.0):.3f} of the model, the least that these units can reach")
+        bound = f" with min_share {min_share:g}" if min_share else ""
+        expected = f"at least {cost(0.0):.3f} of the model, the least that these units can reach{bound}"
+        raise InputError(name, target, expected)
     low, high = 0.0, 1.0
     if cost(1.0) <= target:
         return plan_of(1.0)
