@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-import forked
+from paperworks.cli import run_command
 from paperworks.errors import InputError
 from paperworks.page import server
 from paperworks.page.settings import Settings, load_settings
@@ -128,11 +128,10 @@ def test_a_public_page_that_cannot_send_mail_does_not_start(home: Path) -> None:
     server.check_mail(load_settings())  # on one's own machine nobody signs up
 
 
-def test_the_command_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_so(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PAPERWORKS_PAGE_SECRET_KEY", SECRET)
-    done = forked.run(forked.paperworks, "page", "--public", "--allowed-host", "papers.example", "--port", "0")
-    assert done.code == 2
-    assert "--no-mail" in done.errors
+    assert run_command(["page", "--public", "--allowed-host", "papers.example", "--port", "0"]) == 2
+    assert "--no-mail" in capsys.readouterr().err
 
 
 def test_how_many_processes(home: Path) -> None:
