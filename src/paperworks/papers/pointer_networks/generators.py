@@ -70,7 +70,7 @@ def make_tsp(
         label = tour_method(label)
     targets = np.full((size, points.shape[1] + 1), PAD, dtype=np.int64)
     for row, k in progress(enumerate(lengths), "solving", total=size):
-        tour = np.asarray(label(points[row, :k]), dtype=np.int64)
+        tour = np.ascontiguousarray(label(points[row, :k]), dtype=np.int64)
         if not is_tour(tour, int(k)):
             raise InputError("label", f"a function that returned {tour.tolist()}", f"every index 0 to {k - 1} once")
         targets[row, :k] = counter_clockwise(points[row], tour) + 1

@@ -124,8 +124,9 @@ def nearest_two_opt(points: Points | Cities, starts: int | None = None) -> Tour:
 def _nearest_two_opt(d: Points, starts: int) -> Tour:
     n = len(d)
     best, found = np.inf, np.empty(n, np.int64)
+    endless: Any = np.int64(-1)  # no literal, for which the function would be compiled once more
     for start in range(starts):
-        tour = two_opt_passes(d, _nearest(d, start), -1)
+        tour = two_opt_passes(d, _nearest(d, start), endless)
         length = 0.0
         for i in range(n):
             length += d[tour[i], tour[(i + 1) % n]]
