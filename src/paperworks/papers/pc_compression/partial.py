@@ -213,7 +213,7 @@ def intervals(rows, plan, tables, counts, precision, starts, widths):  # pragma:
             some = weights[:count]
             total = _total(some)
             x = np.int64(rows[n, plan.order[i]])
-            table = tables[i][:, :count]
+            table = tables[i]  # whole: a part of it is no contiguous array, for which more would be compiled
             start = rans.left_edge(some, table, total, x, c, precision)
             widths[n, i] = rans.left_edge(some, table, total, x + 1, c, precision) - start
             starts[n, i] = start
@@ -242,7 +242,7 @@ def decode(words, counts, rows_per_stream, plan, tables, n_inputs, precision, ro
                 some = weights[:count]
                 total = _total(some)
                 place = np.int64(state & mask)
-                x, start, width = rans.find_symbol(some, tables[i][:, :count], total, place, c, precision)
+                x, start, width = rans.find_symbol(some, tables[i], total, place, c, precision)
                 rows[n, plan.order[i]] = x
                 state, left = rans.drop_interval(state, start, width, place, precision, stretch, left)
                 _take(i, x, plan, values, exponents)

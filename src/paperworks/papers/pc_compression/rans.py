@@ -20,7 +20,10 @@ ZERO = np.uint64(0)
 
 @numba.njit(cache=True, nogil=True)
 def cumulative(weights, table):  # pragma: no cover - compiled
-    """sum_k weights[k] * table[k], in four running sums; monotone in ``table``, since every rounding step is."""
+    """sum_k weights[k] * table[k], in four running sums; monotone in ``table``, since every rounding step is.
+
+    ``table`` may be longer than ``weights``.
+    """
     k = len(weights)
     s0 = 0.0
     s1 = 0.0
