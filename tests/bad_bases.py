@@ -15,15 +15,13 @@ class Bases:
     """The small sets of options of a paper, with their inputs in ``folder``.
 
     A paper's ``tiny.py`` may have ``beside(folder)``, called after ``options(folder)``: by option, the others beside
-    which it is read, where none of the sets does; as in ``{"predict": {"data": "wine"}}``. ``LONG`` names options
-    whose files may keep a recipe at work for seconds before it can be stopped.
+    which it is read, where none of the sets does; as in ``{"predict": {"data": "wine"}}``.
     """
 
     def __init__(self, paper: catalog.Paper, kind: type[Config], folder: Path) -> None:
         module = tiny_module(paper)
         self.sets: list[dict[str, Any]] = module.options(folder)
         self.beside: dict[str, dict[str, Any]] = module.beside(folder) if hasattr(module, "beside") else {}
-        self.long: tuple[str, ...] = getattr(module, "LONG", ())
         self.inputs = {name for name, field in kind.model_fields.items() if names_file(field) is not None}
 
     def beside_of(self, option: str) -> dict[str, Any]:

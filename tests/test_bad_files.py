@@ -79,8 +79,6 @@ def test_bad_files_are_refused_with_words(
     paper, option = OPTIONS[number]
     recipe = load_recipe(paper.slug, f"{paper.module}.recipe")
     bases = bases_of(paper)
-    if option in bases.long:
-        pytest.skip("takes seconds with any table that can be read: scripts/try_bad_input.py tries it")
     base = bases.beside_of(option)
     column = next((name for name in ("label", "target") if name in recipe.config.model_fields), None)
     several = is_sequence(recipe.config.model_fields[option].annotation)

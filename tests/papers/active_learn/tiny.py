@@ -3,10 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-LONG = ("arms",)
-"""The complexities of thirty arms are computed before the run can be stopped."""
-
-
 def options(folder: Path) -> list[dict[str, Any]]:
     """A table of questions, ratings, and arms; few steps of small networks."""
     (folder / "animals.csv").write_text(
