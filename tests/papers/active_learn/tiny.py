@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+
 def options(folder: Path) -> list[dict[str, Any]]:
     """A table of questions, ratings, and arms; few steps of small networks."""
     (folder / "animals.csv").write_text(

@@ -55,8 +55,8 @@ class _OneStage:
             lambda model, most: self._method(most).budget(model),
             dtype=config.dtype,
         )
-        self.method = self._method(self.target)
         self.training, self.held_out = self._data()
+        self.method = self._method(self.target, min(config.batch_size, len(self.training)))
 
     def _data(self) -> tuple[Examples, list[str]]:
         c, parts = self.config, self.parts
@@ -64,7 +64,7 @@ class _OneStage:
         self.measured_on = parts.measured_on
         return as_examples(token_windows(self.tokenizer, parts.texts, c.length), "text"), parts.held_out
 
-    def _method(self, target: int) -> ATP:
+    def _method(self, target: int, batch_size: int | None = None) -> ATP:
         from peft import LoraConfig
 
         c = self.config
@@ -80,7 +80,10 @@ class _OneStage:
             sparsity=None if c.sparsity == "auto" else c.sparsity,
             generator=Search(learning_rate=rate, masks=c.masks, final=c.final, round_to=c.round_to),
             trainer_args=TrainerArgs(
-                steps=c.steps, control_steps=control, batch_size=c.batch_size, learning_rate=c.learning_rate
+                steps=c.steps,
+                control_steps=control,
+                batch_size=batch_size or c.batch_size,
+                learning_rate=c.learning_rate,
             ),
             seed=c.seed,
             device=c.device,

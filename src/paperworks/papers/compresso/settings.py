@@ -62,7 +62,7 @@ class TrainerArgs:
         schedule: ScheduleName = "cosine" if phase == "final" else "linear"
         return TrainSettings(
             steps=steps,
-            batch_size=self.batch_size,
+            batch_size=max(1, min(self.batch_size, examples)),
             accumulation=self.accumulation,
             learning_rate=self.final_learning_rate if phase == "final" else self.learning_rate,
             betas=BETAS,
