@@ -225,12 +225,12 @@ class DeitaScorer:
             raise InputError("batch_size", batch_size, "1 or more")
         check_template("complexity_template", complexity_template, "prompt")
         check_template("quality_template", quality_template, "prompt", "response")
-        self.raters: list[tuple[Any, Any]] = []
-        self.labels: list[Sequence[int]] = []
-        for field, folder in (("complexity_model", complexity_dir), ("quality_model", quality_dir)):
-            model, tokenizer = load_model(folder, None, device)
-            self.raters.append((model, tokenizer))
-            self.labels.append(label_token_ids or _label_tokens(tokenizer, field, folder))
+        folders = {"complexity_model": complexity_dir, "quality_model": quality_dir}
+        self.raters = [load_model(folder, None, device) for folder in folders.values()]
+        self.labels = [
+            label_token_ids or _label_tokens(tokenizer, field, folder)
+            for (_, tokenizer), (field, folder) in zip(self.raters, folders.items(), strict=True)
+        ]
         self.batch_size = batch_size
         self.templates = (complexity_template, quality_template)
 

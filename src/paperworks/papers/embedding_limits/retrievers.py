@@ -130,7 +130,9 @@ class VectorRetriever:
         m, n = data.qrels.shape
         if len(self.queries) != m or len(self.documents) != n:
             raise InputError(
-                "vectors", f"{len(self.queries)} queries and {len(self.documents)} documents", f"{m} and {n}"
+                "queries" if len(self.queries) != m else "documents",
+                f"{len(self.queries)} queries and {len(self.documents)} documents",
+                f"{m} and {n}",
             )
         return self.queries, self.documents
 
