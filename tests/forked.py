@@ -164,6 +164,7 @@ def _wait_for_command(told: socket.socket, parent: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [what, *words]
+    _renew_threads()
     {"-m": runpy.run_module, "-u": runpy.run_path}[flag](what, run_name="__main__")
 
 
@@ -181,9 +182,17 @@ def _work(
     for name, stream in (("output", sys.stdout), ("errors", sys.stderr)):
         written = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(written, stream.fileno())
+    _renew_threads()
+    function(*args)
+
+
+def _renew_threads() -> None:
+    """torch makes its pool of threads anew at the first use after a fork.
+
+    Two threads that do so at once, as those that load weights, may find none ("Invalid thread pool!").
+    """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    function(*args)
 
 
 @lru_cache
