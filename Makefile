@@ -8,7 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/paperworks run slicegpt
 
-test: lint types contracts pytest
+# Two at a time: types are checked by one process, beside which the tests begin.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j2 lint types contracts pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests scripts benchmarks
