@@ -118,6 +118,21 @@ def test_torchs_encoder_loses_heads_and_half_of_its_operations(tmp_path: Path) -
             load_cut(tmp_path / "small", Encoder)
 
 
+class Doubled(nn.MultiheadAttention):
+    """Attention of another function."""
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        out, weights = super().forward(*args, **options)
+        return 2 * out, weights
+
+
+def test_a_subclass_stays() -> None:
+    model = nn.ModuleList([Doubled(16, 4)])
+    assert type(prunable_attention(model)[0]) is Doubled
+    with pytest.raises(InputError, match="only"):
+        prunable_attention(model, only=["0"])
+
+
 def test_shared_modules_stay_shared_and_other_attention_stays() -> None:
     dense = attention()
     model = nn.ModuleDict(

@@ -85,7 +85,8 @@ def prunable_attention(model: Any, only: Iterable[str] | None = None) -> Any:
     """Replace every ``nn.MultiheadAttention`` by a ``PrunableMultiheadAttention``; edits and returns ``model``.
 
     Parameters are new objects afterwards: make optimizers after it. ``load_cut`` does the same to what ``build`` makes.
-    Attention with learned or zero keys beside those of the input (``add_bias_kv``, ``add_zero_attn``) stays as it is.
+    Attention with learned or zero keys beside those of the input (``add_bias_kv``, ``add_zero_attn``) stays as it is,
+    as do subclasses, whose function may be another.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def prunable_attention(model: Any, only: Iterable[str] | None = None) -> Any:
     InputError : ``only`` names a module that is none of torch's attention.
     """
     wanted = None if only is None else set(only)
-    found = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.MultiheadAttention)}
+    found = dense_attention(model)
     if wanted is not None and wanted - set(found):
         raise InputError(
             "only", min(wanted - set(found)), f"names of nn.MultiheadAttention: {', '.join(found) or 'none'}"
@@ -115,6 +116,12 @@ def prunable_attention(model: Any, only: Iterable[str] | None = None) -> Any:
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # its kernel reads the packed matrix
     return model
+
+
+def dense_attention(model: nn.Module) -> dict[str, nn.MultiheadAttention]:
+    """Torch's own attention by name; a module under two names has both."""
+    modules = model.named_modules(remove_duplicate=False)
+    return {name: m for name, m in modules if type(m) is nn.MultiheadAttention}
 
 
 def replaced_attention(model: nn.Module) -> list[str]:

@@ -20,7 +20,7 @@ from paperworks import nn as own_networks
 from paperworks.errors import InputError
 from paperworks.nn.saving import CONFIG, SavedNetwork, read_network_config
 from paperworks.runs.files import new_folder, write_text
-from paperworks.structure.trace.attention import prunable_attention, replaced_attention
+from paperworks.structure.trace.attention import dense_attention, prunable_attention, replaced_attention
 from paperworks.structure.trace.capture import canonical_names
 from paperworks.structure.trace.cutting import HISTORY, CutStep, Cutter
 from paperworks.structure.trace.positions import tensor_at
@@ -125,7 +125,7 @@ def load_cut(folder: str | Path, build: Callable[[], nn.Module] | None = None) -
 
 def _with_attention(model: nn.Module, names: Sequence[str]) -> nn.Module:
     """Torch's attention is replaced where it was in the model that was cut, if ``build`` has not done so."""
-    dense = {name for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, nn.MultiheadAttention)}
+    dense = dense_attention(model)
     replaced: nn.Module = prunable_attention(model, [name for name in names if name in dense])
     return replaced
 
