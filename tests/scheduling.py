@@ -1,4 +1,4 @@
-"""Which tests run in one worker of pytest-xdist (``--dist loadgroup``), and in which order workers collect them.
+"""Which tests run in one worker of pytest-xdist (``--dist loadgroup``), and in which order workers go through them.
 
 In one worker run those that share what is slow to make.
 
@@ -46,9 +46,17 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers have to report the same order."""
+    """Workers have to report the same order.
+
+    xdist starts large groups first, and then tests that are alone in this order. Long ones come first of those: where
+    one is the last to start, the other workers wait for it.
+    """
     if WORKER in os.environ:
-        items.sort(key=lambda item: item.path.parts)
+        items.sort(key=lambda item: (not is_long_and_alone(item), item.path.parts))
+
+
+def is_long_and_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("over_budget") is not None and group_of(item.nodeid) == item.nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -54,3 +54,20 @@ def test_a_group_runs_in_one_worker(pytester: pytest.Pytester, monkeypatch: pyte
     assert len(set.union(*workers)) == 2
     assert (pytester.path / "imported by gw0").read_text().split() == ["one", "three", "two"]
     assert (pytester.path / "imported by gw1").read_text().split() == ["two", "three", "one"]
+
+
+def test_long_tests_start_before_the_others_that_are_alone(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    pytester.makeini("[pytest]\nmarkers = over_budget")
+    long = "import pytest\n@pytest.mark.over_budget('starts a server')\n"
+    (pytester.path / "papers" / "one").mkdir(parents=True)
+    (pytester.path / "papers" / "one" / "test_c.py").write_text(f"{long}def test_grouped(): pass\n")
+    pytester.makepyfile(
+        test_a="def test_short(): pass",
+        test_b=f"{long}def test_long(): pass\ndef test_short_too(): pass",
+    )
+    result = pytester.runpytest_inprocess("--collect-only", "-q", "-p", "scheduling")
+    found = [line.partition("::")[2] for line in result.outlines if "::" in line]
+    assert found == ["test_long", "test_grouped", "test_short", "test_short_too"]
