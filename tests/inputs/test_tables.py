@@ -246,6 +246,8 @@ def test_files_of_other_formats_are_refused_with_words(tmp_path):
         (gzip.compress(b"a,y\n1,u\n"), "gzip"),
         ("a,y\n1,u\n".encode("utf-16"), "UTF-16"),
         (b"a,y\n\x00\x01\x02\n", "binary"),
+        (b'{"a": 1, "y": "u"}\n{"a": 2, "y": "v"}\n', "JSON.*read_json"),
+        (b'\xef\xbb\xbf [\n {"a": 1, "y": "u"}]\n', "JSON"),
     ):
         path = tmp_path / "t.csv"
         path.write_bytes(data)

@@ -194,6 +194,8 @@ def _first_lines(path: Path) -> list[str]:
     require_text(path, start, "a table as text (.csv, .tsv, .txt, also .gz) or a .parquet file named so")
     if re.match(rb"(\s*%[^\n]*\n)*\s*@relation\b", start, re.IGNORECASE):
         raise InputError(str(path), "an ARFF file", "a table with one line of names, such as Weka's CSVSaver writes")
+    if re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*["}]', start):
+        raise InputError(str(path), "JSON", "a table; pandas.read_json reads records (lines=True) and to_csv writes it")
     try:
         text = start.decode("utf-8-sig")
     except UnicodeDecodeError as error:
