@@ -49,9 +49,9 @@ def test_heads_go_where_other_axes_have_their_number_by_chance() -> None:
 class Crossed(nn.Module):
     """Two inputs that meet in torch's own attention, sequence first."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.q, self.kv, self.attention = nn.Linear(5, 16), nn.Linear(3, 16), nn.MultiheadAttention(16, 4)
+        self.q, self.kv, self.attention = nn.Linear(5, 16), nn.Linear(3, 16), nn.MultiheadAttention(16, 4, **options)
         self.up, self.out = nn.Linear(16, 12), nn.Linear(12, 2)
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -64,6 +64,8 @@ def test_torchs_attention_keeps_its_widths_and_says_so() -> None:
     groups = analyze(Crossed(), (torch.randn(2, 7, 5), torch.randn(2, 6, 3)))
     assert not groups["q/ffn"].by_default
     assert "attention, an nn.MultiheadAttention, checks it; after prunable_attention(model)" in str(groups)
+    own_keys = analyze(Crossed(add_bias_kv=True), (torch.randn(2, 7, 5), torch.randn(2, 6, 3)))
+    assert "with keys of its own, which prunable_attention leaves as it is" in str(own_keys)
     assert groups["up/ffn"].by_default
     cut(groups, ranked_plan(groups, magnitude_scores(groups.model, groups.units), keep=0.5))
     with pytest.raises(InputError, match="Nothing was changed"):

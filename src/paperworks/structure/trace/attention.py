@@ -105,7 +105,7 @@ def prunable_attention(model: Any, only: Iterable[str] | None = None) -> Any:
         )
     made: dict[int, PrunableMultiheadAttention] = {}  # a module under two names stays one
     for name, dense in found.items():
-        if dense.bias_k is not None or dense.add_zero_attn or (wanted is not None and name not in wanted):
+        if not is_replaceable(dense) or (wanted is not None and name not in wanted):
             continue
         if id(dense) not in made:
             made[id(dense)] = PrunableMultiheadAttention(dense)
@@ -116,6 +116,11 @@ def prunable_attention(model: Any, only: Iterable[str] | None = None) -> Any:
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # its kernel reads the packed matrix
     return model
+
+
+def is_replaceable(module: nn.Module) -> bool:
+    """Whether ``prunable_attention`` replaces a module."""
+    return type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
 
 
 def dense_attention(model: nn.Module) -> dict[str, nn.MultiheadAttention]:

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from paperworks.errors import InputError
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.trace.analysis import TracedGroups
+from paperworks.structure.trace.attention import is_replaceable
 from paperworks.structure.trace.capture import call, capture
 from paperworks.structure.trace.cutter import CutStep, Cutter
 from paperworks.structure.trace.groups import TracedGroup, attention_of, isomorphism
@@ -157,7 +158,10 @@ def leave_fixed_sizes_out(groups: TracedGroups) -> None:
 def _why_fixed(groups: TracedGroups, group: TracedGroup, less: KeepPlan) -> str:
     attention = attention_of(groups.model, group)
     if attention:
-        return f"{attention}, an nn.MultiheadAttention, checks it; after prunable_attention(model) it can be cut"
+        way = "; after prunable_attention(model) it can be cut"
+        if not is_replaceable(groups.model.get_submodule(attention)):
+            way = ", in a subclass or with keys of its own, which prunable_attention leaves as it is"
+        return f"{attention}, an nn.MultiheadAttention, checks it{way}"
     lines = _sized_lines(groups, less)
     at = f" ({', '.join(lines[:3])})" if lines else ""
     return f"its size is a number in the code{at}, or has to equal that of another group"

@@ -242,7 +242,7 @@ def chosen_by_default(groups: Iterable[TracedGroup]) -> list[TracedGroup]:
 
 
 def attention_of(model: nn.Module, group: TracedGroup) -> str:
-    """The path of an nn.MultiheadAttention that the units are an input, an output or heads of, or nothing.
+    """The path of an nn.MultiheadAttention that the units are an input, an output or heads of, or an empty string.
 
     It compares the widths of what it is given with the number that it was made with.
     """
