@@ -33,6 +33,32 @@ def test_norms_of_convolutions_are_bounded() -> None:
     assert spectral_bound(linear) == pytest.approx(float(torch.linalg.matrix_norm(linear.weight.detach(), 2)))
 
 
+def test_strided_and_dilated_kernels_and_repeated_means_are_bounded() -> None:
+    layer = nn.Conv2d(1, 1, 3, bias=False, stride=2, dilation=2).double()
+    nn.init.ones_(layer.weight)
+    columns = torch.eye(15 * 15, dtype=torch.float64).view(-1, 1, 15, 15)
+    true = float(torch.linalg.matrix_norm(layer(columns).flatten(1).detach(), 2))
+    assert 7 < true <= spectral_bound(layer) < 9.1  # every kernel position sees the same inputs: 3 x 3
+    for size, sides in ((1, 4), (2, (3, None)), (5, 3)):
+        pool = nn.AdaptiveAvgPool2d(sides)
+        columns = torch.eye(size * size).view(-1, 1, size, size)
+        assert float(torch.linalg.matrix_norm(pool(columns).flatten(1), 2)) <= stretch_of(pool) * (1 + 1e-6)
+    assert stretch_of(nn.AdaptiveAvgPool2d(1)) == 1
+
+
+def test_a_layer_that_is_called_twice_has_no_constant() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.layer(x))
+
+    with pytest.raises(InputError, match="2 times"):
+        tail_constant(Twice(), "layer")
+
+
 def test_batch_norm_and_layer_norm_stretch_no_more_than_they_say() -> None:
     norm = nn.BatchNorm1d(4).eval()
     with torch.no_grad():

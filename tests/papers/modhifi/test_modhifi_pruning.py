@@ -139,7 +139,9 @@ def test_unions_and_entry_ranks_agree() -> None:
         unit_scores(scores, "best")
 
 
-@pytest.mark.parametrize("options", [{}, {"sequential": True, "compensation": "kernel"}, {"p": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"sequential": True, "compensation": "kernel"}, {"p": 0.1}, {"rounds": 2, "score": "rowsum"}]
+)
 def test_the_cut_network_is_the_masked_one(cnn: nn.Module, options: dict[str, Any]) -> None:
     state = copy.deepcopy(cnn.state_dict())
     smaller = ModHiFiPruner(0.6, **options).fit(cnn, images())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Forgetting:
     Attributes
     ----------
     forget, remain : accuracy on the class and on the others.
-    by_class : accuracy of every class.
+    by_class : accuracy of every class, NaN for one without test images.
     confidence : mean probability of the forgotten class on its own images.
     """
 
@@ -47,7 +48,7 @@ def forgetting(model: nn.Module, test: tuple[torch.Tensor, ...], forget: int) ->
         raise InputError("labels", f"{int(of_class.sum())} of {len(labels)} of class {forget}", "some, but not all")
     right = (logits.argmax(1) == labels).double()
     classes = logits.shape[1]
-    by_class = tuple(float(right[labels == c].mean()) if bool((labels == c).any()) else 0.0 for c in range(classes))
+    by_class = tuple(float(r.mean()) if len(r) else math.nan for r in (right[labels == c] for c in range(classes)))
     confidence = float(logits.double().softmax(1)[of_class, forget].mean())
     return Forgetting(float(right[of_class].mean()), float(right[~of_class].mean()), by_class, confidence)
 

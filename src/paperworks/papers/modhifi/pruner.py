@@ -35,13 +35,15 @@ from paperworks.papers.modhifi.selection import (
     union_of_best,
     unit_scores,
 )
+from paperworks.papers.modhifi.spreading import spread
 from paperworks.papers.modhifi.targets import call_order, paired_moments, restored_bias, target_of
 from paperworks.parameters import check_number, check_seed, check_whole
 from paperworks.pruning.classifiers import reestimate_norms
 from paperworks.runs import Progress, no_progress
 from paperworks.structure.plan import KeepPlan
 from paperworks.structure.scores import magnitude_scores, random_scores
-from paperworks.structure.trace import TracedGroups, analyze, cut, mask_model, ranked_plan
+from paperworks.structure.trace import TracedGroups, analyze, cut, ranked_plan
+from paperworks.structure.trace.positions import kept_positions
 from paperworks.structure.units import Units
 
 BASELINES = ("magnitude", "random")
@@ -233,15 +235,13 @@ class ModHiFiPruner:
             notes += said
             for (_, name), ids in plan.kept.items():
                 kept[name] = tuple(kept[name][i] for i in ids)
-            if self.mode == "mask":
-                work = mask_model(groups, plan, inplace=True)
-                after = groups.cost(plan)
-            else:
-                work = cut(groups, plan, inplace=True)
-                after = groups.cost_model(plan)
+            work = cut(groups, plan, inplace=True)
+            after = groups.cost_model(plan)
             renewed = 0
             if self.statistics:
                 renewed = reestimate_norms(work, batches, passes=self.passes, progress=progress)
+        if self.mode == "mask":
+            work = spread(copy.deepcopy(model), work, kept_positions(dense.of(model), dense.keep(kept)))
         self.model_ = work.eval()
         self.report_ = PruneReport(
             kept,

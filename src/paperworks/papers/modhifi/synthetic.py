@@ -53,7 +53,7 @@ class SyntheticImages:
         self._range = (float(flat.min()), float(flat.max()))
         self._scale = float(flat.std())
         self._flat = {c: flat[codes == c] for c in self.classes}
-        self._whole = (flat.mean(0), flat.std(0))
+        self._whole = (flat.mean(0), flat.std(0) if len(flat) > 1 else torch.zeros(flat.shape[1], dtype=flat.dtype))
         if self.kind == "mixture":
             from sklearn.mixture import GaussianMixture
 

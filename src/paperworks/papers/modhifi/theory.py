@@ -53,7 +53,6 @@ _MODULE_SLOPES: dict[type[nn.Module], float] = {
     nn.Identity: 1.0,
     nn.Flatten: 1.0,
     nn.Dropout: 1.0,
-    nn.AdaptiveAvgPool2d: 1.0,
 }
 
 
@@ -65,7 +64,9 @@ def spectral_bound(module: nn.Module) -> float:
     if isinstance(module, nn.Linear):
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), 2))
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-        seen = math.prod(math.ceil(k / s) for k, s in zip(module.kernel_size, module.stride, strict=True))
+        # position k sees input k d + o s: of the k, every (s / gcd(s, d))-th sees the same one
+        axes = zip(module.kernel_size, module.stride, module.dilation, strict=True)
+        seen = math.prod(math.ceil(k * math.gcd(s, d) / s) for k, s, d in axes)
         grouped = module.weight.detach().double().flatten(1).view(module.groups, -1, module.weight[0].numel())
         return math.sqrt(seen) * float(torch.linalg.matrix_norm(grouped, 2).max())
     raise InputError("module", type(module).__name__, "a Linear, or a Conv2d with zero padding")
@@ -89,6 +90,9 @@ def stretch_of(module: nn.Module) -> float:
     for kind, slope in _MODULE_SLOPES.items():
         if type(module) is kind:
             return slope
+    if isinstance(module, nn.AdaptiveAvgPool2d):  # a mean stretches nothing, but a small map is repeated
+        sides = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,) * 2
+        return math.sqrt(math.prod(side for side in sides if side is not None))
     if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_var is not None:
         deviation = (module.running_var.double() + module.eps).sqrt()
         gain = module.weight.detach().double() if module.affine else torch.ones_like(deviation)
@@ -107,6 +111,9 @@ def tail_constant(model: nn.Module, path: str) -> float:
         graph = fx.Tracer().trace(model)
     except Exception as error:
         raise InputError("model", f"{type(error).__name__} in tracing", "a network that torch.fx traces") from error
+    calls = sum(node.op == "call_module" and node.target == path for node in graph.nodes)
+    if calls > 1:
+        raise InputError("path", f"{path}, which is called {calls} times", "a layer that the network calls once")
     found: dict[fx.Node, float] = {}
     seen = False
     for node in graph.nodes:
@@ -120,7 +127,9 @@ def tail_constant(model: nn.Module, path: str) -> float:
             found[node] = 0.0
         elif node.op == "call_module":
             found[node] = stretch_of(model.get_submodule(str(node.target))) * sum(parts)
-        elif node.target in (operator.add, operator.iadd, torch.add, torch.cat, "add", "add_"):
+        elif node.target in (operator.add, operator.iadd, torch.add, torch.cat, "add", "add_") and (
+            "alpha" not in node.kwargs
+        ):
             found[node] = sum(parts)
         elif node.target in _SLOPES:
             found[node] = _SLOPES[node.target] * sum(parts)

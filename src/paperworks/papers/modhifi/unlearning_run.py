@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -145,9 +146,10 @@ def _report(
             f"{attacked.forget:.1%} of it back."
         )
     score = "rowsum" if config.score == "auto" else config.score
-    classes = [
-        [name, before, after, None if attacked is None else attacked.by_class[i]]
-        for i, (name, before, after) in enumerate(zip(names, dense.by_class, ours.by_class, strict=True))
+    again = [None] * len(names) if attacked is None else attacked.by_class
+    classes: list[list[Any]] = [
+        [name, *(None if v is None or math.isnan(v) else v for v in shares)]
+        for name, *shares in zip(names, dense.by_class, ours.by_class, again, strict=True)
     ]
     return runs.Report(
         headline=f"The network now gets {ours.forget:.1%} of the images of class {names[forget]} right (before "
