@@ -248,6 +248,21 @@ def test_a_traced_module_is_found_saved_and_loaded(tmp_path: Path) -> None:
     assert finder.predict(images).shape == (48,)
 
 
+def test_a_search_begins_anew_and_serves_other_tasks_than_classes() -> None:
+    images, labels = examples()
+    finder = TransformableSearch(CHAIN, (6, 6), settings=BRIEF)
+    first = finder.fit(images, labels).genotype_, finder.probabilities_
+    assert (finder.fit(images, labels).genotype_, finder.probabilities_) == first
+
+    def squares(model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        errors = (model(batch["inputs"])[:, 0] - batch["labels"]).square()
+        return errors.sum(), torch.tensor(len(errors))
+
+    numbers = torch.from_numpy(images.mean((1, 2, 3)))
+    finder.fit({"inputs": images, "labels": numbers}, loss=squares)
+    assert all(np.isnan(row["accuracy"]) for row in finder.history_)
+
+
 def test_a_found_shape_is_kept_as_json(tmp_path: Path) -> None:
     images, labels = examples()
     finder = TransformableSearch(CHAIN, (6, 6), settings=BRIEF, random_state=2).fit(images, labels)

@@ -229,7 +229,8 @@ def _halves(data: Any, labels: Any, validation: tuple[Any, Any] | None, settings
     codes = np.asarray(labels if labels is not None else _labels_of(examples))
     from sklearn.model_selection import train_test_split
 
-    counts = np.unique(codes, return_counts=True)[1] if codes.ndim == 1 else np.array([len(codes)])
+    classes = _are_classes(codes)
+    counts = np.unique(codes, return_counts=True)[1] if classes else np.array([len(codes)])
     if counts.min() < 2:
         raise InputError("labels", "a class with one example", "two or more of each: they are halved by class")
     if len(codes) < 2 * len(counts):
@@ -237,7 +238,7 @@ def _halves(data: Any, labels: Any, validation: tuple[Any, Any] | None, settings
     first, second = train_test_split(
         np.arange(len(codes)),
         test_size=0.5,
-        stratify=codes if codes.ndim == 1 else None,
+        stratify=codes if classes else None,
         random_state=settings.seed % 2**32,
     )
     return take_rows(examples, np.sort(first)), take_rows(examples, np.sort(second))
@@ -246,7 +247,12 @@ def _halves(data: Any, labels: Any, validation: tuple[Any, Any] | None, settings
 def _labels_of(examples: Any) -> Any:
     if isinstance(examples, Mapping):
         return examples["labels"]
-    return [int(examples[row]["labels"]) for row in range(len(examples))]
+    return np.stack([np.asarray(examples[row]["labels"]) for row in range(len(examples))])
+
+
+def _are_classes(labels: np.ndarray) -> bool:
+    """Whether labels are codes of classes, and not the numbers or rows of another task."""
+    return labels.ndim == 1 and bool((labels == np.round(labels)).all())
 
 
 def _count(examples: Any) -> int:
@@ -286,7 +292,7 @@ class _Record(TrainingCallback):
 
     def _accuracy(self, epoch: int) -> float:
         """Of drawn networks, with noise that depends on seed and epoch only."""
-        if self.codes is None or self.codes.ndim != 1:
+        if self.codes is None or not _are_classes(self.codes):
             return math.nan
         space = self.space
         space.generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + epoch) % 2**63)

@@ -90,21 +90,30 @@ class TransformableSearch:
         self.settings = replace(chosen, target=target, seed=random_state)
         self.training = replace(training or TransferSettings(), seed=random_state)
         self.model, self.example_inputs = model, example_inputs
-        options: dict[str, Any] = {"ratios": ratios, "sampled": n_sampled, "blend": blend, "seed": random_state}
+        self._options: dict[str, Any] = {
+            "ratios": ratios,
+            "sampled": n_sampled,
+            "blend": blend,
+            "seed": random_state,
+            "cost": cost,
+        }
         if isinstance(model, NetworkShape):
-            size = _size_of(example_inputs)
-            self.space_: SearchSpace = SearchNetwork(
-                model, size, search=search, depth_rule=depth_rule, cost=cost, **options
-            )
+            self._options |= {"search": search, "depth_rule": depth_rule}
         elif isinstance(model, nn.Module):
             if callable(cost):
                 raise InputError("cost", "a function, for a traced module", "macs or parameters")
             if "width" not in search:
                 raise InputError("search", tuple(search), "width: a traced module has no stages")
-            self.space_ = TracedSpace(model, example_inputs, cost=cost, **options)
         else:
             raise InputError("model", type(model).__name__, "a NetworkShape or a torch.nn.Module")
+        self.space_ = self._new_space()
+        self._searched = False
         check_target(self.space_, target)
+
+    def _new_space(self) -> SearchSpace:
+        if isinstance(self.model, NetworkShape):
+            return SearchNetwork(self.model, _size_of(self.example_inputs), **self._options)
+        return TracedSpace(self.model, self.example_inputs, **self._options)
 
     @property
     def candidates_(self) -> dict[str, tuple[int, ...]]:
@@ -127,7 +136,13 @@ class TransformableSearch:
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
     ) -> TransformableSearch:
-        """Search. See ``paperworks.papers.tas.search`` for the arguments; the result is in ``genotype_``."""
+        """Search. See ``paperworks.papers.tas.search`` for the arguments; the result is in ``genotype_``.
+
+        Called again, it searches anew, from the first weights and logits.
+        """
+        if self._searched:
+            self.space_ = self._new_space()
+        self._searched = True
         self.found_: Found = search(
             self.space_,
             X,
