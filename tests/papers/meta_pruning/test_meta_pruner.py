@@ -183,6 +183,17 @@ def test_networks_are_edited_pruned_and_saved(target: Target, data: Examples, tm
     assert torch.equal(loaded(data[0]), pruned.model(data[0]))
 
 
+def test_a_metanetwork_is_trained_as_a_copy_and_each_time_anew(target: Target, data: Examples) -> None:
+    given = network(target)
+    before = copy.deepcopy(given.state_dict())
+    pruner = MetaPruner(given, settings=MetaSettings(epochs=1, batches=1, batch_size=20), finetune_epochs=1)
+    found = [copy.deepcopy(pruner.fit([target.model], data).metanetwork_.state_dict()) for _ in range(2)]
+    for name, value in given.state_dict().items():
+        assert torch.equal(value, before[name])
+        assert torch.equal(found[0][name], found[1][name])
+    assert any(not torch.equal(value, before[name]) for name, value in found[0].items())
+
+
 def test_zeros_stay_zeros_through_the_last_fine_tuning(target: Target, data: Examples) -> None:
     graph = NetGraph.from_module(target.model, data[0][:2])
     made = GraphMetaNetwork.for_layouts(graph.layout, hidden=4, layers=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -111,7 +112,7 @@ class MetaPruner:
         self.speeds, self.steps, self.device, self.random_state = tuple(speeds), steps, device, random_state
         if isinstance(metanetwork, str | Path):
             metanetwork = GraphMetaNetwork.from_pretrained(metanetwork)
-        self._metanetwork = metanetwork
+        self._given = self._metanetwork = metanetwork
         self._traced: dict[bytes, Target] = {}
         self.history_ = MetaHistory()
 
@@ -124,7 +125,7 @@ class MetaPruner:
 
     @metanetwork_.setter
     def metanetwork_(self, metanetwork: GraphMetaNetwork) -> None:
-        self._metanetwork = metanetwork
+        self._given = self._metanetwork = metanetwork
 
     def fit(
         self,
@@ -136,7 +137,7 @@ class MetaPruner:
         checkpoint: Path | None = None,
         progress: Progress = no_progress,
     ) -> MetaPruner:
-        """Train the metanetwork.
+        """Train the metanetwork: a copy of the given one, or a new one. Called again, it begins there again.
 
         Parameters
         ----------
@@ -159,7 +160,9 @@ class MetaPruner:
             raise InputError("selection_data", selection_data, "images and labels together with a selection model")
         pair = as_pair(data, "data")
         targets = [self.target(model, pair[0][:2]) for model in models]
-        if self._metanetwork is None:
+        if self._given is not None:
+            self._metanetwork = copy.deepcopy(self._given)
+        else:
             layouts = [target.layout for target in targets]
             self._metanetwork = GraphMetaNetwork.for_layouts(
                 *layouts, seed=self.random_state, hidden=self.hidden, layers=self.layers, rho=self.rho
