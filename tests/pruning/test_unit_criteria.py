@@ -150,6 +150,34 @@ def test_gates_are_derivatives_by_a_factor_on_the_unit(case: Any) -> None:
     assert torch.allclose(_scores(case, "gates")[2], expected / N, rtol=1e-4, atol=1e-9)
 
 
+class Twice(nn.Module):
+    """Channels that three convolutions read: two of the same tensor, one of the sum behind the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.left, self.right = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor | float = 1.0) -> torch.Tensor:
+        stream = self.first(x).relu()
+        stream = stream + self.inner(stream * gate).relu()
+        return (self.left(stream * gate) + self.right(stream * gate)).mean((2, 3))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_unit_that_several_layers_read_has_a_gate_in_front_of_each(frozen: bool) -> None:
+    torch.manual_seed(0)
+    model = Twice().requires_grad_(not frozen)
+    x, y = torch.randn(6, 1, 6, 6), torch.arange(6) % 3
+    (found,) = score_units("gates", model, analyze(model, x[:2]), Evidence(TensorDataset(x, y), batch_size=4)).values()
+    expected = torch.zeros(4, dtype=torch.float64)
+    for image, label in zip(x, y, strict=True):
+        gate = torch.ones(4, 1, 1, requires_grad=True)
+        loss = nn.functional.cross_entropy(model(image[None], gate), label[None])
+        expected += torch.autograd.grad(loss, gate)[0].flatten().abs().double()
+    assert torch.allclose(found, expected / 6, rtol=1e-4, atol=1e-8)
+
+
 def test_statistics_of_activations(case: Any) -> None:
     model, _, evidence = case
     with torch.no_grad():

@@ -60,17 +60,21 @@ def channels_first(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def watched(
-    model: nn.Module, groups: TracedGroups, note: Callable[[Key, int, torch.Tensor], None]
+    model: nn.Module, groups: TracedGroups, note: Callable[[Key, int, torch.Tensor], torch.Tensor | None]
 ) -> Iterator[dict[Key, list[Reader]]]:
-    """Call ``note(key, number of the reader, its input as it is)`` while the context lasts. See ``channels_first``."""
+    """Call ``note(key, number of the reader, its input as it is)`` while the context lasts. See ``channels_first``.
+
+    A tensor that ``note`` returns takes the place of the reader's input.
+    """
     handles: list[Any] = []
     known: dict[Key, list[Reader]] = {}
     for key in groups.units:
         known[key] = readers_of(model, groups[key[1]])
         for number, reader in enumerate(known[key]):
 
-            def hook(module: nn.Module, args: Any, key: Key = key, number: int = number) -> None:
-                note(key, number, args[0])
+            def hook(module: nn.Module, args: Any, key: Key = key, number: int = number) -> Any:
+                given = note(key, number, args[0])
+                return None if given is None else (given, *args[1:])
 
             handles.append(model.get_submodule(reader.module).register_forward_pre_hook(hook))
     try:
@@ -181,12 +185,14 @@ def gate_scores(model: nn.Module, groups: TracedGroups, evidence: Evidence, crit
     count = 0
     taken: dict[tuple[Key, int], torch.Tensor] = {}
 
-    def note(key: Key, number: int, x: torch.Tensor) -> None:
-        taken[key, number] = x
+    def note(key: Key, number: int, x: torch.Tensor) -> torch.Tensor:
+        # a tensor of its own: the gradient of one that several layers read would be counted once for each of them
+        taken[key, number] = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        return taken[key, number]
 
     with watched(model, groups, note) as known, evaluation_mode(model), torch.enable_grad():
         for losses, _ in evidence.losses(model, criterion):
-            places = [place for place, x in taken.items() if x.requires_grad]
+            places = list(taken)
             gradients = torch.autograd.grad(losses.sum(), [taken[p] for p in places], allow_unused=True)
             gates: dict[Key, torch.Tensor] = {}
             for (key, number), gradient in zip(places, gradients, strict=True):
@@ -234,21 +240,15 @@ def _contributions(module: Any, x: torch.Tensor, generator: torch.Generator) -> 
     weight = module.weight.T if hasattr(module, "nf") else module.weight
     chosen = torch.randint(len(weight), (n,), generator=generator).to(x.device)
     if isinstance(module, nn.Conv2d):
-        columns = nn.functional.unfold(x, module.kernel_size, module.dilation, _padding(module), module.stride)
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+        columns = nn.functional.unfold(x, module.kernel_size, module.dilation, 0, module.stride)
         place = torch.randint(columns.shape[2], (n,), generator=generator).to(x.device)
         values = columns[torch.arange(n, device=x.device), :, place].view(n, channels, -1)
         return (values * weight[chosen].flatten(2)).sum(2)
     flat = x.flatten(2) if x.ndim > 2 else x[..., None]
     place = torch.randint(flat.shape[2], (n,), generator=generator).to(x.device)
     return flat[torch.arange(n, device=x.device), :, place] * weight[chosen].flatten(2 if weight.ndim > 2 else 1)
-
-
-def _padding(module: nn.Conv2d) -> Any:
-    if module.padding == "valid":
-        return 0
-    if module.padding == "same":
-        return tuple(d * (k - 1) // 2 for d, k in zip(module.dilation, module.kernel_size, strict=True))
-    return module.padding
 
 
 def _greedy(parts: torch.Tensor) -> torch.Tensor:
