@@ -1,7 +1,7 @@
 """Sparse from the first step to the last: masks that move while the network learns (SET, RigL).
 
-Every ``every`` steps a share of the smallest weights of each tensor leaves, and as many others grow: at random (SET,
-Mocanu 2018), or where the gradient is largest (RigL, Evci 2020). The share falls as
+Every ``every`` steps a share of the smallest weights of each tensor leaves, and as many grow among all that are not
+kept: at random (SET, Mocanu 2018), or where the gradient is largest (RigL, Evci 2020). The share falls as
 ``alpha / 2 (1 + cos(pi t / T_end))``. New weights start at zero and without momentum.
 """
 
@@ -77,7 +77,6 @@ class DynamicSparseTraining(MaskCallback):
     def _moved(self, name: str, weight: torch.Tensor, step: int) -> torch.Tensor:
         mask = self.masks[name]
         count = int(self.share(step) * int(mask.sum()))
-        count = min(count, int((~mask).sum()))
         if not count:
             return mask
         kept = top(torch.where(mask, weight.abs(), -torch.ones_like(weight)), int(mask.sum()) - count)
@@ -86,7 +85,8 @@ class DynamicSparseTraining(MaskCallback):
         else:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
             wanted = torch.rand(weight.shape, generator=generator).to(weight.device)
-        grown = top(torch.where(mask, -torch.ones_like(wanted), wanted), count)
+        # what has just left may grow again, as in RigL: candidates are all but the kept
+        grown = top(torch.where(kept, -torch.ones_like(wanted), wanted), count)
         return kept | grown
 
 

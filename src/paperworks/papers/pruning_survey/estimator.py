@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.data import TensorDataset
 
 from paperworks.classification import TorchClassifier
+from paperworks.errors import InputError
 from paperworks.papers.pruning_survey.pruner import PruneResult, prune
 from paperworks.papers.pruning_survey.spec import PruneSpec, read_spec
 from paperworks.parameters import check_number, check_seed, check_whole
@@ -67,6 +68,10 @@ class PrunedClassifier(ClassifierMixin, BaseEstimator):
         check_whole("recovery_steps", self.recovery_steps)
         check_number("learning_rate", self.learning_rate)
         spec = read_spec(self.spec or {}, seed=seed)
+        if spec.when == "before":
+            raise InputError("spec", "when before", "after: the module is trained first")
+        if spec.recovery not in ("none", "update", "finetune"):
+            raise InputError("spec", f"recovery {spec.recovery}", "none, update or finetune")
         self.classifier_ = TorchClassifier(
             self.module,
             hidden=self.hidden,

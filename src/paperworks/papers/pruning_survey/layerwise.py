@@ -72,22 +72,20 @@ def _forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
 
 def _gram(module: Any, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if isinstance(module, nn.Conv2d):
-        padding = module.padding
-        if isinstance(padding, str):
-            same = [d * (k - 1) // 2 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-            padding = (0, 0) if padding == "valid" else (same[0], same[1])
-        patches = nn.functional.unfold(x, module.kernel_size, module.dilation, padding, module.stride)
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+        patches = nn.functional.unfold(x, module.kernel_size, module.dilation, 0, module.stride)
         rows = patches.transpose(1, 2).flatten(0, 1).unflatten(1, (module.groups, -1)).transpose(0, 1)
     elif isinstance(module, nn.modules.conv._ConvNd):
         raise InputError("model", type(module).__name__, "linear layers and Conv2d, for layer-wise second order")
     else:
         rows = (x if mask is None or x.ndim < 3 else x[mask.bool()]).flatten(0, -2)[None]
-    rows = rows.float()
+    rows = rows if rows.dtype == torch.float64 else rows.float()
     return (rows.transpose(1, 2) @ rows).double()
 
 
 def _matrix(weight: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
-    """[groups, out / groups, d]."""
+    """[groups, out / groups, d] of a weight [out, d, ...]; ``masks.turned`` makes one of those stored [in, out]."""
     return weight.flatten(1).unflatten(0, (len(gram), -1))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -44,6 +44,18 @@ def prunable_weights(model: nn.Module, exclude: tuple[str, ...] = ()) -> dict[st
     if not found:
         raise InputError("model", "no convolution or linear layer to prune", "a model with at least one")
     return found
+
+
+def turned_weights(model: nn.Module) -> frozenset[str]:
+    """Names of weights that are stored as [in, out, ...]: of transformers' Conv1D, and of transposed convolutions."""
+    kind = nn.modules.conv._ConvTransposeNd
+    modules = [(n, m) for n, m in model.named_modules() if hasattr(m, "nf") or (isinstance(m, kind) and m.groups == 1)]
+    return frozenset(f"{name}.weight" if name else "weight" for name, _ in modules)
+
+
+def turned(tensors: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The tensors with those of ``names`` as [out, in, ...], or back again."""
+    return {name: value.transpose(0, 1) if name in names else value for name, value in tensors.items()}
 
 
 def check_density(density: float, field: str = "density") -> float:

@@ -25,6 +25,8 @@ from paperworks.papers.pruning_survey.masks import (
     density_of,
     least_kept,
     prunable_weights,
+    turned,
+    turned_weights,
 )
 from paperworks.papers.pruning_survey.schedules import densities, masks_in_steps, next_masks
 from paperworks.papers.pruning_survey.spec import PruneSpec, read_spec
@@ -196,15 +198,18 @@ def _first_tensor(inputs: Any) -> torch.Tensor:
 
 def _weights(model: nn.Module, spec: PruneSpec, evidence: Evidence, train: Train | None, progress: Progress) -> Masks:
     weights = prunable_weights(model, spec.exclude)
+    names = turned_weights(model)
     if spec.criterion == "sparsegpt":
-        return _sparsegpt(model, weights, spec, evidence)
+        return _sparsegpt(model, weights, spec, evidence, names)
     scope: Any = spec.scope
 
     def scores(step: int) -> dict[str, torch.Tensor]:
         return score_weights(spec.criterion, model, weights, replace(evidence, seed=evidence.seed + step))
 
     if spec.pattern:
-        masks = by_pattern(scores(0), spec.pattern, spec.density)
+        masks = turned(by_pattern(turned(scores(0), names), spec.pattern, spec.density), names)
+        if not spec.allow_collapse:
+            check_collapse(masks)
         apply_masks(model, masks)
         return masks
     if spec.schedule != "gradual":
@@ -224,7 +229,7 @@ def _weights(model: nn.Module, spec: PruneSpec, evidence: Evidence, train: Train
     for number, share in progress(
         list(enumerate(densities(spec.density, spec.rounds, spec.curve))), "rounds of pruning", spec.rounds
     ):
-        masks = next_masks(scores(number), masks, share, scope, floor=spec.floor)
+        masks = next_masks(scores(number), masks, share, scope, floor=spec.floor, stored=names)
         if not spec.allow_collapse:
             check_collapse(masks)
         with MaskCallback(model, masks) as held:
@@ -232,14 +237,18 @@ def _weights(model: nn.Module, spec: PruneSpec, evidence: Evidence, train: Train
     return masks
 
 
-def _sparsegpt(model: nn.Module, weights: Weights, spec: PruneSpec, evidence: Evidence) -> Masks:
+def _sparsegpt(model: nn.Module, weights: Weights, spec: PruneSpec, evidence: Evidence, names: frozenset[str]) -> Masks:
     grams = input_grams(model, weights, [{"inputs": evidence.inputs("sparsegpt")}])
-    if not spec.pattern:
-        return sparsegpt_layers(weights, grams, density=spec.density)
-    n, _, m = spec.pattern.partition(":")
-    if not (n.isdigit() and m.isdigit()):
-        raise InputError("pattern", spec.pattern, "N:M such as 2:4, for sparsegpt")
-    return sparsegpt_layers(weights, grams, pattern=(int(n), int(m)))
+    how: dict[str, Any] = {"density": spec.density}
+    if spec.pattern:
+        n, _, m = spec.pattern.partition(":")
+        if not (n.isdigit() and m.isdigit()):
+            raise InputError("pattern", spec.pattern, "N:M such as 2:4, for sparsegpt")
+        how = {"pattern": (int(n), int(m))}
+    masks = turned(sparsegpt_layers(turned(weights, names), grams, **how), names)
+    if not spec.allow_collapse:
+        check_collapse(masks)
+    return masks
 
 
 def _units(

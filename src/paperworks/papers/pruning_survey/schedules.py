@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +18,8 @@ from paperworks.papers.pruning_survey.masks import (
     check_collapse,
     check_density,
     keep_best,
+    turned,
+    turned_weights,
 )
 from paperworks.parameters import check_whole
 from paperworks.runs import Progress, no_progress
@@ -79,8 +81,9 @@ def masks_in_steps(
     What left stays away. Raises InputError where a layer is emptied, unless ``allow_collapse``.
     """
     masks: Masks = {}
+    names = turned_weights(model)
     for step, share in progress(list(enumerate(densities(density, steps, curve))), "pruning", steps):
-        masks = next_masks(score(step), masks, share, scope, floor=floor)
+        masks = next_masks(score(step), masks, share, scope, floor=floor, stored=names)
         apply_masks(model, masks)
     if not allow_collapse:
         check_collapse(masks)
@@ -92,13 +95,18 @@ def next_masks(
     before: Mapping[str, torch.Tensor],
     density: float,
     scope: Scope,
-    **options: float,
+    *,
+    floor: float = 0.0,
+    stored: Collection[str] = (),
 ) -> Masks:
-    """Masks inside those of before: what left has the lowest scores of all."""
+    """Masks inside those of before: what left has the lowest scores of all.
+
+    ``stored`` : names of weights [in, out, ...], whose output rows are their columns (``turned_weights``).
+    """
     if before:
         least = min(float(values.min()) for values in scores.values()) - 1.0
         scores = {
             name: torch.where(before[name], values.double(), torch.full_like(values.double(), least))
             for name, values in scores.items()
         }
-    return keep_best(scores, density, scope, floor=float(options.get("floor", 0.0)))
+    return turned(keep_best(turned(scores, stored), density, scope, floor=floor), stored)

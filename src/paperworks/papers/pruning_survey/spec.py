@@ -119,6 +119,11 @@ class PruneSpec(runs.Config):
             raise InputError("recovery", "rewind, with units", "single weights, whose mask can be rewound")
         if self.schedule == "one-shot" and self.rounds != 1:
             raise InputError("rounds", f"{self.rounds}, with one-shot", "1, or an iterative or gradual schedule")
+        if self.schedule != "one-shot" and (self.pattern or self.criterion == "sparsegpt"):
+            found = f"{self.schedule}, with {self.pattern or self.criterion}"
+            raise InputError("schedule", found, "one-shot: patterns and the closed-form update are made at once")
+        if self.floor and self.scope in ("erk", "uniform-plus"):
+            raise InputError("floor", f"{self.floor:g}, with {self.scope}", "0: the scope sets what each tensor keeps")
         if self.schedule == "gradual" and self.when == "before":
             raise InputError("schedule", "gradual, before training", "after: it trains between the rounds")
         return self
@@ -151,7 +156,8 @@ class PruneSpec(runs.Config):
         """One line for tables."""
         what = {"unstructured": "weights", "semi-structured": self.pattern, "structured": "units"}[self.speedup]
         how = self.schedule if self.schedule == "one-shot" else f"{self.schedule} {self.rounds}"
-        return f"{what}, {self.criterion}, {self.scope}, {how}, {self.when}, {self.recovery}"
+        ranked = "by layer" if self.pattern or self.criterion == "sparsegpt" else self.scope
+        return f"{what}, {self.criterion}, {ranked}, {how}, {self.when}, {self.recovery}"
 
 
 def read_spec(source: PruneSpec | Mapping[str, Any] | str | Path, **changes: Any) -> PruneSpec:

@@ -17,7 +17,7 @@ from torch import nn
 from paperworks.errors import InputError, nearest
 from paperworks.nn import evaluation_mode
 from paperworks.papers.pruning_survey.layerwise import input_grams, obs_scores, wanda_scores
-from paperworks.papers.pruning_survey.masks import WeightScores
+from paperworks.papers.pruning_survey.masks import WeightScores, turned, turned_weights
 from paperworks.pruning.evidence import Evidence
 from paperworks.pruning.taxonomy import By, Data
 from paperworks.training import TrainingCallback, model_logits
@@ -67,8 +67,13 @@ def lamp(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScores
     return found
 
 
-def mean_gradients(model: nn.Module, weights: Weights, evidence: Evidence, criterion: str) -> list[WeightScores]:
-    """The gradient of the mean loss of every batch. Raises InputError for weights that no output depends on."""
+def mean_gradients(
+    model: nn.Module, weights: Weights, evidence: Evidence, criterion: str
+) -> list[tuple[int, WeightScores]]:
+    """Examples, and the gradient of their mean loss, of every batch.
+
+    Raises InputError for weights that no output depends on.
+    """
     found = []
     with evaluation_mode(model), torch.enable_grad(), _trainable(weights):
         for losses, _ in evidence.losses(model, criterion):
@@ -76,7 +81,7 @@ def mean_gradients(model: nn.Module, weights: Weights, evidence: Evidence, crite
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is None:
                     raise InputError("model", f"{name}, which has no gradient", "weights that the loss depends on")
-            found.append(dict(zip(weights, gradients, strict=True)))
+            found.append((len(losses), dict(zip(weights, gradients, strict=True))))
     return found
 
 
@@ -100,7 +105,7 @@ def snip(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScores
     """SNIP: ``|g theta| / sum |g theta|`` on the examples together (Lee 2019); at initialisation, one batch."""
     batches = mean_gradients(model, weights, evidence, "snip")
     products = {
-        name: sum((batch[name] for batch in batches[1:]), batches[0][name]).mul(weight.detach()).abs().double()
+        name: torch.stack([count * batch[name] for count, batch in batches]).sum(0).mul(weight.detach()).abs().double()
         for name, weight in weights.items()
     }
     total = sum(float(value.sum()) for value in products.values())
@@ -168,7 +173,7 @@ def taylor(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScor
     """First-order Taylor of single weights: ``(g theta)^2``, averaged over batches (Molchanov 2019)."""
     batches = mean_gradients(model, weights, evidence, "taylor")
     return {
-        name: torch.stack([(b[name] * w.detach()).double().square() for b in batches]).mean(0)
+        name: torch.stack([(b[name] * w.detach()).double().square() for _, b in batches]).mean(0)
         for name, w in weights.items()
     }
 
@@ -212,12 +217,14 @@ def squared_gradients(
 
 def wanda(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScores:
     """Wanda: ``|W_ij| |X_j|_2``, compared inside each output row (Sun 2024)."""
-    return wanda_scores(weights, input_grams(model, weights, [{"inputs": evidence.inputs("wanda")}]))
+    names, grams = turned_weights(model), input_grams(model, weights, [{"inputs": evidence.inputs("wanda")}])
+    return turned(wanda_scores(turned(weights, names), grams), names)
 
 
 def obs(model: nn.Module, weights: Weights, evidence: Evidence) -> WeightScores:
     """Optimal brain surgeon of each layer's output: ``theta_q^2 / (2 [H^-1]_qq)`` with ``H = X'X`` (Dong 2017)."""
-    return obs_scores(weights, input_grams(model, weights, [{"inputs": evidence.inputs("obs")}]))
+    names, grams = turned_weights(model), input_grams(model, weights, [{"inputs": evidence.inputs("obs")}])
+    return turned(obs_scores(turned(weights, names), grams), names)
 
 
 class MovementScores(TrainingCallback):
