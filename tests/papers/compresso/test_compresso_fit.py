@@ -163,7 +163,7 @@ def test_instructions_with_a_prompt(tmp_path: Path) -> None:
     report = CompressoReport.from_dict(json.loads((folder / REPORT_FILE).read_text()))
     assert report == found.report_
     assert len(report.final_losses) == 2
-    assert report.prompt_tokens == len(made.template_.prefix())
+    assert report.prompt_tokens == len(made.template_.prefix() + made.template_.instruction_header)
     prompted = PromptedModel(found.model_, TOKENIZER, PromptTemplate.load(folder))
     assert isinstance(prompted.generate("Say number 3.", max_new_tokens=4), str)
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from compresso_models import ROWS, byte_tokenizer, tiny
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from paperworks.errors import InputError
 from paperworks.language import bundled_text, load_model
@@ -192,6 +194,34 @@ def test_template_is_saved_and_becomes_the_chat_template(tmp_path: Path) -> None
     assert prefix_ids(template, tokenizer) == prompted.prefix.tolist()
     answered = own.apply_chat_template([*messages, {"role": "assistant", "content": "a hub"}], tokenize=False)
     assert answered == text + "a hub" + tokenizer.eos_token
+
+
+def test_training_has_the_tokens_of_the_chat_template_where_line_breaks_join_what_is_before() -> None:
+    """Tokenizers as Qwen's and Llama 3's have one token for a full stop and the line breaks behind it."""
+    pieces = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pieces), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    text = PromptTemplate().prefix() + PromptTemplate().request("Say it.", "x")
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        [text, text], trainers.BpeTrainer(vocab_size=600, special_tokens=["<end>"], initial_alphabet=alphabet)
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", pad_token="<end>")
+    for template in (PromptTemplate(), PromptTemplate.of("none")):
+        examples = build_examples(ROWS[:2], tokenizer, template, 400)
+        whole, own = examples.whole(), with_chat_template(tokenizer, template)
+        for number, row in enumerate(ROWS[:2]):
+            given = f"{template.input_header}{row['input']}" if row["input"] else ""
+            asked = {"role": "user", "content": row["instruction"] + given}
+            chat = [asked, {"role": "assistant", "content": row["output"]}]
+            text = str(own.apply_chat_template(chat, tokenize=False))
+            wanted = tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert whole["input_ids"][number][whole["attention_mask"][number].bool()].tolist() == wanted
+    broken = build_examples([{"instruction": "\nSay it.", "output": "it"}], tokenizer, PromptTemplate(), 400)
+    assert tokenizer.decode(broken.whole()["input_ids"][0]).endswith("Instruction:\n\nSay it.\n\nResponse:\nit<end>")
 
 
 def test_dictionary_entries_become_rows() -> None:

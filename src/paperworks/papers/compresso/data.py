@@ -18,6 +18,7 @@ from paperworks.papers.compresso.prompt import (
     Kind,
     PromptTemplate,
     all_plain_ids,
+    all_request_ids,
     plain_ids,
     prefix_ids,
     request_ids,
@@ -132,8 +133,8 @@ def _instruction_examples(
                 raise InputError(f"{field}[{number}].{name}", repr(row.get(name)), "a text that is not empty")
     # all at once: a call of the tokenizer for each text takes longer than its tokens
     answers = all_plain_ids(tokenizer, [row["output"] for row in data])
-    requests = all_plain_ids(
-        tokenizer, [template.request(str(row["instruction"]), str(row.get("input") or "")) for row in data]
+    requests = all_request_ids(
+        template, tokenizer, [(str(row["instruction"]), str(row.get("input") or "")) for row in data]
     )
     rows = []
     for row, answer, asked in zip(data, answers, requests, strict=True):

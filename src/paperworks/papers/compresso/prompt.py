@@ -129,8 +129,13 @@ class PromptTemplate:
 def prefix_ids(
     template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, mode: Mode = "train", kind: Kind = "instruction"
 ) -> list[int]:
-    """Tokens of the prefix, behind the token that the tokenizer puts in front of texts (if it does)."""
-    return [*start_ids(tokenizer), *plain_ids(tokenizer, template.prefix(mode, kind))]
+    """Tokens of the prefix, behind the token that the tokenizer puts in front of texts (if it does).
+
+    For instructions the header of the user's text is with it: many tokenizers join a full stop and the line breaks
+    behind it in one token, which is what a chat template gives.
+    """
+    header = template.instruction_header if kind == "instruction" else ""
+    return [*start_ids(tokenizer), *plain_ids(tokenizer, template.prefix(mode, kind) + header)]
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -151,6 +156,22 @@ def all_plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> l
     return [list(ids) for ids in found]
 
 
+def all_request_ids(
+    template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, asked: Sequence[tuple[str, str]]
+) -> list[list[int]]:
+    """Tokens of requests (instruction, input) behind ``prefix_ids``: without the first header."""
+    header = plain_ids(tokenizer, template.instruction_header)
+    texts = [template.request(instruction, given) for instruction, given in asked]
+    found = all_plain_ids(tokenizer, texts)
+    return [
+        # a user's text that begins with a line break may have joined it
+        ids[len(header) :]
+        if ids[: len(header)] == header
+        else plain_ids(tokenizer, text[len(template.instruction_header) :])
+        for ids, text in zip(found, texts, strict=True)
+    ]
+
+
 def request_ids(
     template: PromptTemplate,
     tokenizer: PreTrainedTokenizerBase,
@@ -158,12 +179,13 @@ def request_ids(
     room: int,
     field: str = "max_length",
 ) -> list[int]:
-    """Tokens of a request, at most ``room``: where it is longer, the user's text is cut at its end, input first.
+    """Tokens of a request behind ``prefix_ids``, at most ``room``: where it is longer, the user's text is cut at its
+    end, input first.
 
     Neither the prefix nor a header is ever cut. Raises InputError naming ``field`` where even the headers do not fit.
     """
     instruction, given = str(row["instruction"]), str(row.get("input") or "")
-    found = plain_ids(tokenizer, template.request(instruction, given))
+    found = all_request_ids(template, tokenizer, [(instruction, given)])[0]
     while len(found) > room and (instruction or given):
         longer = given or instruction
         tokens = plain_ids(tokenizer, longer)
@@ -171,7 +193,7 @@ def request_ids(
         # decoding may give back more characters than were asked for, but never as many as before
         shorter = str(tokenizer.decode(fewer, skip_special_tokens=False))[: len(longer) - 1] if fewer else ""
         instruction, given = (instruction, shorter) if given else (shorter, given)
-        found = plain_ids(tokenizer, template.request(instruction, given))
+        found = all_request_ids(template, tokenizer, [(instruction, given)])[0]
     if len(found) > room:
         raise InputError(field, f"room for {room} tokens behind the prompt", f"{len(found)} for the headers alone")
     return found
