@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from paperworks.errors import InputError
+from paperworks.language import load_model
 from paperworks.papers.icl_discrete import (
     ARCHITECTURES,
     BooleanTask,
@@ -223,6 +226,27 @@ def test_a_frozen_language_model(freeze, tmp_path):
         from_language_model(None, 5, max_points=129)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_a_frozen_gpt2_from_a_folder(kind, tmp_path):
+    """The paper's own backbone, and one whose embeddings are smaller than its states."""
+    tiny = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 1}
+    if kind == "gpt2":
+        config = AutoConfig.for_model("gpt2", n_embd=16, n_layer=2, n_head=2, n_positions=48, **tiny)
+    else:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 20, "pad_token_id": 1}
+        config = AutoConfig.for_model("opt", word_embed_proj_dim=8, max_position_embeddings=48, **sizes, **tiny)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / kind)
+    load_model(None)[1].save_pretrained(tmp_path / kind)
+    model = from_language_model(tmp_path / kind, 5, max_points=20, freeze="attention_and_mlp")
+    trained = {n for n, p in model.named_parameters() if p.requires_grad and not n.startswith("read_")}
+    assert any("wpe" in n or "embed_positions" in n for n in trained)
+    assert not any(part in n for n in trained for part in ("attn.", "mlp", "fc1", "q_proj", "project"))
+    prompts = BooleanTask("conjunction", 5).sample(3, 8, 0)
+    model.save_pretrained(tmp_path / "m")
+    again = load_in_context_model(tmp_path / "m")
+    np.testing.assert_allclose(again.scores(prompts.xs, prompts.ys), model.scores(prompts.xs, prompts.ys), atol=1e-6)
+
+
 def test_heads_that_do_what_is_asked_score_one(monkeypatch):
     """Weights made by hand: head 0 looks at the nearest label, head 1 at earlier copies, head 2 at random."""
     model = small(n=6, heads=2, max_points=80)
@@ -330,6 +354,18 @@ def test_the_classifier_takes_and_gives_the_users_labels(kind):
     direct = model.model_.predict(X[model.orders_[0]], y[model.orders_[0]], X[20:])
     assert (direct == predicted).all()
     assert len(model.predict(X[:0])) == 0
+
+
+def test_frames_of_booleans_beside_numbers():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(2, size=(30, 3))
+    frame = pd.DataFrame(bits, columns=["a", "b", "c"]).astype({"b": bool, "c": "Int64"})
+    plain = InContextClassifier(permutations=1).fit(bits, bits[:, 0])
+    framed = InContextClassifier(permutations=1).fit(frame, pd.Series(bits[:, 0]))
+    assert (framed.predict(frame) == plain.predict(bits)).all()
+    frame.loc[3, "c"] = pd.NA
+    with pytest.raises(InputError, match="row 3: found nan"):
+        framed.predict(frame)
 
 
 def test_fewer_columns_are_filled_up():

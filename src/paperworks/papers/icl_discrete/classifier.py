@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -94,4 +95,7 @@ class InContextClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _rows(X: Any) -> Any:
-    return X.to_numpy() if hasattr(X, "to_numpy") else X
+    if not isinstance(X, pd.DataFrame):
+        return X.to_numpy() if hasattr(X, "to_numpy") else X
+    numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in X.dtypes)  # booleans beside numbers are objects
+    return X.to_numpy(dtype=float, na_value=np.nan) if numbers else X.to_numpy()

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from paperworks.errors import InputError, nearest
 from paperworks.nn import evaluation_mode
 from paperworks.papers.icl_discrete.contexts import Names, check_prompts, check_queries
-from paperworks.papers.icl_discrete.networks import ARCHITECTURES, authors_scale, build
+from paperworks.papers.icl_discrete.networks import ARCHITECTURES, authors_scale, backbone_width, build
 from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class InContextConfig(PretrainedConfig):
 
     ``max_points`` is the longest prompt (labelled points and the query). ``backbone`` is the configuration of the
     pretrained model of architecture "language-model"; ``freeze`` says which of its weights are not trained: "all",
-    "attention_and_mlp" (layer norms are trained) or "none". ``task`` records what the model was trained on.
+    "attention_and_mlp" (layer norms and learned positions are trained) or "none". ``task`` records what the model was
+    trained on.
 
     ``read_in_scale`` multiplies the embeddings of the tokens. With 1 they have the size of what each block adds, as in
     GPT-2. The authors' code has the square root of the width for "transformer" and "retnet" (``authors_scale``): the
@@ -97,7 +98,7 @@ class InContextModel(PreTrainedModel):
     def __init__(self, config: InContextConfig) -> None:
         super().__init__(config)
         if config.architecture == "language-model":
-            width = int(cast(dict[str, Any], config.backbone)["hidden_size"])
+            width = backbone_width(cast(dict[str, Any], config.backbone))
             self.read_in: nn.Module = _mlp(config.n_dims, width)
             self.read_out: nn.Module = _mlp(width, 1)
         else:
@@ -270,5 +271,5 @@ def _mlp(inputs: int, outputs: int) -> nn.Sequential:
 
 def _freeze(network: nn.Module, freeze: str) -> None:
     for name, parameter in network.named_parameters():
-        is_norm = "norm" in name.lower() or ".ln_" in name
-        parameter.requires_grad_(freeze == "none" or (freeze == "attention_and_mlp" and is_norm))
+        trained = "norm" in name.lower() or ".ln_" in name or "wpe" in name or "position" in name
+        parameter.requires_grad_(freeze == "none" or (freeze == "attention_and_mlp" and trained))

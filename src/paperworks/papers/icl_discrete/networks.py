@@ -282,11 +282,24 @@ def _mamba(width: int, layers: int) -> nn.Module:
     return MambaModel(config)
 
 
+def backbone_width(backbone: dict[str, Any]) -> int:
+    """Size of the embeddings that a pretrained model reads and of the states that it gives."""
+    config = _backbone_config(backbone)
+    # GPT-2 stores it by another name; OPT's may be smaller than the states inside
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
+
+
 def _language_model(backbone: dict[str, Any]) -> nn.Module:
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
+
+    return AutoModel.from_config(_backbone_config(backbone), dtype=torch.float32)
+
+
+def _backbone_config(backbone: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
 
     options = {name: value for name, value in backbone.items() if name != "model_type"}
-    return AutoModel.from_config(AutoConfig.for_model(backbone["model_type"], **options), dtype=torch.float32)
+    return AutoConfig.for_model(backbone["model_type"], **options)
 
 
 def split_heads(x: torch.Tensor, parts: int, heads: int) -> tuple[torch.Tensor, ...]:
