@@ -99,10 +99,23 @@ def test_best_of_k_draws_is_the_shortest_and_more_draws_help():
         [tour_length(p, t) for p, t in zip(points, estimator.predict(points, samples=k), strict=True)] for k in (4, 64)
     )
     assert np.mean(many) < np.mean(few)
-    decoded = estimator.decode(points[:1], samples=16)[0]
-    assert tour_length(points[0], estimator.predict(points[:1], samples=16)[0]) == pytest.approx(
-        min(tour_length(points[0], o) for o in decoded.outputs)
-    )
+    for beams, draws in ((3, 16), (8, 8), (8, 3)):  # also where a beam would have as many
+        estimator.beams = beams
+        for p, tour, decoded in zip(
+            points, estimator.predict(points, samples=draws), estimator.decode(points, samples=draws), strict=True
+        ):
+            assert tour_length(p, tour) == pytest.approx(min(tour_length(p, o) for o in decoded.outputs))
+
+
+def test_the_score_of_tours_is_the_mean_of_optimal_over_length_and_0_without_a_tour():
+    estimator = TSPPointer(network=TSPPointer.bundled().network_, beams=1, constraint=None)
+    points = make_tsp((12, 14), 10, seed=6).inputs()
+    expected = [
+        tour_length(p, held_karp(p)) / tour_length(p, t) if sorted(t) == list(range(len(p))) else 0.0
+        for p, t in zip(points, estimator.predict(points), strict=True)
+    ]
+    assert 0 < sum(value > 0 for value in expected) < 10  # both kinds
+    assert estimator.score(points) == pytest.approx(np.mean(expected))
 
 
 def test_solve_by_every_method():
@@ -152,6 +165,19 @@ def test_an_own_problem_with_three_features(tmp_path):
         model.predict([np.zeros((3, 2))])
     with pytest.raises(InputError, match="a network for sequence"):
         TSPPointer.from_pretrained(tmp_path / "own")
+
+
+def test_answers_may_be_longer_than_the_input(tmp_path):
+    """Whether the first or the second element is larger, five times; read back in a folder of its own."""
+    rng = np.random.default_rng(3)
+    elements = list(rng.random((300, 2, 1)))
+    targets = [[int(e.argmax())] * 5 for e in elements]
+    model = SetToSequence(hidden=16, steps=150, learning_rate=2e-2, batch_size=64).fit(elements, targets)
+    assert model.score(elements, targets) > 0.9
+    model.save_pretrained(tmp_path / "own")
+    assert SetToSequence.from_pretrained(tmp_path / "own").score(elements, targets) > 0.9
+    assert model.problem.most_outputs(6) == 15
+    assert SetToSequence(network=model.network_).problem.most_outputs(6) == 6
 
 
 def test_fitting_on_generated_instances():

@@ -22,7 +22,7 @@ from paperworks.papers.pointer_networks.pretrained import NetworkConfig, read_co
 from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing, Problem
 from paperworks.papers.pointer_networks.scaling import Rescale, scaled
 from paperworks.papers.pointer_networks.seq2seq import Seq2Seq
-from paperworks.papers.pointer_networks.tours import is_tour, tour_length
+from paperworks.papers.pointer_networks.tours import Cities, is_tour, tour_length
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 
@@ -146,6 +146,8 @@ class SetToSequence:
         instances = elements if isinstance(elements, Instances) else self._instances(elements, targets)
         if self._implied and self.problem.name == "sequence" and _all_permutations(instances):
             self.constraint = "permutation"
+        if self.problem.name == "sequence":
+            self.problem = Pointing.of([len(s) for s in instances.solutions()], instances.lengths.tolist())
         rows = np.concatenate(instances.inputs())
         self.mean_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
         if self.standardise:
@@ -222,9 +224,12 @@ class SetToSequence:
     ) -> list[list[int]]:
         """The 0-based output for every instance: the best beam, or the best of ``samples`` draws."""
         decoded = self.decode(elements, samples=samples, temperature=temperature, progress=progress)
-        return [self._choose(np.asarray(p, dtype=np.float64), d) for p, d in zip(elements, decoded, strict=True)]
+        return [
+            self._choose(np.asarray(p, dtype=np.float64), found, samples > 0)
+            for p, found in zip(elements, decoded, strict=True)
+        ]
 
-    def _choose(self, points: Points, decoded: Decoded) -> list[int]:
+    def _choose(self, points: Points, decoded: Decoded, sampled: bool) -> list[int]:
         return decoded.best
 
     def metrics(
@@ -236,9 +241,8 @@ class SetToSequence:
         return self.problem.metrics(points, self.predict(points, **how), solutions)
 
     def score(self, elements: Sequence[ArrayLike], targets: Sequence[Sequence[int]] | None = None) -> float:
-        """The share of right outputs; for tours, the mean of optimal length / length. Higher is better."""
-        found = self.metrics(elements, targets)
-        return found["accuracy"] if "accuracy" in found else 1 / found["ratio"]
+        """The share of right outputs. Higher is better."""
+        return self.metrics(elements, targets)["accuracy"]
 
     def _prepared(self, points: list[Points]) -> list[Points]:
         return [(p - self.mean_) / self.scale_ for p in points]
@@ -265,6 +269,8 @@ class SetToSequence:
             "constraint": self.constraint,
             "beams": self.beams,
         }
+        if isinstance(self.problem, Pointing):
+            about |= {"longest": self.problem.longest, "most": self.problem.most}
         self._fitted().save_pretrained(folder, dtype=dtype, about=about)
 
     @classmethod
@@ -277,6 +283,8 @@ class SetToSequence:
         found = cls(network=PointerNetwork.from_pretrained(folder), **{**kept, **options})
         if "mean" in about:
             found.mean_, found.scale_ = np.array(about["mean"]), np.array(about["scale"])
+        if isinstance(found.problem, Pointing):
+            found.problem = Pointing(found.constraint, about.get("longest", 1.0), about.get("most", 1))
         return found
 
 
@@ -352,15 +360,29 @@ class DelaunayPointer(PlanePointer):
 
 
 class TSPPointer(PlanePointer):
-    """Tours from city 0. ``score`` is the mean of optimal length / length; of samples the shortest tour is taken."""
+    """Tours from city 0. Of samples the shortest tour is taken."""
 
     problem = PROBLEMS["tsp"]
 
-    def _choose(self, points: Points, decoded: Decoded) -> list[int]:
-        tours = [o for o in decoded.outputs if is_tour(o, len(points))]
+    def score(self, elements: Sequence[ArrayLike], targets: Sequence[Sequence[int]] | None = None) -> float:
+        """The mean of optimal length / length, 0 for an output that is no tour. Higher is better."""
+        points = [self.problem.check(p, f"instance {i}") for i, p in enumerate(elements, 1)]
+        solutions = [self.problem.solve(p) for p in points] if targets is None else targets
+        ratios = [
+            self.problem.metrics([p], [output], [solution])["ratio"]
+            for p, output, solution in zip(points, self.predict(points), solutions, strict=True)
+        ]
+        return float(np.nan_to_num(1 / np.array(ratios)).mean())
+
+    def _choose(self, points: Points, decoded: Decoded, sampled: bool) -> list[int]:
         # A beam keeps the paper's order, by probability; draws have none worth keeping.
-        sampled = len(decoded.scores) > self.beams
-        return min(tours, key=lambda t: tour_length(points, t)) if sampled and tours else decoded.best
+        return shortest_tour(points, decoded) if sampled else decoded.best
+
+
+def shortest_tour(points: Points | Cities, decoded: Decoded) -> list[int]:
+    """The shortest of the outputs that are tours, by the distances that cities have; the best one without any."""
+    tours = [o for o in decoded.outputs if is_tour(o, len(points))]
+    return min(tours, key=lambda t: tour_length(points, t)) if tours else decoded.best
 
 
 ESTIMATORS: dict[str, type[PlanePointer]] = {

@@ -18,9 +18,6 @@ from paperworks.papers.pointer_networks.triangulations import as_triangles, dela
 
 Points = NDArray[np.float64]
 
-MOST_NOT_SIMPLE = 0.01
-"""Above this share of outputs that are no simple polygons the paper prints FAIL in place of the area."""
-
 
 class Problem(ABC):
     """One kind of instance and its solutions, which are lists of 0-based indices.
@@ -144,16 +141,22 @@ class Pointing(Problem):
 
     name = "sequence"
 
-    def __init__(self, constraint: Constraint = None, longest: float = 1.0) -> None:
+    def __init__(self, constraint: Constraint = None, longest: float = 1.0, most: int = 1) -> None:
         self.constraint = constraint
-        self.longest = longest
+        self.longest, self.most = longest, most
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], sizes: Sequence[int], constraint: Constraint = None) -> Pointing:
+        """The problem of solutions of some lengths for inputs of some sizes: it lets outputs become as long."""
+        shares = [length / size for length, size in zip(lengths, sizes, strict=True)]
+        return cls(constraint, max(1.0, *shares), max(1, *lengths))
 
     def check(self, points: Any, field: str = "points") -> Points:
         return as_elements(points, field)
 
     def most_outputs(self, n: int) -> int:
-        """``longest`` times the number of elements."""
-        return max(1, round(self.longest * n))
+        """``longest`` times the number of elements, and ``most`` at least."""
+        return max(self.most, round(self.longest * n))
 
     def metrics(
         self, points: Sequence[Points], outputs: Sequence[Sequence[int]], solutions: Sequence[Sequence[int]]

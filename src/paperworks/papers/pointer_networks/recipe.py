@@ -12,7 +12,7 @@ from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.papers.pointer_networks import reporting
 from paperworks.papers.pointer_networks.config import Config
-from paperworks.papers.pointer_networks.estimators import ESTIMATORS, SetToSequence
+from paperworks.papers.pointer_networks.estimators import ESTIMATORS, SetToSequence, shortest_tour
 from paperworks.papers.pointer_networks.files import (
     Elements,
     official_text,
@@ -20,7 +20,7 @@ from paperworks.papers.pointer_networks.files import (
 )
 from paperworks.papers.pointer_networks.generators import make_delaunay, make_hull, make_tsp
 from paperworks.papers.pointer_networks.heuristics import random_tour, reference_tour
-from paperworks.papers.pointer_networks.problems import PROBLEMS, Pointing
+from paperworks.papers.pointer_networks.problems import PROBLEMS
 from paperworks.papers.pointer_networks.reporting import Solved, Uniform
 from paperworks.papers.pointer_networks.scaling import to_unit_square
 from paperworks.papers.pointer_networks.solving import TOUR_METHODS
@@ -187,7 +187,8 @@ def _solve(
     result.others["network + 2-opt"] = [two_opt(c, o).tolist() for c, o in zip(cities, whole, strict=True)]
     if config.samples:
         name = f"best of {config.samples} draws"
-        drawn = estimator.predict(points, samples=config.samples, progress=run.progress)
+        draws = estimator.decode(points, samples=config.samples, progress=run.progress)
+        drawn = [shortest_tour(c, d) for c, d in zip(cities, draws, strict=True)]
         result.others[name] = drawn
         if all(len(set(o)) == len(p) == len(o) for o, p in zip(drawn, points, strict=True)):
             result.others[f"{name} + 2-opt"] = [two_opt(c, o).tolist() for c, o in zip(cities, drawn, strict=True)]
@@ -241,9 +242,6 @@ def _run_sequence(config: Config, run: runs.Run) -> runs.Report:
         targets = _targets(config, elements)
         train, rows = _split(config, run, len(elements.points))
         estimator = SetToSequence(hidden=config.hidden, steps=config.steps, **_options(config))
-        estimator.problem = Pointing(
-            estimator.constraint, max(len(t) / len(p) for t, p in zip(targets, elements.points, strict=True))
-        )
         run.step(f"training on {len(train)} instances")
         estimator.fit(
             [elements.points[i] for i in train],

@@ -165,6 +165,8 @@ def _headline(solved: Sequence[Solved]) -> str:
             )
         elif s.problem == "hull":
             area = "no simple polygon" if np.isnan(found["area"]) else f"{found['area']:.1%} of the area"
+            if 0 < found["simple"] < 1:
+                area += f" (of the {found['simple']:.0%} that are simple polygons)"
             parts.append(f"{round(found['accuracy'] * count)} of {count} hulls exact, {area}")
         elif s.problem == "delaunay":
             parts.append(
