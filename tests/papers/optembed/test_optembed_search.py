@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
 from paperworks.errors import InputError
@@ -134,6 +135,22 @@ def test_the_three_stages_and_going_on_from_each(tmp_path) -> None:
         other.fit(rows, held)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_search_behind_a_retraining_asks_the_supernet(tmp_path, kept: bool) -> None:
+    rows, held = clicks(600, 0), clicks(200, 1)
+    one = search(tmp_path / "a" if kept else None).fit(rows, held)
+    value = one.score([2, 3, 4], held)
+    found = one.search(held, sparsity=0.4)
+    one.retrain(rows, held)
+    assert one.score([2, 3, 4], held) == value
+    one.retrain(rows, held)
+    one.search(held, sparsity=0.5)
+    assert one.search(held, sparsity=0.4).scored == found.scored
+    stages = one.stages_["supernet"]
+    one.retrain(rows, held)
+    assert one.fit(rows, held).stages_["supernet"] == stages  # from the start, not from what was retrained
+
+
 def test_what_is_called_too_early_or_wrong_is_named() -> None:
     rows, held = clicks(200, 0), clicks(100, 1)
     with pytest.raises(InputError, match="fit first"):
@@ -205,6 +222,13 @@ def test_the_classifier_learns_saves_and_predicts_the_same(tmp_path) -> None:
     model.save(tmp_path / "m")
     again = OptEmbedClassifier.load(tmp_path / "m")
     assert np.array_equal(again.predict_proba(held), proba)
+    with torch.no_grad():  # the model by itself, too
+        assert np.allclose(again.model_(masked).numpy(), model.decision_function(held), atol=1e-6)
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    weights.pop("output.weight")
+    save_file(weights, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(InputError, match=r"output\.weight"):
+        OptEmbedClassifier.load(tmp_path / "m")
     odd = held.assign(shop="a new shop", hour=None)
     assert np.isfinite(again.predict_proba(odd)).all()
     with pytest.raises(InputError, match="no column 'item'"):

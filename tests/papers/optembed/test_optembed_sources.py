@@ -42,6 +42,14 @@ def test_large_numbers_keep_all_their_digits_and_infinity_is_a_value() -> None:
     assert len({int(i) for i in encoder.transform(real)[:3, 0]}) == 3
 
 
+def test_a_code_is_the_same_category_beside_a_missing_cell() -> None:
+    encoder = FieldEncoder(categorical=["zip"]).fit(pd.DataFrame({"zip": [701, 701, 701, 94110, 94110]}))
+    new = pd.DataFrame({"zip": [94110, None, 701]})  # floats, to pandas
+    assert encoder.transform(new)[:, 0].tolist() == [1, 2, 0]
+    beside = FieldEncoder(categorical=["zip"]).fit(pd.DataFrame({"zip": [0.5, 0.5, 3.0, 3.0, 3.0, np.nan]}))
+    assert beside.fields_[0].vocabulary == {"3": 0, "0.5": 1}
+
+
 def test_kinds_of_number_columns() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
@@ -119,10 +127,12 @@ def test_parquet_in_chunks(tmp_path, monkeypatch) -> None:
 def test_the_layouts_of_the_benchmarks(tmp_path) -> None:
     rows = [["1", *["5"] * 13, *["aa"] * 26], ["0", *[""] * 13, *["bb"] * 26]] * 10
     (tmp_path / "criteo.txt").write_text("".join("\t".join(r) + "\n" for r in rows))
-    criteo = read_clicks(tmp_path / "criteo.txt", layout="criteo", numbers="log")
+    criteo = read_clicks(tmp_path / "criteo.txt", layout="criteo")
     assert len(criteo.names) == 39
     assert criteo.clicks.labels.tolist() == [1, 0] * 10
     assert criteo.encoder.fields_[0].vocabulary == {"": 0, "2": 1}  # floor(ln(5)^2), and missing
+    asked = read_clicks(tmp_path / "criteo.txt", layout="criteo", numbers="values")
+    assert asked.encoder.fields_[0].vocabulary == {"": 0, "5": 1}
     kdd = [[str(c), "1", *[f"v{c}"] * 10] for c in (0, 1, 2, 0)]
     (tmp_path / "kdd.txt").write_text("".join("\t".join(r) + "\n" for r in kdd))
     assert read_clicks(tmp_path / "kdd.txt", layout="kdd12").clicks.labels.tolist() == [0, 1, 1, 0]

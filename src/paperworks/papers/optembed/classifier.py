@@ -210,7 +210,11 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
         found.report_ = options["report"]
         table = CompactEmbedding.from_pretrained(place / "embedding")
         found.model_ = make_model(found.model, table, found.encoder_.field_dims_, found.dim, hidden=found.hidden)
-        found.model_.load_state_dict(weights, strict=False)
+        unread = found.model_.load_state_dict(weights, strict=False)
+        odd = [n for n in (*unread.missing_keys, *unread.unexpected_keys) if not n.startswith("embedding.")]
+        if odd:
+            raise InputError("folder", f"{place}, whose weights differ in {odd[0]}", "a folder that save wrote")
+        found.model_.eval()
         return found
 
 

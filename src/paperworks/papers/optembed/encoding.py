@@ -54,7 +54,10 @@ class Field:
             return cells.map(lambda cell: split_cell(cell, self.separator)).explode().dropna()
         gone = cells.isna()
         if self.kind == "category":
-            return cells.astype(str).mask(gone, MISSING)
+            text = cells.astype(str)
+            if pd.api.types.is_float_dtype(cells):  # whole numbers beside a missing cell: 7, not 7.0
+                text = text.str.removesuffix(".0")
+            return text.mask(gone, MISSING)
         numbers = as_numbers(cells).to_numpy(dtype=np.float64)
         if self.kind == "log":
             found = log_bucket(numbers)

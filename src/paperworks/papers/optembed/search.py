@@ -89,6 +89,8 @@ class OptEmbedSearch:
 
     def fit(self, train: Clicks, validation: Clicks) -> Self:
         """Stage 1: train the supernet with learned thresholds and random dimensions; then fix the row mask."""
+        if hasattr(self, "row_mask_"):  # fitted before: from the start again
+            self._unfix(self.initial)
         self._open(train, validation)
         record = self._read("supernet")
         if record is None:
@@ -110,6 +112,7 @@ class OptEmbedSearch:
             self._write("supernet", record)
         else:
             self._load(SUPERNET)
+        self.supernet = _copied(self.model) if self.folder is None else None
         self.history_: list[dict[str, float]] = record["history"]
         self.stages_["supernet"] = {name: record[name] for name in ("auc", "log_loss")}
         self.row_mask_ = self.table.row_mask().cpu().clone()
@@ -124,6 +127,7 @@ class OptEmbedSearch:
             that goes, in [0, 1). One of the two, or neither.
         """
         self._require("row_mask_", "fit")
+        self._require_supernet()
         rng = np.random.default_rng(self.random_state)
         candidates = Candidates(self.table.kept_rows().tolist(), self.table.dim, self._budget(budget, sparsity), rng)
         record = self._read("search")
@@ -148,6 +152,7 @@ class OptEmbedSearch:
 
     def score(self, dimensions: Sequence[int], validation: Clicks) -> float:
         """The validation AUC of the supernet under given dimensions."""
+        self._require_supernet()
         self.table.set_candidate(dimensions)
         return auc_of(self.model, validation)
 
@@ -226,10 +231,22 @@ class OptEmbedSearch:
             raise InputError("sparsity", sparsity, "from 0 to below 1")
         return int((1 - sparsity) * len(self.table.weight) * self.table.dim)
 
-    def _restart(self) -> None:
+    def _unfix(self, weights: dict[str, torch.Tensor]) -> None:
         self.table.fixed = False
         self.table.thresholds.requires_grad_(True)
-        self.model.load_state_dict(self.initial)
+        self.model.load_state_dict(weights)
+
+    def _require_supernet(self) -> None:
+        """The supernet's weights back in the model, where a retraining has taken their place."""
+        if not (self.table.fixed and hasattr(self, "row_mask_")):
+            return
+        if self.folder is not None:
+            self._unfix(load_file(self.folder / SUPERNET))
+        elif self.supernet is not None:
+            self._unfix(self.supernet)
+
+    def _restart(self) -> None:
+        self._unfix(self.initial)
         if self.fresh:
             with torch.random.fork_rng():
                 torch.manual_seed(self.random_state + 1)

@@ -92,9 +92,9 @@ def read_clicks(
     ----------
     source : a path, a frame or an array, as ``paperworks.inputs.tables.read_table`` takes.
     label : the label's column; it needs two different values. The layouts know theirs.
-    layout : "criteo" (tab-separated, no header: label, 13 counts, 26 categories), "avazu" (with header; ``hour``
-        becomes weekday, weekend and hour of the day, ``id`` goes), "kdd12" (tab-separated, no header, clicks first), or
-        "table".
+    layout : "criteo" (tab-separated, no header: label, 13 counts, which "auto" puts into buckets of "log", and 26
+        categories), "avazu" (with header; ``hour`` becomes weekday, weekend and hour of the day, ``id`` goes), "kdd12"
+        (tab-separated, no header, clicks first), or "table".
     positive : the label's value that counts as 1; by default the rarer one of two, or 1 of 0 and 1.
     min_count : values seen less often share an id; ``numbers``, ``several``, ``separator``, ``most_values`` : see
         ``FieldEncoder``.
@@ -108,6 +108,8 @@ def read_clicks(
         if path is None:
             raise InputError("data", str(source), f"a file in the layout of {layout}")
         chunks, label, categorical = _known(path, layout, chunk_rows)
+        if layout == "criteo" and numbers == "auto":  # also where counts are few or negative
+            numbers = "log"
     elif path is not None and _is_large(path):
         chunks, categorical = _in_chunks(path, options, chunk_rows), options.categorical
         notes.append(f"{path.name} is read in chunks of {chunk_rows:,} rows.")
