@@ -244,6 +244,23 @@ def test_the_first_predicate_is_that_of_brute_force() -> None:
     assert gaps == sorted(gaps, reverse=True)
 
 
+def test_missing_cells_of_every_kind_pass_nothing_and_infinite_numbers_are_numbers() -> None:
+    table = pd.DataFrame(
+        {
+            "text": pd.array(["x", None, "y", "z"] * 10, dtype="string"),
+            "whole": pd.array([1, None, 2, 3] * 10, dtype="Int64"),
+            "far": [1.0, np.inf, 2.0, np.nan] * 10,
+            "day": pd.to_datetime(["2020-01-01", None] * 20),
+        }
+    )
+    found = MetadataBackend().find(table, np.arange(40) % 4 < 2)
+    values = {(c.column, c.value) for s in found for c in s.conditions if c.operator == "="}
+    assert {v for c, v in values if c == "text"} == {"x", "y", "z"}
+    assert {v for c, v in values if c == "whole"} == {"1", "2", "3"}
+    assert {v for c, v in values if c == "far"} == {"1", "2", "inf"}
+    assert {v for c, v in values if c == "day"} == {"2020-01-01 00:00:00"}
+
+
 def test_predicates_of_a_language_model_are_tested_on_the_true_columns() -> None:
     table, wrong = frame()
     prompts: list[str] = []

@@ -57,6 +57,14 @@ class ErrorSlice:
         return self.class_accuracy - self.accuracy_without
 
 
+def reaches(rise: float, margin: float) -> bool:
+    """Whether a difference of two shares is at least the margin; 0.9 - 0.8 is 0.1, whatever floating point makes of it.
+
+    False for NaN.
+    """
+    return bool(rise >= margin - 1e-12)
+
+
 def accuracy(right: np.ndarray) -> float:
     """Share of True; NaN of nothing."""
     return float(right.mean()) if len(right) else float("nan")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from paperworks.errors import InputError, nearest
-from paperworks.papers.ladder.slices import holm, two_proportion_p
+from paperworks.papers.ladder.slices import holm, reaches, two_proportion_p
 from paperworks.parameters import check_seed
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Condition:
         """Which rows pass, bool ``[n]``."""
         cells = frame[self.column]
         if self.operator == "=":
-            return (cells.map(_text) == str(self.value)).to_numpy(bool)
+            return np.asarray(cells.astype(object).map(_text).to_numpy(object) == str(self.value), bool)
         numbers = _numbers(cells)
         with np.errstate(invalid="ignore"):
             return numbers >= float(self.value) if self.operator == ">=" else numbers < float(self.value)
@@ -170,8 +170,9 @@ class MetadataBackend:
             if numeric:
                 numbers = _numbers(cells)
                 present = numbers[~np.isnan(numbers)]
-                cuts = np.unique(np.quantile(present, self.quantiles)) if len(present) else np.empty(0)
-                for cut in cuts:
+                with np.errstate(invalid="ignore"):  # between a number and infinity there is no quantile
+                    cuts = np.unique(np.quantile(present, self.quantiles)) if len(present) else np.empty(0)
+                for cut in cuts[np.isfinite(cuts)]:
                     found += [Condition(column, ">=", float(cut)), Condition(column, "<", float(cut))]
                 if len(np.unique(present)) > 10:
                     continue
@@ -189,7 +190,7 @@ class MetadataBackend:
         found = []
         for those, count, hit in zip(conditions, np.asarray(counts, int), np.asarray(hits, int), strict=True):
             inside, wrong_inside = int(count), int(hit)
-            if inside < self.min_support * rows or inside == rows:
+            if not reaches(inside / rows, self.min_support) or inside == rows:
                 continue
             outside = rows - inside
             error = wrong_inside / inside
@@ -204,7 +205,7 @@ class MetadataBackend:
                     wrong / rows,
                     p,
                     1.0,
-                    error - wrong / rows >= self.margin,
+                    reaches(error - wrong / rows, self.margin),
                 )
             )
         return found
@@ -279,10 +280,12 @@ def require_columns(frame: pd.DataFrame, field: str, columns: Sequence[str]) -> 
 
 def _text(cell: Any) -> str | None:
     """A cell as a category; None where it is missing. Whole numbers have no decimals."""
-    if cell is None or (isinstance(cell, float) and np.isnan(cell)):
+    import pandas as pd
+
+    if cell is None or cell is pd.NA or cell is pd.NaT:
         return None
-    if isinstance(cell, float) and cell == int(cell):
-        return str(int(cell))
+    if isinstance(cell, (float, np.floating)):
+        return None if np.isnan(cell) else str(int(cell)) if float(cell).is_integer() else str(cell)
     return str(cell)
 
 
