@@ -37,7 +37,7 @@ def report(
     lead = [task.notes[0], *_doubts(task, discovery, rectifier, tested)]
     notes = [*task.notes[1:], *discovery.notes_, *warned]
     return runs.Report(
-        headline=_headline(discovery, tested),
+        headline=_headline(discovery, rectifier, tested),
         metrics=_metrics(discovery, tested),
         labels={
             k: v
@@ -127,7 +127,8 @@ def _slice_table(discovery: SliceDiscovery) -> runs.Table:
             "examples",
         ],
         rows,
-        f"Without: rows of the class whose similarity to the attribute is below percentile {discovery.percentile:g}. "
+        f"Without: rows of the class whose similarity to the attribute is below percentile {discovery.percentile:g} of "
+        f"{'all rows' if discovery.percentile_scope == 'split' else 'the class'}. "
         f"Confirmed: their error is at least {discovery.margin:g} above the class's. The p-value allows for all "
         "hypotheses tested, not for having searched for them on these rows.",
     )
@@ -156,7 +157,9 @@ def _rectified_table(tested: dict[str, dict[str, Any]]) -> runs.Table:
         columns,
         rows,
         "The control retrains the last layer on a random subset of the same size: what it gains needs no slices. "
-        "One predictor without access to labels predicts all rows.",
+        "One predictor without access to labels predicts all rows."
+        if CONTROL in tested
+        else "",
     )
 
 
@@ -206,22 +209,23 @@ def _doubts(
     return found
 
 
-def _headline(discovery: SliceDiscovery, tested: dict[str, dict[str, Any]]) -> str:
+def _headline(discovery: SliceDiscovery, rectifier: SliceRectifier, tested: dict[str, dict[str, Any]]) -> str:
     confirmed = [discovery.slices_[i] for i in discovery.confirmed_]
-    if not confirmed:
-        return (
-            f"No slice is confirmed: none of {len(discovery.slices_)} hypotheses raises the error of its class by "
-            f"{discovery.margin:g}. The classifier is left as it is."
+    tried = len(discovery.slices_)
+    if confirmed:
+        worst = max(confirmed, key=lambda s: s.gap)
+        text = (
+            f"The classifier gets {worst.accuracy_without:.0%} of class {worst.class_name!r} right where "
+            f"{worst.name!r} is missing, {worst.accuracy_with:.0%} where it is present; {len(confirmed)} of {tried} "
+            "hypotheses are confirmed."
         )
-    worst = max(confirmed, key=lambda s: s.gap)
-    text = (
-        f"The classifier gets {worst.accuracy_without:.0%} of class {worst.class_name!r} right where {worst.name!r} is "
-        f"missing, {worst.accuracy_with:.0%} where it is present; {len(confirmed)} of {len(discovery.slices_)} "
-        "hypotheses are confirmed."
-    )
+    else:
+        tests = f"none of {tried} hypotheses raises the error of its class by {discovery.margin:g}"
+        text = f"No slice is confirmed: {tests if tried else 'there is no hypothesis to test'}."
+        text += "" if rectifier.changed_ else " The classifier is left as it is."
     if OURS in tested and "worst group" in tested[OURS]:
         text += (
-            f" Rectified, the worst group rises from {tested[BEFORE]['worst group']:.0%} to "
+            f" Rectified, the worst group goes from {tested[BEFORE]['worst group']:.0%} to "
             f"{tested[OURS]['worst group']:.0%} (random control {tested[CONTROL]['worst group']:.0%})."
         )
     elif OURS in tested:
