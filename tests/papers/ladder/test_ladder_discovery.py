@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn.exceptions import NotFittedError
 
 from papers.ladder.world import SENTENCES, encode, world
 from paperworks.errors import InputError
 from paperworks.papers.ladder import (
+    ErrorAwareMixture,
     Hypothesis,
     LinearAligner,
     OfflineContrastBackend,
     SliceDiscovery,
+    SliceRectifier,
     StaticBackend,
     split_captions,
     split_reports,
@@ -26,7 +29,7 @@ from paperworks.papers.ladder import (
 from paperworks.papers.ladder.aligner import undo_scaling
 from paperworks.papers.ladder.backends.offline import ngrams, stem, two_proportion_z
 from paperworks.papers.ladder.retrieval import retrieve
-from paperworks.papers.ladder.slices import holm, two_proportion_p
+from paperworks.papers.ladder.slices import holm, reaches, two_proportion_p
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -46,6 +49,55 @@ def test_ridge_recovers_an_affine_map_whatever_the_scales(seed: int, a: float, b
     for rows in np.array_split(np.arange(60), 4):
         streamed.partial_fit(x[rows], y[rows])
     np.testing.assert_allclose(streamed.transform(x), y, rtol=1e-6, atol=1e-6 * 10**b)
+
+
+def test_the_margin_is_that_of_the_shares() -> None:
+    # 0.9 - 0.8 is below 0.1 in floating point, and the error 0.2 is 0.1 above 0.1
+    assert all(reaches(a / 100 - (a - 10) / 100, 0.1) for a in range(10, 101))
+    assert not reaches(0.9 - 0.8001, 0.1)
+    assert not reaches(float("nan"), 0.0)
+
+
+def test_an_aligner_that_is_given_stays_as_it_is() -> None:
+    one, shared = world(), LinearAligner(penalty=0.1)
+    first = one.discover(aligner=shared)
+    weight = first.aligner_.weight_.copy()
+    world(5).discover(aligner=shared)
+    np.testing.assert_array_equal(first.aligner_.weight_, weight)
+    assert not hasattr(shared, "weight_")
+    for rows in np.array_split(np.arange(len(one.features["train"])), 3):
+        shared.partial_fit(one.features["train"][rows], one.vlr["train"][rows])
+    rest = one.features["val"], one.y["val"], one.predicted, SENTENCES
+    settings = {"top_k": 12, "text_encoder": encode}
+    streamed = SliceDiscovery(shared, **settings).fit(None, None, *rest)  # type: ignore[arg-type]
+    np.testing.assert_allclose(streamed.aligner_.weight_, weight, rtol=1e-8, atol=1e-12)
+    with pytest.raises(InputError, match="features_train: found none"):
+        SliceDiscovery(**settings).fit(None, None, *rest)  # type: ignore[arg-type]
+
+
+def test_before_fit() -> None:
+    one = world()
+    x, y = one.features["val"], one.y["val"]
+    for call in (
+        lambda: LinearAligner().transform(x),
+        lambda: SliceDiscovery().transform(x),
+        lambda: SliceDiscovery().report(),
+        lambda: SliceDiscovery().evaluate(x, y, y),
+        lambda: SliceRectifier(SliceDiscovery()).fit(x, y),
+        lambda: ErrorAwareMixture().predict_proba(x, y, y),
+    ):
+        with pytest.raises(NotFittedError):
+            call()
+
+
+def test_a_mixture_is_fitted_anew_to_other_classes() -> None:
+    draw = np.random.default_rng(0)
+    z, three, two = draw.normal(size=(60, 4)), np.arange(60) % 3, np.arange(60) % 2
+    again = ErrorAwareMixture(2, n_components=4).fit(z, two, two).fit(z, three, three)
+    np.testing.assert_allclose(
+        again.predict_proba(z, three, three),
+        ErrorAwareMixture(2, n_components=4).fit(z, three, three).predict_proba(z, three, three),
+    )
 
 
 def test_ridge_with_a_penalty_is_the_closed_form_and_streaming_agrees() -> None:

@@ -103,6 +103,29 @@ def test_the_choice_is_by_standardised_similarity_of_confirmed_slices_or_as_rele
     assert len(released.heads_) == len(found.slices_)
 
 
+def test_without_a_head_the_predictions_of_discovery_stand_in() -> None:
+    one = world()
+    found = one.discover()
+    with pytest.warns(UserWarning, match="The last layer was not given"):
+        ours = SliceRectifier(found).fit(one.features["val"], one.y["val"])
+    assert ours.agreement_ > 0.95
+    with pytest.raises(InputError, match="none, and no pred_val"):  # of other rows nothing is known
+        SliceRectifier(found).fit(one.features["test"], one.y["test"])
+
+
+def test_what_the_headline_says_without_a_confirmed_slice() -> None:
+    from paperworks.papers.ladder.reporting import _headline
+
+    one = world()
+    found = one.discover(margin=1.0)
+    for faithful, ending in ((False, " The classifier is left as it is."), (True, "")):
+        ours = SliceRectifier(found, one.head, faithful=faithful).fit(one.features["val"], one.y["val"])
+        assert ours.changed_ == faithful
+        tried = len(found.slices_)
+        said = f"No slice is confirmed: none of {tried} hypotheses raises the error of its class by 1."
+        assert _headline(found, ours, {}) == said + ending
+
+
 def test_without_a_confirmed_slice_the_classifier_is_left_as_it_is() -> None:
     one = world()
     found = one.discover(margin=1.0)
@@ -241,8 +264,6 @@ def test_it_is_a_classifier_of_scikit_learn_and_takes_heads_of_all_kinds() -> No
     assert again.get_params()["n"] == 30
     blind = SliceRectifier(one.discover()).fit(x, y, pred_val=one.predicted)
     assert blind.agreement_ > 0.95
-    with pytest.raises(InputError, match="head: found none, and no pred_val"):
-        SliceRectifier(one.discover()).fit(x, y)
     with pytest.raises(InputError, match="head and features_val: found 3 and 4 columns"):
         SliceRectifier(one.discover(), (np.zeros((2, 3)), np.zeros(2))).fit(x, y)
     with pytest.raises(InputError, match="balance: found 'x'"):

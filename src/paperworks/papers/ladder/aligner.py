@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paperworks.errors import InputError
-from paperworks.papers.ladder.checks import matrix
+from paperworks.papers.ladder.checks import matrix, require_fit
 from paperworks.parameters import check_seed
 
 TARGET_VARIANCE = 4.5
@@ -105,6 +105,7 @@ class LinearAligner:
 
     def transform(self, features: Any) -> np.ndarray:
         """``pi(z)`` of features: float64 ``[n, q]``."""
+        require_fit(self, "weight_")
         x = matrix("features", features)
         _same_width("features", x.shape[1], self.weight_.shape[1])
         return x @ self.weight_.T + self.bias_

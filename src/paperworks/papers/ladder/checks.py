@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 
 from paperworks.errors import InputError
 
@@ -84,6 +86,24 @@ def predicted_codes(predictions: Any, rows: int, classes: int) -> np.ndarray:
     return wide.argmax(axis=1)
 
 
+def require_fit(fitted: Any, attribute: str) -> None:
+    """Raise scikit-learn's NotFittedError for an object that has not got ``attribute``, which ``fit`` gives it."""
+    if not hasattr(fitted, attribute):
+        raise NotFittedError(f"{type(fitted).__name__} before fit")
+
+
 def digest(features: np.ndarray) -> str:
     """A digest of the content of features ``[n, p]``, by which validation rows are known again."""
     return hashlib.sha256(repr(features.shape).encode() + np.ascontiguousarray(features).tobytes()).hexdigest()
+
+
+def checked_names(given: Sequence[str] | None, classes: int) -> list[str]:
+    """Names of class codes; the codes themselves by default. Raises InputError for too few, or one that repeats."""
+    if given is None:
+        return [str(i) for i in range(classes)]
+    names = [str(n) for n in given]
+    if len(names) < classes:
+        raise InputError("class_names and y_val", f"{len(names)} names and {classes} classes", "a name for each class")
+    if len(set(names)) < len(names):
+        raise InputError("class_names", "the same name twice", "different names")
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,11 +14,11 @@ import numpy as np
 from paperworks.errors import InputError
 from paperworks.papers.ladder.aligner import LinearAligner
 from paperworks.papers.ladder.backends.offline import OfflineContrastBackend
-from paperworks.papers.ladder.checks import class_codes, digest, matrix, predicted_codes
+from paperworks.papers.ladder.checks import checked_names, class_codes, digest, matrix, predicted_codes, require_fit
 from paperworks.papers.ladder.corpus import check_sentences
 from paperworks.papers.ladder.hypotheses import Backend, Hypothesis
 from paperworks.papers.ladder.retrieval import ranked, text_order
-from paperworks.papers.ladder.slices import ErrorSlice, accuracy, holm, two_proportion_p
+from paperworks.papers.ladder.slices import ErrorSlice, accuracy, holm, reaches, two_proportion_p
 from paperworks.papers.ladder.texts import SentenceVectors
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
@@ -58,6 +59,7 @@ class SliceDiscovery:
     skipped_ : class code -> why the class was not analysed.
     notes_ : what a reader of the report should know.
     class_names_ : names of the classes.
+    predicted_ : predicted codes of the validation rows.
     vectors_ : embedding of each slice's hypothesis, unit rows ``[H, q]``.
     """
 
@@ -110,7 +112,8 @@ class SliceDiscovery:
 
         Parameters
         ----------
-        features_train, features_val : the classifier's features ``[n, p]``.
+        features_train, features_val : the classifier's features ``[n, p]``. ``features_train`` and ``vlr_train`` are
+            None with an aligner that is fitted already, such as by ``LinearAligner.partial_fit``.
         vlr_train, vlr_val : image (or text) vectors in the space of the text encoder ``[n, q]``; those of the
             validation rows are optional, and only measure the aligner.
         y_val : class codes 0..c-1 ``[n]``.
@@ -131,7 +134,7 @@ class SliceDiscovery:
         y = class_codes("y_val", y_val, None if class_names is None else len(class_names))
         if len(y) != len(x_val):
             raise InputError("features_val and y_val", f"{len(x_val)} and {len(y)} rows", "one row per sample in both")
-        names = _names(class_names, int(y.max()) + 1)
+        names = checked_names(class_names, int(y.max()) + 1)
         predicted = predicted_codes(pred_val, len(y), len(names))
         if len(np.unique(y)) < 2:
             raise InputError("y_val", "one class only", "two classes or more")
@@ -147,26 +150,35 @@ class SliceDiscovery:
             raise InputError("ids and y_val", f"{len(row_ids)} and {len(y)} rows", "one row per sample in both")
         corpus = self._corpus(sentences, items, y, predicted)
         for _ in progress([None], "aligning the features", 1):
-            made = (
-                self.aligner
-                if isinstance(self.aligner, LinearAligner)
-                else LinearAligner(self.aligner, random_state=self.random_state)
-            )
-            self.aligner_ = made.fit(features_train, vlr_train, x_val if vlr_val is not None else None, vlr_val)
+            self.aligner_ = self._aligned(features_train, vlr_train, x_val, vlr_val)
         width = len(self.aligner_.bias_)
         self._texts = SentenceVectors(
             self.text_encoder, corpus if sentences is None else sentences, sentence_emb, width
         )
         for _ in progress([None], f"encoding {len(corpus)} sentences", 1):
             vectors = self._texts(corpus)
-        self.validation_digest_ = digest(x_val)
+        self.validation_digest_, self.predicted_ = digest(x_val), predicted
         projected = self.aligner_.transform(x_val)
         proposals = self._propose(projected, y, predicted, corpus, vectors, progress)
         self._test(projected, y, predicted, proposals, row_ids)
         return self
 
+    def _aligned(self, features: Any, vlr: Any, features_val: Any, vlr_val: Any) -> LinearAligner:
+        """A fitted aligner; one that was given stays as it is, so that several discoveries can share it."""
+        given = self.aligner
+        if isinstance(given, LinearAligner):
+            made = copy.deepcopy(given)
+        else:
+            made = LinearAligner(given, random_state=self.random_state)
+        if features is None and vlr is None:
+            if not hasattr(made, "weight_"):
+                raise InputError("features_train", "none", "the training rows, or an aligner that is fitted already")
+            return made
+        return made.fit(features, vlr, None if vlr_val is None else features_val, vlr_val)
+
     def score(self, features: Any) -> np.ndarray:
         """Similarity of rows to every hypothesis ``[n, H]``: ``s_H(x) = <pi(x), T_H>``. Low: it is missing."""
+        require_fit(self, "vectors_")
         return self.aligner_.transform(features) @ self.vectors_.T
 
     def transform(self, features: Any) -> np.ndarray:
@@ -185,6 +197,7 @@ class SliceDiscovery:
         """The slices on other rows, with the thresholds of validation. Raises InputError for the validation rows."""
         import pandas as pd
 
+        require_fit(self, "vectors_")
         x = matrix("features_test", features)
         self.require_other_rows(x)
         truth = class_codes("y_test", y, len(self.class_names_))
@@ -231,6 +244,7 @@ class SliceDiscovery:
         """The slices as a table, one row each."""
         from paperworks.papers.ladder.storage import slice_table
 
+        require_fit(self, "slices_")
         return slice_table(self.slices_)
 
     def to_markdown(self) -> str:
@@ -243,6 +257,7 @@ class SliceDiscovery:
         """Write a folder: ``discovery.safetensors`` and ``discovery.json``. Nothing is overwritten."""
         from paperworks.papers.ladder.storage import save_discovery
 
+        require_fit(self, "vectors_")
         save_discovery(self, Path(path))
 
     @classmethod
@@ -373,17 +388,6 @@ class SliceDiscovery:
             clip_score=100 * float(s[of_class & right].mean() - s[of_class & ~right].mean()),
             mean=float(s.mean()),
             deviation=float(s.std()),
-            confirmed=bool(len(without) and whole - accuracy(without) >= self.margin),
+            confirmed=reaches(whole - accuracy(without), self.margin),
             examples=tuple(ids[i] for i in shown),
         )
-
-
-def _names(given: Sequence[str] | None, classes: int) -> list[str]:
-    if given is None:
-        return [str(i) for i in range(classes)]
-    names = [str(n) for n in given]
-    if len(names) < classes:
-        raise InputError("class_names and y_val", f"{len(names)} names and {classes} classes", "a name for each class")
-    if len(set(names)) < len(names):
-        raise InputError("class_names", "the same name twice", "different names")
-    return names

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from paperworks.errors import InputError
-from paperworks.papers.ladder.checks import class_codes, matrix, predicted_codes
+from paperworks.papers.ladder.checks import class_codes, matrix, predicted_codes, require_fit
 from paperworks.parameters import check_seed
 
 LEAST_VARIANCE = 1e-6
@@ -61,7 +61,7 @@ class ErrorAwareMixture:
 
     def fit(self, embeddings: Any, y: Any, predictions: Any) -> ErrorAwareMixture:
         """Fit to embeddings ``[n, q]``, class codes ``[n]`` and predicted codes or probabilities ``[n, c]``."""
-        z, labels, guessed = self._rows(embeddings, y, predictions)
+        z, labels, guessed = self._rows(embeddings, y, predictions, None)
         if len(z) < self.n_components:
             raise InputError("embeddings", f"{len(z)} rows", f"at least {self.n_components}, the components")
         self._center = z.mean(axis=0)
@@ -84,14 +84,16 @@ class ErrorAwareMixture:
 
     def predict_proba(self, embeddings: Any, y: Any, predictions: Any) -> np.ndarray:
         """Share of each row in each slice ``[n, n_slices]``; the rest belongs to other components."""
-        z, labels, guessed = self._rows(embeddings, y, predictions)
+        require_fit(self, "slices_")
+        z, labels, guessed = self._rows(embeddings, y, predictions, self.label_shares_.shape[1])
         joint = self._log_joint((z - self._center) @ self._axes.T, labels, guessed)
         return np.exp(joint - logsumexp(joint, axis=1, keepdims=True))[:, self.slices_]
 
-    def _rows(self, embeddings: Any, y: Any, predictions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _rows(
+        self, embeddings: Any, y: Any, predictions: Any, classes: int | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         z = matrix("embeddings", embeddings)
         given = np.asarray(predictions)
-        classes = getattr(self, "label_shares_", np.empty((0, 0))).shape[1] or None
         if classes is None:
             classes = given.shape[1] if given.ndim == 2 else int(max(np.max(y), np.ceil(given.max()))) + 1
         codes = class_codes("y", y, classes)

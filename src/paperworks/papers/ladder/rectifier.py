@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
-from paperworks.papers.ladder.checks import class_codes, matrix
+from paperworks.papers.ladder.checks import class_codes, digest, matrix, require_fit
 from paperworks.papers.ladder.discovery import SliceDiscovery
 from paperworks.papers.ladder.heads import (
     LinearHead,
@@ -101,7 +101,8 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
     ) -> SliceRectifier:
         """Train the heads on validation rows ``[n, p]`` and their class codes ``[n]``.
 
-        ``pred_val`` are the classifier's predicted codes, needed where no ``head`` was given.
+        ``pred_val`` are the classifier's predicted codes, where no ``head`` was given; by default those that discovery
+        got with the same rows.
         """
         check_seed("random_state", self.random_state)
         if self.balance not in ("extremes", "pseudo_label"):
@@ -110,6 +111,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
             raise InputError("combine", repr(self.combine), "select or mean")
         if self.n is not None and self.n < 1:
             raise InputError("n", self.n, "1 or more, or None")
+        require_fit(self.discovery, "vectors_")
         x = matrix("features_val", features_val)
         classes = len(self.discovery.class_names_)
         y = class_codes("y_val", y_val, classes)
@@ -220,6 +222,8 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
                 shapes = f"{found.weight.shape[1]} and {x.shape[1]} columns"
                 raise InputError("head and features_val", shapes, "the layer that these features go into")
             return found
+        if pred_val is None and digest(x) == self.discovery.validation_digest_:
+            pred_val = getattr(self.discovery, "predicted_", None)  # a discovery that was loaded has none
         if pred_val is None:
             raise InputError("head", "none, and no pred_val", "the last layer, or the classifier's predictions")
         predicted = class_codes("pred_val", pred_val, classes)
