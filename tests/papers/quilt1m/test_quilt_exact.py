@@ -59,6 +59,16 @@ def test_the_tail() -> None:
     assert time_chunks([3.0], [True], 10, end=9.0) == [Chunk(0, 9.0, (0,))]
 
 
+def test_what_is_shown_until_the_end_is_a_chunk_though_no_key_frame_is_left_for_it() -> None:
+    times, shown = [1, 4, 8, 12, 16, 20, 24], [True] * 7
+    until_24 = [Chunk(0, 12, (0, 1, 2, 3)), Chunk(2, 24, (4, 5, 6))]
+    assert time_chunks(times, shown, 10) == until_24
+    assert time_chunks(times, shown, 10, end=100.0) == [*until_24, Chunk(14, 100.0, (6,))]
+    assert time_chunks(times, shown, 10, flush_tail=False, end=100.0) == until_24
+    assert time_chunks([0], [True], 10, end=60.0) == [Chunk(0, 60.0, (0,))]  # one slide from beginning to end
+    assert time_chunks([0], [False], 10, end=60.0) == []
+
+
 def test_a_key_frame_at_zero_only_sets_the_state() -> None:
     assert time_chunks([0, 4], [1, 0], 10) == [Chunk(0, 4, (0,))]
     assert time_chunks([0, 4, 9], [1, 1, 0], 10) == [Chunk(0, 9, (1,))]

@@ -108,8 +108,10 @@ def time_chunks(
         elif time > 0 and inside:
             emit(time, current or [place - 1])
         previous, inside = time, bool(shown)
-    if flush_tail and inside and current:
-        emit(previous if end is None else max(previous, end), current)
+    last = previous if end is None else max(previous, end)
+    if flush_tail and inside and (current or last > previous):
+        # after the last key frame the same thing is still shown: it is the frame of what is said until the end
+        emit(last, current or [len(times) - 1])
     return chunks
 
 

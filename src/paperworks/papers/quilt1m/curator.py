@@ -36,7 +36,7 @@ from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder, remove, write_text
 
-VERSION = 1
+VERSION = 2
 """Goes up when a stage gives other results, so that what an older version kept is not used."""
 
 
