@@ -19,14 +19,15 @@ from paperworks.errors import InputError
 from paperworks.inputs.transcripts import Cue, make_transcript, write_srt
 from paperworks.inputs.video import decode_frames, write_video
 from paperworks.papers.quilt1m.assembly import write_dataset
+from paperworks.papers.quilt1m.captions import pair_captions
 from paperworks.papers.quilt1m.correction import VocabularyCorrector
 from paperworks.papers.quilt1m.curator import CurationSettings, VideoTextCurator, is_english
-from paperworks.papers.quilt1m.filters import ColorTextureFilter, PlainFilter, as_picture
+from paperworks.papers.quilt1m.filters import CallableFilter, ColorTextureFilter, PlainFilter, as_picture
 from paperworks.papers.quilt1m.lectures import cursor_place, filter_examples, random_slides, slide
 from paperworks.papers.quilt1m.outputs import IMAGE_COLUMNS, read_pairs, write_datasets
 from paperworks.papers.quilt1m.pairing import PairSettings, is_new
 from paperworks.papers.quilt1m.recipe import Config, run
-from paperworks.papers.quilt1m.vocabulary import Vocabulary
+from paperworks.papers.quilt1m.vocabulary import SplitText, Vocabulary, split_text
 from paperworks.papers.quilt1m.watching import Watched, WatchSettings, watch_video
 from paperworks.runs import Run, build_config
 
@@ -326,6 +327,40 @@ def test_captioned_pictures(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("image,caption\n../terms.csv,x\n")
     with pytest.raises(InputError, match="a file in"):
         run(build_config(Config, options), Run(tmp_path / "again"))  # type: ignore[arg-type]
+
+
+def test_several_captions_of_a_picture_and_all_forms(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "captions.csv").write_text("image,caption\na.png,One. Two.\na.png,Two. Three.\n")
+    found = pair_captions(
+        tmp_path,
+        tmp_path / "captions.csv",
+        tmp_path / "out",
+        CallableFilter(lambda pictures: [1.0] * len(pictures)),
+        correct=None,
+        split=split_text,
+        vocabulary=None,
+        formats=("webdataset", "datasets"),
+        shard_size=2,
+    )
+    assert [(row["image"], row["text"]) for row in found.pairs] == [
+        ("images/000000.png", text) for text in ("One.", "Two.", "Three.")
+    ]
+    assert found.pictures == 1
+    assert len(list((tmp_path / "out" / "webdataset").glob("*.tar"))) == found.shards == 2
+    assert datasets.load_from_disk(str(tmp_path / "out" / "datasets"))["text"][:] == ["One.", "Two.", "Three."]
+
+
+def test_pictures_of_region_sentences_alone_are_written(talk: Path, tmp_path: Path) -> None:
+    def regions(sentences: Any, _vocabulary: Any) -> SplitText:
+        return SplitText([], list(sentences), [])
+
+    curator = VideoTextCurator(SHORT, split=regions)
+    data = write_dataset(tmp_path / "data", curator.run(talk, cache=tmp_path / "cache"), formats=("webdataset",))
+    assert data.pairs
+    assert {row["kind"] for row in data.pairs} == {"roi"}
+    assert len(read_pairs(tmp_path / "data")) == len(data.pairs)  # every picture is there
 
 
 @pytest.mark.parametrize(

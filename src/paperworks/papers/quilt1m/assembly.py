@@ -66,7 +66,7 @@ def write_dataset(
     for one in used:
         assert one.paired is not None
         assert one.folder is not None
-        for name in sorted({p.file for chunk in one.paired.chunks if chunk.medical_text for p in chunk.pictures}):
+        for name in sorted({p.file for chunk in one.paired.chunks if _texts(chunk) for p in chunk.pictures}):
             source, target = one.folder / "images" / name, folder / "images" / name
             if redact is None:
                 shutil.copyfile(source, target)

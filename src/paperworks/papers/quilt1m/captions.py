@@ -13,7 +13,7 @@ from paperworks.inputs.transcripts import Cue, make_transcript, split_sentences
 from paperworks.papers.quilt1m.columns import named_column, text_columns
 from paperworks.papers.quilt1m.filters import ACCEPTED, FrameFilter, as_picture
 from paperworks.papers.quilt1m.likeness import perceptual_hash
-from paperworks.papers.quilt1m.outputs import PAIRS, write_lines, write_shards
+from paperworks.papers.quilt1m.outputs import PAIRS, write_datasets, write_lines, write_shards
 from paperworks.papers.quilt1m.pairing import Correct, Split
 from paperworks.papers.quilt1m.vocabulary import Vocabulary
 from paperworks.runs import Progress, no_progress
@@ -21,10 +21,11 @@ from paperworks.runs import Progress, no_progress
 
 @dataclass
 class CaptionedPairs:
-    """Pairs of captioned pictures, and why others were left out -> how many."""
+    """Pairs of captioned pictures, why others were left out -> how many, and the number of shards written."""
 
     pairs: list[dict[str, object]] = field(default_factory=list)
     pictures: int = 0
+    shards: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str) -> None:
@@ -64,14 +65,21 @@ def pair_captions(
     split: Split,
     vocabulary: Vocabulary | None,
     formats: Sequence[str] = (),
+    shard_size: int = 10_000,
     progress: Progress = no_progress,
 ) -> CaptionedPairs:
-    """Pair pictures with the sentences of their captions; writes ``images/`` and ``pairs.jsonl`` into ``out``."""
+    """Pair pictures with the sentences of their captions; writes ``images/`` and ``pairs.jsonl`` into ``out``.
+
+    A picture that several rows name is one picture with the sentences of all of them.
+    """
     if not images.is_dir():
         raise InputError("images", f"{images}, which is no folder", "a folder of pictures")
     found = CaptionedPairs()
     (out / "images").mkdir(parents=True)
-    for number, (file, caption) in enumerate(progress(read_captions(captions, images), "pairing captions")):
+    by_file: dict[Path, list[str]] = {}
+    for file, caption in read_captions(captions, images):
+        by_file.setdefault(file, []).append(caption)
+    for number, (file, some) in enumerate(progress(by_file.items(), "pairing captions", len(by_file))):
         try:
             picture = as_picture(file)
         except InputError:
@@ -80,8 +88,8 @@ def pair_captions(
         if float(accepts([picture])[0]) < ACCEPTED:
             found.drop("does not show the domain")
             continue
-        words = make_transcript([Cue(0.0, 1.0, caption)]).words
-        sentences = [s.text for s in split_sentences(words)]
+        words = [make_transcript([Cue(0.0, 1.0, caption)]).words for caption in some]
+        sentences = [s.text for spoken in words for s in split_sentences(spoken)]
         texts = split([correct(s).text if correct else s for s in sentences], vocabulary)
         if not texts.medical and not texts.roi:
             found.drop("no sentence with a term")
@@ -110,5 +118,7 @@ def pair_captions(
         raise InputError("images", f"no pair: {words_of}", "pictures of the domain with captions about it")
     write_lines(out / PAIRS, found.pairs)
     if "webdataset" in formats:
-        write_shards(out / "webdataset", out, found.pairs)
+        found.shards = len(write_shards(out / "webdataset", out, found.pairs, samples=shard_size))
+    if "datasets" in formats:
+        write_datasets(out / "datasets", out, found.pairs)
     return found

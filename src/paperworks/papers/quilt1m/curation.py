@@ -52,9 +52,10 @@ def curate(config: Config, run: runs.Run) -> runs.Report:
             split=split,
             vocabulary=vocabulary,
             formats=config.formats,
+            shard_size=config.shard_size,
             progress=run.progress,
         )
-        return reporting.captions_report(found, target, run)
+        return reporting.captions_report(found, target, config)
     videos: str | Path = config.videos
     if config.transcripts is not None and not config.transcripts.is_dir():
         raise InputError("transcripts", f"{config.transcripts}, which is no folder", "a folder of transcripts")

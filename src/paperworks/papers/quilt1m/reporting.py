@@ -159,6 +159,16 @@ def _corrections(used: Sequence[CuratedVideo]) -> list[runs.Table]:
     return [runs.Table("Words corrected", ["heard", "written now", "times"], rows)]
 
 
+def _forms(name: str, shards: int, config: Config) -> list[runs.ReportFile]:
+    """The further forms of the pairs."""
+    files = []
+    if "webdataset" in config.formats:
+        files.append(runs.ReportFile(f"{name}/webdataset", f"{shards} WebDataset shard{'s' * (shards != 1)}"))
+    if "datasets" in config.formats:
+        files.append(runs.ReportFile(f"{name}/datasets", "a folder for load_from_disk of datasets"))
+    return files
+
+
 def _files(data: DataSet, config: Config) -> list[runs.ReportFile]:
     name = data.folder.name
     files = [
@@ -168,11 +178,7 @@ def _files(data: DataSet, config: Config) -> list[runs.ReportFile]:
         runs.ReportFile(f"{name}/{VIDEOS_TABLE}", "key frames, predictions and still segments of each video"),
         runs.ReportFile(f"{name}/stages.json", "the counts of the table of stages"),
     ]
-    if data.pairs and "webdataset" in config.formats:
-        files.append(runs.ReportFile(f"{name}/webdataset", f"{data.shards} WebDataset shards"))
-    if data.pairs and "datasets" in config.formats:
-        files.append(runs.ReportFile(f"{name}/datasets", "a folder for load_from_disk of datasets"))
-    return files
+    return files + (_forms(name, data.shards, config) if data.pairs else [])
 
 
 def _lead(
@@ -211,7 +217,7 @@ def _lead(
     return lead
 
 
-def captions_report(found: CaptionedPairs, target: Path, run: runs.Run) -> runs.Report:
+def captions_report(found: CaptionedPairs, target: Path, config: Config) -> runs.Report:
     """The report of a curation of captioned pictures."""
     texts = len({row["text"] for row in found.pairs})
     left = sum(found.left_out.values())
@@ -232,5 +238,6 @@ def captions_report(found: CaptionedPairs, target: Path, run: runs.Run) -> runs.
         files=[
             runs.ReportFile(f"{target.name}/{PAIRS}", "a pair a line: picture, sentence, source"),
             runs.ReportFile(f"{target.name}/images", "the pictures"),
+            *_forms(target.name, found.shards, config),
         ],
     )
