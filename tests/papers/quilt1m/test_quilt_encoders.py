@@ -37,6 +37,48 @@ def test_text_models_without_one_vector_for_a_text_are_refused(tmp_path: Path, t
         train_dual_encoder(pairs, settings, TrainSettings())
 
 
+def test_a_pooler_that_is_not_in_the_folder_has_to_be_trained(tmp_path: Path, text: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, BertModel
+
+    BertModel.from_pretrained(text, add_pooling_layer=False).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(text).save_pretrained(tmp_path)
+    pairs, training = digit_pairs(0).take(range(4)), TrainSettings(steps=1, batch_size=2, device="cpu", seed=3)
+    with pytest.raises(InputError, match=r"text_tuning: found frozen, for .* without the weights of its pooler"):
+        train_dual_encoder(pairs, EncoderSettings(text_encoder=str(tmp_path), dimensions=4), training)
+    vectors = []
+    for number in range(2):
+        torch.manual_seed(number)
+        settings = EncoderSettings(text_encoder=str(tmp_path), text_tuning="full", dimensions=4)
+        vectors.append(train_dual_encoder(pairs, settings, training)[0].text_vectors(["a roof"]))
+    assert vectors[0] == pytest.approx(vectors[1], abs=0)  # its random start is the seed's
+
+
+def test_vectors_of_siglip_do_not_depend_on_the_other_texts(text: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, SiglipConfig, SiglipModel
+
+    tokenizer = AutoTokenizer.from_pretrained(text)
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = SiglipConfig(
+        text_config={"vocab_size": len(tokenizer), "max_position_embeddings": 8, "projection_size": 8, **small},
+        vision_config={"image_size": 8, "patch_size": 4, **small},
+    )
+    model = SiglipModel(config).eval()
+
+    def texts(**tokens: torch.Tensor) -> torch.Tensor:
+        found = model.get_text_features(**tokens)
+        return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+    encoders = TrainedEncoders(lambda pixels: pixels, texts, None, tokenizer, model, text_config=model.config)
+    together = encoders.text_vectors(["a roof", "this is a picture of the red roof here you see", "notice"])
+    whole = tokenizer("a roof", padding="max_length", max_length=8, return_tensors="pt")["input_ids"]
+    expected = torch.nn.functional.normalize(texts(input_ids=whole), dim=1).detach().numpy()
+    assert together[:1] == pytest.approx(expected, abs=1e-6)
+    assert encoders.text_vectors(["a roof"]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     pairs = Pairs([0] * 40, [["x"]] * 40, [str(i // 4) for i in range(40)])
     train, test = split_groups(pairs, 0.2, np.random.default_rng(0))

@@ -25,6 +25,8 @@ from paperworks.training import TrainSettings, train
 Tuning = Literal["full", "lora", "frozen"]
 HELD_BYTES = 512 * 2**20
 """Prepared pictures are held in memory up to so many bytes, and prepared anew in each epoch beyond."""
+LONGEST_TEXT = 256
+"""Tokens that are read of a text by a model from a folder, at most."""
 ATTENTION = ("query", "value", "q_proj", "v_proj", "q_lin", "v_lin")
 
 
@@ -74,9 +76,10 @@ class TrainedEncoders:
         tokenizer: Any,
         module: nn.Module,
         max_length: int = 77,
+        text_config: Any = None,
     ) -> None:
         self._images, self._texts, self._prepare, self._tokenizer = images, texts, prepare, tokenizer
-        self._module, self._max_length = module, max_length
+        self._module, self._max_length, self._text_config = module, max_length, text_config
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> TrainedEncoders:
@@ -103,8 +106,7 @@ class TrainedEncoders:
         def texts(**tokens: torch.Tensor) -> torch.Tensor:
             return _rows(model.get_text_features(**tokens))
 
-        length = min(getattr(tokenizer, "model_max_length", 77), 256)
-        return cls(images, texts, prepare, tokenizer, model, length)
+        return cls(images, texts, prepare, tokenizer, model, LONGEST_TEXT, model.config)
 
     def image_vectors(
         self, pictures: Sequence[Any], *, batch: int = 128, progress: Progress = no_progress
@@ -124,7 +126,7 @@ class TrainedEncoders:
         device = next(self._module.parameters()).device
         with torch.inference_mode(), evaluation_mode(self._module):
             for start in range(0, len(texts), batch):
-                tokens = tokenized(self._tokenizer, texts[start : start + batch], self._max_length)
+                tokens = tokenized(self._tokenizer, texts[start : start + batch], self._max_length, self._text_config)
                 found = self._texts(**{name: value.to(device) for name, value in tokens.items()})
                 parts.append(nn.functional.normalize(found.float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
@@ -142,10 +144,23 @@ def prepared(processor: Any, pictures: Sequence[Any]) -> torch.Tensor:
     )
 
 
-def tokenized(tokenizer: Any, texts: Sequence[str], max_length: int) -> dict[str, torch.Tensor]:
-    """Token ids and mask, int64 ``[n, max_length]`` at most."""
-    found = tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-    return {name: found[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in found}
+def tokenized(tokenizer: Any, texts: Sequence[str], max_length: int, config: Any = None) -> dict[str, torch.Tensor]:
+    """Token ids and mask, int64 ``[n, max_length]`` at most, and at most what a text model of ``config`` reads.
+
+    SigLIP takes a text's vector from its last place: its texts were padded to the whole length, without a mask.
+    """
+    reader = getattr(config, "text_config", config)
+    positions = getattr(reader, "max_position_embeddings", max_length)
+    whole = "siglip" in str(getattr(reader, "model_type", ""))
+    found = tokenizer(
+        list(texts),
+        padding="max_length" if whole else True,
+        truncation=True,
+        max_length=positions if whole else min(max_length, positions, tokenizer.model_max_length),
+        return_tensors="pt",
+    )
+    names = ("input_ids",) if whole else ("input_ids", "attention_mask", "token_type_ids")
+    return {name: found[name] for name in names if name in found}
 
 
 def small_vision_model(side: int, seed: int) -> tuple[nn.Module, Any]:
@@ -239,18 +254,19 @@ def train_dual_encoder(
             raise InputError("image_tuning", settings.image_tuning, "full: the small encoder begins at random")
         vision, prepare = small_vision_model(settings.image_side, training.seed)
     else:
-        vision, prepare = load_strictly(_checked(Path(settings.image_encoder).expanduser()), "image")
+        vision, prepare = _tower(Path(settings.image_encoder).expanduser(), "image", settings, training.seed)
         if getattr(vision.config, "hidden_size", None) is None:  # which the class that the model is saved as reads
             found = f"{settings.image_encoder}, a {type(vision).__name__}"
             raise InputError("image_encoder", found, "a vision model of one width: ViT, CLIP, SigLIP, DINOv2, Swin")
-    text, tokenizer = load_strictly(_checked(text_folder(settings.text_encoder)), "text")
+    text, tokenizer = _tower(text_folder(settings.text_encoder), "text", settings, training.seed)
     _require_pooler(text, tokenizer, settings.text_encoder)
+    reader = text.config
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         whole = DualEncoder(vision, text, dimensions=settings.dimensions)
     vision, text = _tuned(whole.first, settings.image_tuning), _tuned(whole.second, settings.text_tuning)
     known = list(dict.fromkeys(text for some in pairs.texts for text in some))
-    tokens = tokenized(tokenizer, known, settings.max_length)
+    tokens = tokenized(tokenizer, known, settings.max_length, reader)
     places = {one: place for place, one in enumerate(known)}
     device = resolve_device(training.device)
     if settings.text_tuning == "frozen":
@@ -279,6 +295,7 @@ def train_dual_encoder(
         tokenizer,
         whole,
         settings.max_length,
+        reader,
     )
     return encoders, whole, processor
 
@@ -295,9 +312,33 @@ def _require_pooler(text: nn.Module, tokenizer: Any, folder: str) -> None:
         raise InputError("text_encoder", f"{folder}, a {type(text).__name__} without a pooler", expected)
 
 
-def _checked(folder: Path) -> Path:
+def _tower(folder: Path, what: Literal["image", "text"], settings: EncoderSettings, seed: int) -> tuple[Any, Any]:
+    """A tower with its processor or tokenizer. A pooler that the folder lacks begins at random, from the seed.
+
+    Raises InputError where such a pooler would stay random, since it is not trained.
+    """
     check_model_folder(folder)
-    return folder
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tower, beside = load_strictly(folder, what)
+    tuning = settings.image_tuning if what == "image" else settings.text_tuning
+    own = [name for name, _ in tower.named_parameters() if name.startswith("pooler.")]
+    if own and tuning != "full" and not _stores_a_pooler(folder):
+        found = f"{tuning}, for {folder} without the weights of its pooler"
+        raise InputError(f"{what}_tuning", found, "full: the pooler begins at random and has to be trained")
+    return tower, beside
+
+
+def _stores_a_pooler(folder: Path) -> bool:
+    """Whether a weight of the folder belongs to a pooler; True where its files do not tell without being loaded."""
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        with safe_open(str(file), "pt") as stored:
+            if any("pooler." in name for name in stored.keys()):  # noqa: SIM118 - no mapping
+                return True
+    return not files
 
 
 def _tuned(tower: nn.Module, tuning: Tuning) -> nn.Module:

@@ -173,8 +173,11 @@ class PromptFilter:
 
         if not pictures:
             return np.zeros(0)
+        from paperworks.papers.quilt1m.encoders import LONGEST_TEXT, tokenized
+
         batch = [picture.convert("RGB") for picture in pictures]
-        inputs = self._processor(text=self._prompts, images=batch, return_tensors="pt", padding=True)
+        inputs = tokenized(self._processor.tokenizer, self._prompts, LONGEST_TEXT, self._model.config)
+        inputs |= dict(self._processor.image_processor(images=batch, return_tensors="pt"))
         with torch.inference_mode():
             logits = self._model(**{k: v.to(self._device) for k, v in inputs.items()}).logits_per_image
         return logits.float().softmax(1)[:, : self._count].sum(1).double().cpu().numpy()
