@@ -152,6 +152,18 @@ def test_short_files_stay(ended: bool) -> None:
         assert corruption(whole)["input_ids"] == whole
 
 
+def test_what_cannot_hold_a_corruption_stays_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    for length in range(2, 8):
+        corruption = SpanCorruption(TOKENS, 0.0, max_len=length)
+        for index in range(20):
+            ids = document(rng, 20).tolist()
+            made = corruption(ids, index)["input_ids"]
+            assert len(made) <= length
+            restored = corruption.restore(made)  # raises where a mask has no span
+            assert restored == ids[: len(restored)]
+
+
 def test_batches_and_the_loader() -> None:
     rng = np.random.default_rng(0)
     rows = [{"input_ids": document(rng, 60).tolist(), "index": i} for i in range(12)]

@@ -211,3 +211,22 @@ def test_the_prompt_format_is_one_prompt(bundled: Any) -> None:
 def test_the_bundled_model_is_small_and_has_a_card() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 16_000_000
     assert "make_bundled --out" in (BUNDLED / "README.md").read_text()
+
+
+def test_of_a_hole_longer_than_half_of_the_context_the_scored_bytes_count(bundled: Any) -> None:
+    model, tokenizer = bundled.model, bundled.tokenizer
+    line = "total = " + " + ".join(f"value_{i} * {i}" for i in range(200))
+    scores = evaluate_infill(model, tokenizer, [f"import os\n{line}\nprint(total)\n"], n=1, generate=False)
+    half = model.config.n_positions // 2
+    assert scores.tokens.tolist() == [half]
+    hole = f"\n{line}"  # white space in front of a hole is in it
+    scored = tokenizer.decode(tokenizer(hole)["input_ids"][:half])
+    assert hole.startswith(scored)
+    assert scores.letters.tolist() == [len(scored)]
+    short = evaluate_infill(model, tokenizer, ["import os\n  total = 1\nprint(total)\n"], n=1, generate=False)
+    assert short.letters.tolist() == [len("\n  total = 1")]
+
+
+def test_more_new_tokens_than_the_context_has(bundled: Any) -> None:
+    with pytest.raises(InputError, match=r"max_new_tokens: found 300 for each of 2 holes.*expected at most 123"):
+        infill_many(bundled.model, bundled.tokenizer, [("a", "b", "c")], 300)

@@ -148,6 +148,10 @@ class _Job:
         texts = [piece[: len(piece) - len(w)] for piece, w in zip(pieces, [*white, ""], strict=True)]
         ids = [encode(tokenizer, text) for text in texts]
         room = context - (3 * holes + 2) - holes * max_new_tokens
+        if room < 2:
+            most = (context - 3 * holes - 4) // holes
+            found = f"{max_new_tokens} for each of {holes} holes, in a context of {context} tokens"
+            raise InputError("max_new_tokens", found, f"at most {most}" if most > 0 else "fewer holes")
         prompt, cut = infill_prompt(tokens, ids, room, f"documents, number {number}")
         return cls(prompt, white, cut, [], [])
 

@@ -137,7 +137,8 @@ class SpanCorruption:
             sequence = sequence[: max(2, len(sequence) - (len(made) - self.max_len))]
             rng.bit_generator.state = state
             made = self.corrupt_files(sequence, rng)
-        return made if len(made) <= self.max_len else self.truncate(made)
+        # no corruption has fewer than 7 tokens: what cannot hold one stays as it is
+        return made if len(made) <= self.max_len else self._checked(ids)[: self.max_len]
 
     def corrupt_files(self, ids: Any, rng: np.random.Generator) -> np.ndarray:
         """Every file of a sequence corrupted, one after the other, int64 ``[T]``."""

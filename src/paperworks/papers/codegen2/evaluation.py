@@ -13,7 +13,7 @@ import torch
 
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
-from paperworks.papers.codegen2.completion import Fill, encode, infill_many, infill_prompt, trailing_white
+from paperworks.papers.codegen2.completion import Fill, decode, encode, infill_many, infill_prompt, trailing_white
 from paperworks.papers.codegen2.models import context_length
 from paperworks.papers.codegen2.repository import read_code
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
@@ -208,7 +208,12 @@ def evaluate_infill(
             [_left_row(tokens, p, m, context) for p, m, _ in parts],
         )
     )
-    letters = [len((trailing_white(h.prefix) + h.middle).encode()) for h in holes]
+    letters = []
+    for hole, (_, middle, _) in zip(holes, parts, strict=True):
+        text = trailing_white(hole.prefix) + hole.middle
+        if len(middle) == context // 2:  # of a long hole the beginning is scored: only its bytes count
+            text = decode(tokenizer, middle).rstrip("\ufffd")
+        letters.append(len(text.encode()))
     fills = None
     if generate:
         import warnings
