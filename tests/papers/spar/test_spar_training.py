@@ -269,3 +269,17 @@ def test_trl_has_the_same_tokens_and_the_same_loss(folder: Path, tmp_path: Path)
     tokens = [sum(t != -100 for t in one["labels"]) for one in own]
     assert tokens[0] != tokens[1]
     assert theirs == pytest.approx(math.log(2) - 0.1 * float(values.sum()) / sum(tokens), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "hello"}, "number 0: no messages"),
+        ({"messages": "hello"}, "number 0: no messages"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "number 0: one turn only"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "last turn is the user's"),
+    ],
+)
+def test_chats_given_as_rows_are_checked_like_those_of_a_file(tmp_path: Path, row: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_sft(None, [row], tmp_path / "out")

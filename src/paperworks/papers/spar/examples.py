@@ -92,15 +92,19 @@ def preference_of(row: Any, where: str, field: str = "pairs") -> dict[str, Any]:
 
 def read_chats(path: Any, field: str = "chats") -> list[dict[str, Any]]:
     """Rows with ``messages`` that end with the assistant's turn, from ``.jsonl``."""
-    found = []
-    for where, row in _some(read_rows(path, field), path, field):
-        if not isinstance(row, Mapping) or "messages" not in row:
-            raise InputError(field, f"{where}: no messages", "messages that end with the assistant's")
-        turns = _turns(row["messages"], where, field)
-        if turns[-1]["role"] != "assistant" or len(turns) < 2:
-            raise InputError(field, f"{where}: the last turn is the {turns[-1]['role']}'s", "the assistant's")
-        found.append({"messages": turns})
-    return found
+    return [chat_of(row, where, field) for where, row in _some(read_rows(path, field), path, field)]
+
+
+def chat_of(row: Any, where: str, field: str = "chats") -> dict[str, Any]:
+    """A row with ``messages`` that end with the assistant's turn."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list):
+        raise InputError(field, f"{where}: no messages", "messages that end with the assistant's")
+    turns = _turns(row["messages"], where, field)
+    if turns[-1]["role"] != "assistant" or len(turns) < 2:
+        last = turns[-1]["role"]
+        found = "one turn only" if last == "assistant" else f"the last turn is the {last}'s"
+        raise InputError(field, f"{where}: {found}", "a chat of which the last turn is the assistant's")
+    return {"messages": turns}
 
 
 def _some(rows: list[tuple[str, Any]], path: Any, field: str) -> list[tuple[str, Any]]:

@@ -13,7 +13,15 @@ import torch
 from paperworks.errors import InputError
 from paperworks.language import load_model
 from paperworks.language.generation.local import context_of
-from paperworks.papers.spar.examples import chat_example, pad_pairs, pad_rows, preference_of, read_chats, read_pairs
+from paperworks.papers.spar.examples import (
+    chat_example,
+    chat_of,
+    pad_pairs,
+    pad_rows,
+    preference_of,
+    read_chats,
+    read_pairs,
+)
 from paperworks.papers.spar.loss import pair_batch, preference_training_loss, response_log_probabilities
 from paperworks.runs import Progress, no_progress
 from paperworks.runs.files import new_folder
@@ -159,7 +167,7 @@ def train_sft(
     Parameters and errors as in ``train_dpo``; ``chats`` is ``.jsonl`` with messages, or its rows.
     """
     options = options or TuneOptions.sft()
-    rows = _given(chats, "chats", read_chats, lambda row, _where: dict(row))
+    rows = _given(chats, "chats", read_chats, chat_of)
     if trainer == "trl":
         from paperworks.papers.spar.trl_trainer import train_sft_with_trl
 
