@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec import (
+    MusicWord2Vec,
     SliceEncoder,
     chord_word,
     encode_pitches,
@@ -174,3 +177,16 @@ def test_the_bundled_works() -> None:
     first = SliceEncoder().encode(by_name["bwv66.6"])[0]
     assert word_name(first[0]) == "C#-E-G#-B" or estimate_key(first) in ("F#m", "A")
     assert np.bincount(by_name["bwv66.6"].part).size == 4
+
+
+def test_the_encoder_is_a_transformer_of_scikit_learn() -> None:
+    notes = np.array([[0, 1, 60], [0.5, 1, 64], [1, 1, 67], [2.5, 1, 62]])
+    encoder = SliceEncoder(beat=0.5, trim=False)
+    again = clone(encoder)
+    assert again.get_params() == encoder.get_params()
+    assert again.fit_transform([notes]) == encoder.transform([notes])
+    assert clone(encoder).set_params(beat=1.0).transform([notes]) == SliceEncoder(trim=False).transform([notes])
+    with pytest.raises(InputError, match="beat"):
+        again.set_params(beat=0).transform([notes])
+    model = MusicWord2Vec(vector_size=4, vocab_size=5, steps=1)
+    assert make_pipeline(clone(encoder), model).fit([notes]).transform([notes])[0].shape == (8, 4)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
 
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec.notes import Piece, piece_from_array
@@ -23,7 +24,7 @@ _MOST_SLICES = 2_000_000
 
 
 @dataclass
-class SliceEncoder:
+class SliceEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Encodes pieces as words, one per slice of ``beat`` quarter lengths.
 
     Parameters
@@ -53,6 +54,9 @@ class SliceEncoder:
     skipped_: list[tuple[str, str]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
         if self.beat != "signature" and not (
             isinstance(self.beat, Real) and 1 / 64 <= self.beat <= 64  # also refuses NaN
         ):
@@ -78,6 +82,7 @@ class SliceEncoder:
         ------
         InputError : nothing could be read, or a piece without notes, with negative onsets or pitches outside 0..127.
         """
+        self._check()  # set_params may have changed them
         self.offsets_, self.skipped_ = [], []
         found = []
         for piece in self._read(pieces):
