@@ -189,4 +189,4 @@ def test_the_encoder_is_a_transformer_of_scikit_learn() -> None:
     with pytest.raises(InputError, match="beat"):
         again.set_params(beat=0).transform([notes])
     model = MusicWord2Vec(vector_size=4, vocab_size=5, steps=1)
-    assert make_pipeline(clone(encoder), model).fit([notes]).transform([notes])[0].shape == (8, 4)
+    assert make_pipeline(clone(encoder), model).fit([notes]).transform([notes])[0].shape == (7, 4)
