@@ -145,13 +145,14 @@ def facility_location(
     *,
     similarity: Similarity = "cosine",
     bonus: np.ndarray | None = None,
+    floor: float = 0.0,
     represented: int | None = None,
     random_state: int = 0,
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Lazy greedy maximisation of the facility-location function (Minoux 1978).
 
-    ``f(S) = sum over rows i of max(0, max over j in S of s(i, j)) + sum over j in S of bonus(j)``. Without negative
+    ``f(S) = sum over rows i of max(floor, max over j in S of s(i, j)) + sum over j in S of bonus(j)``. Without negative
     bonuses f is monotone and submodular, and the greedy choice reaches at least 1 - 1/e of the best value (Nemhauser,
     Wolsey and Fisher 1978). The choice is that of the plain greedy algorithm, with far fewer evaluations.
 
@@ -160,8 +161,9 @@ def facility_location(
     vectors : numbers [n, d], or the similarities themselves [n, n] where ``similarity`` is "precomputed" (s(i, j) in
         row i, column j).
     n_select : rows to choose.
-    similarity : "cosine", "dot" (inner product) or "precomputed". Negative similarities count as 0.
+    similarity : "cosine", "dot" (inner product) or "precomputed".
     bonus : a value of each row for itself, float [n], such as a weighted quality (QDIT).
+    floor : lower similarities count as this; -1 leaves cosines as they are.
     represented : sum over so many random rows instead of all; the time is in proportion to it. Every row can be chosen.
     random_state : seed of those rows.
 
@@ -187,7 +189,7 @@ def facility_location(
         if represented < count:
             drawn = np.random.default_rng(random_state).choice(count, represented, replace=False)
             base = read_rows(rows, np.sort(drawn), "vectors")
-    best = np.zeros(base.shape[0])
+    best = np.full(base.shape[0], float(floor))
     columns = max(TOGETHER, min(count, 2**24 // base.shape[0]))
 
     def gains(which: np.ndarray) -> np.ndarray:

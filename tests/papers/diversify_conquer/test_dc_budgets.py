@@ -46,6 +46,9 @@ def test_what_a_full_cluster_cannot_give_the_others_share_in_proportion() -> Non
 def test_largest_remainder_by_hand() -> None:
     # shares 3.6, 2.4, 1.2 of 7.2 -> 7: 3.5, 2.33, 1.17 -> 3, 2, 1 and the one left to the remainder .5
     np.testing.assert_array_equal(allocate_budget([36, 24, 12], 7), [4, 2, 1])
+    # 1.5 and 2.5, and halves of all but 8: of equal remainders the first ones, whatever rounding makes of them
+    np.testing.assert_array_equal(allocate_budget([3, 5], 4), [2, 2])
+    np.testing.assert_array_equal(allocate_budget([8, 1, 1, 7, 9], 13), [4, 1, 1, 3, 4])
 
 
 def test_rounds_add_up() -> None:

@@ -41,7 +41,7 @@ def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
     exact = np.where(np.abs(exact - nearest) < 1e-9 * max(total, 1), nearest, exact)
     counts = np.floor(exact).astype(np.int64)
     missing = total - int(counts.sum())
-    order = np.argsort(-(exact - counts), kind="stable")
+    order = np.argsort(-np.round(exact - counts, 9), kind="stable")  # what rounding sets apart is equal
     counts[order[:missing]] += 1
     return counts
 

@@ -62,7 +62,7 @@ def select(
         the median: of its cluster for kmq, of all rows for the others.
     selector : a fitted ``KMeansSelector`` whose clusters the methods kmq and km-* use; by default one is fitted.
     threshold : deita: least squared distance of two chosen rows (unit rows: between 0 and 4).
-    alpha : qdit: the greedy choice is the largest ``(1 - alpha) * sum_v max(0, max_a cos(v, a)) + alpha * q``. Quality
+    alpha : qdit: the greedy choice is the largest ``(1 - alpha) * sum_v max_a cos(v, a) + alpha * q``. Quality
         is taken as it is given: with n rows the sum grows up to n.
     represented : qdit, facility-location: sum over so many random rows instead of all, for large n.
     eligible : bool [n], rows that may be chosen; by default all.
@@ -109,9 +109,10 @@ def select(
         # the greedy value (1 - alpha) gain + alpha q, divided by 1 - alpha; a sum over some rows is their share of it
         share = 1.0 if represented is None else min(represented, len(places)) / len(places)
         bonus = alpha / (1 - alpha) * own * share
-    return places[
-        facility_location(inside, count, bonus=bonus, represented=represented, random_state=seed, progress=progress)
-    ]
+    # QDIT sums cosines as they are; in the function alone, what is less than unrelated counts as unrelated
+    options: dict[str, Any] = {"bonus": bonus, "floor": -1.0} if method == "qdit" else {}
+    found = facility_location(inside, count, represented=represented, random_state=seed, progress=progress, **options)
+    return places[found]
 
 
 def _clustered(
