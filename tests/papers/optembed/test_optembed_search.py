@@ -233,6 +233,10 @@ def test_the_classifier_learns_saves_and_predicts_the_same(tmp_path) -> None:
     assert np.isfinite(again.predict_proba(odd)).all()
     with pytest.raises(InputError, match="no column 'item'"):
         again.predict(held.drop(columns="item"))
+    with pytest.raises(InputError, match="X: found 4 columns; expected 3"):
+        again.predict(np.zeros((2, 4)))
+    with pytest.raises(InputError, match="batch_size"):
+        ClickTraining(batch_size=1)
     with pytest.raises(InputError, match="1 different labels"):
         OptEmbedClassifier().fit(X, np.ones(len(X)))
     with pytest.raises(InputError, match="1 missing labels"):

@@ -158,7 +158,10 @@ class OptEmbedClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits ``[rows]`` of the second class."""
         check_is_fitted(self)
-        return predict_logits(self.model_, self.encoder_.transform(as_frame(X)))
+        frame = as_frame(X)
+        if not isinstance(X, pd.DataFrame) and frame.shape[1] != len(self.encoder_.fields_):
+            raise InputError("X", f"{frame.shape[1]} columns", f"{len(self.encoder_.fields_)}, as in fit")
+        return predict_logits(self.model_, self.encoder_.transform(frame))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``[rows, 2]`` of ``classes_``."""

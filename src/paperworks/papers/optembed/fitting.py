@@ -85,9 +85,9 @@ class ClickTraining:
         for name in ("l2", "alpha"):
             if not getattr(self, name) >= 0:
                 raise InputError(name, getattr(self, name), "0 or more")
-        for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "1 or more")
+        for name, least in (("epochs", 1), ("batch_size", 2), ("patience", 1)):  # batch norms need two rows
+            if getattr(self, name) < least:
+                raise InputError(name, getattr(self, name), f"{least} or more")
 
 
 class AdamWithThresholds(torch.optim.Adam):
