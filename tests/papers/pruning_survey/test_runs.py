@@ -19,8 +19,10 @@ from torch.utils.data import TensorDataset
 from paperworks.errors import InputError
 from paperworks.nn import SmallCNN
 from paperworks.papers.pruning_survey import (
+    Bench,
     DynamicSparseTraining,
     Limits,
+    Protocol,
     PrunedClassifier,
     PruneSpec,
     SoftFilters,
@@ -43,6 +45,7 @@ from paperworks.papers.pruning_survey.regularisers import penalised
 from paperworks.papers.pruning_survey.runtime import gates_of, saliency_penalty
 from paperworks.papers.pruning_survey.spec import FOR_UNITS, FOR_WEIGHTS, NEEDS_EXAMPLES, NEEDS_LABELS
 from paperworks.papers.pruning_survey.weight_criteria import WEIGHT_CRITERIA
+from paperworks.pruning import ImageTask
 from paperworks.pruning.unit_criteria import UNIT_CRITERIA
 from paperworks.structure.trace import analyze
 from paperworks.training import TrainSettings, cross_entropy_loss, train
@@ -387,3 +390,13 @@ def test_an_estimator_that_prunes(spec: dict[str, Any]) -> None:
     assert clone(found).get_params()["spec"] == spec
     with pytest.raises(InputError, match="recovery_steps"):
         PrunedClassifier(recovery_steps=-1).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("recovery", "epochs"), [("finetune", 2 + 1), ("distil", 2 + 1 + 1), ("rewind", 2), ("scratch", 2)]
+)
+def test_a_row_has_the_epochs_of_its_network(data: TensorDataset, recovery: Any, epochs: float) -> None:
+    task = ImageTask(data, data, ("a", "b", "c"), ["examples"])
+    bench = Bench(task, lambda seed: _network(), Protocol(epochs=2, recovery_epochs=1, batch_size=8))
+    spec = read_spec({"schedule": "gradual", "rounds": 2, "recovery": recovery})
+    assert bench.trial("one", spec, 0).epochs == epochs

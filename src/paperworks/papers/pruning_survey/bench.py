@@ -55,7 +55,8 @@ class Row:
     variant, seed, ratio : what was asked for; ``spec``: its hash.
     kept : the share of the parameters that is there (not zero), of all.
     macs : multiply-accumulates of convolutions and linear layers with weights that are there, of the dense network's.
-    before, accuracy : on the test images, right after pruning and at the end.
+    before, accuracy : on the test images, right after pruning (of a gradual schedule: and its last round of training)
+        and at the end.
     least : weights in the emptiest tensor.
     epochs : of training that belong to this network, in all.
     """
@@ -175,10 +176,10 @@ class Bench:
     ) -> tuple[nn.Module, float]:
         """The network at the end, and the epochs that it took in all."""
         p, model = self.protocol, result.model
-        own = 0.0 if spec.when == "before" else p.epochs
         gradual = spec.schedule == "gradual"
+        own = (0.0 if spec.when == "before" else p.epochs) + (p.recovery_epochs if gradual else 0.0)
         if spec.recovery in ("none", "update") or (gradual and spec.recovery == "finetune"):
-            return model, own + (p.recovery_epochs if gradual else 0.0)
+            return model, own
         length = p.recovery_epochs if spec.when == "after" else p.epochs + p.recovery_epochs
         if spec.recovery == "scratch":
             model, own, length = new_weights(model, seed + FOREST), 0.0, p.epochs

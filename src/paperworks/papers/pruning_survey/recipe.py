@@ -154,7 +154,8 @@ def variants_table(rows: Sequence[Row], dense: Sequence[float]) -> Table:
     note = (
         f"Dense: accuracy {statistics.fmean(dense):.3f}, mean of {len(dense)} seed(s). Of masked networks MACs are "
         "those of the weights that are left: no dense kernel is faster for them. Least kept: weights in the "
-        "emptiest layer. The interval is Student's over seeds."
+        "emptiest layer. Before recovery: of a gradual schedule behind its last round of training. The interval is "
+        "Student's over seeds."
     )
     return Table("Variants", columns, body, note)
 
@@ -220,7 +221,7 @@ def _one(config: Config, run: Run, bench: Bench, spec: PruneSpec, lead: list[str
     write_text(run.files / "spec.yaml", spec.to_yaml())
     body: list[list[runs.report.Cell]] = [
         ["accuracy", dense, row.accuracy],
-        ["accuracy before recovery", None, before],
+        *([] if spec.schedule == "gradual" else [["accuracy before recovery", None, before]]),
         ["parameters, share", 1.0, row.kept],
         ["MACs, share", 1.0, row.macs],
     ]
