@@ -76,6 +76,9 @@ def test_a_class_is_forgotten_and_the_network_loads(photos: Path, tmp_path: Path
     report = pw.run("modhifi", out=tmp_path / "out", **options)
     assert "class light" in report.headline
     assert [row[0] for row in report.tables[0].rows][1] == "ModHiFi-U"
+    kept = report.tables[0].rows[1][1] > 0.5 * report.tables[0].rows[0][1]  # type: ignore[operator]
+    assert any("not forgotten" in line for line in report.lead) == kept
+    assert not (kept and any("hidden, not erased" in line for line in report.lead))
     assert isinstance(load_network(tmp_path / "out/unlearned"), SmallCNN)
     lines = (tmp_path / "out/edits.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "layer,output,input"

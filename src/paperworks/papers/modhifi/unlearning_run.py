@@ -140,7 +140,9 @@ def _report(
             f"No share of kernels leaves the other classes as asked (--min-agreement {config.min_agreement:g}): "
             "the one that keeps most is shown. Fewer layers (--layers 1) may do."
         )
-    if attacked is not None and attacked.forget > 0.5 * dense.forget:
+    if ours.forget > 0.5 * dense.forget:
+        lead.append("The class is not forgotten. More layers (--layers), or a larger share (--unlearn-p), may do.")
+    elif attacked is not None and attacked.forget > 0.5 * dense.forget:
         lead.append(
             f"The class is hidden, not erased: whoever renews the batch statistics on images of the other classes gets "
             f"{attacked.forget:.1%} of it back."

@@ -48,7 +48,8 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         work.finder.fit(*work.train, augment=work.augment, checkpoint_dir=run.state / "search", progress=run.progress)
-    notes = list(dict.fromkeys(str(w.message) for w in said if issubclass(w.category, UserWarning)))
+    words = (str(w.message) for w in said if issubclass(w.category, UserWarning))
+    notes = list(dict.fromkeys(w.replace("architecture_learning_rate", "--architecture-lr") for w in words))
     run.step("training the found network")
     found = work.trained("found", work.finder.build(seed=config.seed), teacher)
     space, genotype = work.finder.space_, work.finder.found_.genotype

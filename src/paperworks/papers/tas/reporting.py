@@ -76,7 +76,7 @@ def report(
                 "The found network",
                 ["choice", "full", "found", "probability"],
                 _choices(finder, genotype),
-                "Widths, and numbers of blocks by stage. 0: the block leaves.",
+                "Widths, and numbers of blocks by stage. 0: the block leaves. Probability: at the end of the search.",
             ),
         ],
         figures=[
