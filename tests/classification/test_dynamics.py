@@ -103,7 +103,7 @@ def test_recording_changes_nothing_and_survives_a_stop(tmp_path: Path) -> None:
     fit(resumed, x, y, settings=SETTINGS, dynamics=again, checkpoint_dir=tmp_path)
     assert np.array_equal(again.values("margin"), whole.values("margin"), equal_nan=True)
     whole.save(tmp_path / "dynamics.npz")
-    back = TrainingDynamics.load(tmp_path / "dynamics.npz")
+    back = TrainingDynamics.load(str(tmp_path / "dynamics.npz"))
     assert np.array_equal(back.forgetting(), whole.forgetting())
     with pytest.raises(FileExistsError):
         whole.save(tmp_path / "dynamics.npz")

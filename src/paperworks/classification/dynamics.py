@@ -134,13 +134,13 @@ class TrainingDynamics(TrainingCallback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._set({name: value.numpy() for name, value in state.items()}, "state")
 
-    def save(self, file: Path) -> None:
+    def save(self, file: Path | str) -> None:
         """Write all that was recorded as ``.npz``."""
-        with file.open("xb") as out:
+        with Path(file).open("xb") as out:
             np.savez_compressed(out, allow_pickle=False, **self._arrays())
 
     @classmethod
-    def load(cls, file: Path) -> TrainingDynamics:
+    def load(cls, file: Path | str) -> TrainingDynamics:
         """Read back ``save``. Raises InputError for another file."""
         try:
             with np.load(file, allow_pickle=False) as archive:

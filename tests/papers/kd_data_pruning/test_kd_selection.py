@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from paperworks import classification
@@ -329,3 +332,51 @@ def test_bad_input_names_the_field(digits, call, field: str) -> None:
     with pytest.raises(InputError) as error:
         call(*digits)
     assert error.value.field == field
+
+
+class Margins:
+    """Scores that are known, in place of ``ExampleScores``."""
+
+    def __init__(self, labels: np.ndarray, values: np.ndarray) -> None:
+        self.labels, self.values = labels, values
+
+    def score(self, method: str) -> np.ndarray:
+        return self.values
+
+
+def test_ccs_drops_the_same_share_of_every_class() -> None:
+    # quotas of 13.1 and 12.9 rows are both 13: more and less than a tenth of their class
+    y = np.repeat([0, 1], [131, 129])
+    values = np.concatenate([np.arange(131.0), np.arange(129.0)])
+    for seed in range(20):
+        pruner = DataPruner("ccs", 0.1, balance=True, strata=1, random_state=seed)
+        kept = pruner.fit(None, np.zeros((260, 2)), y, scores=Margins(y, values)).indices_
+        assert np.bincount(y[kept]).tolist() == [13, 13]
+        assert values[kept].min() >= 39  # three tenths of either class
+    small = np.repeat([0, 1], [257, 3])
+    for beta in (None, 0.3):
+        pruner = DataPruner("ccs", 0.1, balance=True, min_per_class=3, beta=beta)
+        kept = pruner.fit(None, np.zeros((260, 2)), small, scores=Margins(small, values)).indices_
+        assert np.bincount(small[kept])[1] == 3
+
+
+def test_classes_of_a_ranking_may_be_names() -> None:
+    names = np.array(["a", "a", "b", "b", "b", "b"])
+    assert keep_best([5, 4, 3, 2, 1, 0], 0.5, labels=names).tolist() == [1, 4, 5]
+    with pytest.raises(InputError, match=r"labels.*\(6,\)"):
+        keep_best(np.arange(6), 0.5, labels=names[:5])
+
+
+def test_a_pruner_is_an_estimator(digits) -> None:
+    pruner = DataPruner("herding", 0.25, settings=QUICK)
+    with pytest.raises(NotFittedError):
+        pruner.select(0.5)
+    pruner.fit(lambda seed: make(seed), *digits)  # a function that cannot be pickled
+    copied, fresh = pickle.loads(pickle.dumps(pruner)), clone(pruner)
+    assert np.array_equal(copied.select(0.4), pruner.select(0.4))
+    assert not hasattr(fresh, "indices_")
+    assert np.array_equal(fresh.fit(make, *digits).indices_, pruner.indices_)
+    with pytest.raises(InputError, match="method"):
+        clone(pruner).set_params(method="nothing").fit(make, *digits)
+    with pytest.raises(InputError, match="beta"):
+        DataPruner("random", beta=0.3)

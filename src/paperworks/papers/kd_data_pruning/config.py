@@ -104,6 +104,8 @@ class Config(TableOptions):
     def _together(self) -> Config:
         if self.augment and self.kind in ("table", "text"):
             raise InputError("augment", f"true for {self.kind}", "images")
+        if self.beta is not None and self.method != "ccs":
+            raise InputError("beta", f"{self.beta} with {self.method}", "nothing, or method ccs")
         if self.model is not None and self.teacher_width != 1:
             raise InputError("teacher_width", self.teacher_width, "1 with model: its teacher is a copy of it")
         return self

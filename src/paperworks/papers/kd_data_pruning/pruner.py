@@ -6,6 +6,8 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from paperworks.classification import as_examples
 from paperworks.classification.data import as_labels, count_rows
@@ -15,6 +17,7 @@ from paperworks.papers.kd_data_pruning.scoring import METHODS, ExampleScores, Ma
 from paperworks.papers.kd_data_pruning.selection import (
     class_quota,
     coverage_centric,
+    default_beta,
     keep_best,
     kept_count,
     rank,
@@ -30,7 +33,7 @@ DEFAULT_SETTINGS = TrainSettings(
 """SGD with momentum 0.9 and a cosine schedule, for small networks."""
 
 
-class DataPruner:
+class DataPruner(BaseEstimator):
     """Choose the rows of a training set to keep.
 
     Parameters
@@ -41,7 +44,7 @@ class DataPruner:
     min_per_class : keep at least so many rows of every class.
     settings : of the trainings that the scores need.
     early_steps, runs, memorization_models : see ``ExampleScores``.
-    beta, strata : of CCS; see ``coverage_centric``.
+    beta, strata : of CCS; see ``coverage_centric``. With ``balance`` every class loses the same share ``beta``.
     random_state : seed.
 
     Attributes
@@ -66,16 +69,22 @@ class DataPruner:
         strata: int = 50,
         random_state: int = 0,
     ) -> None:
-        check_seed("random_state", random_state)
-        if method not in METHODS:
-            raise InputError("method", repr(method), f"one of {', '.join(METHODS)}{nearest(method, METHODS)}")
-        kept_count(1, fraction)
-        if min_per_class < 0:
-            raise InputError("min_per_class", min_per_class, "0 or more")
         self.method, self.fraction, self.balance, self.min_per_class = method, fraction, balance, min_per_class
         self.settings, self.early_steps, self.runs = settings, early_steps, runs
         self.memorization_models, self.beta, self.strata = memorization_models, beta, strata
         self.random_state = random_state
+        self._check()
+
+    def _check(self) -> None:
+        """Raise InputError for an option that is out of bounds, also after ``set_params``."""
+        check_seed("random_state", self.random_state)
+        if self.method not in METHODS:
+            raise InputError("method", repr(self.method), f"one of {', '.join(METHODS)}{nearest(self.method, METHODS)}")
+        kept_count(1, self.fraction)
+        if self.min_per_class < 0:
+            raise InputError("min_per_class", self.min_per_class, "0 or more")
+        if self.beta is not None and self.method != "ccs":
+            raise InputError("beta", f"{self.beta} with {self.method}", "None, or the method ccs")
 
     def fit(
         self,
@@ -94,6 +103,7 @@ class DataPruner:
         data, labels : all rows; see ``paperworks.classification.fit``.
         scores : scores of these rows that share their training runs with other methods.
         """
+        self._check()
         examples = as_examples(data)
         self.labels_ = as_labels(labels, count_rows(examples)).numpy()
         if scores is None and METHODS[self.method].needs != "nothing":
@@ -112,7 +122,9 @@ class DataPruner:
             )
         if scores is not None and len(scores.labels) != len(self.labels_):
             raise InputError("scores", f"of {len(scores.labels)} rows", f"of {len(self.labels_)}, as the data have")
-        self._source = scores
+        # what ``select`` needs: a fitted pruner holds neither the models nor the function that makes them
+        chosen_by_features = scores is not None and self.method in ("herding", "k-center")
+        self._features: np.ndarray | None = scores.features if scores is not None and chosen_by_features else None
         self.scores_: np.ndarray | None = None
         self.ranking_: np.ndarray | None = None
         keep = METHODS[self.method].keep
@@ -133,6 +145,7 @@ class DataPruner:
 
         Warns where a class has no row left.
         """
+        check_is_fitted(self, "labels_")
         kept = self._choose(fraction)
         lost = np.setdiff1d(self.labels_, self.labels_[kept])
         if len(lost):
@@ -156,22 +169,23 @@ class DataPruner:
             for label, quota in class_quota(self.labels_, fraction, self.min_per_class).items():
                 rows = np.flatnonzero(self.labels_ == label)
                 if quota:
-                    parts.append(rows[self._one_by_one(rows, quota)])
+                    parts.append(rows[self._one_by_one(rows, quota, fraction)])
             return np.sort(np.concatenate(parts))
-        kept = np.sort(self._one_by_one(np.arange(len(self.labels_)), count))
+        kept = np.sort(self._one_by_one(np.arange(len(self.labels_)), count, fraction))
         spare = np.random.default_rng([self.random_state, 3]).permutation(len(self.labels_))
         return with_minimum(kept, spare, self.labels_, self.min_per_class)
 
-    def _one_by_one(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """Positions within ``rows`` that CCS, herding or k-center choose."""
-        assert self._source is not None
+    def _one_by_one(self, rows: np.ndarray, count: int, fraction: float) -> np.ndarray:
+        """Positions within ``rows`` that CCS, herding or k-center choose; ``fraction`` is that of all rows."""
         if self.method == "ccs":
             assert self.scores_ is not None
-            share = count / len(rows)
-            return coverage_centric(
-                self.scores_[rows], share, beta=self.beta, strata=self.strata, seed=self.random_state
-            )
-        features = self._source.features[rows].astype(np.float64)
+            # the default is that of the share of all rows: a class's own is rounded, and may be beyond 10 %
+            share, beta = count / len(rows), default_beta(fraction) if self.beta is None else self.beta
+            if beta + fraction <= 1:
+                beta = min(beta, 1 - share)  # of a small class, so much as its rounded quota leaves
+            return coverage_centric(self.scores_[rows], share, beta=beta, strata=self.strata, seed=self.random_state)
+        assert self._features is not None
+        features = self._features[rows].astype(np.float64)
         if self.method == "herding":
             return herding(features, count)
         return k_center_greedy(features, count, random_state=self.random_state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -56,11 +56,13 @@ def keep_best(
             raise InputError("min_per_class", min_per_class, "0 without labels")
         return np.sort(order[:count])
     classes = np.asarray(labels)
+    if classes.shape != order.shape:
+        raise InputError("labels", f"shape {classes.shape}", f"({len(order)},), one for each row of the ranking")
     quota = class_quota(classes, fraction, min_per_class)
     return np.sort(np.concatenate([order[classes[order] == c][:k] for c, k in quota.items()]))
 
 
-def class_quota(labels: np.ndarray, fraction: float, min_per_class: int = 0) -> dict[int, int]:
+def class_quota(labels: np.ndarray, fraction: float, min_per_class: int = 0) -> dict[Any, int]:
     """How many rows of each class are kept: ``fraction n_c``, rounded by largest remainder; at least the minimum."""
     names, sizes = np.unique(labels, return_counts=True)
     exact = fraction * sizes
@@ -69,7 +71,7 @@ def class_quota(labels: np.ndarray, fraction: float, min_per_class: int = 0) -> 
     # a remainder of 0 never gets one: such a class has its share already
     quota[np.argsort(quota - exact, kind="stable")[: max(missing, 0)]] += 1
     quota = np.minimum(np.maximum(quota, min_per_class), sizes)
-    return {int(c): int(k) for c, k in zip(names, quota, strict=True)}
+    return dict(zip(names.tolist(), quota.tolist(), strict=True))
 
 
 def with_minimum(kept: np.ndarray, ranking: np.ndarray, labels: np.ndarray, min_per_class: int) -> np.ndarray:
