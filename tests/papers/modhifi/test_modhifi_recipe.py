@@ -16,6 +16,8 @@ from paperworks.errors import InputError
 from paperworks.nn import SmallCNN, build_network, load_network
 from paperworks.papers.modhifi.config import Config
 from paperworks.papers.modhifi.image_models import image_work
+from paperworks.papers.modhifi.pruner import ModHiFiPruner
+from paperworks.papers.modhifi.text_models import TextModel, save_text_model
 from paperworks.runs import Run
 from paperworks.structure.trace import load_cut
 
@@ -83,6 +85,33 @@ def test_a_class_is_forgotten_and_the_network_loads(photos: Path, tmp_path: Path
     lines = (tmp_path / "out/edits.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "layer,output,input"
     assert len(lines) > 10
+
+
+class _NoTokenizer:
+    def save_pretrained(self, folder: Path) -> None:
+        """Nothing to write."""
+
+
+@pytest.mark.parametrize("name", ["GPT2", "DistilBert", "Albert"])
+def test_families_with_names_of_their_own_load_with_transformers(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    common: dict[str, Any] = {"vocab_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8}
+    sizes: dict[str, dict[str, Any]] = {
+        "GPT2": {"n_positions": 16, "bos_token_id": 0, "eos_token_id": 1},  # 32 inner features, which no option says
+        "DistilBert": {"hidden_dim": 16, "max_position_embeddings": 16},
+        "Albert": {"intermediate_size": 16, "embedding_size": 8, "max_position_embeddings": 16},
+    }
+    torch.manual_seed(0)
+    kind: Any = getattr(transformers, f"{name}Model")
+    model = kind(getattr(transformers, f"{name}Config")(**common, **sizes[name])).eval()
+    model.config.use_cache = False
+    ids = torch.arange(24).view(4, 6)
+    pruner = ModHiFiPruner(0.5, "channels", kinds=("ffn",), scope="group").fit(model, {"input_ids": ids})
+    how = save_text_model(TextModel(model, _NoTokenizer(), tmp_path), pruner.model_, tmp_path / "smaller")
+    assert how.startswith("transformers")
+    again = kind.from_pretrained(tmp_path / "smaller").eval()
+    assert torch.equal(again(ids)[0], pruner.model_(ids)[0])
 
 
 def test_a_sentence_encoder_loads_again_with_transformers(tmp_path: Path) -> None:

@@ -138,7 +138,10 @@ def save_text_model(model: TextModel, module: nn.Module, folder: Path) -> str:
     """
     widths = inner_widths(module)
     config: Any = copy.deepcopy(module.config)
-    size = next((name for name in ("intermediate_size", "ffn_dim", "n_inner") if getattr(config, name, None)), None)
+    # n_inner is None where GPT-2 has four times the width of the stream
+    size = next(
+        (name for name in ("intermediate_size", "ffn_dim", "hidden_dim", "n_inner") if hasattr(config, name)), None
+    )
     if len(set(widths)) == 1 and size is not None:
         setattr(config, size, widths[0])
         before, module.config = module.config, config
@@ -164,7 +167,7 @@ def inner_widths(module: nn.Module) -> list[int]:
     from paperworks.papers.modhifi.layers import layer_at, readable_layers
 
     stream = int(module.config.hidden_size)  # type: ignore[union-attr, arg-type]
-    names = ("down_proj", "output.dense", "fc2", "c_proj", "dense_4h_to_h", "wo", "lin2", "w2")
+    names = ("down_proj", "output.dense", "fc2", "c_proj", "dense_4h_to_h", "wo", "Wo", "lin2", "w2", "ffn_output")
     found = []
     for path in readable_layers(module):
         layer = layer_at(module, path)
