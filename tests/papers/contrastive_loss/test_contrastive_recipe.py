@@ -255,3 +255,7 @@ def test_sweeps_refuse_what_they_cannot_use() -> None:
         TemperatureSweep(lambda s: ConvEncoder(), data, losses=["x"], settings=TrainSettings())
     with pytest.raises(InputError, match="taus"):
         TemperatureSweep(lambda s: ConvEncoder(), data, taus=[0], settings=TrainSettings())
+    two = Examples(x, x, np.array([0, 0, 1, 1]), np.zeros(4), affine_views)
+    assert TemperatureSweep(
+        lambda s: ConvEncoder(), two, np.array([0.25, 0.5]), ["hard"], settings=TrainSettings()
+    ).plan == [("hard", 0.25, 0), ("hard", 0.5, 0)]

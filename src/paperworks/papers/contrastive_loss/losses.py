@@ -19,13 +19,14 @@ Pairs = Literal["one-sided", "symmetric", "two-view"]
 
 @dataclass(frozen=True)
 class LossStats:
-    """Figures of a batch, without gradients.
+    """Figures of a batch, without gradients: of the loss as it is, with its form, margin and denominator.
 
     Attributes
     ----------
     positive, negative : mean similarity of positive and of kept negative pairs.
     effective_negatives : exp of the entropy of the penalties, mean over anchors.
-    strength : (1 - P_ii) / tau, mean over anchors.
+    strength : of the pull to the positive, ``- dL/ds_ii``, mean over anchors: (1 - P_ii) / tau; decoupled 1 / tau; 1 of
+        the simple loss.
     top1 : share of the push that goes to the nearest negative, mean over anchors.
     """
 
@@ -50,8 +51,8 @@ class ContrastiveLoss(nn.Module):
     pairs : of a batch without ``negatives``: "one-sided" (B - 1 negatives from the positives), "symmetric" (the mean of
         both directions) or "two-view" (NT-Xent: 2B anchors with 2B - 2 negatives).
     margin : subtracted from the positive similarity (softmax).
-    decoupled : leave the positive out of the denominator (DCL).
-    learnable_temperature : learn log(1/tau), as CLIP does; ``temperature`` is the first value.
+    decoupled : leave the positive out of the denominator (DCL, softmax).
+    learnable_temperature : learn log(1/tau), as CLIP does; ``temperature`` is the first value (softmax).
     normalize : divide rows by their norm; False refuses rows whose norm is not 1.
     chunk : negatives (softmax over all), or anchors (hard losses), at a time, for batches and banks that are large.
     """
@@ -86,6 +87,13 @@ class ContrastiveLoss(nn.Module):
             raise InputError("hard_k", hard_k, "1 or more")
         if chunk is not None and chunk < 1:
             raise InputError("chunk", chunk, "1 or more")
+        if form == "simple":
+            options = {"margin": margin, "decoupled": decoupled, "learnable_temperature": learnable_temperature}
+            for name, given in options.items():
+                if given:
+                    raise InputError(name, f"{given} with the simple form, which has none", "the softmax form")
+        elif simple_weight is not None:
+            raise InputError("simple_weight", simple_weight, "None with the softmax form")
         self.form, self.pairs = form, pairs
         self.hard_fraction, self.hard_k, self.simple_weight = hard_fraction, hard_k, simple_weight
         self.margin, self.decoupled, self.normalize, self.chunk = margin, decoupled, normalize, chunk
@@ -214,7 +222,26 @@ class ContrastiveLoss(nn.Module):
             rest = torch.where(kept, s / tau, torch.finfo(s.dtype).min).logsumexp(1)
             gap = rest - (positive - self.margin) / tau
             loss = torch.where(count > 0, gap if self.decoupled else functional.softplus(gap), 0.0)
-        return loss, _stats(positive.detach(), s.detach(), kept, float(torch.as_tensor(tau).detach()))
+        return loss, self._stats(positive.detach(), s.detach(), kept, float(torch.as_tensor(tau).detach()))
+
+    def _stats(self, positive: torch.Tensor, s: torch.Tensor, kept: torch.Tensor, tau: float) -> LossStats:
+        any_kept = kept.any(1)
+        if self.form == "simple":
+            shares = kept / kept.sum(1, keepdim=True).clamp(min=1).to(s.dtype)
+            strength = torch.ones_like(positive)
+        else:
+            logits = torch.where(kept, s / tau, torch.finfo(s.dtype).min)
+            shares = logits.softmax(1) * kept
+            gap = logits.logsumexp(1) - (positive - self.margin) / tau
+            strength = any_kept * (torch.ones_like(gap) if self.decoupled else torch.sigmoid(gap)) / tau
+        entropy = -torch.where(shares > 0, shares * shares.clamp(min=1e-30).log(), 0.0).sum(1)
+        return LossStats(
+            float(positive.mean()),
+            float(s[kept].mean()) if kept.any() else float("nan"),
+            float((entropy.exp() * any_kept).mean()),
+            float(strength.mean()),
+            float(shares.amax(1).mean()),
+        )
 
     def _hardest(self, s: torch.Tensor) -> torch.Tensor:
         """The K largest of each row, sorted; minus infinity beyond a row's own K."""
@@ -222,7 +249,9 @@ class ContrastiveLoss(nn.Module):
         if self.hard_k is not None:
             wanted = available.clamp(max=self.hard_k)
         else:
-            wanted = (available * float(self.hard_fraction or 1)).round().long().clamp(min=1).minimum(available)
+            wanted = (
+                (available.double() * float(self.hard_fraction or 1)).round().long().clamp(min=1).minimum(available)
+            )
         largest = max(1, int(wanted.max()))
         top = s.topk(min(largest, s.shape[1]), dim=1).values
         return top.masked_fill(torch.arange(top.shape[1], device=s.device)[None] >= wanted[:, None], -torch.inf)
@@ -239,20 +268,6 @@ def _unit(features: torch.Tensor, name: str, normalize: bool) -> torch.Tensor:
     if len(off) and float(off.max()) > 1e-2:
         raise InputError(name, f"norm {float(norms[off.argmax()]):.4g}", "rows of norm 1, or normalize=True")
     return wide
-
-
-def _stats(positive: torch.Tensor, s: torch.Tensor, kept: torch.Tensor, tau: float) -> LossStats:
-    shares = torch.where(kept, s / tau, torch.finfo(s.dtype).min).softmax(1) * kept
-    entropy = -torch.where(shares > 0, shares * shares.clamp(min=1e-30).log(), 0.0).sum(1)
-    rest = torch.where(kept, s / tau, torch.finfo(s.dtype).min).logsumexp(1)
-    missed = torch.sigmoid(rest - positive / tau)
-    return LossStats(
-        float(positive.mean()),
-        float(s[kept].mean()) if kept.any() else float("nan"),
-        float(entropy.exp().mean()),
-        float(missed.mean()) / tau,
-        float(shares.amax(1).mean()),
-    )
 
 
 def _mean_stats(stats: list[LossStats], anchors: list[int]) -> LossStats:

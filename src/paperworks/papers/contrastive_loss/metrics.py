@@ -90,7 +90,7 @@ def uniformity(
 
 def _drawn(rows: Any, t: float, codes: np.ndarray | None, max_pairs: int, normalize: bool, seed: int) -> Estimate:
     rng = np.random.default_rng(seed)
-    total, squares, pairs = 0.0, 0.0, 0
+    sums, pairs = [], []
     side = CHUNK
     count = max(2, math.ceil(max_pairs / side**2))
     for _ in range(count):
@@ -100,11 +100,15 @@ def _drawn(rows: Any, t: float, codes: np.ndarray | None, max_pairs: int, normal
         kept = left[:, None] != right[None]
         if codes is not None:
             kept &= codes[left][:, None] != codes[right][None]
-        mean = kernel[kept].mean()
-        total, squares, pairs = total + mean, squares + mean**2, pairs + int(kept.sum())
-    mean = total / count
-    error = math.sqrt(max(squares / count - mean**2, 0) / (count - 1)) / mean
-    return Estimate(float(-math.log(mean)), error, pairs)
+        sums.append(float(kernel[kept].sum()))
+        pairs.append(int(kept.sum()))
+    if not sum(pairs):
+        raise InputError("labels", f"no pair of different classes among {count * side**2:,}", "a larger max_pairs")
+    # a ratio, since blocks of a rare class have few pairs, or none
+    mean = sum(sums) / sum(pairs)
+    off = np.array(sums) - mean * np.array(pairs)
+    error = math.sqrt(float((off**2).sum()) * count / (count - 1)) / sum(sums)
+    return Estimate(float(-math.log(mean)), error, sum(pairs))
 
 
 def uniform_law(dimensions: int, t: float = 2.0) -> float:

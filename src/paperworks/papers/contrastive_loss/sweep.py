@@ -119,14 +119,15 @@ class TemperatureSweep:
         dimensions: int = 128,
     ) -> None:
         unknown = [name for name in losses if name not in LOSSES]
-        if unknown or not losses:
+        if unknown or not len(losses):
             raise InputError("losses", repr(unknown[0]) if unknown else "none", f"one or more of {', '.join(LOSSES)}")
-        if not taus or any(not (np.isfinite(t) and t > 0) for t in taus):
+        if not len(taus) or any(not (np.isfinite(t) and t > 0) for t in taus):
             raise InputError("taus", list(taus), "one or more numbers above 0")
         if len(np.unique(data.train_labels)) < 2:
             raise InputError("labels", "one class only", "two classes or more, for the probe")
-        self.encoder_factory, self.data, self.taus, self.losses = encoder_factory, data, tuple(taus), tuple(losses)
-        self.settings, self.hard_k, self.seeds, self.dimensions = settings, hard_k, tuple(seeds), dimensions
+        self.encoder_factory, self.data, self.losses = encoder_factory, data, tuple(losses)
+        self.taus, self.seeds = tuple(float(t) for t in taus), tuple(int(s) for s in seeds)
+        self.settings, self.hard_k, self.dimensions = settings, hard_k, dimensions
 
     @property
     def plan(self) -> list[tuple[str, float | None, int]]:

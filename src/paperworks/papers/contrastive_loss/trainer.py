@@ -23,6 +23,9 @@ SECOND = "second_"
 class ContrastiveTrainer:
     """Train an encoder so that two views of an example are near and those of others are not.
 
+    The encoder, and a learned temperature, are trained in place: a second ``fit`` goes on from them, with a new
+    projection.
+
     Parameters
     ----------
     encoder : a module from a batch (a tensor, or keyword arguments such as ``input_ids``) to features ``[B, w]``, or a
