@@ -127,6 +127,13 @@ def test_torch_equals_numpy() -> None:
         LokiHead(tree, observed, temperature=2.0)(logits).numpy(),
         -FrechetMean(tree, observed).variances(sharpen(weights.numpy(), 2.0)),
     )
+    np.testing.assert_allclose(
+        LokiHead(tree, observed, temperature=2.0, inputs="probabilities")(weights).numpy(),
+        LokiHead(tree, observed, temperature=2.0)(logits).numpy(),
+    )
+    for wrong in (-1, 50):
+        with pytest.raises(InputError, match=f"observed: found {wrong};"):
+            LokiHead(tree, [0, wrong, 3])
 
 
 def test_losses_have_gradients_that_lower_the_loss() -> None:

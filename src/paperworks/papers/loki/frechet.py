@@ -91,7 +91,8 @@ class FrechetMean:
         if self.observed.ndim != 1 or not len(self.observed):
             raise InputError("observed", "no labels", "at least one observed label")
         if self.observed.min() < 0 or self.observed.max() >= len(space):
-            raise InputError("observed", int(self.observed.max()), f"indices from 0 to {len(space) - 1}")
+            wrong = self.observed[(self.observed < 0) | (self.observed >= len(space))]
+            raise InputError("observed", int(wrong[0]), f"indices from 0 to {len(space) - 1}")
         if path not in PATHS:
             raise InputError("path", repr(path), f"one of {', '.join(PATHS)}")
         own = space.kind if space.kind in ("tree", "embedding", "grid") else "dense"

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from paperworks.errors import InputError
+from paperworks.papers.loki.loci import observed_classes
 from paperworks.papers.loki.spaces import LabelSpace
 
 Gradient = Literal["straight-through", "negative-identity", "polytope"]
@@ -26,7 +27,7 @@ class LokiHead(torch.nn.Module):
     Parameters
     ----------
     space, observed : the label space, and the index of the label of each output.
-    temperature : of the softmax.
+    temperature : of the softmax. Probabilities are used as p^(1/T), in rows that sum to 1, which is the same.
     inputs : ``logits``, or ``probabilities`` (weights of at least 0).
     dtype : of the squared distances and of the product. With float32 and a diameter of about 1000, labels whose
         variances differ by less than 1e-7 of them cannot be told apart; float64 is the default.
@@ -45,21 +46,26 @@ class LokiHead(torch.nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not 0 < temperature < float("inf"):
             raise InputError("temperature", temperature, "a number above 0")
         if inputs not in ("logits", "probabilities"):
             raise InputError("inputs", repr(inputs), "'logits' or 'probabilities'")
         if not dtype.is_floating_point:
             raise InputError("dtype", dtype, "a floating-point format")
         self.temperature, self.inputs = temperature, inputs
-        indices = np.asarray(observed, dtype=np.int64)
+        indices = observed_classes(space, observed)
         self.register_buffer("squared", torch.from_numpy(space.squared(indices)).to(dtype))
         self.register_buffer("observed", torch.from_numpy(indices))
 
     def weights(self, outputs: torch.Tensor) -> torch.Tensor:
         """What the classifier gives the observed labels, float ``[B, K]``."""
         values = outputs.to(self.squared.dtype)
-        return functional.softmax(values / self.temperature, dim=-1) if self.inputs == "logits" else values
+        if self.inputs == "logits":
+            return functional.softmax(values / self.temperature, dim=-1)
+        if self.temperature == 1:
+            return values
+        powered = (values / values.amax(dim=-1, keepdim=True)) ** (1 / self.temperature)
+        return powered / powered.sum(dim=-1, keepdim=True)
 
     def forward(self, outputs: torch.Tensor) -> torch.Tensor:
         """``[B, K]`` to scores ``-S`` float ``[B, N]``; the prediction is their argmax."""

@@ -156,7 +156,8 @@ def observed_classes(space: LabelSpace, observed: Iterable[int] | np.ndarray) ->
     if not len(known):
         raise InputError("observed", "no labels", "at least one observed label")
     if known.min() < 0 or known.max() >= len(space):
-        raise InputError("observed", int(known.max()), f"indices from 0 to {len(space) - 1}")
+        wrong = known[(known < 0) | (known >= len(space))]
+        raise InputError("observed", int(wrong[0]), f"indices from 0 to {len(space) - 1}")
     return known
 
 
