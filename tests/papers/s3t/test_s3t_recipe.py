@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import pickle
 import shlex
 import warnings
 from pathlib import Path
@@ -269,7 +271,16 @@ def test_the_estimator() -> None:
     receipt = model.unlearn(5)
     assert receipt.status == "live"
     assert model.system_.status().expected_requests < before
-    assert model.predict_proba(x).shape == (160, 2)
+    answer = model.predict_proba(x)
+    assert answer.shape == (160, 2)
+    stored = pickle.dumps(model)
+    del model  # and its temporary folder
+    copied = pickle.loads(stored)
+    assert np.array_equal(copied.predict_proba(x), answer)
+    assert copied.system_.verify([5]).records == {"5": "deleted"}
+    kept = copy.deepcopy(copied)
+    copied.unlearn(range(120))
+    assert np.array_equal(kept.predict_proba(x), answer)
     with pytest.raises(InputError, match="one class"):
         S3TClassifier().fit(x, ["a"] * 160)
     with pytest.raises(InputError, match=r"^y: .*continuous"):

@@ -91,7 +91,7 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
         settings = TrainSettings(
             epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, device=self.device
         )
-        self.system_ = S3T(
+        system = S3T(
             base,
             self.folder,
             n_shards=self.n_shards,
@@ -102,9 +102,8 @@ class S3TClassifier(ClassifierMixin, BaseEstimator):
             aggregation=self.aggregation,
             seed=int(seed),
         )
-        self.system_.fit(
-            {"inputs": rows}, codes, ids, owners=owners, risk=risk, classes=[str(c) for c in self.classes_]
-        )
+        system.fit({"inputs": rows}, codes, ids, owners=owners, risk=risk, classes=[str(c) for c in self.classes_])
+        self.system_ = system
         return self
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:

@@ -246,6 +246,29 @@ class S3T:
         self._serve()
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """With the files of a temporary folder, which goes when this process ends: a copy has a folder of its own."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_server"}
+        if self._temporary is not None:
+            top = self.folder.path
+            state["_temporary"] = {
+                path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state["_temporary"]
+        self.__dict__.update(state)
+        if files is not None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="s3t-")
+            self.folder = Folder(Path(self._temporary.name) / "system", state["folder"].key)
+            for name, content in files.items():
+                path = self.folder.path / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        if hasattr(self, "_stamp"):
+            self._serve()
+
     @property
     def manifest(self) -> Manifest:
         """The manifest as it is now, also after another process has changed the folder."""
