@@ -24,6 +24,7 @@ def add_lora(
     seed: int = 0,
     rank_stabilized: bool = False,
     train_also: Sequence[str] = (),
+    token_rows: Sequence[int] = (),
 ) -> PeftModel:
     """Freeze a model and put an adapter ``W x + (alpha / r) B A x`` on its target modules.
 
@@ -38,6 +39,8 @@ def add_lora(
     dropout : share of the adapter's inputs that is dropped in training, in [0, 1).
     rank_stabilized : scale by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
     train_also : whole names of modules that are copied, trained and saved with the adapter, such as a new head.
+    token_rows : ids of tokens whose rows of the embedding and of the head are trained and saved with the adapter, such
+        as those of tokens that were added.
 
     Raises
     ------
@@ -76,10 +79,26 @@ def add_lora(
         bias="none",
         use_rslora=rank_stabilized,
         modules_to_save=list(train_also) or None,
+        trainable_token_indices=_rows_of(model, token_rows) or None,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # peft draws A from the global generator
         return cast("PeftModel", get_peft_model(cast(Any, model), config))
+
+
+def _rows_of(model: torch.nn.Module, ids: Sequence[int]) -> dict[str, list[int]]:
+    """The ids, by the name of each module that has rows of its own: peft moves a tied head with its embedding."""
+    if not ids:
+        return {}
+    kept, found = cast(Any, model), dict[str, list[int]]()
+    embedding, head = kept.get_input_embeddings(), kept.get_output_embeddings()
+    modules = [embedding]
+    if head is not None and head.weight is not embedding.weight:
+        modules.append(head)
+    for name, module in model.named_modules():
+        if any(module is one for one in modules):
+            found[name] = list(ids)
+    return found
 
 
 def merge_lora(model: PeftModel) -> torch.nn.Module:

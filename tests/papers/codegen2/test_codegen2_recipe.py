@@ -257,11 +257,26 @@ def test_the_recipe_on_a_repository(repository: Path, tmp_path: Path) -> None:
 
 
 def test_the_recipe_with_adapters_on_another_model(repository: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
     from paperworks.language import bundled_model_path
 
     options = {"code": str(repository / "main.py"), "model": str(bundled_model_path()), "method": "lora", "rank": 2}
     report, files = go(tmp_path, **options, masks=3, length=64, **SMALL | {"epochs": 1, "holes": 2})
-    assert (files / "adapter.safetensors").exists()
+    merged = AutoModelForCausalLM.from_pretrained(files / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(files / "model")
+    base = AutoModelForCausalLM.from_pretrained(bundled_model_path(), dtype=torch.float32)
+    old = base.get_input_embeddings().weight.shape[0]
+    resize(base, tokenizer)
+    start = base.get_input_embeddings().weight.detach().clone()
+    added = sorted(tokenizer.convert_tokens_to_ids(["<sep>", "<eom>", "<mask_1>", "<mask_2>", "<mask_3>"]))
+    assert added[0] >= old
+    moved = {int(row) for row in (merged.get_input_embeddings().weight - start).abs().amax(1).nonzero()}
+    assert moved  # rows of added tokens that the few steps showed; others stay
+    assert moved <= set(added)
+    ids = torch.tensor([[1, 2, *added, 3]])
+    adapted = PeftModel.from_pretrained(base, files / "adapter").eval()
+    assert torch.allclose(adapted(input_ids=ids).logits, merged(input_ids=ids).logits, atol=1e-4)
     assert any("infill tokens were added" in note for note in report.notes)
     assert len(infill_tokens(AutoTokenizer.from_pretrained(files / "model")).masks) == 3
 

@@ -143,3 +143,20 @@ def test_letters_begin_with_the_noise_that_the_study_names() -> None:
             assert letters.obeys(prompt, chosen[:-1])
             assert not letters.obeys(prompt, rejected[:-1])
             assert (chosen[0] == rejected[0]) == same
+
+
+def test_without_a_training_there_is_no_after() -> None:
+    from types import SimpleNamespace
+
+    from paperworks.papers.spar.play import Scored
+    from paperworks.papers.spar.reporting import SCORES, _metrics
+
+    for scores in (dict.fromkeys(SCORES, 0.5), {}):
+        one = Scored({"a": "text"}, scores, 0.5)
+        game: Any = SimpleNamespace(scored=[one], results=[], comparison=None)
+        found, labels = _metrics(game, 3)
+        assert not [name for name in (*found, *labels) if name.endswith("after")]
+        game.scored.append(one)
+        found, labels = _metrics(game, 3)
+        assert any(name.endswith("after") for name in found)
+        assert any(name.endswith("after") for name in labels)

@@ -58,10 +58,11 @@ def adapt(config: Config, run: runs.Run) -> runs.Report:
     after = measure(loaded, "after")
     files = save_all(config, run, loaded)
     if trained.adapter is not None:
-        from safetensors.torch import save_file
-
-        save_file(trained.adapter, run.output("adapter.safetensors"))
-        files.append(runs.ReportFile("adapter.safetensors", "the adapters alone; they are merged into the model"))
+        trained.save_adapter(run.output("adapter"))
+        first = f", after {len(loaded.added)} rows are added" if loaded.added else ""
+        files.append(
+            runs.ReportFile("adapter", f"the adapters alone, for peft to put on the model that was given{first}")
+        )
     write_text(run.output("metrics.json"), json.dumps({"before": _plain(before), "after": _plain(after)}, indent=1))
     files.append(runs.ReportFile("metrics.json", "every figure before and after"))
     write_text(run.output("code.json"), json.dumps(_listing(code), indent=1))
@@ -220,12 +221,18 @@ def _train(config: Config, run: runs.Run, loaded: Loaded, texts: list[str], pros
         ratio=(config.lowest_ratio, config.highest_ratio),
         span=(1, config.longest_span),
         z_loss=config.z_loss,
-        lora=Lora(config.rank, config.alpha) if config.method == "lora" else None,
+        lora=_lora(config, loaded) if config.method == "lora" else None,
         checkpoint_dir=run.state / "training",
         progress=run.progress,
     )
     loaded.model = trained.model
     return trained
+
+
+def _lora(config: Config, loaded: Loaded) -> Lora:
+    """Adapters; rows of tokens that were added are trained beside them: nothing else gives them a meaning."""
+    rows = tuple(sorted(loaded.tokenizer.convert_tokens_to_ids(loaded.added)))
+    return Lora(config.rank, config.alpha, token_rows=rows)
 
 
 def _plain(measured: dict[str, Any]) -> dict[str, Any]:

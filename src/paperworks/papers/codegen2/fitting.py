@@ -20,6 +20,7 @@ from paperworks.papers.codegen2.packing import LEAST, Packed, deduplicate, pack,
 from paperworks.papers.codegen2.tokens import InfillTokens, infill_tokens
 from paperworks.parameters import check_seed
 from paperworks.runs import Progress, no_progress
+from paperworks.runs.files import new_folder
 from paperworks.training import (
     Batch,
     Rows,
@@ -35,6 +36,8 @@ from paperworks.training import train as train_loop
 from paperworks.training.losses import labels_of, next_token_logits
 
 Objective = Literal["clm", "mix", "prefix", "psm", "spm", "ul2"]
+ADAPTER = "adapter_model.safetensors"
+"""The name that peft looks for."""
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
 DEFAULTS = TrainSettings(
     epochs=1.0, batch_size=8, learning_rate=1e-5, betas=(0.9, 0.999), weight_decay=0.0, schedule="cosine"
@@ -44,11 +47,16 @@ DEFAULTS = TrainSettings(
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters in place of training all weights: rank, scale times rank, dropout."""
+    """Low-rank adapters in place of training all weights: rank, scale times rank, dropout.
+
+    ``token_rows`` are ids whose rows of the embedding and of the head are trained beside them: those of tokens that the
+    tokenizer was given, which mean nothing yet.
+    """
 
     r: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
+    token_rows: tuple[int, ...] = ()
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Trained:
     Attributes
     ----------
     model : the trained model; adapters are merged into it.
-    adapter : the model with its adapters before they were merged, to save them alone; None without LoRA.
+    adapter, adapter_config : tensors and configuration of the adapters before they were merged; None without LoRA.
     result : losses and evaluations by step.
     packed : the sequences of each source, by name.
     duplicates : texts that were left out because another one is the same.
@@ -69,6 +77,17 @@ class Trained:
     result: TrainResult
     packed: dict[str, Packed]
     duplicates: int
+    adapter_config: Any = None
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapters alone into a new folder, for ``peft.PeftModel.from_pretrained``."""
+        from safetensors.torch import save_file
+
+        if self.adapter is None:
+            raise InputError("lora", "none", "a training with adapters")
+        with new_folder(folder) as aside:
+            save_file({name: tensor.contiguous() for name, tensor in self.adapter.items()}, aside / ADAPTER)
+            self.adapter_config.save_pretrained(aside)
 
 
 class TransformedSequences(Dataset[dict[str, Any]]):
@@ -270,8 +289,10 @@ def train(
         return Trained(model, None, result, packed, duplicates)
     from peft import get_peft_model_state_dict
 
-    adapter = {name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(trained).items()}
-    return Trained(merge_lora(trained), adapter, result, packed, duplicates)
+    stored = get_peft_model_state_dict(trained, save_embedding_layers=False)  # of the rows only those that were trained
+    adapter = {name: tensor.detach().clone() for name, tensor in stored.items()}
+    config = trained.peft_config["default"]
+    return Trained(merge_lora(trained), adapter, result, packed, duplicates, config)
 
 
 def linear_layers(model: torch.nn.Module) -> list[str]:
@@ -286,7 +307,8 @@ def linear_layers(model: torch.nn.Module) -> list[str]:
 
 
 def _adapted(model: torch.nn.Module, lora: Lora, seed: int) -> torch.nn.Module:
-    return add_lora(model, linear_layers(model), r=lora.r, alpha=lora.alpha, dropout=lora.dropout, seed=seed)
+    options: dict[str, Any] = {"r": lora.r, "alpha": lora.alpha, "dropout": lora.dropout, "token_rows": lora.token_rows}
+    return add_lora(model, linear_layers(model), **options, seed=seed)
 
 
 def _packed(

@@ -99,7 +99,7 @@ def adaptation_report(
                 _note(after),
             ),
             _read_table(code),
-            _passed_over(code),
+            *([_passed_over(code)] if code.found.skipped else []),
         ],
         figures=figures,
         files=files,

@@ -95,15 +95,21 @@ def _lead(config: Config, game: Game) -> list[str]:
 
 def _metrics(game: Game, pairs: int) -> tuple[dict[str, float], dict[str, str]]:
     first, last = game.scored[0], game.scored[-1]
+    tuned = len(game.scored) > 1  # otherwise there is no after
     metrics: dict[str, float] = {}
     labels: dict[str, str] = {}
     if first.scores:
         metrics |= {f"{name} before": first.scores[name] for name in SCORES}
-        metrics |= {f"{name} after": last.scores[name] for name in SCORES}
-        labels |= {"avg before": "obeyed before, share", "avg after": "obeyed after, share"}
+        labels |= {"avg before": "obeyed before, share"}
     elif first.answers:
-        metrics |= {"passed before": first.passed, "passed after": last.passed}
-        labels |= {"passed before": "passed by the judge before, share", "passed after": "passed after, share"}
+        metrics |= {"passed before": first.passed}
+        labels |= {"passed before": "passed by the judge before, share"}
+    if first.scores and tuned:
+        metrics |= {f"{name} after": last.scores[name] for name in SCORES}
+        labels |= {"avg after": "obeyed after, share"}
+    elif first.answers and tuned:
+        metrics |= {"passed after": last.passed}
+        labels |= {"passed after": "passed after, share"}
     metrics["pairs"] = float(pairs)
     labels["pairs"] = "preference pairs"
     rows = [row for one in game.results for row in one.pairs]
