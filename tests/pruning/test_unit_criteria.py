@@ -204,6 +204,17 @@ def test_chip_is_the_fall_of_the_nuclear_norm(case: Any) -> None:
     assert np.allclose(_scores(case, "chip")[0], expected / N)
 
 
+def test_thinet_reads_convolutions_in_one_dimension() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(1, 5, 3), nn.ReLU(), nn.Conv1d(5, 4, 5, stride=2, padding="valid"))
+    with torch.no_grad():
+        model[2].weight[:, 3] = 0
+    x = torch.randn(6, 1, 16)
+    (found,) = score_units("thinet", model, analyze(model, x[:2]), Evidence(unlabelled=x)).values()
+    assert int(found.argmin()) == 3
+    assert sorted(found.tolist()) == [0, 0.2, 0.4, pytest.approx(0.6), 0.8]
+
+
 def test_thinet_removes_first_what_adds_nothing(case: Any) -> None:
     found = _scores(case, "thinet")
     assert [sorted(v.tolist()) for v in found] == [[u / n for u in range(n)] for n in (4, 3, 5)]

@@ -234,21 +234,34 @@ def reconstruction_order(model: nn.Module, groups: TracedGroups, evidence: Evide
     return finite_scores({key: _greedy(torch.cat(parts)) for key, parts in taken.items()}, "thinet")
 
 
+def patches(module: Any, x: torch.Tensor) -> torch.Tensor:
+    """What the kernels of a convolution see of ``x`` [n, C, ...]: [n, C * kernel, places].
+
+    Raises InputError for a convolution in three dimensions.
+    """
+    if isinstance(module, nn.Conv3d):
+        raise InputError("model", "Conv3d", "convolutions in one or two dimensions")
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    size, dilation, stride = module.kernel_size, module.dilation, module.stride
+    if isinstance(module, nn.Conv1d):
+        x, size, dilation, stride = x.unsqueeze(2), (1, *size), (1, *dilation), (1, *stride)
+    return nn.functional.unfold(x, size, dilation, 0, stride)
+
+
 def _contributions(module: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """[n, C]: what each input channel adds to one output channel at one position, both drawn for each example."""
     n, channels = x.shape[:2]
     weight = module.weight.T if hasattr(module, "nf") else module.weight
     chosen = torch.randint(len(weight), (n,), generator=generator).to(x.device)
-    if isinstance(module, nn.Conv2d):
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-        columns = nn.functional.unfold(x, module.kernel_size, module.dilation, 0, module.stride)
+    if isinstance(module, _CONVOLUTIONS):
+        columns = patches(module, x)
         place = torch.randint(columns.shape[2], (n,), generator=generator).to(x.device)
         values = columns[torch.arange(n, device=x.device), :, place].view(n, channels, -1)
         return (values * weight[chosen].flatten(2)).sum(2)
     flat = x.flatten(2) if x.ndim > 2 else x[..., None]
     place = torch.randint(flat.shape[2], (n,), generator=generator).to(x.device)
-    return flat[torch.arange(n, device=x.device), :, place] * weight[chosen].flatten(2 if weight.ndim > 2 else 1)
+    return flat[torch.arange(n, device=x.device), :, place] * weight[chosen]
 
 
 def _greedy(parts: torch.Tensor) -> torch.Tensor:

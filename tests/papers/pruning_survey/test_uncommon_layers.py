@@ -70,6 +70,16 @@ def test_grams_are_of_what_the_kernels_see(options: dict[str, Any]) -> None:
     torch.testing.assert_close(energy, layer(x).detach().square().sum(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("options", [{"padding": "same", "dilation": 2}, {"stride": 2, "groups": 2}])
+def test_convolutions_in_one_dimension_have_grams(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv1d(4, 6, 3, bias=False, **options).double()
+    x = torch.randn(3, 4, 11, dtype=torch.float64)
+    gram = input_grams(layer, prunable_weights(layer), [{"inputs": x}])["weight"]
+    weight = layer.weight.detach().flatten(1).unflatten(0, (len(gram), -1))
+    torch.testing.assert_close(((weight @ gram) * weight).sum(), layer(x).detach().square().sum(), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [

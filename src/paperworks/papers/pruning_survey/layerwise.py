@@ -16,6 +16,7 @@ from torch import nn
 from paperworks.errors import InputError
 from paperworks.nn import evaluation_mode
 from paperworks.papers.pruning_survey.masks import Masks, WeightScores, n_of_m, top
+from paperworks.pruning.unit_activations import patches
 from paperworks.training import model_logits
 
 DAMPING = 0.01
@@ -71,13 +72,12 @@ def _forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> None:
 
 
 def _gram(module: Any, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    if isinstance(module, nn.Conv2d):
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        x = nn.functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
-        patches = nn.functional.unfold(x, module.kernel_size, module.dilation, 0, module.stride)
-        rows = patches.transpose(1, 2).flatten(0, 1).unflatten(1, (module.groups, -1)).transpose(0, 1)
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        rows = patches(module, x).transpose(1, 2).flatten(0, 1).unflatten(1, (module.groups, -1)).transpose(0, 1)
     elif isinstance(module, nn.modules.conv._ConvNd):
-        raise InputError("model", type(module).__name__, "linear layers and Conv2d, for layer-wise second order")
+        raise InputError(
+            "model", type(module).__name__, "linear layers, Conv1d or Conv2d, for layer-wise Grams"
+        )
     else:
         rows = (x if mask is None or x.ndim < 3 else x[mask.bool()]).flatten(0, -2)[None]
     rows = rows if rows.dtype == torch.float64 else rows.float()
