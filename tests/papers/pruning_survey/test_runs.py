@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -388,6 +389,9 @@ def test_an_estimator_that_prunes(spec: dict[str, Any]) -> None:
     else:
         assert next(found.module_.parameters()).shape[0] < 32
     assert clone(found).get_params()["spec"] == spec
+    with pytest.warns(DataConversionWarning):
+        column = clone(found).fit(X, y[:, None])
+    assert np.array_equal(column.predict_proba(X), found.predict_proba(X))
     with pytest.raises(InputError, match="recovery_steps"):
         PrunedClassifier(recovery_steps=-1).fit(X, y)
 

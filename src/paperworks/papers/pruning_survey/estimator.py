@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch.utils.data import TensorDataset
 
 from paperworks.classification import TorchClassifier
@@ -67,6 +67,7 @@ class PrunedClassifier(ClassifierMixin, BaseEstimator):
         seed = check_seed("random_state", self.random_state) % 2**31
         check_whole("recovery_steps", self.recovery_steps)
         check_number("learning_rate", self.learning_rate)
+        y = column_or_1d(y, warn=True)
         spec = read_spec(self.spec or {}, seed=seed)
         if spec.when == "before":
             raise InputError("spec", "when before", "after: the module is trained first")

@@ -75,9 +75,7 @@ def _gram(module: Any, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         rows = patches(module, x).transpose(1, 2).flatten(0, 1).unflatten(1, (module.groups, -1)).transpose(0, 1)
     elif isinstance(module, nn.modules.conv._ConvNd):
-        raise InputError(
-            "model", type(module).__name__, "linear layers, Conv1d or Conv2d, for layer-wise Grams"
-        )
+        raise InputError("model", type(module).__name__, "linear layers, Conv1d or Conv2d, for layer-wise Grams")
     else:
         rows = (x if mask is None or x.ndim < 3 else x[mask.bool()]).flatten(0, -2)[None]
     rows = rows if rows.dtype == torch.float64 else rows.float()
