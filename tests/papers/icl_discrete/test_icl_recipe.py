@@ -35,7 +35,7 @@ def table(tmp_path, rows=120, name="t.csv", **more):
 
 def test_defaults(tmp_path):
     report, execution = go(tmp_path, prompts=40)
-    assert report.headline.startswith("Conjunctions, 8 bits: after 29 examples the bundled model is right in ")
+    assert report.headline.startswith("Conjunctions, 8 bits: after 25 to 29 examples the bundled model is right in ")
     assert "right after a teaching sequence" in report.headline
     assert report.metrics["accuracy_after_teaching"] > 0.97
     assert len(report.figures) == 3

@@ -108,8 +108,9 @@ def _ask_in_context_model(config: Config, run: runs.Run) -> runs.Report:
         "nearest_neighbour_last_5": last(hits["1-NN"]),
         "null_accuracy": float(hits["null"].mean()),
     }
+    seen = f"{points - min(5, hits[name].shape[1])} to {points - 1}" if hits[name].shape[1] > 1 else points - 1
     headline = (
-        f"{first[0].upper()}{first[1:]}, {model.config.n_dims} bits: after {points - 1} examples the {name} is "
+        f"{first[0].upper()}{first[1:]}, {model.config.n_dims} bits: after {seen} examples the {name} is "
         f"right in {metrics['accuracy_last_5']:.1%} (1-NN {metrics['nearest_neighbour_last_5']:.1%}, always -1 "
         f"{last(hits['null']):.1%}"
     )
