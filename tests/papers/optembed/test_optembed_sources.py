@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from paperworks.errors import InputError
 from paperworks.papers.optembed import FieldEncoder, read_clicks, split_clicks, word_pairs
 from paperworks.papers.optembed import sources as click_sources
 from paperworks.papers.optembed.encoding import log_bucket
+from paperworks.papers.optembed.recipe import certainty_said
 
 
 def test_log_buckets_are_those_of_criteo() -> None:
@@ -189,3 +193,16 @@ def test_tables_without_two_labels_are_refused(tmp_path, text: str, label: str |
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=named):
         read_clicks(tmp_path / "t.csv", label)
+
+
+def test_the_report_says_how_sure_an_auc_of_so_many_rows_is() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(2000) < 0.3).astype(np.int8)
+    logits = labels + rng.normal(size=2000)
+    said = certainty_said(labels, logits)
+    assert said.startswith("On 2,000 test rows the AUC of OptEmbed is known from 0.7")
+    draws = [rng.integers(2000, size=2000) for _ in range(300)]
+    low, high = np.quantile([roc_auc_score(labels[d], logits[d]) for d in draws], [0.025, 0.975])
+    ends = [float(word) for word in re.findall(r"0\.\d+", said)]
+    assert ends == pytest.approx([low, high], abs=0.006)
+    assert "says nothing" in certainty_said(np.array([0, 0, 1]), np.zeros(3))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import torch
 
 from paperworks import runs
 from paperworks.errors import InputError
 from paperworks.language import bundled_text
+from paperworks.metrics import auc_interval
 from paperworks.papers.optembed.classifier import OptEmbedClassifier
 from paperworks.papers.optembed.config import Config
 from paperworks.papers.optembed.evolution import Evolution
@@ -90,7 +92,18 @@ def run(config: Config, run: runs.Run) -> runs.Report:
     rows = _compare(config, run, classifier, bench)
     classifier.save(run.output("model"))
     write_text(run.files / "fields.json", json.dumps(classifier.report_, indent=1))
-    return _report(config, table, classifier, scores, difference, rows, len(test))
+    certainty = certainty_said(test.labels, predict_logits(classifier.model_, test.ids))
+    return _report(config, table, classifier, scores, difference, rows, len(test), certainty)
+
+
+def certainty_said(labels: np.ndarray, logits: np.ndarray) -> str:
+    """How far an AUC on test rows with labels 0 and 1 may be from that on many."""
+    least = int(np.bincount(labels, minlength=2).min())
+    if least < 2:
+        return f"With {least} test row of the rarer label an AUC says nothing."
+    found = auc_interval(labels, logits)
+    between = f"{found.low:.4f} to {found.high:.4f} (95%, DeLong)"
+    return f"On {len(labels):,} test rows the AUC of {OURS} is known from {between}."
 
 
 def _read(config: Config, run: runs.Run) -> ClickTable:
@@ -151,6 +164,7 @@ def _report(
     difference: float,
     rows: dict[str, tuple[int, dict[str, float]]],
     tested: int,
+    certainty: str,
 ) -> runs.Report:
     report, search = classifier.report_, classifier.search_
     share = report["parameters"] / report["parameters_full"]
@@ -201,7 +215,7 @@ def _report(
                 "Tables compared",
                 ["table", "parameters", "of the full table", "AUC", "log loss, nats"],
                 compared,
-                "One training each from the same seed; a difference of a few thousandths is not more than chance."
+                f"One training each from the same seed, which another seed would move. {certainty}"
                 + (f" The linear term has {linear:,} weights besides, in every row." if linear else ""),
             ),
             runs.Table(
