@@ -12,6 +12,7 @@ import torch
 from papers.petct_slices.petct_helpers import SIZE, cases, flat_case, table
 from paperworks.errors import InputError
 from paperworks.papers.petct_slices import (
+    SliceClassifier,
     SliceTable,
     leave_center_out,
     measured_leak,
@@ -102,6 +103,33 @@ def test_slices_kept_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     np.testing.assert_allclose(half.images("pet", rows), kept.images("pet", rows), rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="store"):
         SliceTable.from_cases(scans, size=32, store=tmp_path / "a")
+
+
+def test_a_store_of_other_scans_or_of_another_reading_is_refused(tmp_path: Path) -> None:
+    scans = cases(3)
+    SliceTable.from_cases(scans[:2], size=16, store=tmp_path)
+    for other, options in (
+        (scans[1:], {}),
+        ([replace(scans[0], center="elsewhere"), scans[1]], {}),
+        (scans[:2], {"spacing": (8, 8, None)}),
+        (scans[:2], {"dtype": "float16"}),
+    ):
+        with pytest.raises(InputError, match=r"store: found .*with slices of another scan"):
+            SliceTable.from_cases(other, size=16, store=tmp_path, **options)  # type: ignore[arg-type]
+    assert len(SliceTable.from_cases(scans, size=16, store=tmp_path)) > 0  # a scan more is added
+
+
+def test_scans_in_memory_are_brought_to_the_spacing_of_the_table() -> None:
+    scan = cases(1)[0]
+    x, y, z = scan.spacing
+    coarse = SliceTable.from_cases([scan], size=16, spacing=(2 * x, 2 * y, 3 * z))
+    moved = scan.with_spacing((2 * x, 2 * y, 3 * z))
+    assert moved.spacing == pytest.approx((2 * x, 2 * y, 3 * z))
+    assert len(coarse) == moved.pet.array.shape[2] < scan.pet.array.shape[2] / 2
+    assert set(coarse.rows["thickness_mm"].round(6)) == {round(3 * z, 6)}
+    assert scan.with_spacing((None, None, z)) is scan
+    classifier = SliceClassifier(image_size=16, network="small", spacing=(2 * x, 2 * y, 3 * z))
+    assert len(classifier.table_of(scan)) == len(classifier.table_of(moved)) == len(coarse)
 
 
 def test_no_patient_is_on_both_sides_and_strata_keep_their_shares() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,18 @@ class Case:
     def spacing(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxels along the axes, mm."""
         return self.geometry.spacing
+
+    def with_spacing(self, spacing: Sequence[float | None]) -> Case:
+        """The scan on a grid of another spacing in mm; None keeps that of an axis. Unchanged where it has this spacing.
+
+        ``read_case(..., spacing=...)`` takes the CT from its own grid at once, which loses less.
+        """
+        grid = self.geometry.with_spacing(spacing)
+        if np.allclose(grid.spacing, self.spacing):
+            return self
+        ct = None if self.ct is None else resample(self.ct, grid, outside=CT_OUTSIDE)
+        mask = None if self.mask is None else resample(self.mask, grid, linear=False)
+        return replace(self, pet=resample(self.pet, grid), ct=ct, mask=mask)
 
 
 def read_case(

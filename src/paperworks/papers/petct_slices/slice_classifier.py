@@ -292,7 +292,8 @@ class SliceClassifier:
         """A scan as a table of slices of the network's size; a table as it is."""
         if isinstance(data, SliceTable):
             return data
-        return SliceTable.from_cases([data], size=self.options.image_size, require_masks=False)
+        options = self.options
+        return SliceTable.from_cases([data], size=options.image_size, spacing=options.spacing, require_masks=False)
 
     def _logits(
         self, network: Any, table: SliceTable, rows: np.ndarray, batch_size: int, progress: Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ class SliceTable:
         cases : a table of cases (CSV, data frame, rows; columns pet, ct, mask, patient_id, case_id, center, disease), a
             folder of scans, or ``Case`` objects.
         size : pixels that slices are resized to along each side.
-        store : folder for the slices, a folder per scan; what it holds is used again. None keeps them in memory.
+        store : folder for the slices, a folder per scan; what it holds is used again, and refused where it is of other
+            scans or was read in another way. None keeps them in memory.
+        spacing : mm of the grid that scans are brought to; None keeps the PET's for an axis.
         require_masks : refuse scans without a mask; without, such slices have no label.
         dtype : float32, or float16 for half the room (SUV to three digits).
 
@@ -91,15 +94,16 @@ class SliceTable:
         tables, shards, notes = [], [], list[str]()
         for number, source in enumerate(progress(sources, "reading scans", len(sources))):
             kept = None if folder is None else folder / f"scan-{number:05d}"
+            of = "" if kept is None else _identity(source, options | {"dtype": dtype})
             if kept is None or not kept.is_dir():
                 case = _read(source, number, options)
                 if require_masks and case.mask is None:
                     raise InputError("cases", f"row {number + 1} without a mask", "a mask for every scan")
                 rows, arrays, own = _slices_of(case, number, size, np.dtype(dtype))
                 if kept is not None:
-                    _keep(kept, rows, arrays, own)
+                    _keep(kept, rows, arrays, own, of)
             if kept is not None:
-                rows, arrays, own = _kept(kept, size)
+                rows, arrays, own = _kept(kept, size, of)
             tables.append(rows)
             shards.append(_Shard(arrays))
             notes += [f"Scan {number + 1}: {note}." for note in own]
@@ -184,7 +188,7 @@ def _sources(cases: Any) -> list[Any]:
 def _read(source: Any, number: int, options: dict[str, Any]) -> Case:
     """The scan of a row. Messages name the row: paths and file names may hold a name."""
     if isinstance(source, Case):
-        return source
+        return source if options["spacing"] is None else source.with_spacing(options["spacing"])
     try:
         return read_case(**{name: value for name, value in source.items() if value}, **options)
     except InputError as error:
@@ -216,15 +220,33 @@ def _planes(array: np.ndarray, size: int) -> np.ndarray:
     return resize(np.moveaxis(display(array), 2, 0), size)
 
 
-def _keep(folder: Path, rows: pd.DataFrame, arrays: dict[str, np.ndarray], notes: Sequence[str]) -> None:
+def _identity(source: Any, options: dict[str, Any]) -> str:
+    """A digest of a scan and of how it is read: its values, or its files with their sizes and times."""
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
+    if isinstance(source, Case):
+        volumes = [getattr(source, name) for name in IMAGES]
+        digest.update(repr([getattr(source, name) for name in _TEXTS]).encode())
+        for volume in volumes:
+            digest.update(b"none" if volume is None else volume.geometry.describe().encode() + volume.array.tobytes())
+        return digest.hexdigest()
+    facts = []
+    for name in IMAGES:
+        place = Path(source[name]).expanduser() if source.get(name) else None
+        state = None if place is None or not place.exists() else place.stat()
+        facts.append(None if state is None else (state.st_size, state.st_mtime_ns))
+    digest.update(json.dumps([dict(source), facts], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _keep(folder: Path, rows: pd.DataFrame, arrays: dict[str, np.ndarray], notes: Sequence[str], of: str) -> None:
     with new_folder(folder) as out:
         for name, array in arrays.items():
             np.save(out / f"{name}.npy", array)
-        content = {"notes": list(notes), "rows": rows.to_dict("list")}
+        content = {"of": of, "notes": list(notes), "rows": rows.to_dict("list")}
         (out / "rows.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _kept(folder: Path, size: int) -> tuple[pd.DataFrame, dict[str, np.ndarray], tuple[str, ...]]:
+def _kept(folder: Path, size: int, of: str) -> tuple[pd.DataFrame, dict[str, np.ndarray], tuple[str, ...]]:
     import pandas as pd
 
     content = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
@@ -234,4 +256,7 @@ def _kept(folder: Path, size: int) -> tuple[pd.DataFrame, dict[str, np.ndarray],
     if arrays["pet"].shape[1:] != (size, size):
         found = f"{folder.parent}, with slices of {arrays['pet'].shape[1]} pixels"
         raise InputError("store", found, f"slices of {size} pixels, or an empty folder")
+    if content.get("of", of) != of:
+        found = f"{folder.parent}, with slices of another scan, or of one that was read in another way"
+        raise InputError("store", found, "an empty folder, or the same scans with the same options")
     return pd.DataFrame(content["rows"]), arrays, tuple(content["notes"])
