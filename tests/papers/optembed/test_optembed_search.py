@@ -151,6 +151,17 @@ def test_a_search_behind_a_retraining_asks_the_supernet(tmp_path, kept: bool) ->
     assert one.fit(rows, held).stages_["supernet"] == stages  # from the start, not from what was retrained
 
 
+def test_fresh_weights_are_drawn_as_the_first_ones_were() -> None:
+    one = search(fresh=True)
+    first = one.initial
+    one._restart()
+    for name, value in one.model.state_dict().items():
+        if value.is_floating_point() and value.ndim == 2:
+            assert not torch.equal(value, first[name]), name
+            assert float(value.std()) == pytest.approx(float(first[name].std()), rel=0.5), name
+    assert float(one.model.state_dict()["linear.weight"].abs().max()) <= (6 / (sum(SIZES) + 1)) ** 0.5
+
+
 def test_what_is_called_too_early_or_wrong_is_named() -> None:
     rows, held = clicks(200, 0), clicks(100, 1)
     with pytest.raises(InputError, match="fit first"):

@@ -25,6 +25,14 @@ from paperworks.papers.optembed.bags import Bags
 from paperworks.papers.optembed.config import WIDEST
 
 
+class LinearTerm(nn.Embedding):
+    """Weights of the values; Xavier at the start, and where they are drawn anew."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.xavier_uniform_(self.weight)
+
+
 class ClickModel(nn.Module):
     """Base of the five: a table of embeddings, and a logit from what it gives.
 
@@ -63,8 +71,7 @@ class ClickModel(nn.Module):
         starts = self.bags.per_column((torch.cumsum(sizes, 0) - sizes).tolist())
         self.register_buffer("starts", starts, persistent=False)
         if self.has_linear:
-            self.linear = nn.Embedding(int(sizes.sum()), 1)
-            nn.init.xavier_uniform_(self.linear.weight)
+            self.linear = LinearTerm(int(sizes.sum()), 1)
             self.bias = nn.Parameter(torch.zeros(1))
         if self.has_perceptron:
             self.layers = _perceptron(self.inputs(), hidden, dropout)
