@@ -103,6 +103,16 @@ def test_the_choice_is_by_standardised_similarity_of_confirmed_slices_or_as_rele
     assert len(released.heads_) == len(found.slices_)
 
 
+def test_a_learning_rate_asks_for_gradient_descent() -> None:
+    one = world()
+    x, y = one.features["val"], one.y["val"]
+    given = SliceRectifier(one.discover(), one.head, n=60, epochs=3, lr=1e-3).fit(x, y)
+    named = SliceRectifier(one.discover(), one.head, n=60, epochs=3, lr=1e-3, optimizer="sgd").fit(x, y)
+    np.testing.assert_array_equal(given.logits(x), named.logits(x))
+    with pytest.raises(InputError, match=r"lr: found 0\.001"):
+        SliceRectifier(one.discover(), one.head, lr=1e-3, optimizer="lbfgs").fit(x, y)
+
+
 def test_without_a_head_the_predictions_of_discovery_stand_in() -> None:
     one = world()
     found = one.discover()

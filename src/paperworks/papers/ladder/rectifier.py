@@ -49,8 +49,9 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
         many rows of each class and pseudo-attribute.
     n : rows on each side of each class (extremes; at most half of the class), or rows of each group at most
         (pseudo_label). None: a tenth of the smallest class, at least 60; all that balance allows.
-    optimizer, epochs, lr, weight_decay, batch_size, loss : see ``heads.train_head``. The default goes to the optimum;
-        ``optimizer="sgd", epochs=9`` is the paper's for Waterbirds.
+    optimizer, epochs, lr, weight_decay, batch_size, loss : see ``heads.train_head``. None goes to the optimum (lbfgs)
+        where neither ``lr`` nor ``batch_size`` is given, else it is "sgd"; ``lr=1e-3, epochs=9`` is the paper's for
+        Waterbirds.
     combine : "select" predicts with the head of the most similar hypothesis, "mean" averages the heads' logits.
     faithful : as released: a head for every hypothesis, confirmed or not, and the choice by raw similarities, which are
         not on one scale. By default heads are for confirmed hypotheses, and similarities are standardised first.
@@ -72,7 +73,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
         *,
         balance: Literal["extremes", "pseudo_label"] = "extremes",
         n: int | None = None,
-        optimizer: Optimizer = "lbfgs",
+        optimizer: Optimizer | None = None,
         epochs: int | None = None,
         lr: float | None = None,
         weight_decay: float | None = None,
@@ -132,6 +133,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
             self._note("No hypothesis is confirmed: the classifier is left as it is.")
             return self
         scores = self.discovery.score(x)
+        steps: Optimizer = "lbfgs" if self.lr is None and self.batch_size is None else "sgd"
         for position in progress(self.active_, "retraining the last layer"):
             rows = self._balanced(scores[:, position], y, slices[position].threshold, slices[position].name)
             self.rows_[position] = rows
@@ -139,7 +141,7 @@ class SliceRectifier(ClassifierMixin, BaseEstimator):
                 self.head_,
                 x[rows],
                 y[rows],
-                optimizer=self.optimizer,
+                optimizer=self.optimizer or steps,
                 epochs=self.epochs,
                 lr=self.lr,
                 weight_decay=self.weight_decay,
