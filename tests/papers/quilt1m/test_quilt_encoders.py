@@ -183,6 +183,13 @@ def test_what_cannot_be_trained(tmp_path: Path, text: Path) -> None:
         TrainedEncoders.load(tmp_path / "none", "cpu")
 
 
+def test_numbers_of_results_above_the_items_are_said_to_be_left_out() -> None:
+    from paperworks.papers.quilt1m.encoders_report import _recall_table
+
+    assert "Left out: k of 50, 200" in _recall_table([], 12, 20, [50, 200]).note
+    assert "Left out" not in _recall_table([], 12, 20, []).note
+
+
 def test_labelled_pictures(tmp_path: Path) -> None:
     for name in ("lymph_node", "stroma"):
         (tmp_path / name).mkdir()

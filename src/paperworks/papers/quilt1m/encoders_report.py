@@ -120,7 +120,8 @@ def _report(
         "cosine, picture and own text": own,
         "cosine, picture and any other text": others,
     }
-    tables = [_recall_table(recalls, len(held), len(known))]
+    left = [k for k in config.recall_at if k not in {one.k for one in recalls}]
+    tables = [_recall_table(recalls, len(held), len(known), left)]
     content: dict[str, Any] = {"retrieval": [_plain_recall(one) for one in recalls]}
     headline = ""
     if recalls:
@@ -232,7 +233,8 @@ def _split_rows(labels: np.ndarray, share: float, rng: np.random.Generator) -> n
     return stratified_rows(labels, 1 - share, rng)
 
 
-def _recall_table(recalls: Sequence[Recall], pictures: int, texts: int) -> runs.Table:
+def _recall_table(recalls: Sequence[Recall], pictures: int, texts: int, left: Sequence[int]) -> runs.Table:
+    more = f" Left out: k of {', '.join(map(str, left))}, above the number of pictures or texts." if left else ""
     rows: list[list[runs.report.Cell]] = [
         [one.k, one.to_text.estimate, one.chance_to_text, one.to_image.estimate, one.chance_to_image] for one in recalls
     ]
@@ -240,7 +242,7 @@ def _recall_table(recalls: Sequence[Recall], pictures: int, texts: int) -> runs.
         "Retrieval",
         ["k", "picture to text", "chance, to text", "text to picture", "chance, to picture"],
         rows,
-        f"Share of queries with one of theirs among the k nearest; {pictures:,} pictures, {texts:,} texts.",
+        f"Share of queries with one of theirs among the k nearest; {pictures:,} pictures, {texts:,} texts.{more}",
     )
 
 
