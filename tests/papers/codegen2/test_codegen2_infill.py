@@ -227,6 +227,11 @@ def test_of_a_hole_longer_than_half_of_the_context_the_scored_bytes_count(bundle
     assert short.letters.tolist() == [len("\n  total = 1")]
 
 
+def test_sampling_needs_a_temperature(bundled: Any) -> None:
+    with pytest.raises(InputError, match="temperature: found 0"):
+        infill(bundled.model, bundled.tokenizer, "a", "b", 4, do_sample=True)
+
+
 def test_more_new_tokens_than_the_context_has(bundled: Any) -> None:
     with pytest.raises(InputError, match=r"max_new_tokens: found 300 for each of 2 holes.*expected at most 123"):
         infill_many(bundled.model, bundled.tokenizer, [("a", "b", "c")], 300)

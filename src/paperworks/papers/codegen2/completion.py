@@ -283,6 +283,8 @@ def _sampling(temperature: float, top_p: float, options: dict[str, Any]) -> dict
     if options.get("num_beams", 1) != 1:
         raise InputError("num_beams", options["num_beams"], "1: beams are not kept apart while white space is forced")
     if temperature == 0:
+        if options.get("do_sample"):
+            raise InputError("temperature", 0, "a temperature above 0, to sample")
         return {**options, "do_sample": False}
     return {"top_k": 0, **options, "do_sample": True, "temperature": temperature, "top_p": top_p}
 
