@@ -21,6 +21,7 @@ from paperworks.papers.music_word2vec import (
     key_consistency,
     key_matrix,
     load_chorales,
+    piece_from_array,
     substitute_words,
     tonal_report,
 )
@@ -320,6 +321,8 @@ def test_moves_reach_the_new_slice() -> None:
 def test_key_consistency() -> None:
     assert key_consistency([145, 2180], "C") == 1
     assert key_consistency([145, 1 << 1], "C") == pytest.approx(3 / 4)
+    notes = np.array([[0, 1, 60], [0, 1, 64], [1, 1, 67], [2, 1, 61]])
+    assert key_consistency(notes, "C") == key_consistency(piece_from_array(notes), "C") == pytest.approx(3 / 4)
     assert key_consistency([580], "C") == pytest.approx(2 / 3)
     assert np.isnan(key_consistency([0]))
     with pytest.raises(InputError, match="key"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from paperworks.errors import InputError
 from paperworks.papers.music_word2vec.chords import as_code, estimate_key, scale_of
 from paperworks.papers.music_word2vec.model import MusicWord2Vec, is_silence
-from paperworks.papers.music_word2vec.slices import Word, pitch_classes
+from paperworks.papers.music_word2vec.notes import Piece
+from paperworks.papers.music_word2vec.slices import SliceEncoder, Word, pitch_classes
 from paperworks.papers.music_word2vec.vocabulary import UNKNOWN
 from paperworks.parameters import check_seed
 
@@ -132,12 +134,16 @@ def substitute_words(
     return Substitutes(model, m)(words, choice=choice, local=local, rng=np.random.default_rng(seed))
 
 
-def key_consistency(words: Sequence[Word], key: str | None = None) -> float:
+def key_consistency(words: Any, key: str | None = None) -> float:
     """Share of the pitch classes of all slices that belong to the scale of ``key``; NaN for silence.
 
+    ``words`` are those of a piece, or the piece itself: a file, a music21 stream, a ``Piece``, or notes ``[n, 3]``, of
+    which every quarter is a slice.
     ``key`` is a name such as ``G`` or ``Em``; None: the key is estimated from the slices.
     Raises InputError for words of 88 keys.
     """
+    if isinstance(words, (str, Path, Piece)) or hasattr(words, "recurse") or getattr(words, "ndim", 1) == 2:
+        words = SliceEncoder().transform(words)[0]
     codes = [code for w in words if (code := as_code(w))]
     if not codes:
         return float("nan")
