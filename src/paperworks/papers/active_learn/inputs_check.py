@@ -133,3 +133,9 @@ def check_span(queries: torch.Tensor, outputs: torch.Tensor) -> None:
             "queries that do not span the differences of outputs: the complexity is infinite for all theta",
             "queries of which every z - z' is a combination",
         )
+
+
+def are_indices(thetas: object) -> bool:
+    """Whether instances are given by their numbers in a finite set, not as rows of theta."""
+    kind = np.asarray(thetas)
+    return kind.ndim <= 1 and kind.dtype.kind in "iu"

@@ -15,6 +15,7 @@ from paperworks.errors import InputError
 from paperworks.papers.active_learn.inputs_check import (
     DTYPE,
     Box,
+    are_indices,
     check_loss,
     check_means,
     check_span,
@@ -187,7 +188,7 @@ class ActiveProblem:
         """
         if thetas is None:
             return torch.arange(len(self.thetas))
-        if self.finite and _are_indices(thetas):
+        if self.finite and are_indices(thetas):
             index = torch.as_tensor(np.asarray(thetas), dtype=torch.int64).reshape(-1)
             if len(index) == 0 or not bool(((index >= 0) & (index < len(self.thetas))).all()):
                 raise InputError(
@@ -395,8 +396,3 @@ class ActiveProblem:
         from paperworks.papers.active_learn.archetypes import archetype_problem, find_archetypes
 
         return archetype_problem(find_archetypes(ratings, k, recommend, seed), horizon, items)
-
-
-def _are_indices(thetas: object) -> bool:
-    kind = np.asarray(thetas)
-    return kind.ndim <= 1 and kind.dtype.kind in "iu"

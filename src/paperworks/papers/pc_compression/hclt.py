@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -329,7 +330,7 @@ class HCLT(DensityMixin, BaseEstimator):
         """Drop what was derived from older parameters."""
         self._walk = None
         self._exact_parameters = None
-        self._passes = Passes(self.tree_, self.background_, self._threads())
+        self._passes = Passes(self.tree_, self.background_, effective_n_jobs(self.n_jobs))
 
     @property
     def _exact(self) -> Parameters:
@@ -339,11 +340,6 @@ class HCLT(DensityMixin, BaseEstimator):
             inputs = np.concatenate([walk.inputs, np.ones_like(walk.inputs[:, :1])], 1)
             self._exact_parameters = Parameters(walk.prior, walk.down, inputs)
         return self._exact_parameters
-
-    def _threads(self) -> int:
-        from joblib import effective_n_jobs
-
-        return effective_n_jobs(self.n_jobs)
 
     def _phases(self) -> list[Phase]:
         return [p if isinstance(p, Phase) else Phase(*p) for p in self.schedule]
