@@ -225,6 +225,9 @@ def test_another_model_is_named():
 def test_what_cannot_be_coded_is_named(x, message):
     with pytest.raises(InputError, match=message):
         PCCodec(_model()).compress(x)
+    if message == "missing":
+        with pytest.raises(InputError, match=message):
+            PCCodec(_model()).bits(x)
 
 
 @pytest.mark.parametrize("options", [{"precision": 8}, {"mode": "fast"}, {"rows_per_stream": 0}, {"n_jobs": 0}])

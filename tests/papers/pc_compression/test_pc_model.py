@@ -197,6 +197,8 @@ def test_early_stopping_keeps_the_best_and_a_cut_off_fit_goes_on(tmp_path):
     assert resumed.sha256 == HCLT(3, 4, **options).fit(x).sha256
     with pytest.raises(InputError, match="checkpoint"):
         HCLT(4, 4, **options).fit(x, checkpoint=tmp_path / "c.npz")
+    with pytest.raises(InputError, match="checkpoint"):  # other rows with the same tree
+        HCLT(3, 4, **options).fit(3 - x, checkpoint=tmp_path / "c.npz")
 
 
 def test_save_and_load(tmp_path):
@@ -209,6 +211,8 @@ def test_save_and_load(tmp_path):
     assert again.get_params()["schedule"] == model.get_params()["schedule"]
     with pytest.raises(InputError):
         model.save(tmp_path / "model")
+    searched = HCLT(np.int64(2), pseudocount=np.float64(0.1), schedule=((2, 0.2, 0.9),)).fit(x)  # as a grid sets them
+    assert HCLT.load(searched.save(tmp_path / "searched")).get_params()["n_latents"] == 2
     damaged = tmp_path / "model" / "model.safetensors"
     good = damaged.read_bytes()
     for place in (8, len(good) // 2, len(good) - 3):

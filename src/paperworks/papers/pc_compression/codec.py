@@ -187,6 +187,8 @@ class PCCodec:
     def bits(self, X: Any) -> np.ndarray:
         """Bits that each value of ``X`` [N, ...] costs in the code, float64 [N, D]."""
         codes = as_codes(np.asarray(X).reshape(len(X), -1), self.n_categories, self.n_variables)[0]
+        if np.ma.isMaskedArray(X) or (codes == self.n_categories).any():
+            raise InputError("X", "missing values, which are not coded", "complete rows, or impute()")
         starts = np.empty(codes.shape, dtype=np.uint32)
         widths = np.empty_like(starts)
         coder = self._coder(self.mode)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -15,6 +16,9 @@ from paperworks.errors import InputError
 from paperworks.papers.pc_compression import passes
 from paperworks.papers.pc_compression.structure import Tree
 from paperworks.runs.files import replace_file
+
+if TYPE_CHECKING:
+    from paperworks.papers.pc_compression.hclt import HCLT
 
 TILE = 512
 """Samples that go through the tree together; their rows are a few ten megabytes for images of 28 x 28."""
@@ -239,6 +243,15 @@ def epochs_of(schedule: Sequence[Phase]) -> Iterator[tuple[bool, float]]:
     for phase in schedule:
         for epoch in range(phase.epochs):
             yield phase.full, phase.inertia(epoch)
+
+
+def identity_of(model: HCLT, plan: object, codes: np.ndarray, held: np.ndarray | None) -> str:
+    """Digest of what decides the weights of every epoch of a fit: rows, tree, first weights (the seed), options."""
+    digest = hashlib.sha256(repr([plan, int(model.batch_size), float(model.pseudocount)]).encode())
+    first = (model.tree_.parents, *model.parameters_.arrays())
+    for array in (codes, np.zeros(0) if held is None else held, *first):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def run_epoch(

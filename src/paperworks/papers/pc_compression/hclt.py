@@ -272,7 +272,9 @@ class HCLT(DensityMixin, BaseEstimator):
         with new_folder(Path(folder)) as target:
             save_file(arrays, target / "model.safetensors", metadata={"format": FORMAT})
             meta["file_sha256"] = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
-            (target / "model.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+            # options may be numbers of numpy, as those that a search over a grid sets
+            text = json.dumps(meta, indent=1, default=lambda value: value.item())
+            (target / "model.json").write_text(text + "\n", encoding="utf-8")
         return Path(folder)
 
     @classmethod
@@ -350,8 +352,9 @@ class HCLT(DensityMixin, BaseEstimator):
         best: Parameters | None = None
         scale = -1 / self.n_features_in_ / np.log(2)
         plan = list(enumerate(em.epochs_of(self._phases())))
+        identity = "" if checkpoint is None else em.identity_of(self, plan, codes, held)
         if checkpoint is not None and checkpoint.exists():
-            best = self._resume(checkpoint)
+            best = self._resume(checkpoint, identity)
         stale = len(self.validation_) - 1 - int(np.argmin(self.validation_)) if self.validation_ else 0
         for epoch, (full, inertia) in progress(plan[len(self.history_) :], "epochs"):
             if held is not None and stale >= self.patience:
@@ -378,17 +381,16 @@ class HCLT(DensityMixin, BaseEstimator):
                 names = ("best_prior", "best_transitions", "best_inputs")
                 more = dict(zip(names, best.arrays(), strict=True)) if best else {}
                 self.parameters_.save(
-                    checkpoint, parents=self.tree_.parents, history=self.history_, validation=self.validation_, **more
+                    checkpoint, identity=identity, history=self.history_, validation=self.validation_, **more
                 )
         if best is not None:
             self.parameters_ = best
         self.n_iter_ = len(self.history_)
         self._forget()
 
-    def _resume(self, checkpoint: Path) -> Parameters | None:
+    def _resume(self, checkpoint: Path, identity: str) -> Parameters | None:
         with np.load(checkpoint) as kept:
-            shapes = [kept[n].shape for n in ("prior", "transitions", "inputs")]
-            if shapes != [a.shape for a in self.parameters_.arrays()] or (kept["parents"] != self.tree_.parents).any():
+            if "identity" not in kept or str(kept["identity"]) != identity:
                 raise InputError("checkpoint", str(checkpoint), "one of the same data and options")
             self.parameters_ = Parameters(kept["prior"], kept["transitions"], kept["inputs"])
             self.history_, self.validation_ = kept["history"].tolist(), kept["validation"].tolist()
