@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from paperworks.errors import InputError
@@ -235,6 +236,22 @@ def test_estimators_are_scikit_learns() -> None:
     check_estimator(NTKRegressor(normalize=False, ridge=1e-3))
     ensemble = PermutationEnsemble(3, width=32)
     assert clone(ensemble).get_params() == ensemble.get_params()
+    for call in (
+        lambda: ensemble.save("nowhere.safetensors"),
+        lambda: ensemble.probe_mean_,
+        lambda: ensemble.probe_variance_,
+        lambda: ensemble.round(np.eye(3), np.eye(3)),
+        lambda: ensemble.merge(ensemble),
+    ):
+        with pytest.raises(NotFittedError):
+            call()
+
+
+def test_numbers_of_numpy_are_options(tmp_path: Path) -> None:
+    options = {"width": np.int64(16), "threshold": np.float32(0.25), "random_state": np.int64(1)}
+    ensemble = PermutationEnsemble(np.int64(2), **options).fit([1, 0])
+    again = PermutationEnsemble.load(ensemble.save(tmp_path / "e.safetensors"))
+    np.testing.assert_array_equal(again.predict(all_inputs(2)), ensemble.predict(all_inputs(2)))
 
 
 @pytest.mark.parametrize(

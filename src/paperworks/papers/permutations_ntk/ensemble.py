@@ -208,7 +208,7 @@ class PermutationEnsemble(BaseEstimator):
             require_whole("n_estimators", self.n_estimators)
         if self.keep not in ("weights", "probe"):
             raise InputError("keep", repr(self.keep), "'weights' or 'probe'")
-        number = isinstance(self.threshold, (int, float)) and np.isfinite(self.threshold)
+        number = isinstance(self.threshold, (int, float, np.number)) and np.isfinite(self.threshold)
         if not number and self.threshold not in ("zero", "midpoint"):
             raise InputError("threshold", repr(self.threshold), "'zero', 'midpoint' or a number")
         theory = self.parametrization == "ntk" and self.trained_layers == "all" and self.steps is None
@@ -276,6 +276,7 @@ class PermutationEnsemble(BaseEstimator):
 
     def round(self, outputs: ArrayLike, X: ArrayLike) -> Bits:
         """Averaged outputs (num, k) at rows X as bits, by the ensemble's threshold."""
+        check_is_fitted(self, "spec_")
         if not self.general and self.threshold in ("zero", "midpoint"):
             return round_outputs(outputs, X, self.threshold)  # type: ignore[arg-type]
         table = as_bit_rows(X, self.spec_.inputs)
@@ -316,11 +317,13 @@ class PermutationEnsemble(BaseEstimator):
     @property
     def probe_mean_(self) -> NDArray[np.float64]:
         """Mean output over networks on the probe rows, (num, k)."""
+        check_is_fitted(self, "spec_")
         return self._sum / self.n_members_
 
     @property
     def probe_variance_(self) -> NDArray[np.float64]:
         """Unbiased variance over networks on the probe rows, (num, k); needs two networks."""
+        check_is_fitted(self, "spec_")
         if self.n_members_ < 2:
             raise InputError("n_estimators", self.n_members_, "2 or more for a variance")
         return np.maximum(self._squares - self._sum**2 / self.n_members_, 0.0) / (self.n_members_ - 1)
@@ -330,6 +333,8 @@ class PermutationEnsemble(BaseEstimator):
 
         Raises InputError where the two were trained differently, on other rows, or share networks.
         """
+        check_is_fitted(self, "spec_")
+        check_is_fitted(other, "spec_")
         for name in (*_SETTINGS, "keep", "general"):
             if getattr(self, name) != getattr(other, name):
                 raise InputError(name, f"{getattr(other, name)!r} in the other ensemble", repr(getattr(self, name)))

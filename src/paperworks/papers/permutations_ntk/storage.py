@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from sklearn.utils.validation import check_is_fitted
 
 from paperworks.errors import InputError
 from paperworks.papers.permutations_ntk.ensemble import PermutationEnsemble
@@ -20,6 +21,7 @@ FORMAT = "paperworks permutation ensemble 1"
 
 def save_ensemble(ensemble: PermutationEnsemble, path: Path) -> Path:
     """Write a fitted ensemble to a file that does not exist yet; it appears under its name when it is whole."""
+    check_is_fitted(ensemble, "spec_")
     require_free(path, "path")
     arrays = {
         "train_inputs": ensemble.X_fit_,
@@ -33,7 +35,7 @@ def save_ensemble(ensemble: PermutationEnsemble, path: Path) -> Path:
         tensors[f"members.{name}"] = torch.cat([stack.tensors()[name].cpu() for stack in ensemble._stacks])
     about = {
         "format": FORMAT,
-        "parameters": json.dumps(ensemble.get_params()),
+        "parameters": json.dumps(ensemble.get_params(), default=lambda value: value.item()),  # numbers of numpy
         "members": json.dumps(ensemble.members_),
     }
     with new_file(path) as aside:
