@@ -47,6 +47,20 @@ def test_metadata_of_the_users_own(tmp_path: Path) -> None:
     assert best["confirmed"]
 
 
+def test_predictions_with_missing_cells_are_those_of_whole_numbers(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    label, kind = draw.integers(0, 3, 200), draw.choice(["a", "b"], 200)
+    guess = np.where((kind == "a") & (draw.random(200) < 0.6), (label + 1) % 3, label).astype(float)
+    guess[:10] = np.nan  # so that the column is read as decimal numbers: 1.0 is the label 1
+    pd.DataFrame({"kind": kind, "label": label, "guess": guess}).to_csv(tmp_path / "t.csv", index=False)
+    config = build_config(Config, {"metadata": str(tmp_path / "t.csv"), "prediction": "guess"})
+    report = run(config, Run(tmp_path / "run"))
+    assert report.metrics["rows"] == 190
+    assert report.metrics["error"] == pytest.approx(float((guess != label)[10:].mean()))
+    assert "kind = a" in report.headline
+    assert "10 rows without a label or a prediction are left out." in report.notes
+
+
 def test_without_predictions_a_logistic_model_is_trained(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     sex = draw.choice(["f", "m"], 300)

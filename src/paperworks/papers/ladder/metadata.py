@@ -11,7 +11,7 @@ from paperworks import runs
 from paperworks.errors import InputError, nearest
 from paperworks.inputs.tables import read_table
 from paperworks.papers.ladder import figures
-from paperworks.papers.ladder.backends.predicates import MetadataBackend, PredicateSlice
+from paperworks.papers.ladder.backends.predicates import MetadataBackend, PredicateSlice, category_text
 from paperworks.papers.ladder.config import Config
 from paperworks.papers.ladder.files import LABEL_COLUMNS, pick_column
 from paperworks.runs.files import write_text
@@ -52,16 +52,23 @@ def _read(config: Config, run: runs.Run) -> tuple[pd.DataFrame, np.ndarray, np.n
         table = read_table(source)
         frame, notes = table.features, [f"{len(table)} rows of {source}.", *table.notes]
     label = pick_column(frame, config.label, LABEL_COLUMNS, "label")
-    truth = frame[label].astype(str).to_numpy()
+    given = [label] if config.prediction is None else [label, pick_column(frame, config.prediction, (), "prediction")]
+    known = frame[given].notna().all(axis=1).to_numpy()
+    if not known.any():
+        raise InputError("label", "no row with a label and a prediction", "rows that have both")
+    if not known.all():
+        notes.append(f"{int((~known).sum())} rows without a label or a prediction are left out.")
+        frame = frame[known].reset_index(drop=True)
+    truth = _classes(frame[label])
     if len(np.unique(truth)) < 2:
         raise InputError("label", f"one class only, {truth[0]!r}", "two classes or more")
     rest = frame.drop(columns=[label])
     if config.prediction is not None:
-        name = pick_column(frame, config.prediction, (), "prediction")
+        name = given[1]
         if name == label:
             raise InputError("prediction", repr(name), "another column than the label")
         rest = rest.drop(columns=[name])
-        guess = frame[name].astype(str).to_numpy()
+        guess = _classes(frame[name])
         if not np.isin(guess, truth).any():
             raise InputError("prediction", f"values such as {guess[0]!r}", f"labels such as {truth[0]!r}")
     else:
@@ -70,6 +77,11 @@ def _read(config: Config, run: runs.Run) -> tuple[pd.DataFrame, np.ndarray, np.n
     if rest.shape[1] == 0:
         raise InputError("metadata", "no column besides label and prediction", "at least one")
     return rest, truth, guess, notes
+
+
+def _classes(cells: pd.Series) -> np.ndarray:
+    """Labels as text; a column of whole numbers has no decimals, though one beside it was read as decimal numbers."""
+    return cells.astype(object).map(category_text).to_numpy(str)
 
 
 def _from_headers(config: Config, run: runs.Run, folder: Path) -> pd.DataFrame:

@@ -44,7 +44,7 @@ class Condition:
         """Which rows pass, bool ``[n]``."""
         cells = frame[self.column]
         if self.operator == "=":
-            return np.asarray(cells.astype(object).map(_text).to_numpy(object) == str(self.value), bool)
+            return np.asarray(cells.astype(object).map(category_text).to_numpy(object) == str(self.value), bool)
         numbers = _numbers(cells)
         with np.errstate(invalid="ignore"):
             return numbers >= float(self.value) if self.operator == ">=" else numbers < float(self.value)
@@ -176,7 +176,7 @@ class MetadataBackend:
                     found += [Condition(column, ">=", float(cut)), Condition(column, "<", float(cut))]
                 if len(np.unique(present)) > 10:
                     continue
-            values = cells.map(_text).dropna().value_counts()
+            values = cells.map(category_text).dropna().value_counts()
             if len(values) <= MOST_CATEGORIES:
                 found += [Condition(column, "=", value) for value in sorted(values.index)]
         if not found:
@@ -225,7 +225,9 @@ def metadata_prompt(frame: pd.DataFrame, errors: np.ndarray, examples: int, draw
 
     def listed(rows: np.ndarray) -> str:
         some = np.sort(draw.permutation(rows)[:examples])
-        kept = [{str(c): _text(v) for c, v in frame.iloc[i].items() if _text(v) is not None} for i in some]
+        kept = [
+            {str(c): category_text(v) for c, v in frame.iloc[i].items() if category_text(v) is not None} for i in some
+        ]
         return "\n".join(json.dumps(row, ensure_ascii=False) for row in kept)
 
     return (
@@ -251,7 +253,7 @@ def parse_predicates(answer: str, frame: pd.DataFrame) -> list[Condition]:
             continue
         operator, value = item.get("operator"), item.get("value")
         if operator == "=" and isinstance(value, (str, int, float, bool)):
-            found.append(Condition(str(item["column"]), "=", str(_text(value))))
+            found.append(Condition(str(item["column"]), "=", str(category_text(value))))
         elif operator in (">=", "<") and isinstance(value, (int, float)) and not isinstance(value, bool):
             found.append(Condition(str(item["column"]), operator, float(value)))
     if not found:
@@ -278,7 +280,7 @@ def require_columns(frame: pd.DataFrame, field: str, columns: Sequence[str]) -> 
             raise InputError(field, repr(column), f"a column of the table{nearest(column, map(str, frame.columns))}")
 
 
-def _text(cell: Any) -> str | None:
+def category_text(cell: Any) -> str | None:
     """A cell as a category; None where it is missing. Whole numbers have no decimals."""
     import pandas as pd
 
