@@ -3,7 +3,7 @@
 from paperworks.papers.slicegpt import SliceGPT
 
 method = SliceGPT(slicing=0.25)
-report = method.fit(model, {"input_ids": ids, "attention_mask": mask})   # edits the model, layer by layer
+report = method.fit(model, {"input_ids": ids, "attention_mask": mask}).report_   # edits the model, layer by layer
 method.model_.generate(...)
 method.save("sliced", tokenizer)
 
