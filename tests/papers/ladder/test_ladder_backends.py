@@ -211,6 +211,18 @@ def test_without_captions_correct_samples_are_described(tmp_path: Path) -> None:
         )
 
 
+def test_a_backend_serves_several_discoveries_each_with_its_own_encoder() -> None:
+    def first(texts: Any) -> np.ndarray:
+        return encode(texts)
+
+    def second(texts: Any) -> np.ndarray:
+        return encode(texts)
+
+    for backend in (GeneratedBackend(CallableGenerator(lambda p: "{}")), CaptionFreeBackend(lambda items: [])):
+        inner = [getattr(backend.bind(one), "fallback", None) or backend.bind(one).inner for one in (first, second)]  # type: ignore[union-attr]
+        assert [one.encode for one in inner] == [first, second]
+
+
 def frame(n: int = 400) -> tuple[pd.DataFrame, np.ndarray]:
     draw = np.random.default_rng(0)
     age, view = draw.integers(30, 95, n), draw.choice(["CC", "MLO"], n)

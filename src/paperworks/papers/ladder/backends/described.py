@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,11 +67,13 @@ class CaptionFreeBackend:
         return f"caption-free|{getattr(self.inner, 'identity', type(self.inner).__name__)}"
 
     def bind(self, encode: Any) -> CaptionFreeBackend:
-        """Give the inner backend the text encoder."""
+        """The same with an inner backend that has the text encoder."""
         bind = getattr(self.inner, "bind", None)
-        if bind is not None:
-            self.inner = bind(encode)
-        return self
+        if bind is None:
+            return self
+        made = copy.copy(self)
+        made.inner = bind(encode)
+        return made
 
     def corpus(self, items: Sequence[Any], y: np.ndarray, predicted: np.ndarray) -> list[str]:
         """Unique sentences about correctly classified samples, at most ``per_class`` of each class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import re
 import warnings
@@ -128,11 +129,13 @@ class GeneratedBackend:
         return f"generated|{name}|{self.task}|{self.max_new_tokens}"
 
     def bind(self, encode: Any) -> GeneratedBackend:
-        """Give the fallback the text encoder."""
+        """The same with a fallback that has the text encoder; ``answers`` and ``fell_back`` are those of both."""
         bind = getattr(self.fallback, "bind", None)
-        if bind is not None:
-            self.fallback = bind(encode)
-        return self
+        if bind is None:
+            return self
+        made = copy.copy(self)
+        made.fallback = bind(encode)
+        return made
 
     def propose(self, class_name: str, sentences: Sequence[str], corpus: Sequence[str], n: int) -> list[Hypothesis]:
         """At most ``n`` hypotheses of the model."""
