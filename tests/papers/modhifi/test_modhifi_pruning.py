@@ -19,10 +19,10 @@ from paperworks.papers.modhifi.layers import layer_at
 from paperworks.papers.modhifi.method import TAXONOMY, prune_module
 from paperworks.papers.modhifi.moments import collect
 from paperworks.papers.modhifi.scores import similarity_matrix
-from paperworks.papers.modhifi.selection import union_of_best, unit_scores
+from paperworks.papers.modhifi.selection import prunable_groups, union_of_best, unit_scores
 from paperworks.pruning import reestimate_norms
 from paperworks.pruning.module_job import ModuleJob
-from paperworks.structure.trace import save_cut
+from paperworks.structure.trace import analyze, save_cut
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,14 @@ def test_the_cut_network_is_the_masked_one(cnn: nn.Module, options: dict[str, An
     if "p" not in options:
         assert 0.5 < after / before <= 0.6
     assert sum(p.numel() for p in smaller.model_.parameters()) == smaller.report_.parameters[1]
+
+
+def test_a_transposed_convolution_is_named_where_it_reads_and_not_where_it_makes() -> None:
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 3, 2), nn.ReLU(), head).eval()
+    found, notes = prunable_groups(analyze(model, torch.randn(2, 1, 6, 6)), model)
+    assert list(found) == ["2/channel"]
+    assert notes == ["0/channel stays: no linear layer or convolution reads it"]
 
 
 def test_kept_units_of_several_rounds_are_numbered_as_in_the_dense_network(cnn: nn.Module) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from paperworks.errors import InputError
 from paperworks.papers.modhifi.analyzer import CenterChoice, center_for, score_for
@@ -65,7 +66,7 @@ def prunable_groups(
                 layer = ReadLayer(piece.module, module)
                 if piece.axis == layer.axis and layer.inputs > 1:
                     readers.append(Reader(layer, layer.columns(piece.index.table), piece.index.table))
-            elif piece.axis == 1:
+            elif piece.axis == _input_axis(module) and not piece.param.endswith(".bias"):
                 others.append(piece.module)
         if not readers:
             notes.append(f"{name} stays: no linear layer or convolution reads it")
@@ -81,6 +82,13 @@ def prunable_groups(
             f"a model with a layer that reads another's output; it has {listed or 'no groups'}",
         )
     return found, notes
+
+
+def _input_axis(module: nn.Module | None) -> int | None:
+    """The axis of the weight along which a layer that is not measured reads; None for one that only makes units."""
+    if isinstance(module, nn.Embedding):
+        return None
+    return 0 if isinstance(module, _ConvTransposeNd) else 1
 
 
 def reader_scores(
