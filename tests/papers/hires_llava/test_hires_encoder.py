@@ -56,6 +56,18 @@ def test_an_adapter_at_work_joins_slices_and_not_images(kind: str) -> None:
     assert torch.allclose(other[2], together[2], atol=1e-6)
 
 
+def test_a_tower_in_bfloat16_has_an_adapter_in_float32() -> None:
+    options = {"sra_layers": "all", "init": "default", "seed": 1}
+    encoder = HiResVisionEncoder(tower("clip").to(torch.bfloat16), **options)  # type: ignore[arg-type]
+    whole = HiResVisionEncoder(tower("clip"), **options)  # type: ignore[arg-type]
+    images = [image(20, 40), image(16, 16)]
+    for found, expected in zip(encoder.encode(images), whole.encode(images), strict=True):
+        assert np.abs(found.tokens - expected.tokens).max() < 0.05 * np.abs(expected.tokens).max()
+    rows = encoder.tokens(encoder.prepare(images))
+    torch.stack([one.values.square().sum() for one in rows]).sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in encoder.adapters.parameters())
+
+
 def test_without_the_adapter_slices_are_independent() -> None:
     encoder = HiResVisionEncoder(tower("clip"), sra_layers="none", sampler=None).eval()
     part = encoder.prepare([image(32, 32)])

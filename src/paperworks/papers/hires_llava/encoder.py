@@ -167,6 +167,7 @@ class HiResVisionEncoder(nn.Module):
             tokens = tower(given)[:, tower.prefix :]
         finally:
             self._groups = []
+        tokens = tokens.to(self._own_dtype(tokens))
         square = tokens.unflatten(1, (tower.side, tower.side))
         if len(set(grids)) == 1:  # in one piece: its gradient is one tensor, not one for each image
             total = sum(counts)
@@ -278,10 +279,16 @@ class HiResVisionEncoder(nn.Module):
             slices = (tokens if every else tokens[rows]).reshape(
                 -1, grid[0] * grid[1], tower.side, tower.side, tower.width
             )
-            mixed = adapter(slices, grid).reshape(len(rows), tower.side**2, tower.width)
+            mixed = adapter(slices.to(self._own_dtype(slices)), grid).to(tokens)
+            mixed = mixed.reshape(len(rows), tower.side**2, tower.width)
             tokens = mixed if every else tokens.index_copy(0, rows, mixed)
         hidden = torch.cat([hidden[:, : tower.prefix], tokens], 1)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    def _own_dtype(self, like: torch.Tensor) -> torch.dtype:
+        """The type of the weights of adapters and sampler, which need not be the tower's; or that of ``like``."""
+        parts = [self.adapters, *([] if self.sampler is None else [self.sampler])]
+        return next((p.dtype for part in parts for p in part.parameters()), like.dtype)
 
     def own_state(self) -> dict[str, torch.Tensor]:
         """The weights of adapters and sampler, without the tower's."""
