@@ -29,7 +29,7 @@ class CompressoReport:
         largest logit.
     course : every step of pruning.
     tuning_losses, final_losses : of the phases before and after.
-    prompt_tokens : tokens of the prefix.
+    prompt_tokens : tokens of the prefix (with the header of the user's text, for instructions).
     examples : their number. plan : the kept units, as JSON of ``KeepPlan``.
     seconds : by phase. start_bytes, peak_bytes : memory of the process before, and at its peak.
     notes : what a reader must know.
