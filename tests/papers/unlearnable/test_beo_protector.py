@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from paperworks.errors import InputError
@@ -208,6 +209,18 @@ def test_bad_input(X: np.ndarray, options: dict[str, object], field: str) -> Non
     with pytest.raises(InputError) as refused:
         protector(**options).fit(X, np.arange(6) % 2)
     assert refused.value.field == field
+
+
+def test_a_protector_is_copied_without_its_result() -> None:
+    x = np.random.default_rng(0).random((24, 6)).astype(np.float32)
+    y = np.arange(24) % 2
+    made = BEOProtector(eps=np.full(6, 0.1), steps=2, lr=0.05, training=SurrogateTraining(epochs=1))
+    found = made.fit_transform(x, y)
+    other = clone(made)
+    assert not hasattr(other, "protected_")
+    assert np.array_equal(other.fit_transform(x, y), found)
+    assert other.set_params(steps=1, estimator__sigma=0.2).estimator.sigma == 0.2
+    assert made.estimator.sigma == 0.3
 
 
 def test_too_few_steps_for_the_budget_are_said(digits: tuple[np.ndarray, np.ndarray]) -> None:

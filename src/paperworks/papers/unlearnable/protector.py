@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from paperworks.classification import predict
 from paperworks.errors import InputError
@@ -40,7 +41,7 @@ from paperworks.training.checkpoints import load_training_state, read_checkpoint
 
 
 @dataclass
-class BEOProtector:
+class BEOProtector(BaseEstimator):  # type: ignore[misc]
     """Unlearnable examples by Bayes error optimisation (arXiv 2511.08191).
 
     Parameters
