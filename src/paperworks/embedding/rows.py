@@ -40,7 +40,8 @@ def as_rows(vectors: Any, field: str = "X") -> Any:
     if not (hasattr(vectors, "shape") and hasattr(vectors, "dtype") and hasattr(vectors, "__getitem__")):
         vectors = np.asarray(vectors)
     elif hasattr(vectors, "detach"):  # a tensor
-        vectors = vectors.detach().cpu().numpy()
+        vectors = vectors.detach().cpu()
+        vectors = (vectors.float() if str(vectors.dtype) == "torch.bfloat16" else vectors).numpy()  # numpy has none
     elif hasattr(vectors, "iloc"):
         vectors = vectors.to_numpy()
     if np.dtype(vectors.dtype).kind not in "fiub":

@@ -212,6 +212,8 @@ def test_metrics_are_their_definitions_in_any_chunks(monkeypatch: pytest.MonkeyP
         between = uniformity(x, labels=labels, chunk=chunk)
         assert between.value == pytest.approx(-math.log(kernel[~same].mean()), abs=1e-6)
         assert between.pairs * 2 == (~same).sum()
+    half = torch.as_tensor(x).bfloat16()  # a type that numpy does not have
+    assert uniformity(half, normalize=True).value == pytest.approx(-math.log(kernel.mean()), abs=1e-2)
     for size in (13, 4096):
         monkeypatch.setattr("paperworks.papers.contrastive_loss.metrics.CHUNK", size)
         assert tolerance(x, labels) == pytest.approx(cosines[same].mean(), abs=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from paperworks.errors import InputError
@@ -244,6 +245,28 @@ def test_a_text_encoder_is_trained_by_dropout_views_and_by_pairs(tmp_path: Path)
         ContrastiveTrainer(BertModel(config), ContrastiveLoss(0.1), settings).fit(
             inputs, {k: v[:3] for k, v in other.items()}
         )
+
+
+def test_an_image_encoder_and_weights_that_layers_share(tmp_path: Path) -> None:
+    from safetensors.torch import load_model
+    from transformers import ResNetConfig, ResNetModel
+
+    torch.manual_seed(0)
+    settings = TrainSettings(steps=2, batch_size=4, learning_rate=1e-3, device="cpu")
+    encoder = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_channels=1))
+    trainer = ContrastiveTrainer(encoder, ContrastiveLoss(0.2), settings, dimensions=4)
+    with pytest.raises(NotFittedError):
+        trainer.encode(torch.zeros(2, 1, 16, 16))
+    pixels = {"pixel_values": np.random.default_rng(0).normal(size=(9, 1, 16, 16))}  # float64
+    found = trainer.fit(pixels).encode(pixels)
+    expected = encoder.eval()(torch.as_tensor(pixels["pixel_values"]).float()).last_hidden_state.mean((2, 3))
+    torch.testing.assert_close(torch.as_tensor(found), expected.detach())
+    shared = nn.Linear(6, 6)
+    trainer = ContrastiveTrainer(nn.Sequential(shared, nn.Dropout(), shared), ContrastiveLoss(0.2), settings)
+    trainer.fit(torch.randn(9, 6)).save_pretrained(tmp_path / "shared")
+    again = nn.Linear(6, 6)
+    load_model(nn.Sequential(again, nn.Dropout(), again), str(tmp_path / "shared" / "model.safetensors"))
+    torch.testing.assert_close(again.weight, shared.weight)
 
 
 def test_sweeps_refuse_what_they_cannot_use() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from paperworks.errors import InputError
@@ -16,7 +17,7 @@ from paperworks.papers.contrastive_loss.losses import ContrastiveLoss
 from paperworks.runs import Progress, no_progress
 from paperworks.training import TrainResult, TrainSettings, train
 
-Inputs = torch.Tensor | Mapping[str, torch.Tensor]
+Inputs = torch.Tensor | np.ndarray | Mapping[str, torch.Tensor | np.ndarray]
 SECOND = "second_"
 
 
@@ -30,6 +31,7 @@ class ContrastiveTrainer:
     ----------
     encoder : a module from a batch (a tensor, or keyword arguments such as ``input_ids``) to features ``[B, w]``, or a
         model of transformers, whose hidden states are averaged over tokens.
+        Those of a convolutional one are averaged over places.
     loss : the loss; a learned temperature is trained with the encoder.
     settings : of the training loop.
     augment : from a batch to one random view of it; None gives the same batch twice, so that dropout makes the views
@@ -59,9 +61,9 @@ class ContrastiveTrainer:
         checkpoint_dir: Path | None = None,
         progress: Progress = no_progress,
     ) -> ContrastiveTrainer:
-        """Train on examples, a tensor ``[n, ...]`` or a dictionary of such; ``second`` are given positives, row by row.
+        """Train on examples, a tensor or array ``[n, ...]`` or a dictionary of such.
 
-        Attributes set: ``model_`` (encoder and projection), ``result_`` (of the training loop).
+        ``second`` are given positives, row by row. Attributes set: ``model_`` (encoder and projection), ``result_`` (of the training loop).
         """
         first = _columns(inputs)
         count = len(next(iter(first.values())))
@@ -84,6 +86,7 @@ class ContrastiveTrainer:
 
     def encode(self, inputs: Inputs, batch_size: int = 512, *, projected: bool = False) -> np.ndarray:
         """Features of examples, float32 ``[n, w]``; or the unit rows ``[n, dimensions]`` that the loss sees."""
+        self._require_fitted()
         columns = _columns(inputs)
         model = self.model_ if projected else self.encoder
         device = next(self.model_.parameters()).device
@@ -97,21 +100,21 @@ class ContrastiveTrainer:
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Save the encoder by its own ``save_pretrained``, else ``model.safetensors``; the projection beside it."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save_model
 
         from paperworks.runs.files import new_folder
 
+        self._require_fitted()
         with new_folder(Path(folder)) as aside:
             if hasattr(self.encoder, "save_pretrained"):
                 self.encoder.save_pretrained(aside)  # type: ignore[operator]
             else:
-                save_file(
-                    {k: v.contiguous() for k, v in self.encoder.state_dict().items()}, aside / "model.safetensors"
-                )
-            save_file(
-                {k: v.contiguous() for k, v in self.model_.projection.state_dict().items()},
-                aside / "projection.safetensors",
-            )
+                save_model(self.encoder, str(aside / "model.safetensors"))  # weights that layers share once
+            save_model(self.model_.projection, str(aside / "projection.safetensors"))
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("This ContrastiveTrainer is not fitted yet: call fit first.")
 
     def _loss(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         first = {k: v for k, v in batch.items() if not k.startswith(SECOND)}
@@ -125,7 +128,8 @@ class ContrastiveTrainer:
     def _view(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self.augment is None:
             return batch
-        return _columns(self.augment(batch["inputs"] if list(batch) == ["inputs"] else batch))
+        view: Any = self.augment(batch["inputs"] if list(batch) == ["inputs"] else batch)
+        return _columns(view)
 
 
 class _Projected(nn.Module):
@@ -141,10 +145,18 @@ class _Projected(nn.Module):
 
 
 def _columns(inputs: Inputs) -> dict[str, torch.Tensor]:
-    columns = {"inputs": inputs} if isinstance(inputs, torch.Tensor) else dict(inputs)
+    given = dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
+    columns = {name: _tensor(value) for name, value in given.items()}
     if not columns or len({len(v) for v in columns.values()}) != 1 or not len(next(iter(columns.values()))):
         raise InputError("inputs", {k: tuple(v.shape) for k, v in columns.items()}, "tensors of equally many rows")
     return columns
+
+
+def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value
+    found = torch.as_tensor(np.ascontiguousarray(value))
+    return found.float() if found.dtype == torch.float64 else found
 
 
 def _encode(encoder: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -152,6 +164,8 @@ def _encode(encoder: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
     if isinstance(output, torch.Tensor):
         return output
     hidden = output.last_hidden_state
+    if hidden.ndim == 4:  # a convolutional network's [B, w, height, width]
+        return hidden.mean((2, 3))
     if "attention_mask" not in batch:
         return hidden.mean(1)
     mask = batch["attention_mask"][..., None].to(hidden.dtype)
