@@ -63,7 +63,9 @@ class ContrastiveTrainer:
     ) -> ContrastiveTrainer:
         """Train on examples, a tensor or array ``[n, ...]`` or a dictionary of such.
 
-        ``second`` are given positives, row by row. Attributes set: ``model_`` (encoder and projection), ``result_`` (of the training loop).
+        ``second`` are given positives, row by row.
+
+        Attributes set: ``model_`` (encoder and projection), ``result_`` (of the training loop).
         """
         first = _columns(inputs)
         count = len(next(iter(first.values())))
