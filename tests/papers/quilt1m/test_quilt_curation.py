@@ -278,6 +278,24 @@ def test_which_key_frames_are_new() -> None:
         assert not is_new(a, np.clip(a.astype(int) + 2, 0, 255).astype(np.uint8), how)
 
 
+def test_functions_of_one_name_are_different_filters() -> None:
+    def above(limit: Any) -> Any:
+        return lambda pictures: [float(np.mean(picture) > np.mean(limit)) for picture in pictures]
+
+    def below(limit: Any) -> Any:
+        return lambda pictures: [float(np.mean(picture) < np.mean(limit)) for picture in pictures]
+
+    long = np.zeros(5000)
+    other = long.copy()
+    other[2500] = 1
+    made = [above(100), above(101), below(100), above(long), above(other)]
+    assert len({CallableFilter(function).identity for function in made}) == 5
+    assert CallableFilter(above(100)).identity == CallableFilter(above(100)).identity
+    assert CallableFilter(above(100), "mine").identity == "mine"
+    lambdas = [lambda p: [0.1] * len(p), lambda p: [0.9] * len(p)]
+    assert CallableFilter(lambdas[0]).identity != CallableFilter(lambdas[1]).identity
+
+
 def test_filters_on_pictures_they_never_saw() -> None:
     positive, negative = filter_examples(0)
     fitted = ColorTextureFilter().fit(positive, negative)

@@ -30,17 +30,43 @@ class FrameFilter(Protocol):
 
 
 class CallableFilter:
-    """A function from a list of pictures to probabilities, as a filter."""
+    """A function from a list of pictures to probabilities, as a filter.
 
-    def __init__(self, function: Callable[[list[Image.Image]], Any]) -> None:
+    ``identity`` : what its results are kept under. None takes the function's name, code and values that it holds, so
+    that another lambda of the same place is another filter.
+    """
+
+    def __init__(self, function: Callable[[list[Image.Image]], Any], identity: str | None = None) -> None:
         self.function = function
-        self.identity = f"function {getattr(function, '__qualname__', type(function).__name__)}"
+        self.identity = identity or f"function {_digest_of(function)}"
 
     def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         found = np.asarray(self.function(list(pictures)), np.float64)
         if found.shape != (len(pictures),) or not ((found >= 0) & (found <= 1)).all():
             raise InputError("filter", f"{found.dtype} {found.shape}", f"{len(pictures)} probabilities")
         return found
+
+
+def _digest_of(function: Any) -> str:
+    """Name and a digest of a function; an object held in it counts as another one in each process."""
+    code = getattr(function, "__code__", None)
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    held += [getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
+    values = held if code else [function]
+    parts = [getattr(function, "__module__", ""), *_words_of(code)]
+    parts += [value.tobytes().hex() if isinstance(value, np.ndarray) else repr(value) for value in values]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return f"{getattr(function, '__qualname__', type(function).__name__)} {digest}"
+
+
+def _words_of(code: Any) -> list[str]:
+    """What a code object does, without its place: the repr of one inside another has an address."""
+    if code is None:
+        return []
+    found = [code.co_code.hex(), repr(code.co_names)]
+    for value in code.co_consts:
+        found += _words_of(value) if hasattr(value, "co_code") else [repr(value)]
+    return found
 
 
 class PlainFilter:
